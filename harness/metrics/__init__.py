@@ -1,0 +1,1 @@
+"""One file a metric: `measure(subject)` returns its `Metric`s by name."""

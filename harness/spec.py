@@ -1,0 +1,252 @@
+"""The vocabulary: Clip, Views, Published, Recipe, Case, Suite. Frozen, keyword-only, each checks itself.
+
+Standard library only, so that listing suites is instant and a laptop without torch can render a report.
+An experiment is derived by changing fields: `dataclasses.replace(case, batch=8)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from .errors import UserError
+
+Sampling = Literal["dense", "segments", "uniform"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Crop = Literal["random_resized", "multi_scale", "random", "center"]
+Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["cosine", "step", "constant"]
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+METRICS = (
+    "accuracy", "parameters", "flops", "memory", "latency", "throughput", "decode", "stall", "energy",
+)  # fmt: skip
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+def _choice(owner: str, field: str, value: str, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, f"{owner}: {field}={value!r} is none of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """What a model sees of a video: T frames of size x size RGB pixels, normalised.
+
+    `dense`: T frames `stride` apart (`fxfxfxf`: 4 frames, stride 2, span 7). `segments`: the video in T equal
+    segments, one frame of each (TSN). `uniform`: the SlowFast form of segments, ends included.
+    `short_side` is the resize before the crop; `mean` and `std` are on the 0..255 scale, RGB.
+    """
+
+    frames: int
+    stride: int = 1
+    size: int = 224
+    short_side: int = 256
+    sampling: Sampling = "dense"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for field in ("frames", "stride", "size", "short_side"):
+            value = getattr(self, field)
+            _require(isinstance(value, int) and value >= 1, f"clip: {field}={value!r} must be a positive integer")
+        _choice("clip", "sampling", self.sampling, get_args(Sampling))
+        _require(self.short_side >= self.size, f"clip: short_side={self.short_side} is below size={self.size}")
+        _require(min(self.std) > 0, f"clip: std={self.std} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """How a video is tested: `clips` along time x `crops` along space, scores averaged after softmax.
+
+    Written `4x3`. `size` and `short_side` replace the clip's own for testing (Video Swin tests at short side 224).
+    """
+
+    clips: int = 1
+    crops: Literal[1, 3, 10] = 1
+    size: int | None = None
+    short_side: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.clips, int) and self.clips >= 1, f"views: clips={self.clips!r} must be at least 1")
+        _require(self.crops in (1, 3, 10), f"views: crops={self.crops!r} must be 1, 3 or 10")
+
+    @classmethod
+    def parse(cls, text: str) -> Views:
+        """Read `clips x crops`, such as `4x3`."""
+        match = re.fullmatch(r"(\d+)x(1|3|10)", text)
+        _require(
+            match is not None,
+            f"views '{text}': write clips x crops, such as 1x1, 4x3 or 10x3 (crops: 1, 3 or 10)",
+        )
+        assert match is not None
+        return cls(clips=int(match[1]), crops=int(match[2]))  # type: ignore[arg-type]
+
+    @property
+    def count(self) -> int:
+        """Views of one video."""
+        return self.clips * self.crops
+
+    def __str__(self) -> str:
+        return f"{self.clips}x{self.crops}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One row that a paper or an official repository printed; never mixed with measured numbers.
+
+    `gflops` is per view. `top1` and `top5` are in percent, `params_m` in millions. `source` says where it stands.
+    """
+
+    model: str
+    dataset: str
+    source: str
+    top1: float | None = None
+    top5: float | None = None
+    gflops: float | None = None
+    params_m: float | None = None
+    views: str | None = None
+    pretrain: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is trained. `batch` is global: over all ranks and accumulation steps.
+
+    The learning rate warms up linearly from `warmup_ratio`, then follows `schedule`. `lr_rules` and `decay_rules`
+    are (pattern, multiplier) pairs, matched with `re.search` on parameter names, first match wins.
+    """
+
+    epochs: float = 30
+    batch: int = 64
+    accumulate: int = 1
+    optimizer: Optimizer = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Schedule = "cosine"
+    milestones: tuple[float, ...] = ()
+    warmup_epochs: float = 0.0
+    warmup_ratio: float = 0.1
+    min_lr: float = 0.0
+    clip_grad: float = 0.0
+    label_smoothing: float = 0.0
+    lr_rules: tuple[tuple[str, float], ...] = ()
+    decay_rules: tuple[tuple[str, float], ...] = ()
+    precision: Precision = "fp32"
+    zero: Literal[0, 1, 2, 3] = 0
+    crop: Crop = "random_resized"
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.5
+    validate_epochs: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch", "accumulate", "lr", "validate_epochs"):
+            value = getattr(self, field)
+            _require(value > 0, f"recipe: {field}={value!r} must be positive")
+        for field in ("weight_decay", "warmup_epochs", "min_lr", "clip_grad", "label_smoothing"):
+            value = getattr(self, field)
+            _require(value >= 0, f"recipe: {field}={value!r} must not be negative")
+        _choice("recipe", "optimizer", self.optimizer, get_args(Optimizer))
+        _choice("recipe", "schedule", self.schedule, get_args(Schedule))
+        _choice("recipe", "precision", self.precision, get_args(Precision))
+        _choice("recipe", "crop", self.crop, get_args(Crop))
+        _require(self.zero in (0, 1, 2, 3), f"recipe: zero={self.zero!r} must be 0, 1, 2 or 3")
+        _require(0 <= self.flip <= 1, f"recipe: flip={self.flip} must lie in 0..1")
+        _require(
+            self.batch % self.accumulate == 0,
+            f"recipe: batch={self.batch} is no multiple of accumulate={self.accumulate}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One row of a suite: everything needed to repeat a measurement.
+
+    `data` is an index file or `synthetic`, the embedded data set. With a `recipe` the model is trained first;
+    with a `checkpoint` it is loaded; with neither it keeps its random weights, and accuracy cannot be asked for.
+    `batch=0` lets the harness find the best batch for throughput. `fingerprint` is the data's, filled in by the sweep.
+    """
+
+    model: str
+    data: str = "synthetic"
+    metrics: tuple[str, ...] = ("parameters", "flops", "memory", "latency", "throughput")
+    recipe: Recipe | None = None
+    checkpoint: str | None = None
+    views: Views | None = None
+    batch: int = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Precision = "fp32"
+    ranks: int = 1
+    workers: int = 2
+    seed: int = 0
+    time_limit: float = 3600.0
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics:
+            if metric not in METRICS:
+                from .errors import unknown
+
+                raise unknown("metric", metric, METRICS)
+        _choice(f"case {self.model}", "device", self.device, ("cpu", "cuda"))
+        _choice(f"case {self.model}", "precision", self.precision, get_args(Precision))
+        _require(self.batch >= 0, f"case {self.model}: batch={self.batch} must not be negative")
+        _require(self.ranks >= 1 and self.workers >= 1, f"case {self.model}: ranks and workers must be at least 1")
+        _require(self.time_limit > 0, f"case {self.model}: time_limit={self.time_limit} must be positive")
+        trained = self.recipe is not None or self.checkpoint is not None
+        _require(
+            trained or "accuracy" not in self.metrics,
+            f"case {self.model}: accuracy needs weights: give a recipe or a checkpoint",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the case as plain values; `Case.from_json` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Case:
+        """Read what `to_json` wrote; a field of another version is a `UserError`."""
+        nested = {"recipe": Recipe, "views": Views}
+        values = {k: _read(nested[k], v) if k in nested and v else v for k, v in data.items()}
+        return _read(cls, values)
+
+    @property
+    def case_id(self) -> str:
+        """Twelve hexadecimal digits that name this case: the hash of everything in it."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _read(cls: Any, data: dict[str, Any]) -> Any:
+    fields = {f.name for f in dataclasses.fields(cls)}
+    strange = sorted(set(data) - fields)
+    _require(not strange, f"{cls.__name__}: unknown field {', '.join(strange)} (written by another version?)")
+    return cls(**{k: _tuples(v) for k, v in data.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A named list of cases. A suite file holds `SUITE = Suite(...)` and imports nothing heavier than this module."""
+
+    name: str
+    description: str
+    cases: tuple[Case, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.cases) > 0, f"suite {self.name}: no cases")
+        _require(all(isinstance(c, Case) for c in self.cases), f"suite {self.name}: cases must be Case values")
