@@ -1,0 +1,61 @@
+"""The two intervals that every number carries: Wilson's for a share, order statistics for a median.
+
+Standard library only: like `result.py`, anyone may import it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from functools import lru_cache
+
+
+def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Return Wilson's score interval of a share, as fractions; `z=1.96` covers 95 %.
+
+    It stays inside 0..1 and keeps its coverage at 0 % and 100 %, where the textbook interval collapses to a point.
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+
+    >>> tuple(round(x, 4) for x in wilson(81, 100))
+    (0.7222, 0.8749)
+    """
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"wilson: {successes} successes of {n} is no share")
+    share, weight = successes / n, z * z / n
+    centre = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == n else centre + half
+    return low, high
+
+
+def median_interval(samples: Iterable[float], confidence: float = 0.95) -> tuple[float, float | None, float | None]:
+    """Return the median and the two samples that enclose the true one with at least `confidence`.
+
+    No distribution is assumed: how many of n samples fall below the true median is binomial(n, 1/2). Under six samples
+    not even the extremes reach 95 %: the bounds are then None, as `Metric.low` and `Metric.high` expect.
+
+    >>> median_interval([5, 1, 4, 2, 3, 6])
+    (3.5, 1, 6)
+    >>> median_interval([1, 2, 3])
+    (2, None, None)
+    """
+    ordered = sorted(samples)
+    if not ordered:
+        raise ValueError("median_interval: no samples")
+    rank = _rank(len(ordered), confidence)
+    median = statistics.median(ordered)
+    return (median, ordered[rank - 1], ordered[-rank]) if rank else (median, None, None)
+
+
+@lru_cache
+def _rank(n: int, confidence: float) -> int:
+    """Return the largest r for which [r-th smallest, r-th largest] covers; 0 where none does. Exact in integers."""
+    allowed = int((1 - confidence) / 2 * 2**53) << n >> 53  # of the 2^n outcomes, in either tail
+    rank, term, tail = 0, 1, 1
+    while tail <= allowed:
+        rank += 1
+        term = term * (n - rank + 1) // rank
+        tail += term
+    return rank
