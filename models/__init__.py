@@ -25,7 +25,8 @@ class Variant:
     `build(num_classes=…, **overrides)` makes the module with the architecture's own initialisation. `clip` is the
     published input, `views` the published test protocol, `idle` names the parameters that no gradient reaches by
     design. `keys` maps an official release's parameter name to ours (`None` drops it); `inflate(model, state)`
-    turns a 2D image checkpoint into this model's state dict by the official rule.
+    turns a 2D image checkpoint into this model's state dict by the official rule: everything but the classifier,
+    whose names start with `head`.
     """
 
     build: Callable[..., nn.Module]
@@ -35,6 +36,7 @@ class Variant:
     published: tuple[Published, ...] = ()
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
+    head: str | tuple[str, ...] = "cls_head."
     keys: Callable[[str], str | None] | None = None
     inflate: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -102,3 +104,13 @@ def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Tensor])
     from . import _checkpoints
 
     _checkpoints.load(model, find(str(model.variant_name)), source)
+
+
+def init_from(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
+    """Start fine-tuning from a video checkpoint of another data set; return the keys that were not loaded.
+
+    The classifier is replaced when the classes differ and is not listed; `source` as in `load_checkpoint`.
+    """
+    from . import _checkpoints
+
+    return _checkpoints.init_from(model, find(str(model.variant_name)), source)

@@ -1,0 +1,206 @@
+"""Weights in: video checkpoints, strictly; 2D image checkpoints, inflated; another data set's weights to start from.
+
+A source is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder, or a mapping of tensors. Parameter names may
+be ours or the official release's: `Variant.keys` translates the latter.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..harness.errors import UserError
+
+if TYPE_CHECKING:
+    from . import Variant
+
+Source = str | Path | Mapping[str, Any]
+State = dict[str, Tensor]
+
+CONTAINERS = ("state_dict", "module", "model", "model_state", "model_state_dict")
+# What trainers leave beside the weights. Read as inert placeholders, so nothing of theirs is ever called.
+BYSTANDERS = (
+    "argparse.", "deepspeed.", "fvcore.", "lightning.", "lightning_fabric.", "mmcv.", "mmengine.", "numpy.",
+    "omegaconf.", "pathlib.", "pytorch_lightning.", "yacs.",
+)  # fmt: skip
+SHOWN = 4
+
+
+class _Inert:
+    """Stands for a trainer's object inside a checkpoint: swallows its state and does nothing."""
+
+    def __new__(cls, *args: object) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def load(model: nn.Module, variant: Variant, source: Source) -> None:
+    """Load a video checkpoint strictly; a key that is missing, unexpected or mis-shaped is a `UserError`."""
+    state = rename(read(source), model, variant)
+    problems = _problems(model, state, missing_allowed=())
+    if problems:
+        raise UserError(f"{_name(source)} does not fit {_title(model)}: {problems}")
+    model.load_state_dict(state, strict=False)
+
+
+def load_pretrained(model: nn.Module, variant: Variant, source: Source) -> None:
+    """Load a 2D image checkpoint, inflated by the official rule; the classifier keeps its own weights."""
+    if variant.inflate is None:
+        raise UserError(f"{_title(model)} has no rule for 2D image checkpoints: load a video checkpoint instead")
+    state = variant.inflate(model, read(source))
+    problems = _problems(model, state, missing_allowed=variant.head)
+    if problems:
+        raise UserError(f"{_name(source)} cannot be inflated into {_title(model)}: {problems}")
+    model.load_state_dict(state, strict=False)
+
+
+def init_from(model: nn.Module, variant: Variant, source: Source) -> list[str]:
+    """Start from another data set's video checkpoint; return the keys that were not loaded, the classifier's aside.
+
+    The classifier is loaded when the classes agree and keeps its fresh weights when they differ. A file that fits in
+    nothing is a `UserError`.
+    """
+    state = rename(read(source), model, variant)
+    own = _shapes(model)
+    fitting = {key: value for key, value in state.items() if own.get(key) == tuple(value.shape)}
+    if not any(not key.startswith(variant.head) for key in fitting):
+        raise UserError(f"{_name(source)} holds no weight of {_title(model)}: {_problems(model, state, ())}")
+    model.load_state_dict(fitting, strict=False)
+    rest = (own.keys() | state.keys()) - fitting.keys()
+    return sorted(key for key in rest if not key.startswith(variant.head) and not _optional(key))
+
+
+def rename(state: State, model: nn.Module, variant: Variant) -> State:
+    """Return the state dict in our naming: keys of ours stay, others go through `variant.keys` (`None` drops one)."""
+    own = _shapes(model)
+    renamed: State = {}
+    for key, value in state.items():
+        name = key if key in own or variant.keys is None else variant.keys(key)
+        if name is None:
+            continue
+        if name in renamed:
+            raise UserError(f"checkpoint for {_title(model)}: '{key}' names '{name}' a second time; remove one of them")
+        renamed[name] = value
+    return renamed
+
+
+def read(source: Source) -> State:
+    """Return the tensors of a source by name, out of its container and without the `module.` prefix."""
+    if isinstance(source, Mapping):
+        content: Any = source
+    else:
+        path = Path(source)
+        if path.is_dir():
+            path = _deepspeed_file(path)
+        elif not path.exists():
+            raise UserError(f"checkpoint {path} does not exist")
+        content = _read_file(path)
+    state = {key: value for key, value in _unpack(content).items() if isinstance(value, Tensor)}
+    if not state:
+        raise UserError(f"{_name(source)} holds no tensors: a state dict is needed, flat or under {CONTAINERS}")
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+def _unpack(content: Any) -> Mapping[str, Any]:
+    while isinstance(content, Mapping):
+        inner = next((content[c] for c in CONTAINERS if isinstance(content.get(c), Mapping)), None)
+        if inner is None:
+            return {key: value for key, value in content.items() if isinstance(key, str)}
+        content = inner
+    return {}
+
+
+def _read_file(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path} is no readable safetensors file: {error}") from None
+    try:
+        with torch.serialization.safe_globals(_bystanders(path)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" not in str(error) and "weights_only" not in str(error).lower():
+            raise UserError(f"{path} is no readable checkpoint: {_first_line(error)}") from None
+        raise UserError(
+            f"{path} would execute code when read, so it was refused: re-save its state dict alone"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is no readable checkpoint: {_first_line(error)}") from None
+
+
+def _bystanders(path: Path) -> list[Any]:
+    try:
+        strangers = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (ValueError, RuntimeError, pickle.UnpicklingError):
+        return []
+    return [(_Inert, name) for name in strangers if name.startswith(BYSTANDERS)]
+
+
+def _deepspeed_file(folder: Path) -> Path:
+    latest = folder / "latest"
+    tagged = folder / latest.read_text().strip() if latest.is_file() else folder
+    path = tagged / "mp_rank_00_model_states.pt"
+    if path.is_file():
+        return path
+    if list(tagged.glob("zero_pp_rank_*_model_states.pt")):
+        raise UserError(f"{tagged} is a ZeRO-3 checkpoint in pieces: join it with `python {folder}/zero_to_fp32.py`")
+    raise UserError(f"{folder} is no DeepSpeed checkpoint: {path.name} was looked for in {tagged}")
+
+
+def _problems(model: nn.Module, state: State, missing_allowed: str | tuple[str, ...]) -> str:
+    own = _shapes(model)
+    missing = [k for k in own if k not in state and not k.startswith(missing_allowed) and not _optional(k)]
+    unexpected = [key for key in state if key not in own]
+    shaped = [
+        f"{key} is {_shape(value.shape)} in the file and {_shape(own[key])} in the model"
+        for key, value in state.items()
+        if key in own and tuple(value.shape) != own[key]
+    ]
+    found = (("missing", missing), ("unexpected", unexpected), ("mis-shaped", shaped))
+    return "; ".join(f"{len(keys)} {kind} ({_list(keys)})" for kind, keys in found if keys)
+
+
+def _optional(key: str) -> bool:
+    # Files older than torch 0.4.1, torchvision's ResNets among them, have no such counter.
+    return key.endswith("num_batches_tracked")
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
+def _list(keys: Iterable[str]) -> str:
+    keys = list(keys)
+    return ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return "×".join(str(n) for n in shape) or "scalar"
+
+
+def _title(model: nn.Module) -> str:
+    return str(getattr(model, "variant_name", type(model).__name__))
+
+
+def _name(source: Source) -> str:
+    return "the given state dict" if isinstance(source, Mapping) else str(source)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,94 @@
+"""Blocks that three or more architectures share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops a residual branch per sample, scales what stays by 1 / (1 - rate). `N ...` -> `N ...`.
+
+    Huang et al., Deep Networks with Stochastic Depth, 2016.
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = 1.0 - self.rate
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * mask / keep
+
+    def extra_repr(self) -> str:
+        """Return the rate, for printing."""
+        return f"rate={self.rate}"
+
+
+class Mlp(nn.Module):
+    """The transformer's two-layer perceptron with exact GELU. `... C` -> `... C`."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class PooledHead(nn.Module):
+    """Mean over time and space, dropout, one linear layer. `N C T H W` -> `N classes`. (I3DHead of MMAction.)"""
+
+    def __init__(self, dim: int, num_classes: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.fc_cls = nn.Linear(dim, num_classes)
+        nn.init.normal_(self.fc_cls.weight, std=0.01)
+        nn.init.zeros_(self.fc_cls.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc_cls(self.dropout(x.mean(dim=(2, 3, 4))))
+
+
+def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """Cut a joint projection `B N (parts heads d)` into `parts` tensors `B heads N d`, such as q, k and v."""
+    batch, tokens, width = x.shape
+    return x.view(batch, tokens, parts, heads, width // (parts * heads)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return softmax(q k^T / sqrt(d) + bias) v with the heads joined: `B heads N d` -> `B N (heads d)`.
+
+    `bias` is added to the scores: broadcastable to `B heads N M`, in the dtype of q.
+    """
+    x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return x.transpose(1, 2).flatten(2)
+
+
+def drop_rates(rate: float, depth: int) -> list[float]:
+    """Return the stochastic-depth rates of `depth` blocks, linear from 0 to `rate`, both ends included."""
+    return [rate * i / max(depth - 1, 1) for i in range(depth)]
+
+
+def run(block: Callable[..., Tensor], *inputs: Any, checkpointed: bool) -> Tensor:
+    """Call a block; with `checkpointed` its activations are computed again in the backward pass instead of kept."""
+    if checkpointed and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[return-value]
+    return block(*inputs)
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Initialise linear layers with a truncated normal of 0.02 and zero bias; for `nn.Module.apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
