@@ -1,0 +1,158 @@
+"""One video file to one `Video` record, by a single packet scan: nothing is decoded.
+
+The scan counts what a full decode yields. Packets that never become a picture are left out: those an edit list
+discards, and VP8's hidden reference frames. Positions are in *presentation* order:
+
+    packets (decoding order)   I0 P3 B1 B2 P6 B4 B5
+    positions                  0  3  1  2  6  4  5     ->  pts sorted, key_frames = [0]
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from . import _container
+
+BLOCK = 1 << 20
+
+
+class Unreadable(Exception):  # noqa: N818 (it is a finding, kept in the index, not a failure)
+    """A file that cannot be used as a video; the message is the reason, without the path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """A row of the index.
+
+    `pts` (int64, units of `time_base`) and `key_frames` (int32) describe the whole file in presentation order:
+    `pts[i]` is the time of the file's i-th shown frame. The video itself is the span of `frames` frames that begins
+    at the file's frame `offset`, which is 0 except where a list trims its files: frame `i` of the video is frame
+    `offset + i` of the file. `width` and `height` are coded sizes, before `rotation` (degrees, clockwise positive: 0,
+    90, 180 or 270). `stream` is the container's stream number. `hidden` counts the packets
+    that are never shown: decoders that number packets, not pictures (DALI), count wrongly in a file with any. `codec="frames"` is a folder of JPEG frames.
+    `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown.
+    """
+
+    path: Path
+    label: int | tuple[int, ...] = -1
+    frames: int
+    pts: np.ndarray
+    time_base: Fraction
+    key_frames: np.ndarray
+    width: int
+    height: int
+    codec: str
+    profile: str
+    pix_fmt: str
+    duration: float
+    size: int
+    hash: str
+    rotation: int = 0
+    stream: int = 0
+    offset: int = 0
+    hidden: int = 0
+
+    @property
+    def fps(self) -> float:
+        """Mean frames a second over the span; 0 where the duration is unknown."""
+        return self.frames / self.duration if self.duration > 0 else 0.0
+
+
+def scan(path: Path | str, label: int | tuple[int, ...] = -1) -> Video:
+    """Scan one file. `Unreadable` says why a file is missing, empty, truncated or without frames."""
+    path = Path(path).absolute()
+    size = _size(path)
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, av.VideoStream):
+                raise Unreadable("no video stream")
+            pts, key_frames, step = _presentation(container, stream)
+            listed = stream.frames
+            context = stream.codec_context
+            time_base = stream.time_base or Fraction(1, 1)
+            facts = {
+                "width": context.width,
+                "height": context.height,
+                "codec": context.codec.canonical_name,
+                "profile": context.profile or "",
+                "pix_fmt": context.pix_fmt or "",
+                "stream": stream.index,
+            }
+    except FFmpegError as error:
+        raise Unreadable(f"cannot be demuxed: {error.strerror}") from error
+    _complete(path, size, len(pts), listed)
+    duration = float((int(pts[-1] - pts[0]) + step) * time_base)
+    return Video(
+        path=path,
+        label=label,
+        frames=len(pts),
+        pts=pts,
+        time_base=time_base,
+        key_frames=key_frames,
+        duration=duration,
+        size=size,
+        hash=file_hash(path),
+        rotation=_container.rotation(path),
+        **facts,
+    )
+
+
+def file_hash(path: Path) -> str:
+    """Return the content's hash: 16 bytes of BLAKE2b, in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    if not path.is_file():
+        raise Unreadable("no such file")
+    size = path.stat().st_size
+    if size == 0:
+        raise Unreadable("empty file")
+    return size
+
+
+def _complete(path: Path, size: int, found: int, listed: int) -> None:
+    """Refuse a file that ends before its container says; a video cut short would silently repeat its last frames."""
+    declared = _container.declared_size(path)
+    if declared > size:
+        missing = f", {found} of {listed} frames are there" if listed > found else ""
+        raise Unreadable(f"truncated: {size} of {declared} bytes{missing}")
+    if found == 0:
+        raise Unreadable("no frames")
+
+
+def _presentation(container: InputContainer, stream: av.VideoStream) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Return the sorted pts, the positions of the key frames, the last frame's duration, and the count of the hidden."""
+    packets = [_packet(packet) for packet in container.demux(stream) if packet.size]
+    shown = [packet for packet, seen in packets if seen]
+    pts = _timestamps([packet.pts for packet in shown], [packet.dts for packet in shown])
+    order = np.argsort(pts, kind="stable")
+    pts = pts[order]
+    step = shown[-1].duration if shown else 0
+    if not step and len(pts) > 1:
+        step = int(pts[-1] - pts[0]) // (len(pts) - 1)
+    keys = np.array([packet.is_keyframe for packet in shown], dtype=bool)[order]
+    return pts, np.flatnonzero(keys).astype(np.int32), step or 0, len(packets) - len(shown)
+
+
+def _timestamps(pts: list[int | None], dts: list[int | None]) -> np.ndarray:
+    """Return int64 pts; where a container has none (AVI), decoding times stand in, or else the frame's number."""
+    for times in (pts, dts):
+        known = [time for time in times if time is not None]
+        if len(set(known)) == len(times):
+            return np.array(known, dtype=np.int64)
+    return np.arange(len(pts), dtype=np.int64)

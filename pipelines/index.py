@@ -1,0 +1,262 @@
+"""The dataset index: what every file holds, known before training starts. One Parquet file, paths relative to its root.
+
+    index = build([("left/0001.webm", 0), …], ("left", "right"), root)
+    index.save("train.parquet")
+    video = Index.load("train.parquet")[0]
+
+The schema's metadata carry the version, the root, the classes, the fingerprint, and the files that were refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import Progress
+
+from ..harness.errors import UserError
+from ._scan import Unreadable, Video, file_hash, scan
+
+__all__ = ["Index", "Unreadable", "Video", "build", "file_hash", "scan"]
+
+VERSION = 1
+METADATA = b"reelbench"
+CHUNK = 64
+Label = int | tuple[int, ...]
+Entry = tuple[Path | str, Label]
+Rejected = tuple[str, str]
+
+SCHEMA = pa.schema(
+    {
+        "path": pa.string(),
+        "label": pa.list_(pa.int32()),
+        "frames": pa.int32(),
+        "offset": pa.int32(),
+        "pts": pa.list_(pa.int64()),
+        "time_base": pa.string(),
+        "key_frames": pa.list_(pa.int32()),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "codec": pa.string(),
+        "profile": pa.string(),
+        "pix_fmt": pa.string(),
+        "duration": pa.float64(),
+        "size": pa.int64(),
+        "hash": pa.string(),
+        "rotation": pa.int32(),
+        "stream": pa.int32(),
+        "hidden": pa.int32(),
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """A data set's videos in a fixed order. `table` has one row a video, with the columns of `SCHEMA`.
+
+    `rejected` lists the (path, reason) of files that were refused; `multi_label` says that labels are tuples.
+    """
+
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    root: Path
+    rejected: tuple[Rejected, ...] = ()
+    multi_label: bool = False
+
+    @classmethod
+    def load(cls, path: Path | str) -> Index:
+        """Read an index file. A missing, foreign or newer file is a `UserError`."""
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"index {path}: no such file: make one with `reelbench data index`")
+        try:
+            table = pq.read_table(path)
+        except pa.ArrowInvalid:
+            raise UserError(f"index {path}: not a Parquet file: make it again with `reelbench data index`") from None
+        facts = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
+        if facts.get("version") != VERSION:
+            raise UserError(
+                f"index {path}: version {facts.get('version')}, this ReelBench reads {VERSION}: index the data again"
+            )
+        return cls(
+            table=table.select(SCHEMA.names).to_pandas(types_mapper=pd.ArrowDtype),
+            classes=tuple(facts["classes"]),
+            root=(path.parent.absolute() / facts["root"]).resolve(),
+            rejected=tuple((p, reason) for p, reason in facts["rejected"]),
+            multi_label=facts["multi_label"],
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write the index file atomically. The root is stored relative to it, so that a folder can move as a whole."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        facts = {
+            "version": VERSION,
+            "root": os.path.relpath(self.root, path.parent.absolute()),
+            "classes": self.classes,
+            "rejected": self.rejected,
+            "multi_label": self.multi_label,
+            "fingerprint": self.fingerprint,
+        }
+        table = pa.Table.from_pandas(self.table, schema=SCHEMA, preserve_index=False)
+        table = table.replace_schema_metadata({METADATA: json.dumps(facts, ensure_ascii=False)})
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        pq.write_table(table, partial, compression="zstd")
+        os.replace(partial, path)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that name the contents, their labels and their order, not where they lie."""
+        digest = hashlib.blake2b(json.dumps([self.classes, self.multi_label]).encode(), digest_size=8)
+        columns = (self.table[name] for name in ("hash", "label", "offset", "frames"))
+        for content, label, offset, frames in zip(*columns, strict=True):
+            digest.update(f"{content} {list(label)} {offset} {frames}\n".encode())
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, position: int) -> Video:
+        row: dict[str, Any] = {name: self.table[name].iat[position] for name in SCHEMA.names}
+        label = tuple(int(number) for number in row.pop("label"))
+        return Video(
+            path=self.root / row.pop("path"),
+            label=label if self.multi_label else label[0],
+            pts=np.asarray(row.pop("pts"), dtype=np.int64),
+            key_frames=np.asarray(row.pop("key_frames"), dtype=np.int32),
+            time_base=Fraction(row.pop("time_base")),
+            **row,
+        )
+
+    def videos(self) -> Iterator[Video]:
+        """Yield the videos in order."""
+        return (self[position] for position in range(len(self)))
+
+    def verify(self, *, contents: bool = False) -> None:
+        """Compare every file's size, and with `contents` its hash, with the index; a difference is a `UserError`."""
+        changed = [video.path for video in self.videos() if not _unchanged(video, contents)]
+        if changed:
+            raise UserError(
+                f"{changed[0]}: moved or changed since it was indexed ({len(changed)} of {len(self)} files): "
+                "put the files back, or index the data again"
+            )
+
+
+def _unchanged(video: Video, contents: bool) -> bool:
+    if not video.path.is_file() or video.path.stat().st_size != video.size:
+        return False
+    return not contents or file_hash(video.path) == video.hash
+
+
+def build(
+    entries: Iterable[Entry],
+    classes: Sequence[str],
+    root: Path | str,
+    *,
+    multi_label: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Index:
+    """Scan files into an index, in the order of `entries`, in parallel processes.
+
+    Paths are absolute or relative to `root`; one that lies elsewhere keeps a relative path with `..`. A file that
+    cannot be used lands in `rejected` with its reason. `workers` defaults to the cores; 0 scans in this process.
+    """
+    root = Path(root).absolute()
+    files: list[tuple[Path, Label]] = [(root / path, label) for path, label in entries]
+    videos: list[Video] = []
+    rejected: list[Rejected] = []
+    with Progress(disable=not (progress and sys.stderr.isatty()), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("indexing", total=len(files))
+        for (path, _), found in zip(files, _scan_all(files, workers), strict=True):
+            bar.advance(task)
+            if isinstance(found, Video):
+                videos.append(found)
+            else:
+                rejected.append((os.path.relpath(path, root), found))
+    return from_videos(videos, classes, root, rejected=rejected, multi_label=multi_label)
+
+
+def from_videos(
+    videos: Iterable[Video],
+    classes: Sequence[str],
+    root: Path | str,
+    *,
+    rejected: Iterable[Rejected] = (),
+    multi_label: bool = False,
+) -> Index:
+    """Make an index of records that were scanned already."""
+    root = Path(root).absolute()
+    table = pa.Table.from_pylist([_row(video, root) for video in videos], schema=SCHEMA)
+    return Index(
+        table=table.to_pandas(types_mapper=pd.ArrowDtype),
+        classes=tuple(classes),
+        root=root,
+        rejected=tuple(rejected),
+        multi_label=multi_label,
+    )
+
+
+def _row(video: Video, root: Path) -> dict[str, Any]:
+    row = {field.name: getattr(video, field.name) for field in dataclasses.fields(video)}
+    label = video.label if isinstance(video.label, tuple) else (video.label,)
+    path = Path(os.path.relpath(video.path, root)).as_posix()
+    return {**row, "path": path, "label": label, "time_base": str(video.time_base)}
+
+
+def _scan_all(entries: Sequence[Entry], workers: int | None) -> Iterator[Video | str]:
+    """Yield each entry's record, or the reason why it has none, in order."""
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    chunks = [entries[i : i + CHUNK] for i in range(0, len(entries), CHUNK)]
+    if workers < 2 or len(chunks) < 2:
+        for chunk in chunks:
+            yield from _scan_chunk(chunk)
+        return
+    done = 0
+    while done < len(chunks):
+        try:
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                for found in pool.map(_scan_chunk, islice(chunks, done, None)):
+                    yield from found
+                    done += 1
+        except BrokenProcessPool:
+            # A demuxer crashed on some file of this chunk: a process for each of them, and then go on.
+            yield from (_scan_alone(entry) for entry in chunks[done])
+            done += 1
+
+
+def _scan_chunk(entries: Sequence[Entry]) -> list[Video | str]:
+    return [_scan_one(entry) for entry in entries]
+
+
+def _scan_one(entry: Entry) -> Video | str:
+    path, label = entry
+    try:
+        return scan(path, label)
+    except (Unreadable, OSError) as error:
+        return str(error)
+
+
+def _scan_alone(entry: Entry) -> Video | str:
+    try:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(_scan_one, entry).result()
+    except BrokenProcessPool:
+        return "crashes the demuxer"
