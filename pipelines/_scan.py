@@ -10,7 +10,6 @@ discards, and VP8's hidden reference frames. Positions are in *presentation* ord
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -36,10 +35,10 @@ class Video:
     `pts` (int64, units of `time_base`) and `key_frames` (int32) describe the whole file in presentation order:
     `pts[i]` is the time of the file's i-th shown frame. The video itself is the span of `frames` frames that begins
     at the file's frame `offset`, which is 0 except where a list trims its files: frame `i` of the video is frame
-    `offset + i` of the file. `width` and `height` are coded sizes, before `rotation` (degrees, clockwise positive: 0,
-    90, 180 or 270). `stream` is the container's stream number. `hidden` counts the packets
-    that are never shown: decoders that number packets, not pictures (DALI), count wrongly in a file with any. `codec="frames"` is a folder of JPEG frames.
-    `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown.
+    `offset + i` of the file. `width` and `height` are coded sizes, before `rotation` (clockwise: 0, 90, 180 or 270
+    degrees). `stream` is the container's stream number. `hidden` counts packets that are never shown, which a
+    decoder that numbers packets counts too. `codec="frames"` is a folder of JPEG frames. `label` is a class number,
+    or a tuple of them in a multi-label set; -1 and () mean unknown.
     """
 
     path: Path
@@ -76,7 +75,7 @@ def scan(path: Path | str, label: int | tuple[int, ...] = -1) -> Video:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
                 raise Unreadable("no video stream")
-            pts, key_frames, step = _presentation(container, stream)
+            pts, key_frames, step, hidden = _presentation(container, stream)
             listed = stream.frames
             context = stream.codec_context
             time_base = stream.time_base or Fraction(1, 1)
@@ -87,6 +86,7 @@ def scan(path: Path | str, label: int | tuple[int, ...] = -1) -> Video:
                 "profile": context.profile or "",
                 "pix_fmt": context.pix_fmt or "",
                 "stream": stream.index,
+                "hidden": hidden,
             }
     except FFmpegError as error:
         raise Unreadable(f"cannot be demuxed: {error.strerror}") from error
@@ -136,17 +136,29 @@ def _complete(path: Path, size: int, found: int, listed: int) -> None:
 
 
 def _presentation(container: InputContainer, stream: av.VideoStream) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Return the sorted pts, the positions of the key frames, the last frame's duration, and the count of the hidden."""
-    packets = [_packet(packet) for packet in container.demux(stream) if packet.size]
-    shown = [packet for packet, seen in packets if seen]
-    pts = _timestamps([packet.pts for packet in shown], [packet.dts for packet in shown])
+    """Return the sorted pts, the positions of the key frames, the last frame's duration, and how many are hidden."""
+    vp8 = stream.codec_context.codec.canonical_name == "vp8"
+    shown: list[tuple[int | None, int | None, bool]] = []
+    hidden = step = 0
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise Unreadable("truncated: a packet is cut short")
+        if packet.is_discard or (vp8 and _hidden_vp8(packet)):
+            hidden += 1
+        elif packet.size:
+            shown.append((packet.pts, packet.dts, packet.is_keyframe))
+            step = packet.duration or step
+    pts = _timestamps([row[0] for row in shown], [row[1] for row in shown])
     order = np.argsort(pts, kind="stable")
-    pts = pts[order]
-    step = shown[-1].duration if shown else 0
+    keys = np.array([row[2] for row in shown], dtype=bool)[order]
     if not step and len(pts) > 1:
-        step = int(pts[-1] - pts[0]) // (len(pts) - 1)
-    keys = np.array([packet.is_keyframe for packet in shown], dtype=bool)[order]
-    return pts, np.flatnonzero(keys).astype(np.int32), step or 0, len(packets) - len(shown)
+        step = int(np.ptp(pts)) // (len(pts) - 1)
+    return pts[order], np.flatnonzero(keys).astype(np.int32), step, hidden
+
+
+def _hidden_vp8(packet: av.Packet) -> bool:
+    # RFC 6386, 9.1: bit 4 of a frame's first byte is `show_frame`.
+    return packet.size > 0 and not memoryview(packet)[0] >> 4 & 1
 
 
 def _timestamps(pts: list[int | None], dts: list[int | None]) -> np.ndarray:
