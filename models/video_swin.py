@@ -1,0 +1,168 @@
+"""Video Swin Transformer (Liu et al., 2022; SwinTransformer/Video-Swin-Transformer): attention in shifted 3D windows.
+
+    models.build("video_swin/t", num_classes=400)(clip)     # N 3 32 224 224 -> N 400
+
+Every second block shifts its windows by half, so that neighbours meet. Sizes other than the published are padded,
+and an axis shorter than its window becomes one window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ..harness.spec import Clip, Published, Recipe, Views
+from . import Variant, _layers, _swin, _windows
+from ._windows import Size3
+
+
+class WindowAttention(nn.Module):
+    """Attention inside shifted 3D windows, with a learnt bias for each relative position. `B D H W C` -> the same."""
+
+    def __init__(self, dim: int, heads: int, window: Size3, *, shifted: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.window = window
+        self.shift: Size3 = tuple(w // 2 if shifted else 0 for w in window)  # type: ignore[assignment]
+        t, h, w = (2 * size - 1 for size in window)
+        self.relative_position_bias_table = nn.Parameter(torch.empty(t * h * w, heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, grid = x.shape[0], (x.shape[1], x.shape[2], x.shape[3])
+        windows = _windows.plan(grid, *_windows.clamp(grid, self.window, self.shift), x.device)
+        q, k, v = _layers.split_heads(self.qkv(windows.cut(x)), 3, self.heads)
+        bias = self._bias(windows.tokens).to(q.dtype)
+        out = _windows.attend_kinds(windows, batch, _layers.attend, q, k, v, bias=bias)
+        return windows.join(self.proj(out), batch)
+
+    def _bias(self, tokens: int) -> Tensor:
+        # A clamped window uses a corner of the full window's index, as the official code does. The pairs are the
+        # right ones when only time is clamped, others when a side of the image is.
+        index = _windows.bias_index(self.window, self.relative_position_bias_table.device)[:tokens, :tokens]
+        bias = self.relative_position_bias_table.t()[:, index.reshape(-1)]
+        return bias.view(self.heads, tokens, tokens)
+
+
+class VideoSwin(nn.Module):
+    """`N 3 T H W` -> logits `N classes`. `window` is T x H x W in tokens; `drop_path` the last block's rate."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 400,
+        dim: int = 96,
+        depths: tuple[int, ...] = (2, 2, 6, 2),
+        heads: tuple[int, ...] = (3, 6, 12, 24),
+        window: Size3 = (8, 7, 7),
+        patch: Size3 = (2, 4, 4),
+        drop_path: float = 0.1,
+        dropout: float = 0.5,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = _swin.SwinBackbone(
+            lambda width, h, index: WindowAttention(width, h, window, shifted=index % 2 == 1),
+            patch=patch,
+            dim=dim,
+            depths=depths,
+            heads=heads,
+            drop_path=drop_path,
+            checkpoint_activations=checkpoint_activations,
+        )
+        self.cls_head = _layers.PooledHead(self.backbone.norm.normalized_shape[0], num_classes, dropout)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.cls_head(self.backbone(clip))
+
+
+def official_keys(key: str) -> str | None:
+    """Drop the index buffers of an official file; its other names are ours."""
+    return None if key.endswith("relative_position_index") else key
+
+
+README = "SwinTransformer/Video-Swin-Transformer, README"
+CLIP = Clip(frames=32, stride=2)
+TEST = Views(clips=4, crops=3, short_side=224)
+BASE = {"dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32)}
+
+# The published configuration means to spare norms from weight decay; as built, only the tables are spared.
+RECIPE = Recipe(
+    epochs=30, batch=64, lr=1e-3, weight_decay=0.02, warmup_epochs=2.5, precision="fp16",
+    lr_rules=((r"relative_position_bias_table", 1.0), (r"^backbone\.", 0.1)),
+    decay_rules=((r"relative_position_bias_table", 0.0),),
+)  # fmt: skip
+RECIPE_22K = replace(RECIPE, lr=3e-4, weight_decay=0.05)
+RECIPE_STH = replace(RECIPE_22K, epochs=60, flip=0.0, label_smoothing=0.1)
+
+
+def _published(
+    model: str, dataset: str, top1: float, top5: float, gflops: float, params: float, pretrain: str
+) -> Published:
+    return Published(
+        model=model, dataset=dataset, source=README, top1=top1, top5=top5, gflops=gflops, params_m=params,
+        views="1x3" if dataset == "sthv2" else "4x3", pretrain=pretrain,
+    )  # fmt: skip
+
+
+VARIANTS = {
+    "t": Variant(
+        build=VideoSwin,
+        clip=CLIP,
+        views=TEST,
+        published=(_published("video_swin/t", "kinetics400", 78.8, 93.6, 87.9, 28, "ImageNet-1K"),),
+        recipes={"kinetics400": RECIPE},
+        keys=official_keys,
+        inflate=_swin.inflate,
+    ),
+    "s": Variant(
+        build=VideoSwin,
+        options={"depths": (2, 2, 18, 2)},
+        clip=CLIP,
+        views=TEST,
+        published=(_published("video_swin/s", "kinetics400", 80.6, 94.5, 165.9, 50, "ImageNet-1K"),),
+        recipes={"kinetics400": RECIPE},
+        keys=official_keys,
+        inflate=_swin.inflate,
+    ),
+    "b": Variant(
+        build=VideoSwin,
+        options={**BASE, "drop_path": 0.3},
+        clip=CLIP,
+        views=TEST,
+        published=(
+            _published("video_swin/b", "kinetics400", 80.6, 94.6, 281.6, 88, "ImageNet-1K"),
+            _published("video_swin/b", "kinetics400", 82.7, 95.5, 281.6, 88, "ImageNet-22K"),
+            _published("video_swin/b", "kinetics600", 84.0, 96.5, 281.6, 88, "ImageNet-22K"),
+        ),
+        recipes={"kinetics400": replace(RECIPE, weight_decay=0.05), "kinetics400_22k": RECIPE_22K},
+        keys=official_keys,
+        inflate=_swin.inflate,
+    ),
+    "b_w16": Variant(
+        build=VideoSwin,
+        options={**BASE, "window": (16, 7, 7), "drop_path": 0.4},
+        clip=Clip(frames=32, sampling="uniform"),
+        num_classes=174,
+        views=Views(clips=1, crops=3, short_side=224),
+        published=(_published("video_swin/b_w16", "sthv2", 69.6, 92.7, 320.6, 89, "Kinetics-400 (ImageNet-22K)"),),
+        recipes={"sthv2": RECIPE_STH},
+        keys=official_keys,
+        inflate=_swin.inflate,
+    ),
+    "micro": Variant(
+        build=VideoSwin,
+        options={"dim": 32, "depths": (2, 2), "heads": (2, 4), "window": (2, 4, 4), "drop_path": 0.0, "dropout": 0.0},
+        clip=Clip(frames=8, stride=2, size=64, short_side=64),
+        num_classes=8,
+        recipes={
+            "quick": Recipe(epochs=30, batch=16, lr=2e-3, weight_decay=0.02, warmup_epochs=1, crop="center", flip=0)
+        },
+        keys=official_keys,
+        inflate=_swin.inflate,
+    ),
+}
