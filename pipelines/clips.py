@@ -1,0 +1,236 @@
+"""Which frames and which box of a video a model sees. Pure arithmetic on integers: no file is opened here.
+
+The rules are those of MMAction2 1.2 (`SampleFrames`, `DenseSampleFrames`, `UniformSample`, `ThreeCrop`, …), which
+TSN, TSM, SlowFast and Video Swin share. Frames are positions in presentation order, from 0. A box is
+`(x0, y0, x1, y1)`, the last two exclusive. `draw` is `numpy.random.Generator.integers`: `draw(low, high, size)`.
+
+A video that is too short is looped (`out_of_bound="loop"`), or the clip's last frame inside it is repeated:
+
+    video 0 1 2 3 4       loop          repeat_last
+    clip  0 2 4 6 8  ->   0 2 4 1 3     0 2 4 4 4
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+Draw = Callable[..., Any]
+OutOfBound = Literal["loop", "repeat_last"]
+
+SCALES = (1.0, 0.875, 0.75, 0.66)
+
+
+def random_starts(total: int, span: int, clips: int, draw: Draw) -> np.ndarray:
+    """Return the first frame of each of `clips` clips for training (`SampleFrames`).
+
+    The video is cut into equal parts, and each clip starts anywhere in its part; `span` is length x stride.
+
+        total 12, span 1, clips 3:   |....|....|....|     one start drawn in each part of (total - span + 1) // clips
+
+    Frames past the last whole part are never a start: the official rule, kept so that recipes mean the same.
+    """
+    room = total - span + 1
+    part = room // clips
+    if part > 0:
+        return np.arange(clips) * part + draw(part, size=clips)
+    if total > max(clips, span):
+        return np.sort(draw(room, size=clips))
+    if part == 0:
+        return np.around(np.arange(clips) * (room / clips)).astype(int)
+    return np.zeros(clips, dtype=int)
+
+
+def even_starts(total: int, length: int, stride: int, clips: int, *, twice: bool = False) -> np.ndarray:
+    """Return the first frame of each of `clips` clips for testing (`SampleFrames`, test mode).
+
+    Single frames lie in the middle of their segment, and `twice` adds each segment's beginning; longer clips are
+    spread from the first possible start to the last, a lone one in the middle.
+
+        segments  |..x..|..x..|..x..|       dense  xxxx..xxxx..xxxx   (length 4, stride 1, clips 3)
+
+    The starts of segments are not whole numbers: `frames_at` rounds down after the out-of-bound rule. With `twice`,
+    starts of longer clips run past the end, which the out-of-bound rule brings back: so does the official code.
+    """
+    if length == 1:
+        tick = total / clips
+        middle = np.arange(clips) * tick + tick / 2
+        return np.concatenate([middle, np.arange(clips) * tick]) if twice else middle
+    last = max(total - ((length - 1) * stride + 1), 0)
+    if clips == 1:
+        return np.full(2 if twice else 1, last // 2)
+    return np.round(np.arange(clips * (2 if twice else 1)) * (last / (clips - 1)))
+
+
+def frames_at(
+    starts: np.ndarray, length: int, stride: int, total: int, out_of_bound: OutOfBound = "loop"
+) -> np.ndarray:
+    """Return the frames of the clips that begin at `starts`: int32, clips x length.
+
+    length 4, stride 2 (span 7):   fxfxfxf
+    """
+    frames = np.asarray(starts)[:, None] + np.arange(length) * stride
+    if out_of_bound == "loop":
+        return np.mod(frames, total).astype(np.int32)
+    inside = frames < total
+    last = np.where(inside, frames, 0).max(axis=1, keepdims=True)
+    return np.where(inside, frames, last).astype(np.int32)
+
+
+def segments_even(total: int, length: int, clips: int = 1) -> np.ndarray:
+    """Return `clips` clips of one frame a segment for testing (TSN, TSM): clips x length.
+
+    One clip takes the middle of each segment, a second one (`twice_sample`) the beginning. More than two, for which
+    there is no official rule, part each segment evenly:
+
+        1 clip  |--x--|--x--|      2 clips  |y-x--|y-x--|      3 clips  |x-y-z|x-y-z|
+    """
+    tick = total / length
+    if clips <= 2:
+        starts = even_starts(total, 1, 1, length, twice=clips == 2).reshape(clips, length)
+    else:
+        starts = (np.arange(length) + (np.arange(clips)[:, None] + 0.5) / clips) * tick
+    return starts.astype(np.int32)
+
+
+def dense_sample(
+    total: int, segments: int, positions: int = 10, sample_range: int = 64, draw: Draw | None = None
+) -> np.ndarray:
+    """Return frames spread over `sample_range` (`DenseSampleFrames`): positions x segments; one row when training.
+
+    sample_range 8, segments 4:   fxfxfxfx.........      and again from each of `positions` starts
+
+    Training (with `draw`) takes one start at random; the last possible one is never drawn, as in the official code.
+    """
+    room = max(1, 1 + total - sample_range)
+    offsets = np.arange(segments) * (sample_range // segments)
+    if draw is None:
+        starts = np.linspace(0, room - 1, positions, dtype=int)
+    else:
+        starts = np.array([0 if room == 1 else int(draw(0, room - 1))])
+    return np.mod(starts[:, None] + offsets, total).astype(np.int32)
+
+
+def uniform_random(total: int, length: int, draw: Draw) -> np.ndarray:
+    """Return one frame drawn in each of `length` segments, ends included (`UniformSample`, training): 1 x length."""
+    edges = _edges(total, length)
+    return np.array([[int(draw(low, high + 1)) for low, high in zip(edges[:-1], edges[1:], strict=True)]], np.int32)
+
+
+def uniform_even(total: int, length: int, clips: int = 1) -> np.ndarray:
+    """Return `clips` clips of one frame a segment (`UniformSample`, test mode): clips x length.
+
+    The segments share their ends; clip k takes the (k + 1)-th of the points that part a segment in clips + 1:
+
+        clips 1   |--x--|--x--|        clips 2   |-x-y-|-x-y-|
+    """
+    segment = (total - 1) / length
+    inside = [int(segment / (clips + 1) * (k + 1)) for k in range(clips)]
+    return (_edges(total, length)[:-1] + np.array(inside)[:, None]).astype(np.int32)
+
+
+def _edges(total: int, length: int) -> np.ndarray:
+    return np.round((total - 1) / length * np.arange(length + 1)).astype(int)
+
+
+def rescale(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """Return the size after a resize of the short side (`mmcv.rescale_size`): int(x * factor + 0.5)."""
+    factor = short_side / min(width, height)
+    return int(width * factor + 0.5), int(height * factor + 0.5)
+
+
+def in_source(box: Box, resized: tuple[int, int], source: tuple[int, int]) -> Box:
+    """Return a box of the resized picture in the source's pixels: resize and crop become one resampling.
+
+    A crop of a resized picture samples the points that this box samples: pixel centres map to pixel centres.
+    """
+    x, y = source[0] / resized[0], source[1] / resized[1]
+    return box[0] * x, box[1] * y, box[2] * x, box[3] * y
+
+
+def center_crop(width: int, height: int, size: int) -> list[Box]:
+    """Return the middle `size` x `size` box."""
+    return [_square((width - size) // 2, (height - size) // 2, size)]
+
+
+def three_crop(width: int, height: int, size: int) -> list[Box]:
+    """Return three boxes along the long side: first, last, middle. Along the short side they are centred.
+
+        +-------+---+-------+
+        |   0   | 2 |   1   |       the step is (long - size) // 2, so an odd pixel is left at the end
+        +-------+---+-------+
+
+    The official code refuses a short side other than `size`; there, centring changes nothing.
+    """
+    if height <= width:
+        step, y = (width - size) // 2, (height - size) // 2
+        return [_square(x, y, size) for x in (0, 2 * step, step)]
+    step, x = (height - size) // 2, (width - size) // 2
+    return [_square(x, y, size) for y in (0, 2 * step, step)]
+
+
+def ten_crop(width: int, height: int, size: int) -> list[Box]:
+    """Return the five boxes that, plain and flipped in turn, make ten: the corners by rows, then the middle."""
+    x, y = (width - size) // 4, (height - size) // 4
+    return [_square(a * x, b * y, size) for a, b in ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))]
+
+
+def random_crop(width: int, height: int, size: int, draw: Draw) -> Box:
+    """Return a box anywhere in the picture. (The official code never draws the last place; here every place is.)"""
+    return _square(int(draw(width - size + 1)), int(draw(height - size + 1)), size)
+
+
+def random_resized_crop(
+    width: int,
+    height: int,
+    rng: np.random.Generator,
+    area: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Box:
+    """Return a box of random area and shape (`RandomResizedCrop`): ten tries, then the middle square."""
+    aspects = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), 10))
+    areas = rng.uniform(*area, 10) * width * height
+    widths = np.round(np.sqrt(areas * aspects)).astype(int)
+    heights = np.round(np.sqrt(areas / aspects)).astype(int)
+    for w, h in zip(widths.tolist(), heights.tolist(), strict=True):
+        if 0 < w <= width and 0 < h <= height:
+            x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return x, y, x + w, y + h
+    return center_crop(width, height, min(width, height))[0]
+
+
+def multi_scale_crop(width: int, height: int, size: int, draw: Draw) -> Box:
+    """Return one of the sizes of `multi_scale_sizes`, at one of thirteen fixed places (`MultiScaleCrop`).
+
+    The places are the corners, the middles of the sides, the centre, and the four points halfway to the corners:
+
+        o . o . o
+        . o . o .
+        o . o . o
+        . o . o .
+        o . o . o
+    """
+    sizes = multi_scale_sizes(width, height, size)
+    w, h = sizes[int(draw(len(sizes)))]
+    x, y = (width - w) // 4, (height - h) // 4
+    places = [(a, b) for b in range(5) for a in range(5) if (a + b) % 2 == 0]
+    a, b = places[int(draw(len(places)))]
+    return a * x, b * y, a * x + w, b * y + h
+
+
+def multi_scale_sizes(width: int, height: int, size: int) -> list[tuple[int, int]]:
+    """Return the ten (width, height) pairs: the short side times `SCALES`, at most one step apart.
+
+    A side within 3 pixels of `size` becomes `size`, which spares a resampling.
+    """
+    sides = [int(min(width, height) * scale) for scale in SCALES]
+    sides = [size if abs(side - size) < 3 else side for side in sides]
+    return [(w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+
+
+def _square(x: int, y: int, size: int) -> Box:
+    return x, y, x + size, y + size

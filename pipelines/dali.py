@@ -1,0 +1,88 @@
+"""The graph, one for GPU and CPU: decode, one resampling a box, gather frames, mirror, normalise.
+
+This is the only file that imports `nvidia.dali`.
+
+    source -> content, frames -> decode -> F H W 3 --+-> box 0 -> F S S 3 -> clip 0 -> 3 T S S
+                                                     |                 `--> clip 1 -> 3 T S S
+                                                     `-> box 1 -> …
+"""
+
+from __future__ import annotations
+
+import nvidia.dali.fn as fn
+from nvidia.dali import Pipeline, pipeline_def, types
+
+from .source import Cutter, Source
+
+PREFETCH = 2
+DTYPES = [types.UINT8, types.INT32, types.INT32, types.FLOAT, types.INT32, types.INT64, types.INT64]
+
+
+def build(
+    source: Source, *, decoded: bool, device_id: int | None, batch: int, workers: int, threads: int, depth: int
+) -> Pipeline:
+    """Return the built pipeline; its outputs are the views (float32, C T H W), then label and row (int64).
+
+    `decoded` says that the source hands over frames, not files. `device_id=None` keeps everything on the CPU.
+    `depth` is how many batches the workers prepare in advance.
+    """
+    pipeline = _graph(
+        source,
+        decoded,
+        depth,
+        batch_size=batch,
+        num_threads=threads,
+        device_id=device_id,
+        prefetch_queue_depth=PREFETCH,
+        py_num_workers=workers,
+        py_start_method="spawn",
+    )
+    pipeline.build()
+    return pipeline
+
+
+@pipeline_def
+def _graph(source: Source, decoded: bool, depth: int):  # noqa: ANN202 (DALI's data nodes are untyped)
+    on_gpu = Pipeline.current().device_id is not None
+    content, frames, positions, boxes, flip, label, row = fn.external_source(
+        source,
+        num_outputs=7,
+        batch=False,
+        parallel=True,
+        prefetch_queue_depth=depth,
+        dtype=DTYPES,
+        ndim=[4 if decoded else 1, 1, 2, 2, 0, 0, 0],
+        layout=["FHWC" if decoded else "", "", "", "", "", "", ""],
+    )
+    if decoded:
+        video = content.gpu() if on_gpu else content
+    else:
+        # The default `pad_mode` would show black frames where a frame is missing.
+        video = fn.decoders.video(content, device="mixed" if on_gpu else "cpu", frames=frames, pad_mode="none")
+    return *_views(video, positions, boxes, flip, source.cutter), label, row
+
+
+def _views(video, positions, boxes, flip, cutter: Cutter) -> list:  # noqa: ANN001
+    """Resample the video once a box, then pick each clip's frames: the pictures are smaller by then."""
+    views, resampled = [], {}
+    for box, clip, flipped in cutter.plan:
+        if box not in resampled:
+            resampled[box] = fn.resize(
+                video,
+                roi_start=fn.stack(boxes[box, 1], boxes[box, 0]),
+                roi_end=fn.stack(boxes[box, 3], boxes[box, 2]),
+                size=(cutter.size, cutter.size),
+                interp_type=types.INTERP_LINEAR,
+                antialias=False,
+            )
+        picked = fn.sequence_rearrange(resampled[box], new_order=positions[clip])
+        views.append(
+            fn.crop_mirror_normalize(
+                picked,
+                output_layout="CFHW",
+                mirror=1 if flipped else flip,
+                mean=list(cutter.clip.mean),
+                std=list(cutter.clip.std),
+            )
+        )
+    return views

@@ -1,0 +1,264 @@
+"""From a place in an epoch to one sample: which video, which frames, which boxes, and the file's bytes.
+
+`Source` runs in DALI's worker processes, which import neither torch nor pandas. Every draw is a pure function of
+(seed, epoch, row), so that another batch size, another world size and a resume in mid-epoch see the same clips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+
+from ..harness.errors import UserError, unknown
+from ..harness.spec import Clip, Crop, Views
+from . import clips
+
+PADDING = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Which rows of the index a rank sees, batch by batch.
+
+    Training: an epoch is a permutation f(seed, epoch), cut into global batches of `batch * world`, and each rank
+    takes its slice of every one, so 1 rank of 8 and 2 ranks of 4 see the same global batches. The incomplete last one
+    is dropped. Testing: rank r takes rows r, r + world, …; every row exactly once.
+    """
+
+    total: int
+    batch: int
+    training: bool
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def batches(self) -> int:
+        """Batches of this rank in an epoch."""
+        if self.training:
+            return self.total // (self.batch * self.world)
+        return -(-len(range(self.rank, self.total, self.world)) // self.batch)
+
+    def rows(self, epoch: int, number: int) -> np.ndarray:
+        """Return the rows of one batch; only the last batch of a test may be short."""
+        if self.training:
+            start = (number * self.world + self.rank) * self.batch
+            return _permutation(self.total, self.seed, epoch)[start : start + self.batch]
+        return np.arange(self.rank, self.total, self.world)[number * self.batch : (number + 1) * self.batch]
+
+
+@lru_cache(maxsize=2)
+def _permutation(total: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(total)
+
+
+class Cut(NamedTuple):
+    """What is cut out of one video.
+
+    `frames` are the distinct frames to decode, in order (int32); `positions` (int32, clips x T) point into them;
+    `boxes` (float32, boxes x 4) are x0 y0 x1 y1 in the source's pixels; `flip` is 0 or 1.
+    """
+
+    frames: np.ndarray
+    positions: np.ndarray
+    boxes: np.ndarray
+    flip: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutter:
+    """How clips are cut out of videos, for training or for testing."""
+
+    clip: Clip
+    views: Views
+    training: bool
+    crop: Crop = "random_resized"
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.crop not in get_args(Crop):
+            raise unknown("crop", self.crop, get_args(Crop))
+        if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+            raise UserError(f"crop_area={self.crop_area} must be two ascending numbers within 0..1")
+        if not 0 <= self.flip <= 1:
+            raise UserError(f"flip={self.flip} must lie in 0..1")
+        if self.short_side < self.size:
+            raise UserError(f"views: short_side={self.short_side} is below size={self.size}")
+
+    @property
+    def size(self) -> int:
+        """The side of a finished clip, in pixels."""
+        return self.clip.size if self.training else self.views.size or self.clip.size
+
+    @property
+    def short_side(self) -> int:
+        """The short side to which a picture is thought to be resized before the crop."""
+        return self.clip.short_side if self.training else self.views.short_side or self.clip.short_side
+
+    @property
+    def plan(self) -> list[tuple[int, int, bool]]:
+        """The (box, clip, flipped) of every view, crop-major and then by clip: the official order."""
+        if self.training:
+            return [(0, 0, False)]
+        crops = [(i // 2, bool(i % 2)) for i in range(10)] if self.views.crops == 10 else None
+        crops = crops or [(i, False) for i in range(self.views.crops)]
+        return [(box, clip, flipped) for box, flipped in crops for clip in range(self.views.clips)]
+
+    def cut(self, total: int, size: tuple[int, int], epoch: int, row: int) -> Cut:
+        """Return the cut of a video of `total` frames of `size` (width, height)."""
+        rng = np.random.default_rng((self.seed, epoch, row))
+        wanted = self._train_frames(total, rng) if self.training else self._test_frames(total)
+        frames, positions = np.unique(wanted, return_inverse=True)
+        boxes = self._boxes(size, rng)
+        flip = int(self.training and rng.random() < self.flip)
+        positions = positions.reshape(wanted.shape).astype(np.int32)
+        return Cut(frames.astype(np.int32), positions, np.array(boxes, dtype=np.float32), flip)
+
+    def _train_frames(self, total: int, rng: np.random.Generator) -> np.ndarray:
+        length, stride = self.clip.frames, self.clip.stride
+        if self.clip.sampling == "uniform":
+            return clips.uniform_random(total, length, rng.integers)
+        if self.clip.sampling == "segments":
+            return clips.frames_at(clips.random_starts(total, 1, length, rng.integers), 1, 1, total).reshape(1, length)
+        return clips.frames_at(clips.random_starts(total, length * stride, 1, rng.integers), length, stride, total)
+
+    def _test_frames(self, total: int) -> np.ndarray:
+        length, stride, count = self.clip.frames, self.clip.stride, self.views.clips
+        if self.clip.sampling == "uniform":
+            return clips.uniform_even(total, length, count)
+        if self.clip.sampling == "segments":
+            return clips.segments_even(total, length, count)
+        return clips.frames_at(clips.even_starts(total, length, stride, count), length, stride, total)
+
+    def _boxes(self, source: tuple[int, int], rng: np.random.Generator) -> list[clips.Box]:
+        resized = clips.rescale(*source, self.short_side)
+        found = [self._train_box(resized, rng)] if self.training else self._test_boxes(resized)
+        return [clips.in_source(box, resized, source) for box in found]
+
+    def _train_box(self, resized: tuple[int, int], rng: np.random.Generator) -> clips.Box:
+        if self.crop == "random_resized":
+            return clips.random_resized_crop(*resized, rng, self.crop_area)
+        if self.crop == "multi_scale":
+            return clips.multi_scale_crop(*resized, self.size, rng.integers)
+        if self.crop == "random":
+            return clips.random_crop(*resized, self.size, rng.integers)
+        return clips.center_crop(*resized, self.size)[0]
+
+    def _test_boxes(self, resized: tuple[int, int]) -> list[clips.Box]:
+        rules = {1: clips.center_crop, 3: clips.three_crop, 10: clips.ten_crop}
+        return rules[self.views.crops](*resized, self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The columns of an index that workers need, as plain lists and arrays. Times are there for software decoding."""
+
+    paths: list[str]
+    labels: np.ndarray
+    sizes: np.ndarray
+    hashes: list[str]
+    frames: np.ndarray
+    offsets: np.ndarray
+    shapes: np.ndarray
+    streams: np.ndarray
+    codecs: list[str]
+
+    @classmethod
+    def of(cls, index: Any) -> Files:
+        """Read the columns of an `Index`."""
+        table = index.table
+        column = {name: table[name].to_numpy() for name in ("size", "frames", "offset", "stream", "width", "height")}
+        return cls(
+            paths=[str(index.root / path) for path in table["path"]],
+            labels=np.array([label[0] if len(label) else -1 for label in table["label"]], dtype=np.int64),
+            sizes=column["size"],
+            hashes=table["hash"].tolist(),
+            frames=column["frames"],
+            offsets=column["offset"],
+            shapes=np.stack([column["width"], column["height"]], axis=1),
+            streams=column["stream"],
+            codecs=table["codec"].tolist(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, row: int) -> np.ndarray:
+        """Return a file's bytes, or a `UserError` that names it if it is not the file that was indexed."""
+        path = Path(self.paths[row])
+        try:
+            content = np.fromfile(path, dtype=np.uint8)
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}: put the file back, or index the data again") from None
+        if len(content) != self.sizes[row] or _digest(content) != self.hashes[row]:
+            raise UserError(f"{path}: changed since it was indexed: put the file back, or index the data again")
+        return content
+
+
+def _digest(content: np.ndarray) -> str:
+    return hashlib.blake2b(content.data, digest_size=16).hexdigest()
+
+
+class Source:
+    """The callable that DALI's workers run: `source(SampleInfo)` returns the arrays of one sample.
+
+    They are the content (here the file's bytes), the frames to decode, positions, boxes, flip, label and row. The
+    last batch of a test is filled up with samples whose row is `PADDING` and that decode a single frame.
+    """
+
+    def __init__(self, files: Files, order: Order, cutter: Cutter, epoch: int = 0, batch: int = 0) -> None:
+        self.files, self.order, self.cutter = files, order, cutter
+        self.start = epoch, batch
+
+    def __call__(self, info: Any) -> tuple[np.ndarray, ...]:
+        """Return one sample; `StopIteration` ends a test. Training runs on into the next epoch."""
+        epoch, number = self.place(info.iteration)
+        rows = self.order.rows(epoch, number)
+        padding = info.idx_in_batch >= len(rows)
+        row = int(rows[0 if padding else info.idx_in_batch])
+        cut = self.cutter.cut(int(self.files.frames[row]), tuple(self.files.shapes[row].tolist()), epoch, row)
+        if padding:
+            cut = cut._replace(frames=cut.frames[:1], positions=np.zeros_like(cut.positions))
+        content, cut = self.content(row, cut)
+        return (
+            content,
+            *cut[:3],
+            np.array(cut.flip, np.int32),
+            np.array(self.files.labels[row], np.int64),
+            np.array(PADDING if padding else row, np.int64),
+        )
+
+    def place(self, iteration: int) -> tuple[int, int]:
+        """Return the (epoch, batch) of the n-th batch since the start."""
+        number = self.start[1] + iteration
+        if self.order.training:
+            return self.start[0] + number // self.order.batches, number % self.order.batches
+        if number >= self.order.batches:
+            raise StopIteration
+        return self.start[0], number
+
+    def content(self, row: int, cut: Cut) -> tuple[np.ndarray, Cut]:
+        """Return what the graph gets of a video, and the cut in terms of it: here the whole file, still encoded."""
+        return self.files.read(row), cut._replace(frames=cut.frames + np.int32(self.files.offsets[row]))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in a worker process: from now on it ends when its parent does."""
+        self.__dict__.update(state)
+        parent = parent_process()
+        if parent is not None:
+            threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
