@@ -1,0 +1,177 @@
+"""What TimeSformer and ViViT share: tokens, the three attentions, the block, official names, 2D initialisation.
+
+Tokens of a clip are `N (1 + P T) D`: the class token, then patch-major, time-minor (token 1 + p T + t). Inside a
+block LayerNorm has eps 1e-5, the final one 1e-6 (the original papers: 1e-6 everywhere).
+Reference: github.com/mx-mark/VideoTransformer-pytorch, whose released weights these models read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..harness.errors import UserError
+from ._layers import DropPath, Mlp, attend, drop_rates, run, split_heads
+
+COPY_STRATEGIES = ("repeat", "set_zero")
+EXTEND_STRATEGIES = ("temporal_avg", "center_frame")
+# No weight decay for biases, norms, positions and tokens; `time_embed` is decayed, as in the reference.
+DECAY_RULES = ((r"\.bias$|norm|pos_embed|cls_token", 0.0),)
+
+
+class PatchEmbed(nn.Module):
+    """Cut a clip into patches of `tubelet` frames and project each. `N 3 T H W` -> `N T/tubelet P D`."""
+
+    def __init__(self, dim: int, patch: int, tubelet: int = 1) -> None:
+        super().__init__()
+        self.tubelet = tubelet
+        if tubelet == 1:
+            self.projection: nn.Conv2d | nn.Conv3d = nn.Conv2d(3, dim, patch, stride=patch)
+        else:
+            kernel = (tubelet, patch, patch)
+            self.projection = nn.Conv3d(3, dim, kernel, stride=kernel)
+        nn.init.kaiming_normal_(self.projection.weight, mode="fan_in", nonlinearity="relu")
+        assert self.projection.bias is not None
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        if self.tubelet > 1:
+            return self.projection(clip).flatten(3).permute(0, 2, 3, 1)
+        frames = self.projection(clip.transpose(1, 2).flatten(0, 1))
+        return frames.flatten(2).transpose(1, 2).unflatten(0, (clip.shape[0], clip.shape[2]))
+
+
+class Attention(nn.Module):
+    """Pre-norm self-attention over all tokens, with its residual. `N L D` -> `N L D`; `frames` is not looked at."""
+
+    def __init__(self, dim: int, heads: int, drop_path: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(dim, eps=1e-5)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.drop_path = DropPath(drop_path)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Attend within each row of normalised tokens and drop whole rows: `B L D` -> `B L D`."""
+        return self.drop_path(self.proj(attend(*split_heads(self.qkv(x), 3, self.heads))))
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        return x + self.attend(self.norm(x))
+
+
+class TimeAttention(Attention):
+    """Each patch position attends along time; the class token passes by. `N (1 + P T) D` -> the same.
+
+    The closing `temporal_fc` starts at zero, so that the block starts as an image model.
+    """
+
+    def __init__(self, dim: int, heads: int, drop_path: float) -> None:
+        super().__init__(dim, heads, drop_path)
+        self.temporal_fc = nn.Linear(dim, dim)
+        nn.init.zeros_(self.temporal_fc.weight)
+        nn.init.zeros_(self.temporal_fc.bias)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        patches = x[:, 1:]
+        rows = self.norm(patches).unflatten(1, (-1, frames)).flatten(0, 1)  # (N P) T D
+        update = self.temporal_fc(self.attend(rows)).unflatten(0, (x.shape[0], -1)).flatten(1, 2)
+        return torch.cat((x[:, :1], patches + update), dim=1)
+
+
+class SpaceAttention(Attention):
+    """Frames attend to themselves and the class token, whose T updates are averaged. `N (1 + P T) D` -> the same."""
+
+    def rows(self, x: Tensor, frames: int) -> Tensor:
+        """Return the normalised tokens of every frame behind a class token each: `(N T) (1 + P) D`."""
+        x = self.norm(x)
+        cls = x[:, None, :1].expand(-1, frames, -1, -1)
+        patches = x[:, 1:].unflatten(1, (-1, frames)).transpose(1, 2)
+        return torch.cat((cls, patches), dim=2).flatten(0, 1)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        update = self.attend(self.rows(x, frames)).unflatten(0, (-1, frames))  # N T (1 + P) D
+        cls = update[:, :, 0].mean(dim=1, keepdim=True)
+        patches = update[:, :, 1:].transpose(1, 2).flatten(1, 2)
+        return x + torch.cat((cls, patches), dim=1)
+
+
+class Block(nn.Module):
+    """A transformer block: one attention over all tokens, or `divided` into time then space; then the perceptron."""
+
+    def __init__(self, dim: int, heads: int, drop_path: float, divided: bool) -> None:
+        super().__init__()
+        kinds = (TimeAttention, SpaceAttention) if divided else (Attention,)
+        self.attentions = nn.ModuleList(kind(dim, heads, drop_path) for kind in kinds)
+        self.norm = nn.LayerNorm(dim, eps=1e-5)
+        self.mlp = Mlp(dim, 4 * dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        for attention in self.attentions:
+            x = attention(x, frames)
+        return x + self.drop_path(self.mlp(self.norm(x)))
+
+
+def make_blocks(depth: int, dim: int, heads: int, drop_path: float, divided: bool = False) -> nn.ModuleList:
+    """Return an encoder's blocks, their stochastic depth rising linearly to `drop_path`."""
+    return nn.ModuleList(Block(dim, heads, rate, divided) for rate in drop_rates(drop_path, depth))
+
+
+def encode(blocks: Iterable[nn.Module], x: Tensor, frames: int, checkpointed: bool) -> Tensor:
+    """Run the blocks in order. `B L D` -> `B L D`."""
+    for block in blocks:
+        x = run(block, x, frames, checkpointed=checkpointed)
+    return x
+
+
+def frame_tokens(patches: Tensor, cls: Tensor, positions: Tensor) -> Tensor:
+    """Return every frame as its own row behind a class token: `N T P D` -> `(N T) (1 + P) D`."""
+    cls = cls[:, None].expand(*patches.shape[:2], -1, -1)
+    return (torch.cat((cls, patches), dim=2) + positions).flatten(0, 1)
+
+
+def clip_tokens(patches: Tensor, cls: Tensor, positions: Tensor, times: Tensor) -> Tensor:
+    """Return the clip as one row, token (t, p) at positions[p + 1] + times[t]: `N T P D` -> `N (1 + P T) D`."""
+    cls = (cls + positions[:, :1]).expand(patches.shape[0], -1, -1)
+    patches = patches + positions[:, None, 1:] + times[:, :, None]
+    return torch.cat((cls, patches.transpose(1, 2).flatten(1, 2)), dim=1)
+
+
+def make_head(dim: int, num_classes: int) -> nn.Linear:
+    """Return the classifier: one linear layer, truncated normal of 0.02, zero bias."""
+    head = nn.Linear(dim, num_classes)
+    nn.init.trunc_normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def check_choice(model: str, option: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise a `UserError` that lists the known values unless `value` is one of them."""
+    if value not in known:
+        raise UserError(f"{model}: {option}='{value}' is none of {', '.join(known)}")
+
+
+def check_multiple(model: str, option: str, value: int, divisor: int) -> None:
+    """Raise a `UserError` unless `value` is a positive multiple of `divisor`."""
+    if value <= 0 or value % divisor:
+        raise UserError(f"{model}: {option}={value} must be a multiple of {divisor}")
+
+
+def official_key(key: str) -> str:
+    """Translate a parameter name of the official release, of either era, into ours.
+
+    Files before March 2022 hold `attn.in_proj_weight` and `attn.out_proj`, later ones `attn.qkv` and `attn.proj`:
+    the same tensors in the same layout.
+    """
+    key = re.sub(r"^model\.", "", key)
+    key = re.sub(r"^cls_head\.cls_head\.", "cls_head.", key)
+    key = re.sub(r"^transformer_layers\.(0\.)?layers\.", "blocks.", key)
+    key = re.sub(r"^transformer_layers\.1\.layers\.", "temporal_blocks.", key)
+    key = re.sub(r"\.attn\.(in_proj_|qkv\.)", ".qkv.", key)
+    key = re.sub(r"\.attn\.(out_proj|proj)\.", ".proj.", key)
+    key = key.replace(".ffns.0.norm.", ".norm.").replace(".ffns.0.layers.0.0.", ".mlp.fc1.")
+    return key.replace(".ffns.0.layers.1.", ".mlp.fc2.")

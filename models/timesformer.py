@@ -1,0 +1,179 @@
+"""TimeSformer: attention divided into time and space, joint, or over space only.
+
+Bertasius et al., Is Space-Time Attention All You Need for Video Understanding?, 2021 (arXiv 2102.05095), in the form
+of github.com/mx-mark/VideoTransformer-pytorch, whose weights load unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..harness.errors import UserError
+from ..harness.spec import Clip, Published, Recipe, Views
+from . import Variant, _vit, _vit_init
+
+ATTENTIONS = ("divided", "joint", "space")
+
+# The released weights were trained with one mean and one deviation for all channels: 0.45 and 0.225 of 255.
+CLIP = Clip(frames=8, stride=32, size=224, short_side=256, mean=(114.75,) * 3, std=(57.375,) * 3)
+REPOSITORY = "github.com/mx-mark/VideoTransformer-pytorch README"
+PAPER = "arXiv 2102.05095"
+
+KINETICS400 = Recipe(
+    epochs=30,
+    batch=64,
+    optimizer="sgd",
+    lr=0.00125,  # 0.005 at a batch of 256
+    nesterov=True,
+    weight_decay=1e-4,
+    decay_rules=_vit.DECAY_RULES,
+    schedule="cosine",
+    warmup_epochs=5,
+    warmup_ratio=0.2,
+    min_lr=1e-6,
+    precision="fp16",
+)
+KINETICS600 = replace(
+    KINETICS400,
+    epochs=15,
+    lr=0.005,
+    schedule="step",
+    milestones=(5, 11),
+    warmup_epochs=0,
+    min_lr=0,
+    crop="random",  # of a short side drawn from 256 to 320
+)
+
+
+class TimeSformer(nn.Module):
+    """Vision Transformer on the patches of all frames. `N 3 T H W` -> `N classes`.
+
+    `copy_strategy` is how an image checkpoint reaches the layers that images have not: see `_vit_init.inflate`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 400,
+        *,
+        attention: str = "divided",
+        frames: int = 8,
+        size: int = 224,
+        patch: int = 16,
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        drop_path: float = 0.1,
+        copy_strategy: str = "repeat",
+        checkpoint_activations: bool = False,
+    ) -> None:
+        super().__init__()
+        _vit.check_choice("timesformer", "attention", attention, ATTENTIONS)
+        _vit.check_choice("timesformer", "copy_strategy", copy_strategy, _vit.COPY_STRATEGIES)
+        _vit.check_multiple("timesformer", "size", size, patch)
+        self.attention = attention
+        self.frames = frames
+        self.patch = patch
+        self.grid = size // patch
+        self.copy_strategy = copy_strategy
+        self.checkpoint_activations = checkpoint_activations
+
+        self.patch_embed = _vit.PatchEmbed(dim, patch)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.grid**2, dim))
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if attention != "space":
+            self.time_embed = nn.Parameter(torch.empty(1, frames, dim))
+            nn.init.trunc_normal_(self.time_embed, std=0.02)
+        self.blocks = _vit.make_blocks(depth, dim, heads, drop_path, divided=attention == "divided")
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.cls_head = _vit.make_head(dim, num_classes)
+
+    def positions(self, height: int, width: int) -> Tensor:
+        """Return the position table, `1 (1 + P) D`, resized to frames of `height` x `width` pixels."""
+        rows, columns = height // self.patch, width // self.patch
+        if rows == columns == self.grid:
+            return self.pos_embed
+        table = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
+        # The 0.1 keeps floor(grid * scale) from losing a row to rounding, and is part of the official scale.
+        scale = ((rows + 0.1) / self.grid, (columns + 0.1) / self.grid)
+        table = F.interpolate(table, scale_factor=scale, mode="bicubic")
+        return torch.cat((self.pos_embed[:, :1], table.flatten(2).transpose(1, 2)), dim=1)
+
+    def tokens(self, clip: Tensor) -> Tensor:
+        """Return what the first block sees: `N (1 + P T) D`, or `(N T) (1 + P) D` without temporal attention."""
+        if clip.shape[2] != self.frames and self.attention != "space":
+            raise UserError(f"timesformer: {clip.shape[2]} frames given, built for {self.frames}: set frames=…")
+        patches = self.patch_embed(clip)
+        positions = self.positions(*clip.shape[-2:])
+        if self.attention == "space":
+            return _vit.frame_tokens(patches, self.cls_token, positions)
+        return _vit.clip_tokens(patches, self.cls_token, positions, self.time_embed)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        batch, frames = clip.shape[0], clip.shape[2]
+        x = _vit.encode(self.blocks, self.tokens(clip), frames, self.checkpoint_activations and self.training)
+        cls = x[:, 0]
+        if self.attention == "space":
+            cls = cls.unflatten(0, (batch, frames)).mean(dim=1)
+        return self.cls_head(self.norm(cls))
+
+    def attention_map(self, clip: Tensor) -> Tensor:
+        """Return the softmax map of the last block's spatial attention, `(N T) heads (1 + P) (1 + P)`.
+
+        Row 0 is the class token's: what each frame of the clip was judged by. Divided attention only.
+        """
+        if self.attention != "divided":
+            raise UserError("attention maps are per frame: they need timesformer's divided attention")
+        x = _vit.encode(self.blocks[:-1], self.tokens(clip), self.frames, checkpointed=False)
+        time, space = self.blocks[-1].attentions  # type: ignore[union-attr]
+        x = space.rows(time(x, self.frames), self.frames)
+        q, k, _ = _vit.split_heads(space.qkv(x), 3, space.heads)
+        return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+
+
+def _variant(*published: Published, clip: Clip = CLIP, **options: Any) -> Variant:
+    return Variant(
+        build=TimeSformer,
+        clip=clip,
+        views=Views(clips=1, crops=3),
+        published=published,
+        recipes={"kinetics400": KINETICS400, "kinetics600": KINETICS600},
+        keys=_vit.official_key,
+        inflate=_vit_init.inflate,
+        options=options,
+    )
+
+
+def _published(source: str, dataset: str, top1: float, top5: float, views: str, **cost: float) -> Published:
+    return Published(
+        model="TimeSformer-B",
+        dataset=dataset,
+        source=source,
+        top1=top1,
+        top5=top5,
+        views=views,
+        pretrain="ImageNet-21K",
+        **cost,  # type: ignore[arg-type]
+    )
+
+
+VARIANTS = {
+    "b": _variant(
+        _published(REPOSITORY, "kinetics600", 78.4, 93.6, "1x1"),
+        _published(REPOSITORY + ", training log", "kinetics600", 79.1, 94.2, "1x3"),
+        _published(PAPER, "kinetics400", 78.0, 93.7, "1x3", gflops=196.0, params_m=121.4),
+        _published(PAPER, "kinetics600", 79.1, 94.4, "1x3", gflops=196.0, params_m=121.4),
+    ),
+    "b_space_only": _variant(attention="space"),
+    "b_joint": _variant(attention="joint"),
+    "micro": _variant(
+        clip=replace(CLIP, stride=2, size=64, short_side=64), size=64, patch=16, dim=96, depth=3, heads=3, drop_path=0.0
+    ),
+}
