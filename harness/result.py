@@ -31,7 +31,7 @@ class Metric:
 class Result:
     """One finished case. `status` is `ok`, or says how it ended, and then `error` says why in one line.
 
-    `published` holds what papers print of the same model (or of a micro's full-size siblings), for reports to set beside.
+    `published` holds what papers print of the model (or of a micro's full-size siblings), for reports to set beside.
     """
 
     case: Case

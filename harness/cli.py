@@ -1,0 +1,249 @@
+"""The command line: one short function a verb, imports inside the verb, so that `--help` is instant.
+
+A mistake of the user's ends in one line and exit code 2; a bug ends in a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import job
+from .errors import UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, index and check data sets.")
+app.add_typer(data, name="data")
+app.command("train")(job.train)
+
+Out = Annotated[Path, typer.Option(help="Results folder.")]
+Device = Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")]
+
+
+@app.callback()
+def reelbench() -> None:
+    """Compare video-recognition architectures: accuracy, FLOPs, memory, latency, throughput, energy."""
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="Name of a suite, or a Python file that holds SUITE.")],
+    out: Out = Path("runs/latest"),
+    device: Device = None,
+    only: Annotated[str | None, typer.Option(help="Run the models that match this pattern, such as 'tsm/*'.")] = None,
+    data: Annotated[str | None, typer.Option(help="Another data set for every case: an index, or a folder.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure finished cases again.")] = False,
+) -> None:
+    """Run a suite, resuming what is unfinished, and write its report.
+
+    Example: reelbench run quick --out runs/quick
+    """
+    from . import suite as suites
+    from . import sweep
+
+    chosen = suites.load(suite, data)
+    results = sweep.sweep(chosen, out, device=job.resolve_device(device), only=only, fresh=fresh)
+    _report([out], results, "terminal", None)
+    for kind in ("html", "markdown", "csv"):
+        _report([out], results, kind, out / f"report.{_suffix(kind)}")
+    print(f"report: {out / 'report.html'}")
+    if any(result.status != "ok" for result in results):
+        raise typer.Exit(1)
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Address of the model, such as video_swin/t.")],
+    checkpoint: Annotated[Path, typer.Option(help="Its weights, ours or the official release's.")],
+    data: Annotated[Path, typer.Option(help="Index of the test videos.")],
+    views: Annotated[str | None, typer.Option(help="Clips x crops, such as 4x3; the model's own by default.")] = None,
+    dump: Annotated[Path | None, typer.Option(help="Write every video's scores to this parquet file.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 8,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    device: Device = None,
+    workers: Annotated[int, typer.Option(min=1, help="Reading processes.")] = 2,
+) -> None:
+    """Test a checkpoint on an index under a protocol of views.
+
+    Example: reelbench eval video_swin/t --checkpoint swin_tiny.pth --data k400_val.parquet --views 4x3
+    """
+    from . import testing
+
+    place = job.resolve_device(device)
+    found = testing.test(model, checkpoint, data, views, place, precision, batch, workers, dump)
+    for name, metric in found.items():
+        interval = f"  [{metric.low:.2f}, {metric.high:.2f}]" if metric.low is not None else ""
+        print(f"{name:20} {metric.value:6.2f} {metric.unit}{interval}  ({metric.convention})")
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders.")],
+    format: Annotated[str, typer.Option(help="terminal, markdown, csv, latex, html or figure.")] = "terminal",
+    to: Annotated[Path | None, typer.Option(help="File to write; html writes PNG and SVG beside it.")] = None,
+) -> None:
+    """Write a report of one or more results folders.
+
+    Example: reelbench report runs/quick --format html --to report.html
+    """
+    from . import ledger
+
+    for folder in folders:
+        if not (folder / ledger.FILE).exists():
+            raise UserError(f"{folder} holds no {ledger.FILE}: make it with `reelbench run SUITE --out {folder}`")
+    _report(folders, [r for folder in folders for r in ledger.read(folder)], format, to)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Results folder to compare with.")],
+    b: Annotated[Path, typer.Argument(help="Results folder to judge.")],
+) -> None:
+    """Compare two results folders, metric by metric.
+
+    Example: reelbench compare runs/before runs/after
+    """
+    from ..reports import compare as comparison
+    from . import ledger
+
+    print(comparison.render(ledger.read(a), ledger.read(b)))
+
+
+@app.command("models")
+def list_models(
+    format: Annotated[str, typer.Option(help="table or json.")] = "table",
+) -> None:
+    """List every architecture with its input and published figures.
+
+    Example: reelbench models --format json
+    """
+    from . import catalogue
+
+    print(catalogue.render(format))
+
+
+@app.command("suites")
+def list_suites() -> None:
+    """List the suites.
+
+    Example: reelbench suites
+    """
+    from . import suite
+
+    for name, found in suite.listing().items():
+        print(f"{name:12} {len(found.cases):3} cases  {found.description}")
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: what is missing, and what to do about it.
+
+    Example: reelbench doctor
+    """
+    from . import environment
+
+    for name, value in environment.collect().items():
+        print(f"{name:16} {value}")
+    broken = False
+    for check in environment.checks():
+        mark = "ok" if check.ok else "MISSING" if check.needed else "none"
+        print(f"{check.name:16} {mark:8} {check.found}" + ("" if check.ok else f"  -> {check.remedy}"))
+        broken |= check.needed and not check.ok
+    raise typer.Exit(int(broken))
+
+
+@data.command("synth")
+def synthesise(
+    out: Annotated[Path, typer.Argument(help="Folder to make the videos and their indexes in.")],
+    codec: Annotated[str, typer.Option(help="vp9, vp8, h264, hevc, mpeg4, mjpeg or av1.")] = "vp9",
+    train: Annotated[int, typer.Option(min=0, help="Training videos.")] = 1600,
+    val: Annotated[int, typer.Option(min=0, help="Validation videos.")] = 240,
+    test: Annotated[int, typer.Option(min=0, help="Test videos.")] = 400,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+) -> None:
+    """Make encoded videos whose class is a motion.
+
+    Example: reelbench data synth clips --codec h264 --train 800
+    """
+    from ..pipelines import synthetic
+
+    for split, path in synthetic.make(out, videos=(train, val, test), codec=codec, seed=seed).items():
+        print(f"{split:6} {path}")
+
+
+@data.command("index")
+def index_videos(
+    name: Annotated[str, typer.Argument(help="Kind of data set, such as folder, csv or kinetics.")],
+    root: Annotated[Path, typer.Argument(help="Its root folder (or its file of annotations).")],
+    to: Annotated[Path | None, typer.Option(help="Index to write; ROOT/SPLIT.parquet by default.")] = None,
+    split: Annotated[str, typer.Option(help="Split, where the data set has several.")] = "all",
+) -> None:
+    """Index a data set: one packet scan a file, unreadable files listed with their reason.
+
+    Example: reelbench data index folder /data/my_videos --to my_videos.parquet
+    """
+    from ..pipelines import datasets
+
+    made = datasets.build_index(name, root, split)
+    path = to or (root if root.is_dir() else root.parent) / f"{split}.parquet"
+    made.save(path)
+    for video, reason in made.rejected:
+        print(f"left out: {video}: {reason}")
+    print(f"{len(made)} videos, {len(made.classes)} classes, {len(made.rejected)} left out -> {path}")
+
+
+@data.command("check")
+def check_index(
+    index: Annotated[Path, typer.Argument(help="Index file.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every frame.")] = False,
+) -> None:
+    """Check that an index's files are there, whole and unchanged.
+
+    Example: reelbench data check k400_val.parquet --deep
+    """
+    from ..pipelines import check
+
+    found = check.check(index, deep=deep)
+    for problem in found:
+        print(f"{problem.path}: {problem.reason}")
+    print(f"{len(found)} problems")
+    raise typer.Exit(int(bool(found)))
+
+
+def _suffix(kind: str) -> str:
+    return {"markdown": "md", "latex": "tex", "terminal": "txt"}.get(kind, kind)
+
+
+def _report(folders: list[Path], results: list, kind: str, to: Path | None) -> None:
+    from .. import reports
+
+    written = reports.write(results, kind, to)
+    if to is None:
+        print(written)
+
+
+def run_command(function: Callable[..., None]) -> None:
+    """Run one function as a whole command line, its mistakes told in one line."""
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    single.command()(function)
+    _guard(single)
+
+
+def main() -> None:
+    """Run the `reelbench` command."""
+    _guard(app)
+
+
+def _guard(command: Callable[[], None]) -> None:
+    try:
+        command()
+    except UserError as error:
+        print(f"reelbench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("reelbench: interrupted; finished work is kept, run the same command to go on", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,50 @@
+"""What a case's `data` means: the embedded data set, a folder of split indexes, or one index file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The index files of a data set's splits; `train` and `val` may be missing."""
+
+    test: Path
+    train: Path | None = None
+    val: Path | None = None
+
+
+def cache() -> Path:
+    """Return the folder for what can be made again: `$REELBENCH_CACHE`, or `~/.cache/reelbench`."""
+    return Path(os.environ.get("REELBENCH_CACHE", "~/.cache/reelbench")).expanduser()
+
+
+def resolve(data: str) -> Data:
+    """Return the splits behind a name: `synthetic` (made on first use), a folder that holds them, or an index file."""
+    if data == "synthetic":
+        from ..pipelines import synthetic
+
+        return Data(**synthetic.ensure(cache()))
+    path = Path(data)
+    if path.is_dir():
+        found = {split: path / f"{split}.parquet" for split in SPLITS if (path / f"{split}.parquet").exists()}
+        if "test" not in found:
+            raise UserError(f"{path} holds no test.parquet: index its videos with `reelbench data index`")
+        return Data(**found)
+    if not path.exists():
+        raise UserError(f"no data '{data}': give an index file, a folder of indexes, or 'synthetic'")
+    return Data(test=path)
+
+
+def fingerprint(data: Data) -> str:
+    """Return the hash of the contents and order of every split."""
+    from ..pipelines.index import Index
+
+    parts = [Index.load(path).fingerprint for path in (data.train, data.val, data.test) if path is not None]
+    return "-".join(part[:12] for part in parts)

@@ -1,0 +1,99 @@
+"""What a person sees while it runs: rich displays on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .result import Result
+from .spec import Case
+
+QUIET_SECONDS = 30.0
+HEADLINES = ("top1", "latency_ms", "throughput_clips_s", "decode_clips_s")
+
+
+class TrainingProgress:
+    """A bar of optimiser steps with loss, clips/s and data-wait share; without a terminal a line every half minute."""
+
+    def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
+        self.console = Console(file=sys.stderr, quiet=not shown)
+        self.bar = bar(self.console, "{task.fields[state]}")
+        self.task = self.bar.add_task(title, total=total, completed=done, state="")
+        self.total, self.done, self.last = total, done, time.monotonic()
+
+    def __enter__(self) -> TrainingProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def advance(self, record: dict[str, float], batch: int) -> None:
+        """Show one step's record (loss, wait, compute)."""
+        self.done += 1
+        seconds = record["wait"] + record["compute"]
+        state = f"loss {record['loss']:.3f}  {batch / seconds:.0f} clips/s  waits {record['wait'] / seconds:.0%}"
+        self.bar.update(self.task, advance=1, state=state)
+        if not self.console.is_terminal and time.monotonic() - self.last > QUIET_SECONDS:
+            self.last = time.monotonic()
+            self.note(f"step {self.done}/{self.total}: {state}")
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.bar.console.print(text, highlight=False)
+
+
+def bar(console: Console, *columns: str) -> Progress:
+    """Return the one style of progress bar: description, bar, count, elapsed, remaining, then further columns."""
+    parts: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn()]
+    parts += [TimeElapsedColumn(), TimeRemainingColumn(), *(TextColumn(c) for c in columns)]
+    return Progress(*parts, console=console, transient=True, disable=not console.is_terminal)
+
+
+class SuiteProgress:
+    """A suite's display: a bar of cases with the time remaining, below it what the running case does."""
+
+    def __init__(self, suite: str, total: int, done: int) -> None:
+        self.console = Console(file=sys.stderr)
+        self.bar = bar(self.console, "{task.fields[state]}")
+        self.suite = self.bar.add_task(f"suite {suite}", total=total, completed=done, state="")
+        self.case = self.bar.add_task("", total=None, state="", visible=False)
+        if done:
+            self.bar.console.print(f"{done} of {total} cases are already finished", highlight=False)
+
+    def __enter__(self) -> SuiteProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def start(self, case: Case) -> None:
+        """Show a case as running."""
+        self.bar.reset(self.case, description=case.model, total=None, state="starting", visible=True)
+        if not self.console.is_terminal:
+            self.console.print(f"{case.model} ({case.case_id}) …", highlight=False)
+
+    def update(self, *, phase: str, done: int = 0, total: int | None = None) -> None:
+        """Show the running case's phase and how far it is."""
+        self.bar.update(self.case, completed=done, total=total, state=phase)
+
+    def finish(self, result: Result) -> None:
+        """Print the finished case's line and advance the suite's bar."""
+        self.bar.update(self.case, visible=False)
+        self.bar.update(self.suite, advance=1)
+        shown = [f"{name} {m.value:.4g} {m.unit}".strip() for name, m in result.metrics.items() if name in HEADLINES]
+        text = ", ".join(shown) if result.status == "ok" else f"{result.status}: {result.error}"
+        mark = "✓" if result.status == "ok" else "✗"
+        self.bar.console.print(
+            f"{mark} {result.case.model}: {text} ({result.seconds:.0f} s)", highlight=False, markup=False
+        )

@@ -1,0 +1,161 @@
+"""run(case) -> Result: the whole story of one case, read top to bottom, in a process of its own.
+
+The sweep starts `python -m reelbench.harness.run CASE.json OUT`. What happens goes to standard output as JSON lines
+(`{"phase": …}`, last `{"result": …}`); everything that libraries print goes to standard error, the case's log.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import models, pipelines
+from ..pipelines.index import Index
+from . import data as datasets
+from . import engine, environment, metrics, train
+from .errors import UserError
+from .job import Job
+from .result import Result, Status
+from .spec import Case
+
+Report = Callable[..., None]
+
+
+def run(case: Case, out: Path, report: Report) -> Result:
+    """Train or load the case's model, measure its metrics, and return what was found, however it ended."""
+    started, begin = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), time.perf_counter()
+    status: Status = "ok"
+    found: dict[str, Any] = {}
+    try:
+        found = _measure(case, out, report)
+    except torch.cuda.OutOfMemoryError as error:
+        status, found = "oom", {"error": _one_line(error)}
+    except UserError as error:
+        status, found = "failed", {"error": str(error)}
+    except Exception as error:  # a case that breaks costs one row, not the night; the log holds the traceback
+        traceback.print_exc()
+        status, found = "failed", {"error": f"{type(error).__name__}: {_one_line(error)}"}
+    seconds = time.perf_counter() - begin
+    return Result(
+        case=case, status=status, started=started, seconds=seconds, environment=environment.collect(),
+        published=_published(case.model), **found,
+    )  # fmt: skip
+
+
+def _measure(case: Case, out: Path, report: Report) -> dict[str, Any]:
+    data = datasets.resolve(case.data)
+    index = Index.load(data.test)
+    index.verify()
+    details: dict[str, Any] = {"test_videos": len(index), "rejected_videos": len(index.rejected)}
+    log: list[dict[str, float]] = []
+    weights: str | Path | None = case.checkpoint
+    if case.recipe is not None:
+        weights, log = _train(case, data, out, report)
+        details["train"] = _training_summary(log)
+    subject = _subject(case, index, weights, log)
+    found = metrics.measure(subject, lambda name: report(phase=name))
+    return {"metrics": dict(found), "details": {**details, **subject.notes}}
+
+
+def _subject(case: Case, index: Index, weights: str | Path | None, log: list[dict[str, float]]) -> metrics.Subject:
+    variant, device = models.find(case.model), torch.device(case.device)
+    labelled = weights is not None
+    num_classes = len(index.classes) if labelled else variant.num_classes
+    model = models.build(case.model, num_classes=num_classes, checkpoint=weights).to(device).eval()
+    views = case.views or variant.views
+
+    def open_stream(batch: int) -> pipelines.Stream:
+        return pipelines.open(
+            index, clip=variant.clip, views=views, batch=batch, device=case.device, workers=case.workers
+        )
+
+    return metrics.Subject(
+        model=model, case=case, clip=variant.clip, views=views, device=device, num_classes=num_classes,
+        open_stream=open_stream, train_log=log,
+    )  # fmt: skip
+
+
+def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[Path, list[dict[str, float]]]:
+    """Train through the DeepSpeed launcher and return the weights and the log of its steps."""
+    assert case.recipe is not None
+    if data.train is None:
+        raise UserError(f"{case.model}: {case.data} has no training split: give a folder with train.parquet")
+    folder = out / "train" / case.case_id
+    job = Job(
+        model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
+        workers=case.workers, seed=case.seed, resume=(folder / "checkpoints" / "latest").exists(),
+    )  # fmt: skip
+    train.check(job, case.ranks)
+    total = round(case.recipe.epochs * (len(Index.load(data.train)) // case.recipe.batch))
+    line = engine.command(job.arguments(), ranks=case.ranks)
+    process = subprocess.Popen(line, stdout=sys.stderr, env=engine.environment(case.device))
+    while process.poll() is None:
+        report(phase="train", done=len(train.read_log(folder)), total=total)
+        time.sleep(0.5)
+    if process.returncode:
+        raise UserError(f"training ended with exit code {process.returncode}: see the log")
+    return folder / "best.safetensors", train.read_log(folder)
+
+
+def _training_summary(log: list[dict[str, float]]) -> dict[str, float]:
+    seconds = sum(row["wait"] + row["compute"] for row in log)
+    return {"steps": len(log), "seconds": seconds, "first_loss": log[0]["loss"], "last_loss": log[-1]["loss"]}
+
+
+def _published(model: str) -> tuple[Any, ...]:
+    """Return the rows that papers print of this model; of a micro, which has none, its full-size siblings'."""
+    own = models.find(model).published
+    family = model.partition("/")[0]
+    siblings = (row for name in models.names() if name.startswith(f"{family}/") for row in models.find(name).published)
+    return own or tuple(siblings)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400]
+
+
+def _die_with_parent() -> None:
+    """A sweep killed with -9 cannot stop its case: the case watches for it and takes its own children along."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        import psutil
+
+        while os.getppid() == parent:
+            time.sleep(1)
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Run the case in the file named first, with the results folder named second."""
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    _die_with_parent()
+
+    def report(**event: Any) -> None:
+        print(json.dumps(event), file=events)
+
+    case = Case.from_json(json.loads(Path(sys.argv[1]).read_text()))
+    result = run(case, Path(sys.argv[2]), report)
+    report(result=result.to_json())
+    events.flush()
+    os._exit(0)  # decoder and launcher threads may still be winding down; the result is already out
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Every family's `micro`, trained on the embedded motion clips and measured: minutes on a laptop without a GPU."""
+
+from ..harness.spec import Case, Recipe, Suite
+
+FAMILIES = ("tsm", "video_swin")
+
+RECIPE = Recipe(
+    epochs=8,
+    batch=32,
+    lr=2e-3,
+    weight_decay=0.05,
+    warmup_epochs=0.5,
+    clip_grad=1.0,
+    crop="random",
+    flip=0.0,  # a mirrored `left` is a `right`
+    validate_epochs=4,
+)
+
+SUITE = Suite(
+    name="quick",
+    description="every family's micro, trained and measured on the embedded clips (minutes on two CPU cores)",
+    cases=tuple(
+        Case(
+            model=f"{family}/micro",
+            recipe=RECIPE,
+            metrics=(
+                "parameters", "flops", "memory", "latency", "throughput", "energy", "decode", "stall", "accuracy",
+            ),
+            time_limit=600,
+        )
+        for family in FAMILIES
+    ),
+)  # fmt: skip
