@@ -1,0 +1,76 @@
+"""Encodes frames into a small real file, reproducibly: one thread, no dates or random identifiers in the headers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.codec.context import Flags
+
+from ..harness.errors import UserError, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """How a codec is written: FFmpeg's encoder, the container's suffix, the pixel format and the encoder's options."""
+
+    encoder: str
+    suffix: str
+    pix_fmt: str = "yuv420p"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+_VPX = {"deadline": "realtime", "cpu-used": "8", "crf": "24", "b": "0", "lag-in-frames": "0", "auto-alt-ref": "0"}
+CODECS = {
+    "vp9": Codec(encoder="libvpx-vp9", suffix=".webm", options=_VPX),
+    "vp8": Codec(encoder="libvpx", suffix=".webm", options={**_VPX, "b": "1M"}),
+    "h264": Codec(encoder="libx264", suffix=".mp4", options={"preset": "veryfast", "crf": "23", "bf": "2"}),
+    "hevc": Codec(
+        encoder="libx265",
+        suffix=".mp4",
+        options={"preset": "ultrafast", "crf": "26", "x265-params": "log-level=none:pools=none:frame-threads=1"},
+    ),
+    "mpeg4": Codec(encoder="mpeg4", suffix=".avi", options={"qscale": "4", "bf": "2"}),
+    "mjpeg": Codec(encoder="mjpeg", suffix=".avi", pix_fmt="yuvj420p", options={"qmin": "3", "qmax": "3"}),
+    "av1": Codec(
+        encoder="libsvtav1", suffix=".mkv", options={"preset": "11", "crf": "35", "svtav1-params": "lp=1:enable-tf=0"}
+    ),
+}
+
+
+def find(codec: str) -> Codec:
+    """Return a codec by its name; an unknown one, or one this PyAV cannot write, is a `UserError`."""
+    if codec not in CODECS:
+        raise unknown("codec", codec, CODECS)
+    if CODECS[codec].encoder not in av.codecs_available:
+        raise UserError(f"codec {codec}: this PyAV has no {CODECS[codec].encoder}: install the wheel from PyPI")
+    return CODECS[codec]
+
+
+def encode(path: Path, frames: Iterable[np.ndarray], *, codec: str, fps: Fraction | int, gop: int) -> None:
+    """Encode uint8 `H W 3` frames to `path`, which appears once complete. `gop` is the key-frame interval."""
+    how = find(codec)
+    os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder writes a page to stderr otherwise
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    with av.open(str(partial), "w", options={"fflags": "+bitexact"}) as container:
+        stream: Any = None
+        for frame in frames:
+            stream = stream or _open(container, how, frame.shape, fps, gop)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        if stream is not None:
+            container.mux(stream.encode(None))
+    os.replace(partial, path)
+
+
+def _open(container: Any, how: Codec, shape: tuple[int, ...], fps: Fraction | int, gop: int) -> Any:
+    stream = container.add_stream(how.encoder, rate=fps, options={**how.options, "g": str(gop), "threads": "1"})
+    stream.height, stream.width = shape[:2]
+    stream.pix_fmt = how.pix_fmt
+    stream.codec_context.flags |= Flags.bitexact
+    return stream

@@ -1,0 +1,119 @@
+"""Draws a sprite whose class is a motion, so that neither one frame nor a heap of frames tells the class.
+
+A sprite has four coordinates, each on a loop: across, down, angle and size (which starts again small after its
+largest). In every video all four pass through an evenly spaced stretch of their loop. One of them, the class's, does so
+steadily; the other three go there and back over values spaced in the same way:
+
+    time        0 1 2 3 4 5 6 7
+    class       0 1 2 3 4 5 6 7    or, in the opposite class, 7 6 5 4 3 2 1 0
+    the others  0 2 4 6 7 5 3 1    entered at a random moment
+
+So at any moment each coordinate is uniform on its loop whatever the class, a coordinate's values taken together are
+distributed alike in all classes, and the opposite class is the same video run backwards.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Class: (coordinate, direction). Angles grow clockwise, because rows grow downwards.
+MOTIONS: dict[str, tuple[int, int]] = {
+    "left": (0, -1),
+    "right": (0, 1),
+    "up": (1, -1),
+    "down": (1, 1),
+    "clockwise": (2, 1),
+    "counter_clockwise": (2, -1),
+    "approach": (3, 1),
+    "recede": (3, -1),
+}
+RADIUS = (0.12, 0.3)  # of the frame's short side
+SPAN = (0.5, 0.9)  # of a loop
+
+
+def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int, int]) -> np.ndarray:
+    """Return one video, uint8 `T H W 3`. `size` is (width, height); all randomness comes from `rng`."""
+    width, height = size
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    columns = np.arange(width, dtype=np.float32)
+    background = _background(rng, frames, size)
+    colours = _colours(rng)
+    shape = rng.integers(len(SHAPES))
+    across, down, angle, zoom = coordinates(motion, rng, frames)[:, :, None, None]
+    radius = min(size) * RADIUS[0] * (RADIUS[1] / RADIUS[0]) ** zoom
+    x = _wrap(columns - across * width, width)
+    y = _wrap(rows - down * height, height)
+    cos, sin = np.cos(2 * np.pi * angle), np.sin(2 * np.pi * angle)
+    u = (cos * x + sin * y) / radius
+    v = (cos * y - sin * x) / radius
+    inside = np.clip((1 - SHAPES[shape](u, v)) * radius + 0.5, 0, 1)[..., None]
+    front = np.clip(u * radius + 0.5, 0, 1)[..., None]
+    sprite = colours[0] + (colours[1] - colours[0]) * front
+    return (background + (sprite - background) * inside).astype(np.uint8)
+
+
+def coordinates(motion: str, rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Return the four coordinates over time, float32 `4 T` in [0, 1); the class decides their order in time alone."""
+    start = rng.random((4, 1))
+    span = rng.uniform(*SPAN, (4, 1))
+    order = np.stack([_there_and_back(frames, rng) for _ in range(4)])
+    moving, direction = MOTIONS[motion]
+    order[moving] = np.arange(frames)[::direction]
+    return ((start + span * order / max(frames - 1, 1)) % 1).astype(np.float32)
+
+
+def _there_and_back(frames: int, rng: np.random.Generator) -> np.ndarray:
+    steps = np.arange(frames)
+    loop = np.concatenate([steps[::2], steps[1::2][::-1]])
+    return np.roll(loop, rng.integers(frames))[:: rng.choice((-1, 1))]
+
+
+def _wrap(distance: np.ndarray, period: int) -> np.ndarray:
+    return (distance + period / 2) % period - period / 2
+
+
+def _background(rng: np.random.Generator, frames: int, size: tuple[int, int]) -> np.ndarray:
+    """Return a soft random texture that drifts on its own, float32 `T H W 3`."""
+    width, height = size
+    texture = _smooth_noise(rng, height, width)
+    drift = rng.uniform(-0.6, 0.6, (2, 1)) * np.arange(frames)
+    rows = (np.arange(height) + drift[0].round().astype(int)[:, None]) % height
+    columns = (np.arange(width) + drift[1].round().astype(int)[:, None]) % width
+    return texture[rows[:, :, None], columns[:, None, :]]
+
+
+def _smooth_noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Return a seamless texture of low contrast: noise of six cells a side, interpolated around the edges."""
+    cells = 6
+    noise = rng.uniform(-30, 30, (cells, cells, 3)) + rng.uniform(90, 165, 3)
+    for axis, length in ((0, height), (1, width)):
+        position = np.arange(length) * cells / length
+        low = position.astype(int)
+        weight = (position - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        first, second = noise.take(low, axis), noise.take((low + 1) % cells, axis)
+        noise = first + (second - first) * weight
+    return noise.astype(np.float32)
+
+
+def _colours(rng: np.random.Generator) -> np.ndarray:
+    """Return a dark and a bright colour, in random order: float32 `2 3`."""
+    return rng.permutation(np.stack([rng.uniform(0, 70, 3), rng.uniform(185, 255, 3)])).astype(np.float32)
+
+
+def _disc(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.hypot(u, v)
+
+
+def _square(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(u), np.abs(v)) * 1.2
+
+
+def _diamond(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return (np.abs(u) + np.abs(v)) * 0.85
+
+
+def _bar(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(u), np.abs(v) * 1.8)
+
+
+SHAPES = (_disc, _square, _diamond, _bar)

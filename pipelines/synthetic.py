@@ -1,0 +1,151 @@
+"""Makes the embedded data set: small, really encoded videos whose label is a motion. See `_sprites`.
+
+    paths = make(Path("data"), videos=(1600, 240, 400))   # {"train": data/train.parquet, "val": …, "test": …}
+    paths = ensure(cache_root)                            # made once, then found
+
+A horizontal flip turns `left` into `right` and `clockwise` into `counter_clockwise`: `FLIP_PAIRS`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from ..harness.errors import UserError
+from ._encode import encode, find
+from ._sprites import MOTIONS, draw
+from .index import build
+
+CLASSES = tuple(MOTIONS)
+FLIP_PAIRS = (("left", "right"), ("clockwise", "counter_clockwise"))
+SPLITS = ("train", "val", "test")
+GENERATION = 1  # raise it when the pixels change, so that a cached set is made anew
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Video:
+    """What one file is made from; its random stream depends on the seed, the split and its number alone."""
+
+    out: Path
+    split: str
+    number: int
+    size: tuple[int, int]
+    frames: int
+    fps: int
+    codec: str
+    gop: int
+    seed: int
+
+    @property
+    def motion(self) -> str:
+        return CLASSES[self.number % len(CLASSES)]
+
+    @property
+    def path(self) -> Path:
+        return self.out / self.split / self.motion / f"{self.number:06d}{find(self.codec).suffix}"
+
+
+def make(
+    out: Path | str,
+    *,
+    videos: tuple[int, int, int] = (1600, 240, 400),
+    size: tuple[int, int] = (96, 96),
+    frames: int = 24,
+    fps: int = 15,
+    codec: str = "vp9",
+    gop: int = 12,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[str, Path]:
+    """Write `out/{train,val,test}/<class>/<number>.<suffix>` and an index for each split; return the indexes' paths.
+
+    `videos` counts train, val and test; `size` is (width, height), both even; `gop` is the key-frame interval. The
+    pixels follow from `seed` alone; the files are equal byte for byte on one machine. `workers` defaults to the
+    cores; 0 works in this process. A codec that cannot be written here is a `UserError`.
+    """
+    _check(videos, size, frames, fps, gop)
+    find(codec)
+    out = Path(out).absolute()
+    shared = {"out": out, "size": size, "frames": frames, "fps": fps, "codec": codec, "gop": gop, "seed": seed}
+    plan = [
+        _Video(split=split, number=number, **shared)
+        for split, count in zip(SPLITS, videos, strict=True)
+        for number in range(count)
+    ]
+    for folder in {video.path.parent for video in plan}:
+        folder.mkdir(parents=True, exist_ok=True)
+    _write_all(plan, workers, progress)
+    indexes = {split: out / f"{split}.parquet" for split in SPLITS}
+    for split, path in indexes.items():
+        entries = [(video.path, CLASSES.index(video.motion)) for video in plan if video.split == split]
+        build(entries, CLASSES, out, workers=workers, progress=progress).save(path)
+    return indexes
+
+
+def ensure(cache_root: Path | str, *, workers: int | None = None, progress: bool = True) -> dict[str, Path]:
+    """Return the embedded set's indexes, made on the first call. Safe when interrupted and when two processes race.
+
+    The folder's name is the hash of what the set is made from, and the folder appears only once it is complete.
+    """
+    parameters = {name: value for name, value in (make.__kwdefaults__ or {}).items() if name not in _EXTERNAL}
+    text = json.dumps([GENERATION, parameters], sort_keys=True)
+    root = Path(cache_root).expanduser().absolute()
+    folder = root / f"synthetic-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+    if not folder.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / f".{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                _make_whole(folder, workers, progress)
+    return {split: folder / f"{split}.parquet" for split in SPLITS}
+
+
+_EXTERNAL = ("workers", "progress")
+
+
+def _make_whole(folder: Path, workers: int | None, progress: bool) -> None:
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make(partial, workers=workers, progress=progress)
+    os.replace(partial, folder)
+
+
+def _check(videos: tuple[int, int, int], size: tuple[int, int], frames: int, fps: int, gop: int) -> None:
+    if min(size) < 64 or any(side % 2 for side in size):
+        raise UserError(f"size={size[0]}x{size[1]}: both sides must be even and at least 64")
+    if len(videos) != len(SPLITS) or min(videos) < 0 or min(frames, fps, gop) < 1:
+        raise UserError(f"videos={videos}, frames={frames}, fps={fps}, gop={gop}: counts must be positive")
+
+
+def _write_all(plan: list[_Video], workers: int | None, progress: bool) -> None:
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    quiet = not (progress and sys.stderr.isatty())
+    with Progress(disable=quiet, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("encoding", total=len(plan))
+        if workers < 2:
+            for video in plan:
+                _write(video)
+                bar.advance(task)
+            return
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for _ in pool.map(_write, plan, chunksize=16):
+                bar.advance(task)
+
+
+def _write(video: _Video) -> None:
+    rng = np.random.default_rng([video.seed, SPLITS.index(video.split), video.number])
+    pixels = draw(video.motion, rng, frames=video.frames, size=video.size)
+    encode(video.path, pixels, codec=video.codec, fps=video.fps, gop=video.gop)
