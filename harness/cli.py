@@ -14,6 +14,7 @@ import typer
 
 from . import job
 from .errors import UserError
+from .result import Result
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, index and check data sets.")
@@ -47,9 +48,9 @@ def run(
 
     chosen = suites.load(suite, data)
     results = sweep.sweep(chosen, out, device=job.resolve_device(device), only=only, fresh=fresh)
-    _report([out], results, "terminal", None)
-    for kind in ("html", "markdown", "csv"):
-        _report([out], results, kind, out / f"report.{_suffix(kind)}")
+    _report(results, "terminal", None)
+    for kind, suffix in (("html", "html"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
+        _report(results, kind, out / f"report.{suffix}")
     print(f"report: {out / 'report.html'}")
     if any(result.status != "ok" for result in results):
         raise typer.Exit(1)
@@ -95,7 +96,7 @@ def report(
     for folder in folders:
         if not (folder / ledger.FILE).exists():
             raise UserError(f"{folder} holds no {ledger.FILE}: make it with `reelbench run SUITE --out {folder}`")
-    _report(folders, [r for folder in folders for r in ledger.read(folder)], format, to)
+    _report([result for folder in folders for result in ledger.read(folder)], format, to)
 
 
 @app.command()
@@ -214,16 +215,13 @@ def check_index(
     raise typer.Exit(int(bool(found)))
 
 
-def _suffix(kind: str) -> str:
-    return {"markdown": "md", "latex": "tex", "terminal": "txt"}.get(kind, kind)
-
-
-def _report(folders: list[Path], results: list, kind: str, to: Path | None) -> None:
+def _report(results: list[Result], kind: str, to: Path | None) -> None:
     from .. import reports
 
-    written = reports.write(results, kind, to)
-    if to is None:
-        print(written)
+    if to is not None:
+        reports.write(results, kind, to)
+    else:
+        print(reports.render(results, kind))
 
 
 def run_command(function: Callable[..., None]) -> None:

@@ -1,0 +1,39 @@
+# make bench   a fresh clone to the finished report, without a GPU or a download of data
+# make test    what CI runs
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+OUT    ?= runs/quick
+
+.PHONY: bench test lint benchmark install install-dev clean
+
+bench: install
+	$(BIN)/reelbench run quick --out $(OUT)
+
+test: install-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/pytest
+
+benchmark: install-dev
+	$(BIN)/pytest tests/benchmarks --benchmark-only
+
+install: $(VENV)/installed
+install-dev: $(VENV)/installed-dev
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .[dev]
+	touch $@ $(VENV)/installed
+
+$(VENV):
+	@$(PYTHON) -c 'import sys; sys.exit("reelbench needs Python 3.10 or newer, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 10) else None'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "reelbench: Python lacks venv: install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
