@@ -1,1 +1,42 @@
-"""Results in, text and pictures out. Needs no torch."""
+"""Results in, text and pictures out. Needs no torch.
+
+A format is one file: `SUFFIX` and `render(results, *, title)`, which returns text, or bytes for a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..harness import discover
+from ..harness.errors import UserError
+from ..harness.result import Result
+
+TITLE = "ReelBench"
+
+
+def formats() -> list[str]:
+    """Return the names that `render` knows: the public files of this package."""
+    return discover.names("reports")
+
+
+def render(results: Sequence[Result], kind: str, *, title: str = TITLE) -> str | bytes:
+    """Render results in one of `formats()`; no results or an unknown format are `UserError`s."""
+    module = discover.module("reports", kind, "report format")
+    if not results:
+        raise UserError("nothing to report: no results found (run a suite first: `reelbench run quick`)")
+    return module.render(results, title=title)
+
+
+def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE) -> list[Path]:
+    """Write a report to a file and return what was written; HTML puts the plot beside it, as PNG and SVG."""
+    from . import figure
+    from ._points import plot
+
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "figure":
+        return [figure.write(results, to, title=title)]
+    rendered = render(results, kind, title=title)
+    to.write_bytes(rendered if isinstance(rendered, bytes) else rendered.encode())
+    beside = [".png", ".svg"] if kind == "html" and plot(results) else []
+    return [to, *(figure.write(results, to.with_suffix(suffix), title=title) for suffix in beside)]

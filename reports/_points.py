@@ -1,0 +1,77 @@
+"""What the speed–accuracy plot shows, for the picture and for the page: points, axes, colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..harness.result import Metric, Result
+from ._table import METRICS, Column
+
+# Okabe and Ito's palette, which colour-blind readers tell apart; its yellow is darkened to be seen on white.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b5a300", "#7a7a7a")
+SPEEDS = ("latency_ms", "throughput_clips_s", "gflops_video")
+ACCURACIES = ("top1", "map", "top5")
+COLUMNS = {c.name: c for c in METRICS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One case in the plot, in the axes' units. `params` is in millions, None where it was not measured."""
+
+    model: str
+    case_id: str
+    x: float
+    y: float
+    x_interval: tuple[float, float]
+    y_interval: tuple[float, float]
+    params: float | None
+
+    @property
+    def family(self) -> str:
+        """The architecture, which gives the colour."""
+        return self.model.partition("/")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """The axes and the points that have both."""
+
+    x: Column
+    y: Column
+    points: tuple[Point, ...]
+
+
+def plot(results: Sequence[Result]) -> Plot | None:
+    """Return accuracy over the first of latency, throughput and GFLOPs that was measured with it; None without any."""
+    for y in ACCURACIES:
+        for x in SPEEDS:
+            points = tuple(_point(r, COLUMNS[x], COLUMNS[y]) for r in results if x in r.metrics and y in r.metrics)
+            if points:
+                return Plot(x=COLUMNS[x], y=COLUMNS[y], points=points)
+    return None
+
+
+def colours(families: Sequence[str]) -> dict[str, str]:
+    """Give each family its colour; more families than colours share them."""
+    return {family: PALETTE[i % len(PALETTE)] for i, family in enumerate(sorted(set(families)))}
+
+
+def _point(result: Result, x: Column, y: Column) -> Point:
+    speed, accuracy = result.metrics[x.name], result.metrics[y.name]
+    params = result.metrics.get("params")
+    return Point(
+        model=result.case.model,
+        case_id=result.case_id,
+        x=speed.value * x.scale,
+        y=accuracy.value * y.scale,
+        x_interval=_interval(speed, x.scale),
+        y_interval=_interval(accuracy, y.scale),
+        params=params.value * COLUMNS["params"].scale if params else None,
+    )
+
+
+def _interval(metric: Metric, scale: float) -> tuple[float, float]:
+    low = metric.value if metric.low is None else metric.low
+    high = metric.value if metric.high is None else metric.high
+    return low * scale, high * scale

@@ -1,0 +1,291 @@
+"""Results to tables: the one place that decides columns, order, digits, intervals and footnotes.
+
+Every format renders the same `Table`s. A column exists where a result has something to put in it: metrics that
+were measured, settings that differ between the cases. What the cases share stands in the caption instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ..harness.result import Metric, Result
+from ..harness.spec import Published
+
+MISSING = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column. A stored value times `scale` is shown in `unit`, with `decimals` or else three digits that count."""
+
+    name: str
+    header: str
+    unit: str = ""
+    scale: float = 1.0
+    decimals: int | None = None
+    better: Literal["", "higher", "lower"] = ""
+    numeric: bool = True
+    notes: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Header and unit, such as `latency (ms)`."""
+        return f"{self.header} ({self.unit})" if self.unit else self.header
+
+    def text(self, value: float) -> str:
+        """Format a stored value in the column's unit and digits, without the unit."""
+        return number(value * self.scale, self.decimals)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one row says in one column: the shown text and, for numbers, the shown value and its interval."""
+
+    text: str = MISSING
+    value: float | None = None
+    interval: str = ""
+    notes: tuple[int, ...] = ()
+
+    @property
+    def full(self) -> str:
+        """The value with its interval, such as `81.2 [77.1, 84.9]`."""
+        return f"{self.text} {self.interval}" if self.interval else self.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One case, or one published row (then `case_id` is empty). `status` and `error` are the result's."""
+
+    cells: tuple[Cell, ...]
+    case_id: str = ""
+    status: str = "ok"
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table that any format can show. Note 1 is `notes[0]`."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    caption: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def _percent(name: str, header: str) -> Column:
+    return Column(name=name, header=header, unit="%", decimals=1, better="higher")
+
+
+METRICS = (
+    _percent("top1", "top-1"),
+    _percent("top5", "top-5"),
+    _percent("mean_class_accuracy", "mean class"),
+    _percent("map", "mAP"),
+    Column(name="params", header="params", unit="M", scale=1e-6, better="lower"),
+    Column(name="gflops_view", header="GFLOPs/view × views", better="lower"),
+    Column(name="gflops_video", header="GFLOPs/video", better="lower"),
+    Column(name="latency_ms", header="latency", unit="ms", better="lower"),
+    Column(name="throughput_clips_s", header="throughput", unit="clips/s", better="higher"),
+    Column(name="train_clips_s", header="training", unit="clips/s", better="higher"),
+    Column(name="memory_allocated_mib", header="allocated memory", unit="MiB", better="lower"),
+    Column(name="memory_reserved_mib", header="reserved memory", unit="MiB", better="lower"),
+    Column(name="memory_process_mib", header="process memory", unit="MiB", better="lower"),
+    Column(name="memory_resident_mib", header="resident memory", unit="MiB", better="lower"),
+    Column(name="step_ms", header="training step", unit="ms", better="lower"),
+    Column(name="data_wait_fraction", header="data wait", unit="%", scale=100, better="lower"),
+    Column(name="decode_clips_s", header="decoding", unit="clips/s", better="higher"),
+    Column(name="energy_j_clip", header="energy", unit="J/clip", better="lower"),
+    Column(name="energy_j_video", header="energy", unit="J/video", better="lower"),
+)
+"""The metrics in the order of the columns; one that is not listed follows under its own name."""
+
+SETTINGS: dict[str, Callable[[Result], str]] = {
+    "data": lambda r: r.case.data,
+    "machine": lambda r: machine(r.environment),
+    "device": lambda r: r.case.device,
+    "precision": lambda r: r.case.precision,
+    "batch": lambda r: str(r.case.batch or "automatic"),
+    "ranks": lambda r: str(r.case.ranks),
+    "workers": lambda r: str(r.case.workers),
+    "seed": lambda r: str(r.case.seed),
+    "checkpoint": lambda r: r.case.checkpoint or "",
+}
+
+
+class _Notes:
+    """Footnotes, numbered as they come; the same text keeps its number."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, int] = {}
+
+    def add(self, *texts: str) -> tuple[int, ...]:
+        return tuple(self.texts.setdefault(" ".join(t.split()), len(self.texts) + 1) for t in texts if t)
+
+
+def number(value: float, decimals: int | None = None) -> str:
+    """Format with the given decimals, or with three digits that count and no exponent: 0.213, 27.9, 1234."""
+    if decimals is None:
+        decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{min(decimals, 9)}f}"
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """Name the machine by its GPUs, or by its processor where there is none."""
+    gpus = [str(g["name"]) for g in environment.get("gpus") or ()]
+    if gpus:
+        return gpus[0] if len(gpus) == 1 else f"{len(gpus)} × {gpus[0]}"
+    cores = environment.get("cores")
+    return f"{environment.get('cpu', '')}{f', {cores} cores' if cores else ''}"
+
+
+def metric_columns(results: Sequence[Result]) -> list[Column]:
+    """Return the columns of every metric that any result carries."""
+    found = {name: metric.unit for r in results for name, metric in r.metrics.items()}
+    known = [c for c in METRICS if c.name in found]
+    strange = sorted(set(found) - {c.name for c in METRICS})
+    return known + [Column(name=name, header=name, unit=found[name]) for name in strange]
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """Return the measured table and, where the results bring any, the published rows as a table of their own."""
+    printed = published(results)
+    return [measured(results), *([printed] if printed.rows else [])]
+
+
+def measured(results: Sequence[Result]) -> Table:
+    """Return one row a result, in the given order."""
+    notes = _Notes()
+    settings = {name: [get(r) for r in results] for name, get in SETTINGS.items()}
+    differing = [name for name, values in settings.items() if len(set(values)) > 1]
+    columns = [_with_convention(c, results, notes) for c in metric_columns(results)]
+    shown = [Column(name=n, header=n, numeric=False) for n in ("model", *differing)]
+    failures = [Column(name="status", header="status", numeric=False)] if any(r.status != "ok" for r in results) else []
+    rows = [
+        Row(
+            case_id=r.case_id,
+            status=r.status,
+            error=" ".join(r.error.split()),
+            cells=(
+                Cell(text=r.case.model),
+                *(Cell(text=settings[n][i] or MISSING) for n in differing),
+                *(_cell(c, r, notes) for c in columns),
+                *(_status(r, notes) for _ in failures),
+                Cell(text=r.case_id),
+            ),
+        )
+        for i, r in enumerate(results)
+    ]
+    return Table(
+        title="Measured",
+        columns=(*shown, *columns, *failures, Column(name="case_id", header="case", numeric=False)),
+        rows=tuple(rows),
+        caption=_caption({n: v[0] for n, v in settings.items() if n not in differing}, rows),
+        notes=tuple(notes.texts),
+    )
+
+
+def published(results: Sequence[Result]) -> Table:
+    """Return what papers and official repositories print of these models: never measured here, each with its source."""
+    rows = list(dict.fromkeys(p for r in results for p in r.published))
+    cells = [[get(p) for _, get in _PUBLISHED] for p in rows]
+    used = [i for i in range(len(_PUBLISHED)) if any(c[i].text != MISSING for c in cells)]
+    return Table(
+        title="Published, not measured here",
+        columns=tuple(_PUBLISHED[i][0] for i in used),
+        rows=tuple(Row(cells=tuple(c[i] for i in used)) for c in cells),
+        caption="Numbers as their sources print them: other machines, data and training than the measured ones.",
+    )
+
+
+def _with_convention(column: Column, results: Sequence[Result], notes: _Notes) -> Column:
+    """Note a convention at the header where all rows share it; `_cell` notes the others."""
+    found = {r.metrics[column.name].convention for r in results if column.name in r.metrics}
+    return replace(column, notes=notes.add(*found) if len(found) == 1 else ())
+
+
+def _cell(column: Column, result: Result, notes: _Notes) -> Cell:
+    metric = result.metrics.get(column.name)
+    if metric is None:
+        return Cell()
+    text = column.text(metric.value)
+    if column.name == "gflops_view":
+        text += views(result)
+    remarks = [metric.warning, "" if column.notes else metric.convention]
+    if column.name == "top1" and result.details.get("learned") is False:
+        remarks.append(_unlearned(result))
+    return Cell(
+        text=text, value=metric.value * column.scale, interval=_interval(column, metric), notes=notes.add(*remarks)
+    )
+
+
+def _interval(column: Column, metric: Metric) -> str:
+    if metric.low is None or metric.high is None:
+        return ""
+    return f"[{column.text(metric.low)}, {column.text(metric.high)}]"
+
+
+def views(result: Result) -> str:
+    """Return ` × 4×3` (clips × crops), or ` × 12` where only the count is known, or nothing."""
+    if result.case.views is not None:
+        return f" × {result.case.views.clips}×{result.case.views.crops}"
+    view, video = result.metrics.get("gflops_view"), result.metrics.get("gflops_video")
+    return f" × {video.value / view.value:.0f}" if view and video and view.value else ""
+
+
+def _unlearned(result: Result) -> str:
+    chance = result.details.get("chance")
+    level = f"twice chance ({chance:g} %)" if isinstance(chance, int | float) else "twice chance"
+    return f"did not learn: the lower bound of top-1 is not above {level}"
+
+
+def _status(result: Result, notes: _Notes) -> Cell:
+    error = "" if result.status == "ok" else f"{result.case.model} ({result.case_id}): {result.error}"
+    return Cell(text=result.status, notes=notes.add(error))
+
+
+def _caption(shared: dict[str, str], rows: Sequence[Row]) -> str:
+    plain = ("data", "machine", "device", "precision")
+    parts = [value if name in plain else f"{name} {value}" for name, value in shared.items() if value]
+    intervals = any(cell.interval for row in rows for cell in row.cells)
+    return " · ".join([*parts, *(["intervals cover 95 %"] if intervals else [])])
+
+
+_PublishedColumn = tuple[Column, Callable[[Published], Cell]]
+
+
+def _published_number(column: Column, get: Callable[[Published], float | None]) -> _PublishedColumn:
+    def cell(row: Published) -> Cell:
+        value = get(row)
+        if value is None:
+            return Cell()
+        text = f"{value:.6g}"
+        return Cell(text=f"{text}.0" if column.unit == "%" and "." not in text else text, value=value)
+
+    return column, cell
+
+
+def _published_text(name: str, header: str, get: Callable[[Published], str | None]) -> _PublishedColumn:
+    return Column(name=name, header=header, numeric=False), lambda row: Cell(text=get(row) or MISSING)
+
+
+def _published_gflops(row: Published) -> Cell:
+    if row.gflops is None:
+        return Cell()
+    views = f" × {row.views.replace('x', '×')}" if row.views else ""
+    return Cell(text=f"{row.gflops:g}{views}", value=row.gflops)
+
+
+_PUBLISHED: tuple[_PublishedColumn, ...] = (
+    _published_text("model", "model", lambda p: p.model),
+    _published_text("dataset", "data set", lambda p: p.dataset),
+    _published_text("pretrain", "pre-training", lambda p: p.pretrain),
+    _published_number(Column(name="top1", header="top-1", unit="%"), lambda p: p.top1),
+    _published_number(Column(name="top5", header="top-5", unit="%"), lambda p: p.top5),
+    _published_number(Column(name="params", header="params", unit="M"), lambda p: p.params_m),
+    (Column(name="gflops_view", header="GFLOPs/view × views"), _published_gflops),
+    _published_text("source", "source", lambda p: p.source),
+)

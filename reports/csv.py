@@ -1,0 +1,44 @@
+"""CSV for a spreadsheet: every measured number in full, with its interval. Published rows are not in it.
+
+One row a case: what it was, then for each metric `name`, `name_low`, `name_high` in the unit it was stored in
+(`params` counts parameters, `data_wait_fraction` is a fraction), then warnings and the error.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from ..harness.result import Metric, Result
+from ._table import SETTINGS, metric_columns
+
+SUFFIX = ".csv"
+
+
+def render(results: Sequence[Result], *, title: str = "") -> str:
+    """Return one line a result under one header line; an absent number is an empty field. A CSV has no title."""
+    names = [c.name for c in metric_columns(results)]
+    numbers = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    case = ["case_id", "status", "model", "views", *SETTINGS, "started", "seconds"]
+    writer.writerow([*case, *numbers, "warnings", "error"])
+    for result in results:
+        values = [value for name in names for value in _numbers(result.metrics.get(name))]
+        writer.writerow([*_case(result), *values, _warnings(result), result.error])
+    return text.getvalue()
+
+
+def _case(result: Result) -> list[str | float]:
+    case = result.case
+    settings = [get(result) for get in SETTINGS.values()]
+    return [result.case_id, result.status, case.model, str(case.views or ""), *settings, result.started, result.seconds]
+
+
+def _numbers(metric: Metric | None) -> tuple[float | None, ...]:
+    return (metric.value, metric.low, metric.high) if metric else (None, None, None)
+
+
+def _warnings(result: Result) -> str:
+    return "; ".join(f"{name}: {metric.warning}" for name, metric in result.metrics.items() if metric.warning)

@@ -1,0 +1,231 @@
+"""The speed–accuracy plot for a paper: PNG, SVG or PDF.
+
+Accuracy with its interval over latency (or throughput), a bubble's area is the number of parameters, colours are
+architectures, and the line is the Pareto front: what no other case beats in both.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from ..harness.errors import UserError
+from ..harness.result import Result
+from ._points import Plot, Point, colours, plot
+from ._stats import pareto
+
+SUFFIX = ".png"
+FORMATS = ("png", "svg", "pdf")
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": "#9a9a9a",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "axes.labelcolor": "#222222",
+    "svg.hashsalt": "reelbench",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+INK = "#222222"
+SMALLEST, LARGEST = 5.0, 26.0  # bubble diameters in points
+LABELS = 60  # beyond the front, so many points are named
+
+
+def render(results: Sequence[Result], *, title: str, format: str = "png") -> bytes:
+    """Return the picture; results without both accuracy and speed are a `UserError`."""
+    shown = plot(results)
+    if shown is None:
+        raise UserError("nothing to plot: no case has both an accuracy and a latency, throughput or GFLOPs")
+    with matplotlib.rc_context(STYLE):
+        picture = io.BytesIO()
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format, {})
+        _figure(shown, title).savefig(picture, format=format, dpi=200, metadata=metadata)
+    return picture.getvalue()
+
+
+def write(results: Sequence[Result], to: Path, *, title: str) -> Path:
+    """Write the picture in the format that the file name ends in."""
+    format = to.suffix.lstrip(".").lower()
+    if format not in FORMATS:
+        raise UserError(f"{to}: a figure ends in {', '.join('.' + f for f in FORMATS)}")
+    to.write_bytes(render(results, title=title, format=format))
+    return to
+
+
+def _figure(shown: Plot, title: str) -> Figure:
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _axes(axes, shown, title)
+    corners = _front(axes, shown)
+    diameters = _diameters(shown.points)
+    _bubbles(axes, shown.points, diameters)
+    _legend(axes, shown.points)
+    canvas.draw()  # the layout is fixed from here on, so that label positions hold
+    figure.set_layout_engine("none")
+    _label(axes, canvas, shown, diameters, corners)
+    return figure
+
+
+def _axes(axes: Axes, shown: Plot, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
+    direction = {"lower": "← better", "higher": "better →"}[shown.x.better]
+    axes.set_xlabel(f"{shown.x.label}   {direction}")
+    axes.set_ylabel(shown.y.label)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(length=3, which="both")
+    axes.grid(True, color="#ececec", linewidth=0.8)
+    axes.set_axisbelow(True)
+    xs = [bound for p in shown.points for bound in (p.x, *p.x_interval)]
+    spread = max(math.log(max(xs) / min(xs)), 0.7)
+    axes.set_xlim(min(xs) * math.exp(-0.12 * spread), max(xs) * math.exp(0.16 * spread))
+    ys = [bound for p in shown.points for bound in p.y_interval]
+    margin = 0.08 * max(max(ys) - min(ys), 4)
+    axes.set_ylim(max(0, min(ys) - margin), min(101, max(ys) + margin))
+
+
+def _front(axes: Axes, shown: Plot) -> list[tuple[float, float]]:
+    """Draw the front and return its corners: between two of its points the lesser is what can be had, so it steps."""
+    points = [shown.points[i] for i in _front_indices(shown)]
+    edge = axes.get_xlim()[shown.x.better == "lower"]
+    xs, ys = [p.x for p in points], [p.y for p in points]
+    corners = [(x, y) for i, y in enumerate(ys) for x in (xs[i], [*xs, edge][i + 1])]
+    axes.plot(*zip(*corners, strict=True), color=INK, alpha=0.5, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    return corners
+
+
+def _front_indices(shown: Plot) -> list[int]:
+    return pareto([(p.x, p.y) for p in shown.points], lower_x=shown.x.better == "lower")
+
+
+def _bubbles(axes: Axes, points: Sequence[Point], diameters: Sequence[float]) -> None:
+    colour = colours([p.family for p in points])
+    for family, paint in colour.items():
+        chosen = [i for i, p in enumerate(points) if p.family == family]
+        x, y = [points[i].x for i in chosen], [points[i].y for i in chosen]
+        xerr = _errors([(points[i].x, *points[i].x_interval) for i in chosen])
+        yerr = _errors([(points[i].y, *points[i].y_interval) for i in chosen])
+        areas = [diameters[i] ** 2 for i in chosen]
+        axes.scatter(x, y, s=areas, facecolors=to_rgba(paint, 0.3), edgecolors=paint, linewidths=1.2, zorder=2)
+        axes.errorbar(x, y, xerr=xerr, yerr=yerr, fmt="o", markersize=3, color=paint, elinewidth=1.1, zorder=3)
+
+
+def _errors(values: Iterable[tuple[float, float, float]]) -> list[list[float]]:
+    """Return how far the interval reaches below and above each value, as matplotlib wants it."""
+    rows = list(values)
+    return [[max(0.0, v - low) for v, low, _ in rows], [max(0.0, high - v) for v, _, high in rows]]
+
+
+def _diameters(points: Sequence[Point]) -> list[float]:
+    largest = max((p.params or 0 for p in points), default=0)
+    return [_diameter(p.params, largest) for p in points]
+
+
+def _diameter(params: float | None, largest: float) -> float:
+    return max(SMALLEST, LARGEST * math.sqrt(params / largest)) if params and largest else SMALLEST
+
+
+def _legend(axes: Axes, points: Sequence[Point]) -> None:
+    sizes = [p.params for p in points if p.params]
+    steps = [max(sizes) / share for share in (1, 4, 16) if max(sizes) / share >= min(sizes) / 2] if sizes else []
+    marks = [Line2D([], [], color=INK, alpha=0.5, linewidth=1, linestyle=(0, (4, 3)), label="Pareto front")]
+    marks += [
+        Line2D(
+            [],
+            [],
+            marker="o",
+            linestyle="",
+            markersize=_diameter(size, max(sizes)),
+            markerfacecolor="#f2f2f2",
+            markeredgecolor="#9a9a9a",
+            label=f"{size:g} M parameters",
+        )
+        for size in dict.fromkeys(float(f"{step:.1g}") for step in steps)
+    ]
+    axes.legend(
+        handles=marks,
+        frameon=False,
+        fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        labelspacing=1.3,
+        labelcolor="#444444",
+    )
+
+
+def _label(
+    axes: Axes,
+    canvas: FigureCanvasAgg,
+    shown: Plot,
+    diameters: Sequence[float],
+    corners: Sequence[tuple[float, float]],
+) -> None:
+    """Name the points of the front first, then the others; a name that finds no free place is left out."""
+    points, pixel = shown.points, canvas.figure.dpi / 72
+    at = axes.transData.transform([(p.x, p.y) for p in points])
+    rest = sorted(range(len(points)), key=lambda i: -points[i].y)[:LABELS]
+    taken = _obstacles(axes, points, at, [d * pixel for d in diameters], corners)
+    for i in dict.fromkeys([*_front_indices(shown), *rest]):
+        text = axes.text(0, 0, points[i].model, fontsize=8, color=INK, va="bottom", zorder=4)
+        size = text.get_window_extent(canvas.get_renderer())
+        box = _place(at[i], diameters[i] / 2 * pixel, size, taken, axes.bbox, pixel)
+        if box is None:
+            text.remove()
+            continue
+        x, y = axes.transData.inverted().transform((box.x0, box.y0))
+        text.set_position((x, y))
+        taken.append(box)
+
+
+def _obstacles(
+    axes: Axes,
+    points: Sequence[Point],
+    at: Any,
+    diameters: Sequence[float],
+    corners: Sequence[tuple[float, float]],
+) -> list[Bbox]:
+    """Return what labels must not cover, in pixels: bubbles, error bars, the front."""
+    bubbles = [Bbox.from_bounds(x - d / 2, y - d / 2, d, d) for (x, y), d in zip(at, diameters, strict=True)]
+    bars = [((p.x, p.y_interval[0]), (p.x, p.y_interval[1])) for p in points]
+    lines = [*bars, *pairwise(corners)]
+    return bubbles + [Bbox(axes.transData.transform(ends)).padded(1) for ends in (sorted(line) for line in lines)]
+
+
+def _place(
+    at: Sequence[float], radius: float, size: Bbox, taken: Sequence[Bbox], within: Bbox, pixel: float
+) -> Bbox | None:
+    """Return the nearest free box beside, above or below a bubble, or None. Everything is in pixels."""
+    for gap in (3, 8, 15):
+        for side, rise in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
+            # Towards a corner the circle gives way: 0.7 is its edge at 45 degrees.
+            reach = radius * (0.7 if side and rise else 1) + gap * pixel
+            x = at[0] + side * (reach + size.width / 2) - size.width / 2
+            y = at[1] + rise * (reach + size.height / 2) - size.height / 2
+            box = Bbox.from_bounds(x, y, size.width, size.height)
+            if _contains(within, box) and not box.count_overlaps(taken):
+                return box
+    return None
+
+
+def _contains(outer: Bbox, inner: Bbox) -> bool:
+    return outer.x0 <= inner.x0 and inner.x1 <= outer.x1 and outer.y0 <= inner.y0 and inner.y1 <= outer.y1

@@ -1,0 +1,88 @@
+r"""LaTeX for a paper: booktabs tables, shrunk to the text width where they are wider.
+
+Needs `\usepackage{booktabs,graphicx}`. Signs of the field (×, ±, –, µ, …) are written as commands; other letters
+outside ASCII stay as they are, which XeLaTeX and LuaLaTeX read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..harness.result import Result
+from ._table import Cell, Column, Table, tables
+
+SUFFIX = ".tex"
+SHRINK = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
+ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        "×": r"$\times$",
+        "±": r"$\pm$",
+        "·": r"$\cdot$",
+        "µ": r"$\mu$",
+        "–": r"\textendash{}",
+        "—": r"\textemdash{}",
+        "…": r"\dots{}",
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    }
+)
+
+
+def render(results: Sequence[Result], *, title: str) -> str:
+    """Return one `table*` for the measured rows and one for the published ones."""
+    return "\n".join(table(shown, title) for shown in tables(results))
+
+
+def table(shown: Table, title: str) -> str:
+    """Return one table with its caption; footnotes stand below the rows."""
+    lines = [
+        r"% \usepackage{booktabs,graphicx}",
+        r"\begin{table*}[t]",
+        r"\centering\small",
+        rf"\caption{{{escape(_sentence(title, shown.title, shown.caption))}}}",
+        SHRINK,
+        rf"\begin{{tabular}}{{{''.join('r' if c.numeric else 'l' for c in shown.columns)}}}",
+        r"\toprule",
+        _line([_header(c) for c in shown.columns]),
+        r"\midrule",
+        *(_line([_cell(c) for c in row.cells]) for row in shown.rows),
+        r"\bottomrule",
+        r"\end{tabular}}",
+        *(rf"\par\footnotesize\raggedright $^{{{i}}}$ {escape(note)}" for i, note in enumerate(shown.notes, 1)),
+        r"\end{table*}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Make any text safe in LaTeX: one line, nothing that LaTeX would read as a command."""
+    return re.sub("-(?=-)", "-{}", " ".join(text.split()).translate(ESCAPES))
+
+
+def _sentence(*parts: str) -> str:
+    return ". ".join(part.rstrip(".") for part in parts if part) + "."
+
+
+def _header(column: Column) -> str:
+    return escape(column.label) + _marks(column.notes)
+
+
+def _cell(cell: Cell) -> str:
+    interval = rf" {{\scriptsize {cell.interval}}}" if cell.interval else ""
+    return escape(cell.text) + interval + _marks(cell.notes)
+
+
+def _marks(notes: tuple[int, ...]) -> str:
+    return f"$^{{{','.join(map(str, notes))}}}$" if notes else ""
+
+
+def _line(cells: Sequence[str]) -> str:
+    # A cell that opens with a bracket would be taken for the argument of the line break before it.
+    return " & ".join(f"{{}}{cell}" if cell.startswith("[") else cell for cell in cells) + r" \\"

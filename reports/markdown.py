@@ -1,0 +1,56 @@
+"""Markdown for a README: pipe tables that also read well as plain text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from ..harness.result import Result
+from ._table import Cell, Column, Table, tables
+
+SUFFIX = ".md"
+
+
+def render(results: Sequence[Result], *, title: str) -> str:
+    """Return the measured and the published tables under a heading."""
+    return "\n\n".join([f"# {escape(title)}", *(table(t) for t in tables(results))]) + "\n"
+
+
+def table(shown: Table) -> str:
+    """Return one table with its heading, caption and footnotes."""
+    lines = [[_header(c) for c in shown.columns], *([_cell(c) for c in row.cells] for row in shown.rows)]
+    widths = [max(3, *(cell_len(line[i]) for line in lines)) for i in range(len(shown.columns))]
+    rules = ["-" * (w - 1) + ":" if c.numeric else "-" * w for c, w in zip(shown.columns, widths, strict=True)]
+    body = "\n".join(_line(line, widths, shown.columns) for line in (lines[0], rules, *lines[1:]))
+    notes = "\n".join(f"{i}. {escape(note)}" for i, note in enumerate(shown.notes, 1))
+    return "\n\n".join(part for part in (f"## {escape(shown.title)}", escape(shown.caption), body, notes) if part)
+
+
+def escape(text: str) -> str:
+    """Make any text safe inside a table cell: one line, no markup of its own."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    text = re.sub(r"([\\|`*\[\]~#])", r"\\\1", text)
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+
+
+def _header(column: Column) -> str:
+    return escape(column.label) + _marks(column.notes)
+
+
+def _cell(cell: Cell) -> str:
+    interval = f" {cell.interval}" if cell.interval else ""
+    return escape(cell.text) + interval + _marks(cell.notes)
+
+
+def _marks(notes: tuple[int, ...]) -> str:
+    return f"<sup>{','.join(map(str, notes))}</sup>" if notes else ""
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
+    padded = (
+        " " * (w - cell_len(text)) + text if c.numeric else text + " " * (w - cell_len(text))
+        for text, w, c in zip(cells, widths, columns, strict=True)
+    )
+    return f"| {' | '.join(padded)} |"
