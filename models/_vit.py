@@ -7,6 +7,7 @@ Reference: github.com/mx-mark/VideoTransformer-pytorch, whose released weights t
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -18,6 +19,9 @@ from ._layers import DropPath, Mlp, attend, drop_rates, run, split_heads
 
 COPY_STRATEGIES = ("repeat", "set_zero")
 EXTEND_STRATEGIES = ("temporal_avg", "center_frame")
+# The released weights were trained with one mean and one deviation for all channels: 0.45 and 0.225 of 255.
+MEAN = (114.75, 114.75, 114.75)
+STD = (57.375, 57.375, 57.375)
 # No weight decay for biases, norms, positions and tokens; `time_embed` is decayed, as in the reference.
 DECAY_RULES = ((r"\.bias$|norm|pos_embed|cls_token", 0.0),)
 
@@ -91,6 +95,11 @@ class SpaceAttention(Attention):
         cls = x[:, None, :1].expand(-1, frames, -1, -1)
         patches = x[:, 1:].unflatten(1, (-1, frames)).transpose(1, 2)
         return torch.cat((cls, patches), dim=2).flatten(0, 1)
+
+    def weights(self, x: Tensor, frames: int) -> Tensor:
+        """Return the softmax map, `(N T) heads (1 + P) (1 + P)`, for looking at."""
+        q, k, _ = split_heads(self.qkv(self.rows(x, frames)), 3, self.heads)
+        return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         update = self.attend(self.rows(x, frames)).unflatten(0, (-1, frames))  # N T (1 + P) D

@@ -6,7 +6,6 @@ of github.com/mx-mark/VideoTransformer-pytorch, whose weights load unchanged.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +19,7 @@ from . import Variant, _vit, _vit_init
 
 ATTENTIONS = ("divided", "joint", "space")
 
-# The released weights were trained with one mean and one deviation for all channels: 0.45 and 0.225 of 255.
-CLIP = Clip(frames=8, stride=32, size=224, short_side=256, mean=(114.75,) * 3, std=(57.375,) * 3)
+CLIP = Clip(frames=8, stride=32, size=224, short_side=256, mean=_vit.MEAN, std=_vit.STD)
 REPOSITORY = "github.com/mx-mark/VideoTransformer-pytorch README"
 PAPER = "arXiv 2102.05095"
 
@@ -131,11 +129,22 @@ class TimeSformer(nn.Module):
         """
         if self.attention != "divided":
             raise UserError("attention maps are per frame: they need timesformer's divided attention")
-        x = _vit.encode(self.blocks[:-1], self.tokens(clip), self.frames, checkpointed=False)
-        time, space = self.blocks[-1].attentions  # type: ignore[union-attr]
-        x = space.rows(time(x, self.frames), self.frames)
-        q, k, _ = _vit.split_heads(space.qkv(x), 3, space.heads)
-        return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+        *blocks, last = self.blocks
+        x = _vit.encode(blocks, self.tokens(clip), self.frames, checkpointed=False)
+        assert isinstance(last, _vit.Block)
+        time, space = last.attentions
+        assert isinstance(space, _vit.SpaceAttention)
+        return space.weights(time(x, self.frames), self.frames)
+
+
+def attended(weights: Tensor, mass: float = 0.6) -> Tensor:
+    """Return which patches hold the top `mass` of a class token's attention: `... P` -> bool `... P`.
+
+    The patches left out, lightest first, hold no more than 1 - mass together.
+    """
+    ascending, order = weights.sort(dim=-1)
+    share = ascending.cumsum(dim=-1) / ascending.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(share, dtype=torch.bool).scatter(-1, order, share > 1 - mass)
 
 
 def _variant(*published: Published, clip: Clip = CLIP, **options: Any) -> Variant:

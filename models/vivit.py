@@ -18,8 +18,7 @@ from . import Variant, _vit, _vit_init
 
 ATTENTIONS = ("factorised", "joint", "divided")
 
-# The released weights were trained with one mean and one deviation for all channels: 0.45 and 0.225 of 255.
-CLIP = Clip(frames=16, stride=16, size=224, short_side=256, mean=(114.75,) * 3, std=(57.375,) * 3)
+CLIP = Clip(frames=16, stride=16, size=224, short_side=256, mean=_vit.MEAN, std=_vit.STD)
 
 KINETICS400 = Recipe(
     epochs=30,

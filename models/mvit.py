@@ -1,0 +1,275 @@
+"""MViT: attention whose queries, keys and values are pooled, so that resolution falls while width grows.
+
+Fan et al., Multiscale Vision Transformers, 2021 (arXiv 2104.11227), MViT-B 16x4 with absolute positions, in two
+layouts: the paper's, and that of github.com/mx-mark/VideoTransformer-pytorch for MaskFeat, which does not pool the
+queries of block 14. LayerNorm has eps 1e-6, after pooling 1e-5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..harness.errors import UserError
+from ..harness.spec import Clip, Published, Recipe, Views
+from . import Variant
+from ._layers import DropPath, Mlp, attend, drop_rates, init_transformer, run
+from ._vit import MEAN, STD, make_head
+
+Grid = tuple[int, int, int]
+
+CLIP = Clip(frames=16, stride=4, size=224, short_side=256, mean=MEAN, std=STD)
+FINETUNE = Recipe(
+    epochs=200,
+    batch=64,
+    optimizer="adamw",
+    lr=0.00125,  # 0.005 at a batch of 256; the reference adds mixup, cutmix and RandAugment
+    weight_decay=0.05,
+    lr_rules=(
+        (r"^(mask_token|patch_embed|cls_token|pos_embed)", 0.75**17),
+        *((rf"^blocks\.{i}\.", 0.75 ** (16 - i)) for i in range(16)),
+    ),
+    decay_rules=((r"\.bias$|norm|pos_embed|cls_token|mask_token", 0.0),),
+    schedule="cosine",
+    warmup_epochs=5,
+    warmup_ratio=0.2,
+    min_lr=1e-6,
+    label_smoothing=0.1,
+    precision="fp16",
+)
+
+
+class Pool(nn.Module):
+    """Pool the tokens of a T×H×W grid with one depthwise 3×3×3 filter for all heads; the class token passes by.
+
+    `N (1 + T H W) C` -> `N (1 + T H' W') C`, H' = H / stride rounded up.
+    """
+
+    def __init__(self, head_dim: int, stride: int) -> None:
+        super().__init__()
+        self.stride = (1, stride, stride)
+        self.weight = nn.Parameter(torch.empty(head_dim, 1, 3, 3, 3))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        # Heads side by side in the channels: the tokens are a channels-last volume as they lie in memory.
+        volume = x[:, 1:].unflatten(1, grid).permute(0, 4, 1, 2, 3)
+        heads = x.shape[-1] // self.weight.shape[0]
+        weight = self.weight.repeat(heads, 1, 1, 1, 1)
+        pooled = F.conv3d(volume, weight, stride=self.stride, padding=1, groups=x.shape[-1])
+        return torch.cat((x[:, :1], pooled.flatten(2).transpose(1, 2)), dim=1)
+
+
+class PooledAttention(nn.Module):
+    """Self-attention with pooled keys and values, and pooled queries where `q_stride` is above 1.
+
+    `N (1 + T H W) C` on a grid -> `N (1 + T H' W') C`.
+    """
+
+    def __init__(self, dim: int, heads: int, q_stride: int, kv_stride: int) -> None:
+        super().__init__()
+        head_dim = dim // heads
+        self.heads = heads
+        self.q, self.k, self.v, self.proj = (nn.Linear(dim, dim) for _ in range(4))
+        if q_stride > 1:
+            self.pool_q: Pool | None = Pool(head_dim, q_stride)
+            self.norm_q = nn.LayerNorm(head_dim, eps=1e-5)
+        else:
+            self.pool_q = None
+        self.pool_k = Pool(head_dim, kv_stride)
+        self.norm_k = nn.LayerNorm(head_dim, eps=1e-5)
+        self.pool_v = Pool(head_dim, kv_stride)
+        self.norm_v = nn.LayerNorm(head_dim, eps=1e-5)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        q = self._split(self.q(x))
+        if self.pool_q is not None:
+            q = self.norm_q(self._split(self.pool_q(q.flatten(2), grid)))
+        k = self.norm_k(self._split(self.pool_k(self.k(x), grid)))
+        v = self.norm_v(self._split(self.pool_v(self.v(x), grid)))
+        return self.proj(attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
+
+
+class WideningMlp(Mlp):
+    """The perceptron with a width of its own at the end. `... dim` -> `... dim_out`."""
+
+    def __init__(self, dim: int, hidden: int, dim_out: int) -> None:
+        super().__init__(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim_out)
+
+
+class MultiscaleBlock(nn.Module):
+    """Pooled attention, then a perceptron that may widen. `N (1 + T H W) dim` -> `N (1 + T H' W') dim_out`."""
+
+    def __init__(self, dim: int, dim_out: int, heads: int, q_stride: int, kv_stride: int, drop_path: float) -> None:
+        super().__init__()
+        self.q_stride = q_stride
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = PooledAttention(dim, heads, q_stride, kv_stride)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = WideningMlp(dim, 4 * dim, dim_out)
+        self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
+        self.drop_path = DropPath(drop_path)
+
+    def _shrink(self, x: Tensor, grid: Grid) -> Tensor:
+        volume = x[:, 1:].unflatten(1, grid).permute(0, 4, 1, 2, 3)
+        stride = (1, self.q_stride, self.q_stride)
+        pooled = F.max_pool3d(volume, (1, 3, 3), stride, padding=(0, 1, 1))
+        return torch.cat((x[:, :1], pooled.flatten(2).transpose(1, 2)), dim=1)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        update = self.attn(self.norm1(x), grid)
+        x = (self._shrink(x, grid) if self.q_stride > 1 else x) + self.drop_path(update)
+        y = self.norm2(x)
+        # The shortcut of a widening block starts from the normalised tokens.
+        return (x if self.proj is None else self.proj(y)) + self.drop_path(self.mlp(y))
+
+
+class MViT(nn.Module):
+    """Multiscale Vision Transformer. `N 3 T H W` -> `N classes`.
+
+    Width and heads double at the blocks in `widen_at`, queries are pooled by 2 at those in `pool_at`, and the keys'
+    stride starts at `kv_stride` and halves with every pooling of queries. `mask_token` and `decoder_pred`
+    (`feature_dim` wide) serve MaskFeat's pre-training alone; fine-tuned files of that repository keep them.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 400,
+        *,
+        frames: int = 16,
+        size: int = 224,
+        patch_stride: Grid = (2, 4, 4),
+        dim: int = 96,
+        depth: int = 16,
+        heads: int = 1,
+        widen_at: Sequence[int] = (1, 3, 14),
+        pool_at: Sequence[int] = (1, 3, 14),
+        kv_stride: int = 8,
+        feature_dim: int = 10,
+        drop_path: float = 0.0,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        super().__init__()
+        self.clip_shape = (frames, size, size)
+        self.checkpoint_activations = checkpoint_activations
+        for length, stride in zip(self.clip_shape, patch_stride, strict=True):
+            if length % stride:
+                raise UserError(f"mvit: a clip of {frames}×{size}×{size} is no multiple of patch_stride={patch_stride}")
+        self.grid: Grid = (frames // patch_stride[0], size // patch_stride[1], size // patch_stride[2])
+        slots, rows, columns = self.grid
+
+        self.patch_embed = nn.Conv3d(3, dim, (3, 7, 7), stride=patch_stride, padding=(1, 3, 3))
+        self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed_class = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed_spatial = nn.Parameter(torch.empty(1, rows * columns, dim))
+        self.pos_embed_temporal = nn.Parameter(torch.empty(1, slots, dim))
+        self.blocks = nn.ModuleList()
+        for i, rate in enumerate(drop_rates(drop_path, depth)):
+            q_stride = 2 if i in pool_at else 1
+            kv_stride = max(kv_stride // q_stride, 1)
+            heads = heads * (2 if i in widen_at else 1)
+            dim_out = dim * (2 if i + 1 in widen_at else 1)
+            self.blocks.append(MultiscaleBlock(dim, dim_out, heads, q_stride, kv_stride, rate))
+            dim = dim_out
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.decoder_pred = nn.Linear(dim, feature_dim)
+        self._init_weights()
+        self.cls_head = make_head(dim, num_classes)
+
+    def _init_weights(self) -> None:
+        self.apply(init_transformer)
+        for table in self.parameters(recurse=False):
+            nn.init.trunc_normal_(table, std=0.02)
+        nn.init.xavier_uniform_(self.patch_embed.weight.flatten(1))
+        nn.init.xavier_uniform_(self.decoder_pred.weight)
+        # Frozen outside pre-training, where no loss reaches it.
+        self.decoder_pred.requires_grad_(False)
+
+    def encode(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the tokens after the last block: `N 3 T H W` -> `N (1 + T' H' W') D`, not normalised.
+
+        `mask`, bool `N T' H' W'` on the grid of the last block, hides patches behind `mask_token`.
+        """
+        if tuple(clip.shape[2:]) != self.clip_shape:
+            raise UserError(f"mvit: built for clips of T×H×W = {self.clip_shape}, got {tuple(clip.shape[2:])}")
+        x = self.patch_embed(clip).flatten(3).permute(0, 2, 3, 1)  # N T (H W) D
+        if mask is not None:
+            x = torch.where(self._dense(mask), self.mask_token[:, None].to(x.dtype), x)
+        x = x + self.pos_embed_spatial[:, None] + self.pos_embed_temporal[:, :, None]
+        cls = (self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1)
+        x = torch.cat((cls, x.flatten(1, 2)), dim=1)
+        slots, rows, columns = self.grid
+        for block in self.blocks:
+            grid = (slots, rows, columns)
+            x = run(block, x, grid, checkpointed=self.checkpoint_activations and self.training)
+            stride: int = block.q_stride  # type: ignore[assignment]
+            rows, columns = -(-rows // stride), -(-columns // stride)
+        return x
+
+    def _dense(self, mask: Tensor) -> Tensor:
+        """Spread a mask over the patch grid: bool `N T' H' W'` -> `N T (H W) 1`."""
+        repeats = self.grid[1] // mask.shape[2]
+        mask = mask.repeat_interleave(repeats, dim=2).repeat_interleave(repeats, dim=3)
+        return mask.flatten(2).unsqueeze(-1)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.cls_head(self.norm(self.encode(clip)[:, 0]))
+
+
+def official_key(key: str) -> str:
+    """Translate a parameter name of the official release into ours."""
+    key = re.sub(r"^model\.(mvit\.)?(cls_positional_encoding\.)?", "", key)
+    key = key.replace("patch_embed.patch_model.", "patch_embed.").replace("norm_embed.", "norm.")
+    return re.sub(r"^cls_head\.cls_head\.", "cls_head.", key)
+
+
+def _variant(*published: Published, clip: Clip = CLIP, **options: Any) -> Variant:
+    return Variant(
+        build=MViT,
+        clip=clip,
+        views=Views(clips=5, crops=1),
+        published=published,
+        recipes={"finetune": FINETUNE},
+        idle=("mask_token", "decoder_pred.weight", "decoder_pred.bias"),
+        keys=official_key,
+        options=options,
+    )
+
+
+VARIANTS = {
+    "b_16x4": _variant(
+        Published(
+            model="MViT-B, 16x4",
+            dataset="kinetics400",
+            source="arXiv 2104.11227",
+            top1=78.4,
+            top5=93.5,
+            gflops=70.5,
+            params_m=36.6,
+            views="5x1",
+        ),
+    ),
+    "b_16x4_maskfeat": _variant(pool_at=(1, 3), feature_dim=216),
+    "micro": _variant(
+        clip=replace(CLIP, frames=8, stride=2, size=64, short_side=64),
+        frames=8,
+        size=64,
+        dim=32,
+        depth=4,
+        widen_at=(1, 3),
+        pool_at=(1, 3),
+        kv_stride=4,
+        feature_dim=216,
+    ),
+}
