@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 EBML = b"\x1a\x45\xdf\xa3"
+OPEN = 0xFFFFFFFF  # a RIFF whose writer did not come back to fill in the size
 SEGMENT = b"\x18\x53\x80\x67"
 
 
@@ -23,7 +24,8 @@ def declared_size(path: Path) -> int:
         if head[:4] == EBML:
             return _matroska(file)
         if head[:4] == b"RIFF":
-            return struct.unpack("<I", head[4:8])[0] + 8
+            (size,) = struct.unpack("<I", head[4:8])
+            return 0 if size == OPEN else size + 8
         if head[4:8] == b"ftyp":
             return max((end for _, _, end in _boxes(file, 0, _length(file))), default=0)
     return 0

@@ -69,14 +69,15 @@ class Video:
 def scan(path: Path | str, label: int | tuple[int, ...] = -1) -> Video:
     """Scan one file. `Unreadable` says why a file is missing, empty, truncated or without frames."""
     path = Path(path).absolute()
-    size = _size(path)
+    size = _complete_size(path)
     try:
         with av.open(str(path)) as container:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
                 raise Unreadable("no video stream")
+            if stream.codec_context is None:
+                raise Unreadable("a codec that this PyAV does not know")
             pts, key_frames, step, hidden = _presentation(container, stream)
-            listed = stream.frames
             context = stream.codec_context
             time_base = stream.time_base or Fraction(1, 1)
             facts = {
@@ -90,7 +91,8 @@ def scan(path: Path | str, label: int | tuple[int, ...] = -1) -> Video:
             }
     except FFmpegError as error:
         raise Unreadable(f"cannot be demuxed: {error.strerror}") from error
-    _complete(path, size, len(pts), listed)
+    if not len(pts):
+        raise Unreadable("no frames")
     duration = float((int(pts[-1] - pts[0]) + step) * time_base)
     return Video(
         path=path,
@@ -116,23 +118,16 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _size(path: Path) -> int:
+def _complete_size(path: Path) -> int:
+    """Refuse a file that ends before its container says: a demuxer quietly shows a shorter video."""
     if not path.is_file():
         raise Unreadable("no such file")
     size = path.stat().st_size
     if size == 0:
         raise Unreadable("empty file")
+    if (declared := _container.declared_size(path)) > size:
+        raise Unreadable(f"truncated: {size} of {declared} bytes")
     return size
-
-
-def _complete(path: Path, size: int, found: int, listed: int) -> None:
-    """Refuse a file that ends before its container says; a video cut short would silently repeat its last frames."""
-    declared = _container.declared_size(path)
-    if declared > size:
-        missing = f", {found} of {listed} frames are there" if listed > found else ""
-        raise Unreadable(f"truncated: {size} of {declared} bytes{missing}")
-    if found == 0:
-        raise Unreadable("no frames")
 
 
 def _presentation(container: InputContainer, stream: av.VideoStream) -> tuple[np.ndarray, np.ndarray, int, int]:

@@ -1,0 +1,47 @@
+"""What several test files share: small encoded videos, the optional real clips, and the rule for GPU tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from reelbench.pipelines import synthetic
+from reelbench.pipelines.index import Index
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a `gpu` test without CUDA; where a GPU was promised (REELBENCH_REQUIRE_GPU=1) it fails instead."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    if os.environ.get("REELBENCH_REQUIRE_GPU") == "1":
+        pytest.fail("REELBENCH_REQUIRE_GPU=1, but CUDA is not available")
+    pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def tiny_synthetic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Indexes of a synthetic VP9 set: 24 train, 8 val and 8 test videos of 16 frames, 64×64."""
+    out = tmp_path_factory.mktemp("synthetic")
+    return synthetic.make(out, videos=(24, 8, 8), size=(64, 64), frames=16, gop=8, workers=0, progress=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_index(tiny_synthetic: dict[str, Path]) -> Index:
+    """The training index of `tiny_synthetic`."""
+    return Index.load(tiny_synthetic["train"])
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> Path:
+    """The optional folder of real clips: $REELBENCH_CLIPS, or `shared/clips` beside the checkout; skips without it."""
+    folder = Path(os.environ.get("REELBENCH_CLIPS", ROOT.parent / "shared" / "clips"))
+    if not folder.is_dir():
+        pytest.skip(f"no real clips at {folder}")
+    return folder
