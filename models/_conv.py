@@ -1,0 +1,178 @@
+"""The 2D backbones of TSM: ResNet (with non-local blocks) and MobileNetV2. Frames in, `(N T) C H W`.
+
+Every forward takes the shift as its second argument; the shifted blocks call it. Parameter names are MMAction2's
+without the wrappers (`.net`, `.block`) that its shift and its non-local blocks add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._shift import Shift
+
+NonLocalKind = Literal["dot", "gauss", "embedded"]
+
+
+class ConvBN(nn.Module):
+    """Convolution, batch norm and an activation or none. `N C H W` -> `N C' H/stride W/stride`."""
+
+    def __init__(
+        self, ins: int, outs: int, kernel: int, stride: int = 1, *, groups: int = 1, act: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(ins, outs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outs)
+        self.act = act or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)))
+
+
+class NonLocal(nn.Module):
+    """Every position of the clip attends to every (pooled) other. `N C T H W` -> the same, added to the input.
+
+    Wang et al., Non-local Neural Networks, 2018; as NonLocal3d of mmcv: no scaling of the scores, `dot` divides by the
+    number of keys instead of taking the softmax, `gauss` compares the features themselves.
+    """
+
+    def __init__(self, channels: int, kind: NonLocalKind, *, pool: bool = True) -> None:
+        super().__init__()
+        inner = channels // 2
+        self.kind = kind
+        self.g = nn.Conv3d(channels, inner, 1)
+        if kind != "gauss":
+            self.theta = nn.Conv3d(channels, inner, 1)
+            self.phi = nn.Conv3d(channels, inner, 1)
+        self.conv_out = nn.Sequential()
+        self.conv_out.add_module("conv", nn.Conv3d(inner, channels, 1, bias=False))
+        self.conv_out.add_module("bn", nn.BatchNorm3d(channels))
+        self.pool = nn.MaxPool3d((1, 2, 2)) if pool else nn.Identity()
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(self.conv_out.bn.weight)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key = (x, x) if self.kind == "gauss" else (self.theta(x), self.phi(x))
+        query, key, value = (t.flatten(2) for t in (query, self.pool(key), self.pool(self.g(x))))
+        scores = query.transpose(1, 2) @ key
+        weights = scores / scores.shape[-1] if self.kind == "dot" else scores.softmax(dim=-1)
+        y = (weights @ value.transpose(1, 2)).transpose(1, 2)
+        return x + self.conv_out(y.unflatten(2, x.shape[2:]))
+
+
+class Bottleneck(nn.Module):
+    """ResNet's 1x1, 3x3, 1x1 block; `shifted` shifts what enters the residual branch, not the identity."""
+
+    def __init__(self, ins: int, width: int, stride: int, *, shifted: bool, non_local: NonLocalKind | None) -> None:
+        super().__init__()
+        outs = 4 * width
+        self.shifted = shifted
+        self.conv1 = ConvBN(ins, width, 1, act=nn.ReLU(inplace=True))
+        self.conv2 = ConvBN(width, width, 3, stride, act=nn.ReLU(inplace=True))
+        self.conv3 = ConvBN(width, outs, 1)
+        self.downsample = ConvBN(ins, outs, 1, stride) if stride != 1 or ins != outs else None
+        self.non_local = NonLocal(outs, non_local) if non_local else None
+
+    def forward(self, x: Tensor, shift: Shift) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        y = self.conv3(self.conv2(self.conv1(shift(x) if self.shifted else x)))
+        y = F.relu(y + identity, inplace=True)
+        if self.non_local is None:
+            return y
+        y = self.non_local(y.unflatten(0, (-1, shift.frames)).transpose(1, 2))
+        return y.transpose(1, 2).flatten(0, 1)
+
+
+class ResNet(nn.Module):
+    """ResNet with bottlenecks, `(N T) 3 H W` -> `(N T) C H/32 W/32`.
+
+    Very deep ones (a third stage of 23 blocks or more) shift every second block only. With `non_local`, every second
+    block of the stages in `NON_LOCAL_STAGES` ends in a non-local block.
+    """
+
+    NON_LOCAL_STAGES = (1, 2)
+
+    def __init__(self, depths: Sequence[int], *, width: int = 64, non_local: NonLocalKind | None = None) -> None:
+        super().__init__()
+        self.conv1 = ConvBN(3, width, 7, 2, act=nn.ReLU(inplace=True))
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        every = 2 if depths[2] >= 23 else 1
+        ins = width
+        for stage, depth in enumerate(depths):
+            blocks = nn.ModuleList()
+            for i in range(depth):
+                attends = non_local if stage in self.NON_LOCAL_STAGES and i % 2 == 0 else None
+                stride = 2 if stage > 0 and i == 0 else 1
+                blocks.append(Bottleneck(ins, width * 2**stage, stride, shifted=i % every == 0, non_local=attends))
+                ins = 4 * width * 2**stage
+            self.add_module(f"layer{stage + 1}", blocks)
+        self.channels = ins
+        init_convs(self)
+
+    def forward(self, x: Tensor, shift: Shift) -> Tensor:
+        x = self.maxpool(self.conv1(x))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in stage:  # type: ignore[union-attr]
+                x = block(x, shift)
+        return x
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block: expand 1x1, depthwise 3x3, project 1x1. Residual blocks that expand are shifted."""
+
+    def __init__(self, ins: int, outs: int, stride: int, expand: int) -> None:
+        super().__init__()
+        hidden = ins * expand
+        self.residual = stride == 1 and ins == outs
+        self.conv = nn.ModuleList()
+        if expand != 1:
+            self.conv.append(ConvBN(ins, hidden, 1, act=nn.ReLU6(inplace=True)))
+        self.conv.append(ConvBN(hidden, hidden, 3, stride, groups=hidden, act=nn.ReLU6(inplace=True)))
+        self.conv.append(ConvBN(hidden, outs, 1))
+        self.shifted = self.residual and expand != 1
+
+    def forward(self, x: Tensor, shift: Shift) -> Tensor:
+        y = shift(x) if self.shifted else x
+        for conv in self.conv:
+            y = conv(y)
+        return x + y if self.residual else y
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 (Sandler et al., 2018), `(N T) 3 H W` -> `(N T) 1280 H/32 W/32`."""
+
+    # (expansion, channels, blocks, stride) of each layer
+    LAYERS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = 1280
+        self.conv1 = ConvBN(3, 32, 3, 2, act=nn.ReLU6(inplace=True))
+        ins = 32
+        for number, (expand, outs, blocks, stride) in enumerate(self.LAYERS, 1):
+            layer = nn.ModuleList()
+            for i in range(blocks):
+                layer.append(InvertedResidual(ins, outs, stride if i == 0 else 1, expand))
+                ins = outs
+            self.add_module(f"layer{number}", layer)
+        self.conv2 = ConvBN(ins, self.channels, 1, act=nn.ReLU6(inplace=True))
+        init_convs(self)
+
+    def forward(self, x: Tensor, shift: Shift) -> Tensor:
+        x = self.conv1(x)
+        for number in range(1, len(self.LAYERS) + 1):
+            for block in self.get_submodule(f"layer{number}"):  # type: ignore[union-attr]
+                x = block(x, shift)
+        return self.conv2(x)
+
+
+def init_convs(module: nn.Module) -> None:
+    """Initialise 2D convolutions for ReLU (He et al., 2015); batch norms start as the identity."""
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,104 @@
+"""The temporal shift: a part of the channels moves one frame along time, for no arithmetic at all.
+
+Frames of one clip, `fold` channels each way (Lin et al., TSM, 2019):
+
+    frame          0    1    2    3
+    [0, fold)      1    2    3    0·      from the next frame      (0·: zeros)
+    [fold, 2fold)  0·   0    1    2       from the previous one
+    the rest       0    1    2    3       stays
+
+Convolutional backbones get the shift as a callable on `(N T) C H W`, so that they need not know where time comes
+from: a `ClipShift` has all frames, a `Stream` remembers the previous one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Shift(Protocol):
+    """A shift of `(N T) C H W` along time, for clips of `frames` frames."""
+
+    @property
+    def frames(self) -> int: ...
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class _Both(torch.autograd.Function):
+    # Written once, each element; its gradient is the shift the other way.
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, frames: int, fold: int, reverse: bool) -> Tensor:
+        ctx.how = (frames, fold, not reverse)
+        x = x.unflatten(0, (-1, frames))
+        out = torch.empty_like(x)
+        first, second, rest = slice(0, fold), slice(fold, 2 * fold), slice(2 * fold, None)
+        ahead, behind = (second, first) if reverse else (first, second)
+        out[:, :-1, ahead] = x[:, 1:, ahead]
+        out[:, -1, ahead] = 0
+        out[:, 1:, behind] = x[:, :-1, behind]
+        out[:, 0, behind] = 0
+        out[:, :, rest] = x[:, :, rest]
+        return out.flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        return both(grads[0], *ctx.how), None, None, None  # type: ignore[return-value]
+
+
+def both(x: Tensor, frames: int, fold: int, reverse: bool = False) -> Tensor:
+    """Shift two folds of `(N T) C H W`, one from each neighbouring frame; zeros come in at the ends of a clip."""
+    if fold == 0:
+        return x
+    return _Both.apply(x, frames, fold, reverse)  # type: ignore[return-value]
+
+
+def past(x: Tensor, frames: int, fold: int) -> Tensor:
+    """Shift one fold of `(N T) C H W` from the previous frame: the online form, which never looks ahead."""
+    x = x.unflatten(0, (-1, frames))
+    before = torch.cat([torch.zeros_like(x[:, :1, :fold]), x[:, :-1, :fold]], dim=1)
+    return torch.cat([before, x[:, :, fold:]], dim=2).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class ClipShift:
+    """The shift of whole clips of `frames` frames by 1/`div` of the channels, both ways or from the `past` only."""
+
+    frames: int
+    div: int = 8
+    past_only: bool = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        fold = x.shape[1] // self.div
+        return past(x, self.frames, fold) if self.past_only else both(x, self.frames, fold)
+
+
+class Stream:
+    """The online form one frame at a time: `N 3 H W` -> logits `N classes`, remembering a fold of each shifted block.
+
+    `step` is the network with the shift left open. The first frame sees zeros before it, as a clip's first does.
+    """
+
+    frames = 1
+
+    def __init__(self, step: Callable[[Tensor, Shift], Tensor], div: int) -> None:
+        self._step = step
+        self._div = div
+        self._before: Iterator[Tensor] = iter(())
+        self.caches: list[Tensor] = []
+
+    @torch.inference_mode()
+    def push(self, frame: Tensor) -> Tensor:
+        """Return the logits of the next frame of every stream in the batch."""
+        self._before, self.caches = iter(self.caches), []
+        return self._step(frame, self)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        fold = x.shape[1] // self._div
+        self.caches.append(x[:, :fold].clone())
+        return torch.cat([next(self._before, torch.zeros_like(x[:, :fold])), x[:, fold:]], dim=1)

@@ -1,0 +1,293 @@
+"""Temporal Shift Module (Lin et al., 2019; MMAction2's configurations and names, mit-han-lab's online form).
+
+    models.build("tsm/r50_8f", num_classes=400)(clip)     # N 3 8 224 224 -> N 400
+
+A 2D network on every frame; shifting a part of the channels between neighbouring frames lets it see motion. The
+logits of the frames are averaged.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..harness.errors import UserError
+from ..harness.spec import Clip, Published, Recipe, Views
+from . import Variant
+from ._conv import MobileNetV2, NonLocalKind, ResNet
+from ._mobileone import MobileOne
+from ._shift import ClipShift, Shift, Stream
+
+DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+class FrameHead(nn.Module):
+    """Mean over space, dropout, one linear layer a frame: `(N T) C H W` -> `(N T) classes`."""
+
+    def __init__(self, channels: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.fc_cls = nn.Linear(channels, num_classes)
+        nn.init.normal_(self.fc_cls.weight, std=0.001)
+        nn.init.zeros_(self.fc_cls.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc_cls(self.dropout(x.mean(dim=(2, 3))))
+
+
+class TSM(nn.Module):
+    """`N 3 T H W` -> logits `N classes`, over any backbone that takes frames and a shift.
+
+    Frames are shifted in groups of `segments`; 0 means the whole clip, whatever its length. `past_only` never looks
+    ahead, so that `stream` can take one frame at a time.
+    """
+
+    def __init__(
+        self,
+        backbone: ResNet | MobileNetV2 | MobileOne,
+        *,
+        num_classes: int,
+        dropout: float = 0.5,
+        segments: int = 0,
+        shift_div: int = 8,
+        past_only: bool = False,
+    ) -> None:
+        super().__init__()
+        self.segments = segments
+        self.shift_div = shift_div
+        self.past_only = past_only
+        self.backbone = backbone
+        self.cls_head = FrameHead(backbone.channels, num_classes, dropout)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        frames = clip.shape[2]
+        segments = self.segments or frames
+        if frames % segments:
+            raise UserError(
+                f"tsm: {frames} frames are no multiple of the {segments} segments that are shifted together"
+            )
+        images = clip.transpose(1, 2).flatten(0, 1)
+        logits = self.frame_logits(images, ClipShift(segments, self.shift_div, self.past_only))
+        return logits.unflatten(0, (-1, frames)).mean(dim=1)
+
+    def frame_logits(self, images: Tensor, shift: Shift) -> Tensor:
+        """Return the logits of every frame: `(N T) 3 H W` -> `(N T) classes`."""
+        return self.cls_head(self.backbone(images, shift))
+
+    def stream(self) -> Stream:
+        """Return a fresh stream: `push` takes one frame `N 3 H W` of each and returns its logits `N classes`."""
+        if not self.past_only:
+            raise UserError("this TSM looks one frame ahead and cannot stream: use tsm/mobilenetv2_online")
+        return Stream(self.frame_logits, self.shift_div)
+
+
+def resnet(
+    *,
+    num_classes: int = 400,
+    depth: Literal[50, 101] = 50,
+    depths: tuple[int, int, int, int] | None = None,
+    width: int = 64,
+    non_local: NonLocalKind | None = None,
+    dropout: float = 0.5,
+) -> TSM:
+    """Build TSM on a ResNet of `depth` layers, or with `depths` blocks a stage, its stem `width` channels wide."""
+    if depths is None and depth not in DEPTHS:
+        raise UserError(f"tsm: depth={depth} is none of {', '.join(map(str, DEPTHS))}")
+    backbone = ResNet(depths or DEPTHS[depth], width=width, non_local=non_local)
+    return TSM(backbone, num_classes=num_classes, dropout=dropout)
+
+
+def mobilenetv2(*, num_classes: int = 400, dropout: float = 0.5, online: bool = False) -> TSM:
+    """Build TSM on MobileNetV2; `online` shifts one fold from the past and nothing from the future."""
+    return TSM(MobileNetV2(), num_classes=num_classes, dropout=dropout, past_only=online)
+
+
+class MobileOneTSM(TSM):
+    """TSM on MobileOne. After training, `reparameterize` fuses the branches of every block."""
+
+    def __init__(
+        self, *, num_classes: int = 400, dropout: float = 0.5, segments: int = 8, deploy: bool = False
+    ) -> None:
+        super().__init__(MobileOne(deploy=deploy), num_classes=num_classes, dropout=dropout, segments=segments)
+
+    @torch.no_grad()
+    def reparameterize(self) -> MobileOneTSM:
+        """Fuse the branches in place and return the model, which computes the same in eval mode."""
+        assert isinstance(self.backbone, MobileOne)
+        self.backbone.reparameterize()
+        return self
+
+
+def official_keys(key: str) -> str | None:
+    """Translate MMAction2's names, and those of mit-han-lab's original (ResNet, online MobileNetV2)."""
+    key = key.replace(".net.", ".").replace(".block.", ".").replace("non_local_block.", "non_local.")
+    key = re.sub(r"\.(g|theta|phi)(\.0)?\.conv\.", r".\1.", key)
+    if key.startswith(("base_model.", "new_fc.")):
+        return _torchvision_resnet(key.removeprefix("base_model.").replace("new_fc.", "cls_head.fc_cls."))
+    if key.startswith(("features.", "classifier.")):
+        return _torchvision_mobilenet(key)
+    return key
+
+
+def _torchvision_resnet(key: str) -> str:
+    key = key.replace("downsample.0.", "downsample.conv.").replace("downsample.1.", "downsample.bn.")
+    key = re.sub(r"\bconv(\d)\.(?!conv|bn)", r"conv\1.conv.", key)
+    key = re.sub(r"\bbn(\d)\.", r"conv\1.bn.", key)
+    return key if key.startswith("cls_head.") else f"backbone.{key}"
+
+
+def _torchvision_mobilenet(key: str) -> str:
+    if key.startswith("classifier."):
+        return "cls_head.fc_cls." + key.rpartition(".")[2]
+    _, number, *rest = key.split(".")
+    part = ("conv", "bn")
+    layers = [f"layer{i}.{j}" for i, (_, _, n, _) in enumerate(MobileNetV2.LAYERS, 1) for j in range(n)]
+    if number in ("0", str(len(layers) + 1)):
+        return f"backbone.conv{1 if number == '0' else 2}.{part[int(rest[0])]}.{rest[1]}"
+    index, kind = divmod(int(rest[1]), 3)
+    return f"backbone.{layers[int(number) - 1]}.conv.{index}.{part[kind]}.{rest[2]}"
+
+
+def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take a 2D image checkpoint as it is: torchvision's or MMPretrain's names. Non-local blocks start fresh."""
+    own = model.state_dict()
+    fresh = {key: value for key, value in own.items() if ".non_local." in key}
+    images = {key: value for key, value in state.items() if not key.startswith(("fc.", "head.", "classifier."))}
+    return fresh | {_image_key(key): value for key, value in images.items()}
+
+
+def _image_key(key: str) -> str:
+    if key.startswith("backbone."):
+        return key
+    if key.startswith("features."):
+        return _torchvision_mobilenet(key)
+    if re.match(r"(conv1|bn1|layer\d\.\d+\.(conv\d|bn\d|downsample)\.)", key) and not re.search(r"\.(conv|bn)\.", key):
+        return _torchvision_resnet(key)
+    return f"backbone.{key}"
+
+
+MMACTION = "MMAction2 1.2, configs/recognition/tsm/README.md"
+TEN_CROPS = Views(clips=1, crops=10)
+THREE_CROPS = Views(clips=1, crops=3, size=256)
+TWICE = Views(clips=2, crops=3, size=256)
+SEGMENTS_8 = Clip(frames=8, sampling="segments")
+SEGMENTS_16 = Clip(frames=16, sampling="segments")
+
+# The classifier learns five (its bias ten) times faster; biases and batch norms are spared from weight decay.
+KINETICS = Recipe(
+    epochs=50, batch=128, optimizer="sgd", lr=0.02, weight_decay=1e-4, schedule="step", milestones=(25, 45),
+    warmup_epochs=5, clip_grad=20, crop="multi_scale",
+    lr_rules=((r"fc_cls\.weight$", 5.0), (r"fc_cls\.bias$", 10.0), (r"(g|theta|phi|conv)\.bias$", 2.0)),
+    decay_rules=((r"\.bias$", 0.0), (r"(bn|norm)\.weight$", 0.0)),
+)  # fmt: skip
+KINETICS_100 = replace(KINETICS, epochs=100, warmup_epochs=10, milestones=(50, 90))
+# Mirroring turns some of Something-Something's classes into others; MMAction2 swaps their labels, here it is left out.
+STH = replace(KINETICS, weight_decay=5e-4, flip=0.0)
+MOBILENET = replace(KINETICS_100, weight_decay=2e-5, warmup_epochs=0, milestones=(40, 80))
+MOBILEONE = replace(KINETICS, weight_decay=2e-5, batch=64, lr=0.01)
+
+
+def _published(
+    model: str, top1: float, top5: float, gflops: float, params: float, views: str, dataset: str
+) -> Published:
+    return Published(
+        model=f"tsm/{model}", dataset=dataset, source=MMACTION, top1=top1, top5=top5, gflops=gflops, params_m=params,
+        views=views, pretrain="ImageNet-1K",
+    )  # fmt: skip
+
+
+def _non_local(kind: str, top1: float, top5: float, gflops: float, params: float) -> Variant:
+    name = f"r50_nl_{kind}_8f"
+    return Variant(
+        build=resnet,
+        options={"non_local": kind},
+        clip=SEGMENTS_8,
+        views=TEN_CROPS,
+        published=(_published(name, top1, top5, gflops, params, "1x10", "kinetics400"),),
+        recipes={"kinetics400": KINETICS},
+        keys=official_keys,
+        inflate=inflate,
+    )
+
+
+VARIANTS = {
+    "r50_8f": Variant(
+        build=resnet,
+        clip=SEGMENTS_8,
+        views=TEN_CROPS,
+        published=(
+            _published("r50_8f", 73.18, 90.56, 32.88, 23.87, "1x10", "kinetics400"),
+            _published("r50_8f", 62.72, 87.70, 32.88, 23.87, "2x3", "sthv2"),
+        ),
+        recipes={"kinetics400": KINETICS, "kinetics400_100e": KINETICS_100, "sthv2": STH},
+        keys=official_keys,
+        inflate=inflate,
+    ),
+    "r50_16f": Variant(
+        build=resnet,
+        clip=SEGMENTS_16,
+        views=TEN_CROPS,
+        published=(
+            _published("r50_16f", 75.12, 91.55, 65.75, 23.87, "1x10", "kinetics400"),
+            _published("r50_16f", 64.16, 88.61, 65.75, 23.87, "2x3", "sthv2"),
+        ),
+        recipes={"kinetics400": KINETICS, "sthv2": STH},
+        keys=official_keys,
+        inflate=inflate,
+    ),
+    "r101_8f": Variant(
+        build=resnet,
+        options={"depth": 101},
+        clip=SEGMENTS_8,
+        num_classes=174,
+        views=TWICE,
+        published=(_published("r101_8f", 63.70, 88.28, 62.66, 42.86, "2x3", "sthv2"),),
+        recipes={"sthv2": STH},
+        keys=official_keys,
+        inflate=inflate,
+    ),
+    "r50_nl_dot_8f": _non_local("dot", 74.49, 91.15, 61.30, 31.68),
+    "r50_nl_gauss_8f": _non_local("gauss", 73.66, 90.99, 59.06, 28.00),
+    "r50_nl_embedded_8f": _non_local("embedded", 74.34, 91.23, 61.30, 31.68),
+    "mobilenetv2_8f": Variant(
+        build=mobilenetv2,
+        clip=SEGMENTS_8,
+        views=THREE_CROPS,
+        published=(_published("mobilenetv2_8f", 68.71, 88.32, 3.269, 2.736, "1x3", "kinetics400"),),
+        recipes={"kinetics400": MOBILENET},
+        keys=official_keys,
+        inflate=inflate,
+    ),
+    "mobileone_s4_16f": Variant(
+        build=MobileOneTSM,
+        clip=SEGMENTS_16,
+        views=THREE_CROPS,
+        published=(_published("mobileone_s4_16f", 74.38, 91.71, 48.65, 13.72, "1x3", "kinetics400"),),
+        recipes={"kinetics400": MOBILEONE},
+        keys=official_keys,
+        inflate=inflate,
+    ),
+    "mobilenetv2_online": Variant(
+        build=mobilenetv2,
+        options={"online": True},
+        clip=SEGMENTS_8,
+        num_classes=27,
+        keys=official_keys,
+        inflate=inflate,
+    ),
+    "micro": Variant(
+        build=resnet,
+        options={"depths": (1, 1, 1, 1), "width": 16, "dropout": 0.0},
+        clip=Clip(frames=8, stride=2, size=64, short_side=64),
+        num_classes=8,
+        recipes={
+            "quick": replace(KINETICS, epochs=30, batch=16, warmup_epochs=1, schedule="cosine", crop="center", flip=0)
+        },
+        keys=official_keys,
+        inflate=inflate,
+    ),
+}
