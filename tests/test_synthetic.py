@@ -1,0 +1,202 @@
+"""The embedded set is real video, repeatable, and its labels are in the order of the frames and nowhere else."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from reelbench.harness.errors import UserError
+from reelbench.pipelines import _encode, _sprites, synthetic
+from reelbench.pipelines.index import Index
+from torch import Tensor, nn
+
+TINY = {"videos": (8, 0, 8), "size": (64, 64), "frames": 8, "workers": 0, "progress": False}
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*.webm"))}
+
+
+@pytest.mark.parametrize("codec", sorted(_encode.CODECS))
+def test_every_codec_makes_readable_files(tmp_path: Path, codec: str) -> None:
+    paths = synthetic.make(tmp_path, codec=codec, **TINY)
+    index = Index.load(paths["train"])
+    assert [(video.codec, video.frames, video.width) for video in index.videos()] == [(codec, 8, 64)] * 8
+    assert index.rejected == ()
+    assert sorted(video.label for video in index.videos()) == list(range(8))
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        synthetic.make(tmp_path / name, seed=seed, **TINY)
+    a, b, c = (_files(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a.keys() == c.keys()
+    assert not set(a.values()) & set(c.values())
+
+
+def test_workers_do_not_change_the_files(tmp_path: Path) -> None:
+    synthetic.make(tmp_path / "one", **TINY)
+    synthetic.make(tmp_path / "two", **{**TINY, "workers": 2})
+    assert _files(tmp_path / "one") == _files(tmp_path / "two")
+
+
+def test_no_video_is_in_two_splits(tiny_synthetic: dict[str, Path]) -> None:
+    hashes = [video.hash for path in tiny_synthetic.values() for video in Index.load(path).videos()]
+    assert len(hashes) == len(set(hashes)) == 40
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": (95, 96)}, {"size": (32, 32)}, {"codec": "vp99"}, {"frames": 0}, {"videos": (1, -1, 1)}]
+)
+def test_a_mistake_is_one_line(tmp_path: Path, change: dict) -> None:
+    with pytest.raises(UserError):
+        synthetic.make(tmp_path, **{**TINY, **change})
+
+
+@pytest.fixture
+def small_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(synthetic.make.__kwdefaults__, "videos", (8, 8, 8))
+    monkeypatch.setitem(synthetic.make.__kwdefaults__, "frames", 8)
+
+
+def _ensure(root: Path) -> None:
+    synthetic.ensure(root, workers=0, progress=False)
+
+
+@pytest.mark.usefixtures("small_defaults")
+def test_ensure_makes_the_set_once_even_in_a_race(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    racers = [fork.Process(target=_ensure, args=(tmp_path,)) for _ in range(2)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert [racer.exitcode for racer in racers] == [0, 0]
+    folders = [path for path in tmp_path.iterdir() if path.is_dir()]
+    written = {path: path.stat().st_mtime_ns for path in folders[0].rglob("*.webm")}
+    indexes = synthetic.ensure(tmp_path, workers=0, progress=False)
+    assert len(folders) == 1
+    assert {path: path.stat().st_mtime_ns for path in folders[0].rglob("*.webm")} == written
+    for path in indexes.values():
+        Index.load(path).verify(contents=True)
+
+
+@pytest.mark.usefixtures("small_defaults")
+def test_ensure_begins_again_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, calls = synthetic._write, []
+
+    def stop_at_ten(video: synthetic._Video) -> None:
+        calls.append(video)
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+        write(video)
+
+    monkeypatch.setattr(synthetic, "_write", stop_at_ten)
+    with pytest.raises(KeyboardInterrupt):
+        synthetic.ensure(tmp_path, workers=0, progress=False)
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    indexes = synthetic.ensure(tmp_path, workers=0, progress=False)
+    assert [len(Index.load(path)) for path in indexes.values()] == [8, 8, 8]
+
+
+@pytest.mark.parametrize("pair", [("left", "right"), ("up", "down"), ("clockwise", "counter_clockwise")])
+def test_opposite_classes_hold_the_same_frames(pair: tuple[str, str]) -> None:
+    one, other = (_sprites.coordinates(motion, np.random.default_rng(5), 24) for motion in pair)
+    axis = _sprites.MOTIONS[pair[0]][0]
+    assert np.allclose(one[axis], other[axis, ::-1])
+    assert np.allclose(np.delete(one, axis, 0), np.delete(other, axis, 0))
+
+
+@pytest.mark.parametrize("frames", [8, 21, 24])
+def test_every_coordinate_takes_the_same_values_in_every_class(frames: int) -> None:
+    values = {
+        motion: np.sort(_sprites.coordinates(motion, np.random.default_rng(9), frames), axis=1)
+        for motion in _sprites.MOTIONS
+    }
+    for motion in values:
+        assert np.allclose(values[motion], values["left"]), motion
+
+
+def test_a_moment_tells_nothing() -> None:
+    """At any one time each coordinate is uniform on its loop, in every class (Kolmogorov-Smirnov at 1e-4)."""
+    for motion in _sprites.MOTIONS:
+        states = np.stack([_sprites.coordinates(motion, np.random.default_rng([7, i]), 24) for i in range(2000)])
+        for moment in (0, 11, 23):
+            for values in np.sort(states[:, :, moment], axis=0).T:
+                gap = np.abs(values - np.linspace(0, 1, len(values))).max()
+                assert gap < 2.2 / math.sqrt(len(values)), motion
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Train and test clips, uint8 `N 3 8 32 32`, with their labels: every third frame of really encoded videos."""
+    paths = synthetic.make(tmp_path_factory.mktemp("control"), videos=(640, 0, 400), size=(64, 64), progress=False)
+    train, test = (Index.load(paths[split]) for split in ("train", "test"))
+    return *_clips(train), *_clips(test)
+
+
+def _clips(index: Index) -> tuple[Tensor, Tensor]:
+    labels = torch.tensor([video.label for video in index.videos()])
+    return torch.stack([_clip(video.path) for video in index.videos()]), labels
+
+
+def _clip(path: Path) -> Tensor:
+    with av.open(str(path)) as container:
+        frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)][::3])
+    small = frames.reshape(8, 32, 2, 32, 2, 3).mean((2, 4))
+    return torch.from_numpy(small).permute(3, 0, 1, 2).to(torch.uint8)
+
+
+def _network(reach: int) -> nn.Module:
+    """A small 3D convolutional network that sees `reach` frames at once; with 1 it averages over single frames."""
+    layers: list[nn.Module] = []
+    for before, after in ((3, 16), (16, 32), (32, 64)):
+        convolution = nn.Conv3d(before, after, (reach, 3, 3), (1, 2, 2), (reach // 2, 1, 1), bias=False)
+        layers += [convolution, nn.BatchNorm3d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(64, 8))
+
+
+def _accuracy(clips: tuple[Tensor, ...], *, reach: int, shuffled: bool = False, epochs: int) -> float:
+    torch.manual_seed(0)
+    train, labels, test, truth = clips
+    model = _network(reach)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
+    steps = epochs * math.ceil(len(train) / 32)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(train)).split(32):
+            x, y = _reversed(train[batch], labels[batch])
+            loss = nn.functional.cross_entropy(model(_input(x, shuffled)), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    model.eval()
+    with torch.no_grad():
+        return float((model(_input(test, shuffled)).argmax(1) == truth).float().mean())
+
+
+def _input(x: Tensor, shuffled: bool) -> Tensor:
+    if shuffled:
+        x = torch.stack([clip[:, torch.randperm(clip.shape[1])] for clip in x])
+    return (x.float() / 255 - 0.5) / 0.25
+
+
+def _reversed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Run half of the clips backwards: their class is then the opposite one, which is the neighbour in the list."""
+    backwards = torch.rand(len(y)) < 0.5
+    return torch.where(backwards.view(-1, 1, 1, 1, 1), x.flip(2), x), torch.where(backwards, y ^ 1, y)
+
+
+@pytest.mark.slow
+def test_only_the_order_of_frames_tells_the_class(clips: tuple[Tensor, ...]) -> None:
+    """Chance is 1 in 8; on 400 clips 20 % lies more than four standard deviations above it."""
+    assert _accuracy(clips, reach=1, epochs=8) < 0.2
+    assert _accuracy(clips, reach=3, shuffled=True, epochs=12) < 0.2
+    assert _accuracy(clips, reach=3, epochs=16) > 0.35
