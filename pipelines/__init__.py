@@ -29,6 +29,14 @@ Device = Literal["cpu", "cuda"]
 Decoder = Literal["auto", "dali", "software"]
 
 CPU_CODECS = ("vp8", "vp9", "mjpeg")
+NVDEC_FORMATS = {
+    "h264": ("yuv420p", "yuvj420p"),
+    "hevc": ("yuv420p", "yuvj420p", "yuv420p10le"),
+    "vp8": ("yuv420p",),
+    "vp9": ("yuv420p", "yuv420p10le"),
+    "mpeg4": ("yuv420p",),
+    "mjpeg": ("yuvj420p", "yuvj422p"),
+}
 
 
 @dataclass
@@ -66,14 +74,11 @@ def open(
 ) -> Stream:
     """Open a data set for training or for testing.
 
-    `batch` counts videos. `crop`, `crop_area` and `flip` concern training; `views` concerns testing. `rank` and `world`
-    share an epoch out. `first_epoch` and `first_batch` resume: the clips are those that an unbroken run would have seen.
-    A misfit is a `UserError`.
+    `batch` counts videos. `crop`, `crop_area` and `flip` concern training; `views` concerns testing. `rank` and
+    `world` share an epoch out. `first_epoch` and `first_batch` resume: the clips are those that an unbroken run would
+    have seen. A misfit is a `UserError`.
     """
-    if not hasattr(index, "table"):
-        from .index import Index
-
-        index = Index.load(index)
+    index = _load(index)
     order = Order(total=len(index), batch=batch, training=training, seed=seed, rank=rank, world=world)
     cutter = Cutter(clip=clip, views=views, training=training, crop=crop, crop_area=crop_area, flip=flip, seed=seed)
     _check(order, device, workers, first_epoch, first_batch)
@@ -81,6 +86,12 @@ def open(
         index, order, cutter, device=device, workers=workers, decoder=_choose(index, decoder, device),
         first_epoch=first_epoch, first_batch=first_batch,
     )  # fmt: skip
+
+
+def _load(index: Index | str | Path) -> Index:
+    from .index import Index as Table
+
+    return index if isinstance(index, Table) else Table.load(index)
 
 
 def _check(order: Order, device: str, workers: int, first_epoch: int, first_batch: int) -> None:
@@ -100,14 +111,25 @@ def _check(order: Order, device: str, workers: int, first_epoch: int, first_batc
 
 
 def _choose(index: Index, decoder: str, device: str) -> str:
+    """Return the decoder's name: DALI's own wherever it knows every file of the index."""
     if decoder not in ("auto", "dali", "software"):
         raise unknown("decoder", decoder, ("auto", "dali", "software"))
     if decoder != "auto":
         return decoder
-    codecs = set(index.table["codec"])
-    if device == "cpu":
-        return "dali" if codecs <= set(CPU_CODECS) and not index.table["hidden"].any() else "software"
-    return "dali"
+    kinds = set(zip(index.table["codec"], index.table["pix_fmt"], strict=True))
+    known = all(_nvdec(*kind) if device == "cuda" else kind[0] in CPU_CODECS for kind in kinds)
+    # DALI numbers packets, so hidden ones shift the frames.
+    return "dali" if known and not sum(index.table["hidden"]) else "software"
+
+
+def _nvdec(codec: str, pix_fmt: str) -> bool:
+    """Whether NVDEC of the present GPU decodes this. AV1: Ampere's consumer chips and later, but not Hopper."""
+    import torch
+
+    if codec == "av1":
+        capability = torch.cuda.get_device_capability()
+        return capability >= (8, 6) and capability[0] != 9 and "420p" in pix_fmt
+    return pix_fmt in NVDEC_FORMATS.get(codec, ())
 
 
 class Stream:
@@ -128,7 +150,7 @@ class Stream:
         self.classes, self.num_classes = index.classes, len(index.classes)
         self.batch, self.batches = order.batch, order.batches
         self.device, self.workers, self.decoder = device, workers, decoder
-        self._files, self._order, self._cutter = Files.of(index), order, cutter
+        self._index, self._order, self._cutter = index, order, cutter
         self._next = first_epoch, first_batch
         self._pipeline: Any = None
         self._at = self._next
@@ -146,9 +168,7 @@ class Stream:
         complete = False
         try:
             for number in range(first, self.batches):
-                if self._pipeline is None or self._at != (epoch, number):
-                    self._restart(epoch, number)
-                outputs = self._pipeline.run()
+                outputs = self._ready(epoch, number).run()
                 self._at = epoch, number + 1
                 yield self._batch(outputs)
             complete = True
@@ -167,15 +187,20 @@ class Stream:
             except StopIteration:
                 self._pipeline.reset()
 
-    def _restart(self, epoch: int, number: int) -> None:
+    def _ready(self, epoch: int, number: int) -> Any:
+        """Return the pipeline, whose next batch is this one."""
+        if self._pipeline is None or self._at != (epoch, number):
+            self._stop()
+            self._pipeline = self._build(epoch, number)
+        return self._pipeline
+
+    def _build(self, epoch: int, number: int) -> Any:
         import torch
 
         from . import dali
 
-        self._stop()
-        source = Source(self._files, self._order, self._cutter, epoch, number)
-        self._pipeline = dali.build(
-            source,
+        return dali.build(
+            self._source(epoch, number),
             decoded=self.decoder == "software",
             device_id=torch.cuda.current_device() if self.device == "cuda" else None,
             batch=self.batch,
@@ -183,6 +208,14 @@ class Stream:
             threads=self.workers,
             depth=2,
         )
+
+    def _source(self, epoch: int, number: int) -> Source:
+        files = Files.of(self._index)
+        if self.decoder == "dali":
+            return Source(files, self._order, self._cutter, epoch, number)
+        from .software import DecodedSource, Times
+
+        return DecodedSource(files, self._order, self._cutter, epoch, number, times=Times.of(self._index))
 
     def _batch(self, outputs: Any) -> Batch:
         import torch

@@ -9,13 +9,16 @@ This is the only file that imports `nvidia.dali`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import nvidia.dali.fn as fn
-from nvidia.dali import Pipeline, pipeline_def, types
+from nvidia.dali.pipeline import Pipeline, pipeline_def
+from nvidia.dali.types import DALIDataType, DALIInterpType
 
 from .source import Cutter, Source
 
 PREFETCH = 2
-DTYPES = [types.UINT8, types.INT32, types.INT32, types.FLOAT, types.INT32, types.INT64, types.INT64]
+UINT8, INT32, INT64, FLOAT = DALIDataType.UINT8, DALIDataType.INT32, DALIDataType.INT64, DALIDataType.FLOAT
 
 
 def build(
@@ -29,6 +32,7 @@ def build(
     pipeline = _graph(
         source,
         decoded,
+        device_id is not None,
         depth,
         batch_size=batch,
         num_threads=threads,
@@ -42,27 +46,31 @@ def build(
 
 
 @pipeline_def
-def _graph(source: Source, decoded: bool, depth: int):  # noqa: ANN202 (DALI's data nodes are untyped)
-    on_gpu = Pipeline.current().device_id is not None
-    content, frames, positions, boxes, flip, label, row = fn.external_source(
+def _graph(source: Source, decoded: bool, on_gpu: bool, depth: int) -> tuple[Any, ...]:
+    # (type, dimensions, layout) of each of the source's arrays.
+    content = [(UINT8, 4, "FHWC")] if decoded else [(UINT8, 1, ""), (INT32, 1, "")]
+    rest = [(INT32, 2, ""), (FLOAT, 2, ""), (INT32, 0, ""), (INT64, 0, ""), (INT64, 0, "")]
+    dtypes, ndims, layouts = zip(*content, *rest, strict=True)
+    *content, positions, boxes, flip, label, row = fn.external_source(
         source,
-        num_outputs=7,
+        num_outputs=len(dtypes),
         batch=False,
         parallel=True,
         prefetch_queue_depth=depth,
-        dtype=DTYPES,
-        ndim=[4 if decoded else 1, 1, 2, 2, 0, 0, 0],
-        layout=["FHWC" if decoded else "", "", "", "", "", "", ""],
+        dtype=dtypes,
+        ndim=ndims,
+        layout=layouts,
     )
     if decoded:
-        video = content.gpu() if on_gpu else content
+        video = content[0].gpu() if on_gpu else content[0]
     else:
+        encoded, frames = content
         # The default `pad_mode` would show black frames where a frame is missing.
-        video = fn.decoders.video(content, device="mixed" if on_gpu else "cpu", frames=frames, pad_mode="none")
+        video = fn.decoders.video(encoded, device="mixed" if on_gpu else "cpu", frames=frames, pad_mode="none")
     return *_views(video, positions, boxes, flip, source.cutter), label, row
 
 
-def _views(video, positions, boxes, flip, cutter: Cutter) -> list:  # noqa: ANN001
+def _views(video: Any, positions: Any, boxes: Any, flip: Any, cutter: Cutter) -> list[Any]:
     """Resample the video once a box, then pick each clip's frames: the pictures are smaller by then."""
     views, resampled = [], {}
     for box, clip, flipped in cutter.plan:
@@ -72,7 +80,7 @@ def _views(video, positions, boxes, flip, cutter: Cutter) -> list:  # noqa: ANN0
                 roi_start=fn.stack(boxes[box, 1], boxes[box, 0]),
                 roi_end=fn.stack(boxes[box, 3], boxes[box, 2]),
                 size=(cutter.size, cutter.size),
-                interp_type=types.INTERP_LINEAR,
+                interp_type=DALIInterpType.INTERP_LINEAR,
                 antialias=False,
             )
         picked = fn.sequence_rearrange(resampled[box], new_order=positions[clip])

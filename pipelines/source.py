@@ -212,8 +212,8 @@ def _digest(content: np.ndarray) -> str:
 class Source:
     """The callable that DALI's workers run: `source(SampleInfo)` returns the arrays of one sample.
 
-    They are the content (here the file's bytes), the frames to decode, positions, boxes, flip, label and row. The
-    last batch of a test is filled up with samples whose row is `PADDING` and that decode a single frame.
+    They are the content (here the file's bytes and the frames to decode), then positions, boxes, flip, label and row.
+    The last batch of a test is filled up with samples whose row is `PADDING` and that decode a single frame.
     """
 
     def __init__(self, files: Files, order: Order, cutter: Cutter, epoch: int = 0, batch: int = 0) -> None:
@@ -229,10 +229,11 @@ class Source:
         cut = self.cutter.cut(int(self.files.frames[row]), tuple(self.files.shapes[row].tolist()), epoch, row)
         if padding:
             cut = cut._replace(frames=cut.frames[:1], positions=np.zeros_like(cut.positions))
-        content, cut = self.content(row, cut)
+        content, boxes = self.content(row, cut)
         return (
-            content,
-            *cut[:3],
+            *content,
+            cut.positions,
+            boxes,
             np.array(cut.flip, np.int32),
             np.array(self.files.labels[row], np.int64),
             np.array(PADDING if padding else row, np.int64),
@@ -247,9 +248,9 @@ class Source:
             raise StopIteration
         return self.start[0], number
 
-    def content(self, row: int, cut: Cut) -> tuple[np.ndarray, Cut]:
-        """Return what the graph gets of a video, and the cut in terms of it: here the whole file, still encoded."""
-        return self.files.read(row), cut._replace(frames=cut.frames + np.int32(self.files.offsets[row]))
+    def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Return what the graph gets of a video, and the boxes in its pixels. Here: the file, still encoded."""
+        return (self.files.read(row), cut.frames + np.int32(self.files.offsets[row])), cut.boxes
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive in a worker process: from now on it ends when its parent does."""

@@ -1,0 +1,60 @@
+"""The same clips, slowly and plainly: the oracle that the tests compare the pipeline with. Nothing else imports it.
+
+It shares only the choice of frames and boxes (`Cutter`) with the pipeline. Decoding is sequential from the first
+frame, the resampling is written out in float64, and nothing runs in parallel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from .source import Cutter
+
+EXACT = 0x42002
+
+
+def decode(path: Path | str, stream: int = 0) -> np.ndarray:
+    """Return all frames of a file, F x H x W x 3 uint8 RGB, decoded one after the other."""
+    reformatter = VideoReformatter()
+    with av.open(str(path), mode="r") as container:
+        frames = container.decode(container.streams[stream])
+        return np.stack(
+            [reformatter.reformat(f, format="rgb24", interpolation=EXACT).to_ndarray() for f in frames]  # type: ignore[arg-type]
+        )
+
+
+def resample(frames: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
+    """Return F x size x size x 3 uint8: a box x0 y0 x1 y1 (floats, pixel edges) resampled linearly, no antialias.
+
+    Output pixel j samples at x0 + (j + 0.5) * (x1 - x0) / size - 0.5; beyond the picture its edge is repeated.
+    """
+    x0, y0, x1, y1 = (float(edge) for edge in box)
+    rows = _axis(frames.astype(np.float64), 1, y0, y1, size)
+    return np.rint(_axis(rows, 2, x0, x1, size)).astype(np.uint8)
+
+
+def _axis(values: np.ndarray, axis: int, low: float, high: float, size: int) -> np.ndarray:
+    at = low + (np.arange(size) + 0.5) * (high - low) / size - 0.5
+    left = np.floor(at).astype(int)
+    weight = (at - left).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    last = values.shape[axis] - 1
+    first, second = (np.take(values, np.clip(left + step, 0, last), axis) for step in (0, 1))
+    return first * (1 - weight) + second * weight
+
+
+def views(frames: np.ndarray, cutter: Cutter, epoch: int, row: int) -> np.ndarray:
+    """Return all views of a video, V x 3 x T x S x S float32 normalised, from all its frames."""
+    height, width = frames.shape[1:3]
+    cut = cutter.cut(len(frames), (width, height), epoch, row)
+    found = []
+    for box, clip, flipped in cutter.plan:
+        picked = frames[cut.frames[cut.positions[clip]]]
+        view = resample(picked, cut.boxes[box], cutter.size)
+        view = view[:, :, ::-1] if flipped or cut.flip else view
+        normalised = (view - np.array(cutter.clip.mean)) / np.array(cutter.clip.std)
+        found.append(normalised.transpose(3, 0, 1, 2))
+    return np.stack(found).astype(np.float32)

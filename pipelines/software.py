@@ -1,0 +1,216 @@
+"""Decoding with PyAV inside DALI's worker processes, for what DALI's own decoder lacks. The graph after it is the same.
+
+    key frames   K . . . . . . K . . . . . . K . . . .
+    wanted           x   x                     x   x
+    decoded      o-o-o-o-o    (seek)         o-o-o-o-o       "-": packets that nobody refers to are skipped
+
+Pixels are those of DALI's CPU decoder, bit for bit: bilinear, full chroma, accurate rounding. Only the region that the
+boxes need is converted and handed over.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.filter import Graph
+from av.video import VideoStream
+from av.video.reformatter import VideoReformatter
+
+from ..harness.errors import UserError
+from .source import Cut, Cutter, Files, Order, Source
+
+# SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: what DALI's CPU decoder asks of swscale.
+EXACT = 0x42002
+# Taps of the resampling and of the chroma interpolation reach this far beyond a box, in pixels.
+MARGIN = 4
+# Codecs whose decoders leave frames out under `skip_frame` without touching the others.
+SKIPPING = ("h264", "hevc")
+
+Region = tuple[int, int, int, int]
+
+
+class Mismatch(Exception):  # noqa: N818 (caught: the video is then decoded from its first frame)
+    """The decoder showed other frames than the index lists."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """The presentation times and key frames of all files, end to end; `ends` says where each file's stop."""
+
+    pts: np.ndarray
+    pts_ends: np.ndarray
+    keys: np.ndarray
+    key_ends: np.ndarray
+
+    @classmethod
+    def of(cls, index: Any) -> Times:
+        """Read the columns of an `Index`."""
+        return cls(*_flat(index.table["pts"]), *_flat(index.table["key_frames"]))
+
+    def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a file's (pts, key frames)."""
+        return _part(self.pts, self.pts_ends, row), _part(self.keys, self.key_ends, row)
+
+
+def _flat(column: Any) -> tuple[np.ndarray, np.ndarray]:
+    import pyarrow as pa
+
+    lists = pa.array(column)
+    lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+    return lists.flatten().to_numpy(), np.cumsum(lists.value_lengths().to_numpy())
+
+
+def _part(values: np.ndarray, ends: np.ndarray, row: int) -> np.ndarray:
+    return values[ends[row - 1] if row else 0 : ends[row]]
+
+
+class DecodedSource(Source):
+    """A `Source` whose content is frames, F x H x W x 3 uint8: the region of the picture that the boxes need."""
+
+    def __init__(
+        self, files: Files, order: Order, cutter: Cutter, epoch: int = 0, batch: int = 0, *, times: Times
+    ) -> None:
+        super().__init__(files, order, cutter, epoch, batch)
+        self.times = times
+
+    def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Return the decoded frames, and the boxes in the region's pixels."""
+        width, height = self.files.shapes[row].tolist()
+        region = around(cut.boxes, width, height)
+        wanted = cut.frames + self.files.offsets[row]
+        pts, keys = self.times[row]
+        try:
+            frames = decode(self.files.read(row).data, int(self.files.streams[row]), wanted, pts, keys, region)
+        except (FFmpegError, Mismatch) as error:
+            raise UserError(f"{self.files.paths[row]}: cannot be decoded: {error}") from None
+        return (frames,), cut.boxes - np.array([region[0], region[1]] * 2, dtype=np.float32)
+
+
+def around(boxes: np.ndarray, width: int, height: int) -> Region:
+    """Return the smallest region, with even edges, that holds all boxes (x0 y0 x1 y1) and the `MARGIN`."""
+    x0, y0 = (max(math.floor(low) - MARGIN, 0) // 2 * 2 for low in boxes[:, :2].min(axis=0))
+    x1, y1 = (math.ceil((math.ceil(high) + MARGIN) / 2) * 2 for high in boxes[:, 2:].max(axis=0))
+    return x0, y0, min(x1, width), min(y1, height)
+
+
+def decode(
+    content: Any, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray, region: Region
+) -> np.ndarray:
+    """Return a file's frames `wanted` (ascending, distinct) as F x H x W x 3 uint8 RGB, cut to the region.
+
+    The frames are those that decoding from the first one would show under these numbers.
+    """
+    try:
+        return _convert(_seeking(content, stream, wanted, pts, keys), len(wanted), region)
+    except Mismatch:
+        return _convert(_counting(content, stream, wanted), len(wanted), region)
+
+
+def _convert(frames: Iterator[av.VideoFrame], count: int, region: Region) -> np.ndarray:
+    x0, y0, x1, y1 = region
+    out = np.empty((count, y1 - y0, x1 - x0, 3), dtype=np.uint8)
+    reformatter, crop = VideoReformatter(), _Crop(region)
+    for i, frame in enumerate(frames):
+        rgb = reformatter.reformat(crop(frame), format="rgb24", interpolation=EXACT, threads=1)
+        rows = np.frombuffer(memoryview(rgb.planes[0]), dtype=np.uint8).reshape(rgb.height, -1)
+        out[i] = rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
+    return out
+
+
+class _Crop:
+    """Crops frames without copying: FFmpeg's `crop` moves the planes' pointers."""
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.graph: Graph | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+        x0, y0, x1, y1 = self.region
+        if (frame.width, frame.height) == (x1 - x0, y1 - y0):
+            return frame
+        if self.graph is None:
+            self.graph = Graph()
+            source = self.graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            )
+            crop = self.graph.add("crop", f"{x1 - x0}:{y1 - y0}:{x0}:{y0}:exact=1")
+            sink = self.graph.add("buffersink")
+            source.link_to(crop)
+            crop.link_to(sink)
+            self.graph.configure()
+        self.graph.vpush(frame)
+        return self.graph.vpull()
+
+
+def _open(content: Any) -> InputContainer:
+    return av.open(io.BytesIO(content), mode="r")
+
+
+def _video(container: InputContainer, number: int) -> VideoStream:
+    """Return the stream, set to one thread: the worker processes are the parallelism."""
+    stream = container.streams[number]
+    assert isinstance(stream, VideoStream)
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _counting(content: Any, stream: int, wanted: np.ndarray) -> Iterator[av.VideoFrame]:
+    """Yield the wanted frames of a decode from the beginning, by their number alone."""
+    numbers = set(wanted.tolist())
+    with _open(content) as container:
+        video = _video(container, stream)
+        for number, frame in enumerate(container.decode(video)):
+            if number in numbers:
+                yield frame
+                numbers.remove(number)
+                if not numbers:
+                    return
+    raise Mismatch(f"frame {min(numbers)} is missing")
+
+
+def _seeking(
+    content: Any, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray
+) -> Iterator[av.VideoFrame]:
+    """Yield the wanted frames, found by their time after a seek to the key frame before them."""
+    with _open(content) as container:
+        # AVI knows no presentation times: FFmpeg guesses them, and not always in order.
+        if container.format.name == "avi":
+            raise Mismatch("no presentation times")
+        video = _video(container, stream)
+        for key, group in _groups(wanted, keys):
+            container.seek(int(pts[key]), stream=video)
+            yield from _group(container, video, pts[group], int(pts[key]))
+
+
+def _groups(wanted: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (key frame, the wanted frames from there to the next key frame with wanted ones behind a gap)."""
+    starts = keys[np.searchsorted(keys, wanted, side="right") - 1] if len(keys) else np.zeros_like(wanted)
+    cuts = np.flatnonzero(starts[1:] > wanted[:-1]) + 1
+    for group in np.split(np.arange(len(wanted)), cuts):
+        yield int(starts[group[0]]), wanted[group]
+
+
+def _group(container: InputContainer, video: VideoStream, times: np.ndarray, key: int) -> Iterator[av.VideoFrame]:
+    queue = times.tolist()
+    needed, context = set(queue), video.codec_context
+    skipping = context.codec.canonical_name in SKIPPING
+    for packet in container.demux(video):
+        if skipping:
+            context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
+        for frame in packet.decode():
+            if frame.pts is None or frame.pts > queue[0]:
+                raise Mismatch(f"the frame at {queue[0]} is missing")
+            if frame.pts == queue[0]:
+                yield frame
+                queue.pop(0)
+                if not queue:
+                    return
+    raise Mismatch(f"the frame at {queue[0]} is missing")
