@@ -165,8 +165,7 @@ class MViT(nn.Module):
         for length, stride in zip(self.clip_shape, patch_stride, strict=True):
             if length % stride:
                 raise UserError(f"mvit: a clip of {frames}×{size}×{size} is no multiple of patch_stride={patch_stride}")
-        self.grid: Grid = (frames // patch_stride[0], size // patch_stride[1], size // patch_stride[2])
-        slots, rows, columns = self.grid
+        slots, rows, columns = (n // s for n, s in zip(self.clip_shape, patch_stride, strict=True))
 
         self.patch_embed = nn.Conv3d(3, dim, (3, 7, 7), stride=patch_stride, padding=(1, 3, 3))
         self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
@@ -175,6 +174,7 @@ class MViT(nn.Module):
         self.pos_embed_spatial = nn.Parameter(torch.empty(1, rows * columns, dim))
         self.pos_embed_temporal = nn.Parameter(torch.empty(1, slots, dim))
         self.blocks = nn.ModuleList()
+        self.grids: list[Grid] = [(slots, rows, columns)]  # what each block sees, and what the last one leaves
         for i, rate in enumerate(drop_rates(drop_path, depth)):
             q_stride = 2 if i in pool_at else 1
             kv_stride = max(kv_stride // q_stride, 1)
@@ -182,6 +182,8 @@ class MViT(nn.Module):
             dim_out = dim * (2 if i + 1 in widen_at else 1)
             self.blocks.append(MultiscaleBlock(dim, dim_out, heads, q_stride, kv_stride, rate))
             dim = dim_out
+            rows, columns = -(-rows // q_stride), -(-columns // q_stride)
+            self.grids.append((slots, rows, columns))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.decoder_pred = nn.Linear(dim, feature_dim)
         self._init_weights()
@@ -196,6 +198,11 @@ class MViT(nn.Module):
         # Frozen outside pre-training, where no loss reaches it.
         self.decoder_pred.requires_grad_(False)
 
+    @property
+    def output_grid(self) -> Grid:
+        """Return the grid of the tokens after the last block."""
+        return self.grids[-1]
+
     def encode(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the tokens after the last block: `N 3 T H W` -> `N (1 + T' H' W') D`, not normalised.
 
@@ -209,17 +216,13 @@ class MViT(nn.Module):
         x = x + self.pos_embed_spatial[:, None] + self.pos_embed_temporal[:, :, None]
         cls = (self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1)
         x = torch.cat((cls, x.flatten(1, 2)), dim=1)
-        slots, rows, columns = self.grid
-        for block in self.blocks:
-            grid = (slots, rows, columns)
+        for block, grid in zip(self.blocks, self.grids, strict=False):
             x = run(block, x, grid, checkpointed=self.checkpoint_activations and self.training)
-            stride: int = block.q_stride  # type: ignore[assignment]
-            rows, columns = -(-rows // stride), -(-columns // stride)
         return x
 
     def _dense(self, mask: Tensor) -> Tensor:
         """Spread a mask over the patch grid: bool `N T' H' W'` -> `N T (H W) 1`."""
-        repeats = self.grid[1] // mask.shape[2]
+        repeats = self.grids[0][1] // mask.shape[2]
         mask = mask.repeat_interleave(repeats, dim=2).repeat_interleave(repeats, dim=3)
         return mask.flatten(2).unsqueeze(-1)
 

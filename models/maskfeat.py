@@ -1,0 +1,164 @@
+"""MaskFeat: pre-training by predicting the HOG of masked patches. It adds no variant: fine-tune `mvit/b_16x4_maskfeat`.
+
+Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training, 2021 (arXiv 2112.09133), in the form of
+github.com/mx-mark/VideoTransformer-pytorch: cubes that mask few frames, and a loss at each cube's centre frame alone.
+
+    model = MaskFeat(models.build("mvit/b_16x4_maskfeat"))
+    masks = [draw_mask(rng, model.grid) for _ in range(batch)]
+    loss = model.loss(clip, frames, masks)          # clip normalised, frames the same pixels on the 0..255 scale
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..harness.errors import UserError
+from . import Variant
+from ._hog import BINS, CELL, hog
+from .mvit import Grid, MViT
+
+VARIANTS: dict[str, Variant] = {}
+
+
+@dataclass(frozen=True)
+class CubeMask:
+    """What is hidden of one clip: `patches`, bool T×H×W, in cubes of (first slot, slots) along time."""
+
+    patches: Tensor
+    cubes: tuple[tuple[int, int], ...]
+
+
+def draw_mask(
+    rng: random.Random,
+    grid: Grid = (8, 14, 14),
+    *,
+    ratio: float = 0.4,
+    min_patches: int = 16,
+    min_aspect: float = 0.3,
+) -> CubeMask:
+    """Draw cubes until `ratio` of the time slots are masked, each over about `ratio` of its patches.
+
+    The same `rng` state gives the same mask as the official generator. With 8×14×14 and 0.4, three slots of 78
+    patches: 15 % of all patches are hidden.
+    """
+    slots, rows, columns = grid
+    wanted = int(slots * ratio)
+    patches = np.zeros(grid, dtype=bool)
+    taken = np.zeros(slots, dtype=bool)
+    cubes = []
+    while taken.sum() < wanted:
+        mask = _draw_patches(rng, (rows, columns), int(rows * columns * ratio), min_patches, min_aspect)
+        start = rng.randint(0, slots)  # `slots` itself is drawn too, and wasted
+        length = rng.randint(1, wanted - int(taken.sum()))
+        free = 0
+        while free < length and start + free < slots and not taken[start + free]:
+            free += 1
+        taken[start : start + free] = True
+        patches[start : start + free] = mask
+        if free:
+            cubes.append((start, free))
+    return CubeMask(torch.from_numpy(patches), tuple(cubes))
+
+
+def _draw_patches(
+    rng: random.Random, shape: tuple[int, int], wanted: int, min_patches: int, min_aspect: float
+) -> np.ndarray:
+    """Draw rectangles over H×W patches until `wanted` are covered, or ten tries in a row fail, as in BEiT."""
+    mask = np.zeros(shape, dtype=bool)
+    missing = wanted
+    while missing > 0:
+        added = _draw_rectangle(rng, mask, missing, min_patches, min_aspect)
+        if not added:
+            break
+        missing -= added
+    return mask
+
+
+def _draw_rectangle(rng: random.Random, mask: np.ndarray, most: int, min_patches: int, min_aspect: float) -> int:
+    rows, columns = mask.shape
+    for _ in range(10):
+        area = rng.uniform(min_patches, most)
+        aspect = math.exp(rng.uniform(math.log(min_aspect), math.log(1 / min_aspect)))
+        height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if width >= columns or height >= rows:
+            continue
+        top, left = rng.randint(0, rows - height), rng.randint(0, columns - width)
+        window = mask[top : top + height, left : left + width]
+        added = int(window.size - window.sum())
+        if 0 < added <= most:
+            window[:] = True
+            return added
+    return 0
+
+
+def centres(masks: Sequence[CubeMask], slot_frames: int) -> Tensor:
+    """Return the (sample, frame) of every cube's centre frame, int64 K×2, where a slot is `slot_frames` frames."""
+    pairs = [
+        (sample, slot_frames * start + slot_frames * length // 2)
+        for sample, mask in enumerate(masks)
+        for start, length in mask.cubes
+    ]
+    return torch.tensor(pairs).view(-1, 2)
+
+
+def hog_targets(frames: Tensor, patch: int) -> Tensor:
+    """Return what a patch is to be predicted as: `... 3 H W` (0..255) -> `... H/patch W/patch (cells x 27)`."""
+    side = patch // CELL
+    cells = hog(frames).unflatten(-2, (-1, side)).unflatten(-4, (-1, side))  # ... h dh w dw 27
+    return cells.transpose(-4, -3).flatten(-3)
+
+
+def centre_loss(prediction: Tensor, target: Tensor, mask: Tensor, centre: Tensor) -> Tensor:
+    """Return the mean squared error over the masked patches of the centre frames.
+
+    `prediction` is `N T H W C`, `target` `K H W C` for the K centres, `mask` bool `N slots H W`, `centre` as `centres`
+    returns it.
+    """
+    sample, frame = centre.unbind(1)
+    slot_frames = prediction.shape[1] // mask.shape[1]
+    weight = mask[sample, frame // slot_frames].to(target.dtype)
+    error = (prediction[sample, frame].to(target.dtype) - target).square().mean(dim=-1)
+    return (error * weight).sum() / (weight.sum() + 1e-5)
+
+
+class MaskFeat(nn.Module):
+    """An MViT that predicts the HOG of the patches it does not see.
+
+    The encoder's `decoder_pred` must be as wide as a token's target: `frames of a slot x cells of a patch x 27`.
+    """
+
+    def __init__(self, encoder: MViT) -> None:
+        super().__init__()
+        slots, side = encoder.output_grid[:2]
+        frames, size, _ = encoder.clip_shape
+        self.grid = encoder.output_grid
+        self.slot_frames = frames // slots
+        self.patch = size // side
+        width = self.slot_frames * (self.patch // CELL) ** 2 * 3 * BINS
+        if encoder.decoder_pred.out_features != width:
+            raise UserError(f"maskfeat: a token of this encoder stands for {width} numbers: set feature_dim={width}")
+        self.encoder = encoder
+        encoder.decoder_pred.requires_grad_(True)
+
+    def forward(self, clip: Tensor, mask: Tensor) -> Tensor:
+        """Predict every patch of every frame: `N 3 T H W` and bool `N slots h w` -> `N T h w (cells x 27)`."""
+        tokens = self.encoder.norm(self.encoder.encode(clip, mask)[:, 1:])
+        tokens = self.encoder.decoder_pred(tokens).unflatten(1, self.grid)  # N slots h w (frames C)
+        return tokens.unflatten(-1, (self.slot_frames, -1)).movedim(-2, 2).flatten(1, 2)
+
+    def loss(self, clip: Tensor, frames: Tensor, masks: Sequence[CubeMask]) -> Tensor:
+        """Return the loss of a batch: `clip` as the encoder takes it, `frames` `N 3 T H W` on the 0..255 scale.
+
+        Targets are computed for the centre frames alone.
+        """
+        mask = torch.stack([m.patches for m in masks]).to(clip.device)
+        centre = centres(masks, self.slot_frames).to(clip.device)
+        target = hog_targets(frames[centre[:, 0], :, centre[:, 1]], self.patch)
+        return centre_loss(self(clip, mask), target, mask, centre)
