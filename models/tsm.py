@@ -70,7 +70,7 @@ class TSM(nn.Module):
             raise UserError(
                 f"tsm: {frames} frames are no multiple of the {segments} segments that are shifted together"
             )
-        images = clip.transpose(1, 2).flatten(0, 1)
+        images = clip.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         logits = self.frame_logits(images, ClipShift(segments, self.shift_div, self.past_only))
         return logits.unflatten(0, (-1, frames)).mean(dim=1)
 
