@@ -166,7 +166,7 @@ def measured(results: Sequence[Result]) -> Table:
     failures = [Column(name="status", header="status", numeric=False)] if any(r.status != "ok" for r in results) else []
     rows = [
         Row(
-            case_id=r.case_id,
+            case_id=case_id,
             status=r.status,
             error=" ".join(r.error.split()),
             cells=(
@@ -174,10 +174,10 @@ def measured(results: Sequence[Result]) -> Table:
                 *(Cell(text=settings[n][i] or MISSING) for n in differing),
                 *(_cell(c, r, notes) for c in columns),
                 *(_status(r, notes) for _ in failures),
-                Cell(text=r.case_id),
+                Cell(text=case_id),
             ),
         )
-        for i, r in enumerate(results)
+        for i, (r, case_id) in enumerate(zip(results, [r.case_id for r in results], strict=True))
     ]
     return Table(
         title="Measured",

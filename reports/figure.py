@@ -9,21 +9,21 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from ..harness.errors import UserError
 from ..harness.result import Result
+from . import _labels
 from ._points import Plot, Point, colours, plot
 from ._stats import pareto
 
@@ -44,6 +44,7 @@ STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,
 }
 INK = "#222222"
+Corners = list[tuple[float, float]]
 SMALLEST, LARGEST = 5.0, 26.0  # bubble diameters in points
 LABELS = 60  # beyond the front, so many points are named
 
@@ -104,7 +105,7 @@ def _axes(axes: Axes, shown: Plot, title: str) -> None:
     axes.set_ylim(max(0, min(ys) - margin), min(101, max(ys) + margin))
 
 
-def _front(axes: Axes, shown: Plot) -> list[tuple[float, float]]:
+def _front(axes: Axes, shown: Plot) -> Corners:
     """Draw the front and return its corners: between two of its points the lesser is what can be had, so it steps."""
     points = [shown.points[i] for i in _front_indices(shown)]
     edge = axes.get_xlim()[shown.x.better == "lower"]
@@ -162,6 +163,10 @@ def _legend(axes: Axes, points: Sequence[Point]) -> None:
         )
         for size in dict.fromkeys(float(f"{step:.1g}") for step in steps)
     ]
+    marks += [
+        Line2D([], [], marker="o", linestyle="", markersize=5, color=paint, label=family)
+        for family, paint in colours([p.family for p in points]).items()
+    ]
     axes.legend(
         handles=marks,
         frameon=False,
@@ -173,59 +178,29 @@ def _legend(axes: Axes, points: Sequence[Point]) -> None:
     )
 
 
-def _label(
-    axes: Axes,
-    canvas: FigureCanvasAgg,
-    shown: Plot,
-    diameters: Sequence[float],
-    corners: Sequence[tuple[float, float]],
-) -> None:
+def _label(axes: Axes, canvas: FigureCanvasAgg, shown: Plot, diameters: Sequence[float], corners: Corners) -> None:
     """Name the points of the front first, then the others; a name that finds no free place is left out."""
     points, pixel = shown.points, canvas.figure.dpi / 72
-    at = axes.transData.transform([(p.x, p.y) for p in points])
+    centres = axes.transData.transform([(p.x, p.y) for p in points])
+    radii = np.array(diameters) * pixel / 2
+    taken = np.vstack([_labels.around(centres, radii), _lines(axes, points, corners)])
     rest = sorted(range(len(points)), key=lambda i: -points[i].y)[:LABELS]
-    taken = _obstacles(axes, points, at, [d * pixel for d in diameters], corners)
     for i in dict.fromkeys([*_front_indices(shown), *rest]):
         text = axes.text(0, 0, points[i].model, fontsize=8, color=INK, va="bottom", zorder=4)
-        size = text.get_window_extent(canvas.get_renderer())
-        box = _place(at[i], diameters[i] / 2 * pixel, size, taken, axes.bbox, pixel)
+        extent = text.get_window_extent(canvas.get_renderer())
+        size, gaps = (extent.width, extent.height), (3 * pixel, 8 * pixel)
+        box = _labels.place(centres[i], radii[i], size, taken, axes.bbox.extents, gaps)
         if box is None:
             text.remove()
             continue
-        x, y = axes.transData.inverted().transform((box.x0, box.y0))
+        x, y = axes.transData.inverted().transform(box[:2])
         text.set_position((x, y))
-        taken.append(box)
+        taken = np.vstack([taken, box])
 
 
-def _obstacles(
-    axes: Axes,
-    points: Sequence[Point],
-    at: Any,
-    diameters: Sequence[float],
-    corners: Sequence[tuple[float, float]],
-) -> list[Bbox]:
-    """Return what labels must not cover, in pixels: bubbles, error bars, the front."""
-    bubbles = [Bbox.from_bounds(x - d / 2, y - d / 2, d, d) for (x, y), d in zip(at, diameters, strict=True)]
-    bars = [((p.x, p.y_interval[0]), (p.x, p.y_interval[1])) for p in points]
-    lines = [*bars, *pairwise(corners)]
-    return bubbles + [Bbox(axes.transData.transform(ends)).padded(1) for ends in (sorted(line) for line in lines)]
-
-
-def _place(
-    at: Sequence[float], radius: float, size: Bbox, taken: Sequence[Bbox], within: Bbox, pixel: float
-) -> Bbox | None:
-    """Return the nearest free box beside, above or below a bubble, or None. Everything is in pixels."""
-    for gap in (3, 8, 15):
-        for side, rise in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
-            # Towards a corner the circle gives way: 0.7 is its edge at 45 degrees.
-            reach = radius * (0.7 if side and rise else 1) + gap * pixel
-            x = at[0] + side * (reach + size.width / 2) - size.width / 2
-            y = at[1] + rise * (reach + size.height / 2) - size.height / 2
-            box = Bbox.from_bounds(x, y, size.width, size.height)
-            if _contains(within, box) and not box.count_overlaps(taken):
-                return box
-    return None
-
-
-def _contains(outer: Bbox, inner: Bbox) -> bool:
-    return outer.x0 <= inner.x0 and inner.x1 <= outer.x1 and outer.y0 <= inner.y0 and inner.y1 <= outer.y1
+def _lines(axes: Axes, points: Sequence[Point], corners: Corners) -> _labels.Boxes:
+    """Return the boxes of the error bars of accuracy and of the front, in pixels."""
+    pixels = axes.transData.transform
+    front = pixels(corners)
+    bars = (pixels([(p.x, p.y_interval[end]) for p in points]) for end in (0, 1))
+    return np.vstack([_labels.along(*bars), _labels.along(front[:-1], front[1:])])

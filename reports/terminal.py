@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table as RichTable
+from rich.segment import Segment, Segments
+from rich.style import Style
 from rich.text import Text
 
 from ..harness.result import Result
-from ._table import Cell, Column, Table, tables
+from ._table import Cell, Column, Row, Table, tables
 
 SUFFIX = ".txt"
 WIDE = 200  # columns where no terminal says how many it has
-STYLES = {"failed": "red", "oom": "red", "timeout": "red", "unsupported": "yellow"}
+GAP = "   "
+BOLD, DIM, MARK = Style(bold=True), Style(dim=True), Style(color="yellow")
+ENDED = {status: Style(color="red") for status in ("failed", "oom", "timeout")} | {"unsupported": MARK}
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -31,7 +34,7 @@ def show(shown: Sequence[Table], *, title: str, width: int | None = None) -> str
     terminal = sys.stdout.isatty()
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=width or (None if terminal else WIDE), highlight=False)
-    console.print(Text(title, style="bold"))
+    console.print(Text(title, style=BOLD))
     for table in shown:
         _print(console, table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
@@ -39,67 +42,85 @@ def show(shown: Sequence[Table], *, title: str, width: int | None = None) -> str
 
 def _print(console: Console, table: Table) -> None:
     console.print()
-    console.print(Text(table.title, style="bold"))
+    console.print(Text(table.title, style=BOLD))
     if table.caption:
-        console.print(Text(table.caption, style="dim"))
-    for part in _parts(table, console.width):
-        console.print(_part(table, part, console.width))
+        console.print(Text(table.caption, style=DIM))
+    widths = [_width(table, i, console.width) for i in range(len(table.columns))]
+    for part in _parts(table, widths, console.width):
+        console.print()
+        console.print(Segments(_part(table, part, widths)), end="")
+    console.print()
     for i, note in enumerate(table.notes, 1):
-        console.print(Text(f"{_marks((i,))} {note}", style="dim"))
+        console.print(Text(f"{_marks((i,))} {note}", style=DIM))
 
 
-def _parts(table: Table, width: int) -> list[list[int]]:
+def _width(table: Table, i: int, width: int) -> int:
+    """Return the character cells of a column: a long text is folded, a number never is."""
+    longest = max((cell_len(row.cells[i].full) for row in table.rows), default=0) + _margin(table, i)
+    natural = max([longest, *(cell_len(line) for line in _header(table.columns[i]))])
+    return natural if table.columns[i].numeric else min(natural, max(24, width // 4))
+
+
+def _margin(table: Table, i: int) -> int:
+    """Return the room that the footnote marks of a column need beside its numbers."""
+    return max((len(_marks(row.cells[i].notes)) for row in table.rows), default=0)
+
+
+def _parts(table: Table, widths: Sequence[int], width: int) -> list[list[int]]:
     """Split the columns so that each part fits; every part repeats the model and, at its end, the case."""
-    widths = [_width(table, i, width) for i in range(len(table.columns))]
     keys = [i for i, c in enumerate(table.columns) if c.name in ("model", "case_id")]
-    room = width - sum(widths[i] for i in keys)
+    room = width - sum(widths[i] + len(GAP) for i in keys) + len(GAP)
     parts: list[list[int]] = [[]]
     for i in (i for i in range(len(widths)) if i not in keys):
-        if parts[-1] and sum(widths[j] for j in parts[-1]) + widths[i] > room:
+        if parts[-1] and sum(widths[j] + len(GAP) for j in [*parts[-1], i]) > room:
             parts.append([])
         parts[-1].append(i)
     return [sorted([*keys, *part]) for part in parts]
 
 
-def _width(table: Table, i: int, width: int) -> int:
-    """Return the cells that a column takes, with the space around it."""
-    cells = (cell_len(_text(row.cells[i])) for row in table.rows)
-    natural = max([*(cell_len(line) for line in _header(table.columns[i]).splitlines()), *cells])
-    return 2 + (natural if table.columns[i].numeric else min(natural, _longest(width)))
-
-
-def _longest(width: int) -> int:
-    """Return how long a text may be before it is folded: numbers never are."""
-    return max(24, width // 4)
-
-
-def _part(table: Table, part: Sequence[int], width: int) -> RichTable:
-    rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="bold")
-    for i in part:
-        column = table.columns[i]
-        limit = None if column.numeric else _longest(width)
-        justify = "right" if column.numeric else "left"
-        rich.add_column(Text(_header(column)), justify=justify, overflow="fold", max_width=limit)
-    margins = {i: max((len(_marks(row.cells[i].notes)) for row in table.rows), default=0) for i in part}
+def _part(table: Table, part: Sequence[int], widths: Sequence[int]) -> Iterator[Segment]:
+    headers = [[Segment(line, BOLD) for line in _header(table.columns[i])] for i in part]
+    tallest = max(len(header) for header in headers)
+    lines = zip(*([Segment("")] * (tallest - len(header)) + header for header in headers), strict=True)
+    for line in lines:
+        yield from _line([[text] for text in line], table, part, widths)
+    yield Segment("─" * (sum(widths[i] for i in part) + len(GAP) * (len(part) - 1)) + "\n")
+    margins = {i: _margin(table, i) for i in part}
     for row in table.rows:
-        cells = (_styled(table.columns[i], row.cells[i], margins[i]) for i in part)
-        rich.add_row(*cells, style=STYLES.get(row.status, ""))
-    return rich
+        cells = [_cell(table.columns[i], row.cells[i], row, margins[i], widths[i]) for i in part]
+        for line in zip_longest(*cells, fillvalue=[Segment("")]):
+            yield from _line(line, table, part, widths)
 
 
-def _styled(column: Column, cell: Cell, margin: int) -> Text:
-    text = Text(cell.text, style="dim" if column.name == "case_id" else "")
-    text.append(f" {cell.interval}" if cell.interval else "", style="dim")
-    # Marks hang to the right of the numbers, which stay aligned.
-    return text.append(_marks(cell.notes).ljust(margin) if column.numeric else _marks(cell.notes), style="yellow")
+def _cell(column: Column, cell: Cell, row: Row, margin: int, width: int) -> list[list[Segment]]:
+    """Return a cell's lines, each a list of styled pieces."""
+    ended = ENDED.get(row.status)
+    marks = Segment(_marks(cell.notes).ljust(margin), MARK)
+    if column.numeric:  # marks hang to the right of the numbers, which stay aligned
+        interval = [Segment(f" {cell.interval}", DIM)] if cell.interval else []
+        return [[Segment(cell.text, ended), *interval, marks]]
+    style = DIM if column.name == "case_id" else ended
+    lines = _fold(cell.text, width - margin)
+    return [*([Segment(line, style)] for line in lines[:-1]), [Segment(lines[-1], style), marks]]
 
 
-def _header(column: Column) -> str:
-    return column.header + _marks(column.notes) + (f"\n({column.unit})" if column.unit else "")
+def _fold(text: str, width: int) -> list[str]:
+    if cell_len(text) <= width:
+        return [text]
+    return [line.plain.rstrip() for line in Text(text).wrap(Console(), width, overflow="fold")]
 
 
-def _text(cell: Cell) -> str:
-    return cell.full + _marks(cell.notes)
+def _line(
+    cells: Sequence[list[Segment]], table: Table, part: Sequence[int], widths: Sequence[int]
+) -> Iterator[Segment]:
+    for place, (pieces, i) in enumerate(zip(cells, part, strict=True)):
+        space = Segment(" " * (widths[i] - sum(piece.cell_length for piece in pieces)))
+        yield from [space, *pieces] if table.columns[i].numeric else [*pieces, space]
+        yield Segment(GAP if place + 1 < len(part) else "\n")
+
+
+def _header(column: Column) -> list[str]:
+    return [column.header + _marks(column.notes), *([f"({column.unit})"] if column.unit else [])]
 
 
 def _marks(notes: tuple[int, ...]) -> str:

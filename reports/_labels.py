@@ -1,0 +1,52 @@
+"""Names beside bubbles: the nearest free place for each, so that no label covers a mark or another label.
+
+Boxes are rows of `x0, y0, x1, y1` in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[np.float64]
+SIDES = ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))  # right, left, corners, above, below
+
+
+def around(points: Boxes, radii: Boxes) -> Boxes:
+    """Return the boxes of circles: points N×2, radii N."""
+    return np.hstack([points - radii[:, None], points + radii[:, None]])
+
+
+def along(starts: Boxes, ends: Boxes) -> Boxes:
+    """Return the boxes of upright or level lines, a pixel thick on either side."""
+    return np.hstack([np.minimum(starts, ends) - 1, np.maximum(starts, ends) + 1])
+
+
+def place(
+    centre: Sequence[float],
+    radius: float,
+    size: tuple[float, float],
+    taken: Boxes,
+    within: Sequence[float],
+    gaps: Sequence[float],
+) -> Boxes | None:
+    """Return the nearest box of `size` beside a circle that is free of `taken` and inside `within`, or None."""
+    for box in _candidates(centre, radius, size, gaps):
+        inside = (box[:2] >= np.array(within[:2])).all() and (box[2:] <= np.array(within[2:])).all()
+        if inside and not ((taken[:, :2] < box[2:]) & (taken[:, 2:] > box[:2])).all(axis=1).any():
+            return box
+    return None
+
+
+def _candidates(
+    centre: Sequence[float], radius: float, size: tuple[float, float], gaps: Sequence[float]
+) -> Iterator[Boxes]:
+    half = np.array(size) / 2
+    for gap in gaps:
+        for side in SIDES:
+            # Towards a corner the circle gives way: 0.7 is its edge at 45 degrees.
+            reach = radius * (0.7 if all(side) else 1) + gap
+            middle = np.array(centre) + np.array(side) * (reach + half)
+            yield np.concatenate([middle - half, middle + half])
