@@ -10,11 +10,12 @@ DALI are imported when a stream starts: the worker processes import this package
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ..harness.errors import UserError, unknown
 from ..harness.spec import Clip, Crop, Views
@@ -88,10 +89,10 @@ def open(
     )  # fmt: skip
 
 
-def _load(index: Index | str | Path) -> Index:
-    from .index import Index as Table
+def _load(data: Index | str | Path) -> Index:
+    from .index import Index
 
-    return index if isinstance(index, Table) else Table.load(index)
+    return data if isinstance(data, Index) else Index.load(data)
 
 
 def _check(order: Order, device: str, workers: int, first_epoch: int, first_batch: int) -> None:
@@ -168,7 +169,10 @@ class Stream:
         complete = False
         try:
             for number in range(first, self.batches):
-                outputs = self._ready(epoch, number).run()
+                try:
+                    outputs = self._ready(epoch, number).run()
+                except Exception as error:
+                    self._raise(error, epoch, number)
                 self._at = epoch, number + 1
                 yield self._batch(outputs)
             complete = True
@@ -177,6 +181,24 @@ class Stream:
                 self._rewind(epoch + 1)
             else:
                 self._stop()
+
+    def _raise(self, error: Exception, epoch: int, number: int) -> NoReturn:
+        """Raise what DALI's error means to the user; its text holds the traceback of a worker process."""
+        text = str(error)
+        if said := re.findall(r"errors\.UserError: (.+)", text):
+            raise UserError(said[-1]) from None
+        if "receiving interrupted" in text or "pool that has been closed" in text:
+            raise UserError(
+                "a decoding worker process died, perhaps killed for lack of memory: "
+                "choose fewer workers or a smaller batch"
+            ) from error
+        if "decoders.video" in text:
+            rows = self._order.rows(epoch, number)
+            files = ", ".join(str(self._index[int(row)].path) for row in rows)
+            raise UserError(
+                f"one of these cannot be decoded: index the data again, or leave it out: {files}"
+            ) from error
+        raise error
 
     def _rewind(self, epoch: int) -> None:
         """Be at the next epoch's beginning: training has run on into it, a test starts again."""

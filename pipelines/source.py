@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
@@ -253,10 +254,11 @@ class Source:
         return (self.files.read(row), cut.frames + np.int32(self.files.offsets[row])), cut.boxes
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in a worker process: from now on it ends when its parent does."""
+        """Arrive in a worker process: from now on it ends when its parent does, and leaves Ctrl-C to it."""
         self.__dict__.update(state)
         parent = parent_process()
         if parent is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
 
 
