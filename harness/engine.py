@@ -78,9 +78,10 @@ class Engine:
         """The bare model."""
         return self.engine.module
 
-    def train_step(self, batches: Iterable[tuple[Tensor, Tensor]], lr: float) -> tuple[float, float]:
-        """Take one optimiser step over micro-batches of (clip, label); return the mean loss of all ranks and the
-        gradient's norm before clipping (0 where DeepSpeed does not know it).
+    def train_step(self, batches: Iterable[tuple[Tensor, Tensor]], lr: float) -> dict[str, float]:
+        """Take one optimiser step over micro-batches of (clip, label).
+
+        Returns `loss`, the mean over all ranks, and `grad_norm` before clipping, which DeepSpeed knows if it clips.
         """
         for group, scale in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
             group["lr"] = lr * scale
@@ -95,7 +96,7 @@ class Engine:
         mean = torch.stack(losses).mean()
         torch.distributed.all_reduce(mean)
         norm = self.engine.get_global_grad_norm()
-        return float(mean) / self.world.size, float(norm) if norm is not None else 0.0
+        return {"loss": float(mean) / self.world.size, **({} if norm is None else {"grad_norm": float(norm)})}
 
     def save(self, folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> None:
         """Write a checkpoint that `resume` continues from; `latest` names it only once it is whole."""

@@ -71,7 +71,7 @@ def train(job: Job) -> None:
         _training_stream(job, index, world, position.step, steps_per_epoch) as stream,
         TrainingProgress(job.model, total, position.step, shown=world.leads) as progress,
     ):
-        batches = _endless(stream)
+        batches = _endless(stream, steps_per_epoch, position.step, job.recipe.accumulate)
         for step in range(position.step, total):
             lr = job.recipe.lr * factor(job.recipe, step, steps_per_epoch)
             record = _step(engine, batches, lr, job.recipe.accumulate)
@@ -110,23 +110,26 @@ def _training_stream(job: Job, index: Index, world: ds.World, step: int, steps_p
     )  # fmt: skip
 
 
-def _endless(stream: pipelines.Stream) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless(stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int) -> Iterator[Any]:
+    """Yield (clip, label), epoch after epoch, from a step on; micro-batches that fill no step of an epoch are dropped."""
     while True:
-        for batch in stream.epoch():
+        steps_left = steps_per_epoch - step % steps_per_epoch
+        for batch in itertools.islice(stream.epoch(), steps_left * accumulate):
             yield batch.clip, batch.label
+        step = 0
 
 
 def _step(engine: ds.Engine, batches: Iterator[Any], lr: float, accumulate: int) -> dict[str, float]:
-    """Take one step; return loss, gradient norm, and the seconds of waiting for data and of computing, kept apart."""
+    """Take one step; return its loss, and the seconds of waiting for data and of computing, kept apart."""
     device = engine.world.device
     begin = time.perf_counter()
     group = list(itertools.islice(batches, accumulate))
     synchronize(device)
     ready = time.perf_counter()
     engine.engine.train()
-    loss, norm = engine.train_step(group, lr)
+    measured = engine.train_step(group, lr)
     synchronize(device)
-    return {"loss": loss, "grad_norm": norm, "wait": ready - begin, "compute": time.perf_counter() - ready}
+    return {**measured, "wait": ready - begin, "compute": time.perf_counter() - ready}
 
 
 def _validate_and_save(
