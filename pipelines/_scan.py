@@ -10,7 +10,6 @@ discards, and VP8's hidden reference frames. Positions are in *presentation* ord
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,56 +18,17 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from . import _container
+from . import _container, _frames
+from ._video import Label, Unreadable, Video
 
 BLOCK = 1 << 20
 
 
-class Unreadable(Exception):  # noqa: N818 (it is a finding, kept in the index, not a failure)
-    """A file that cannot be used as a video; the message is the reason, without the path."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Video:
-    """A row of the index.
-
-    `pts` (int64, units of `time_base`) and `key_frames` (int32) describe the whole file in presentation order:
-    `pts[i]` is the time of the file's i-th shown frame. The video itself is the span of `frames` frames that begins
-    at the file's frame `offset`, which is 0 except where a list trims its files: frame `i` of the video is frame
-    `offset + i` of the file. `width` and `height` are coded sizes, before `rotation` (clockwise: 0, 90, 180 or 270
-    degrees). `stream` is the container's stream number. `hidden` counts packets that are never shown, which a
-    decoder that numbers packets counts too. `codec="frames"` is a folder of JPEG frames. `label` is a class number,
-    or a tuple of them in a multi-label set; -1 and () mean unknown.
-    """
-
-    path: Path
-    label: int | tuple[int, ...] = -1
-    frames: int
-    pts: np.ndarray
-    time_base: Fraction
-    key_frames: np.ndarray
-    width: int
-    height: int
-    codec: str
-    profile: str
-    pix_fmt: str
-    duration: float
-    size: int
-    hash: str
-    rotation: int = 0
-    stream: int = 0
-    offset: int = 0
-    hidden: int = 0
-
-    @property
-    def fps(self) -> float:
-        """Mean frames a second over the span; 0 where the duration is unknown."""
-        return self.frames / self.duration if self.duration > 0 else 0.0
-
-
-def scan(path: Path | str, label: int | tuple[int, ...] = -1) -> Video:
-    """Scan one file. `Unreadable` says why a file is missing, empty, truncated or without frames."""
+def scan(path: Path | str, label: Label = -1) -> Video:
+    """Scan one file, or a folder of JPEG frames. `Unreadable` says why it is missing, empty, truncated or no video."""
     path = Path(path).absolute()
+    if path.is_dir():
+        return _frames.scan(path, label)
     size = _complete_size(path)
     try:
         with av.open(str(path)) as container:

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -32,15 +33,31 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..harness.errors import UserError
-from ._scan import Unreadable, Video, file_hash, scan
+from . import _frames
+from ._scan import file_hash, scan
+from ._video import Label, Span, Unreadable, Video, trim
 
-__all__ = ["Index", "Unreadable", "Video", "build", "file_hash", "scan"]
+__all__ = [
+    "Entry",
+    "Index",
+    "Label",
+    "Rejected",
+    "Span",
+    "Unreadable",
+    "Video",
+    "build",
+    "file_hash",
+    "mirrored",
+    "scan",
+]
 
 VERSION = 1
 METADATA = b"reelbench"
 CHUNK = 64
-Label = int | tuple[int, ...]
-Entry = tuple[Path | str, Label]
+OTHER = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+SIDE = re.compile(r"(?<![a-z])(?:left|right|counterclockwise|clockwise)(?![a-z])")
+
+Entry = tuple[Path | str, Label] | tuple[Path | str, Label, Span | None]
 Rejected = tuple[str, str]
 
 SCHEMA = pa.schema(
@@ -71,7 +88,9 @@ SCHEMA = pa.schema(
 class Index:
     """A data set's videos in a fixed order. `table` has one row a video, with the columns of `SCHEMA`.
 
-    `rejected` lists the (path, reason) of files that were refused; `multi_label` says that labels are tuples.
+    `rejected` lists the (path, reason) of files that were refused; `multi_label` says that labels are tuples. `metric`
+    is how the field scores the set: `topk`, `mean_class` or `map`. `mirror` holds the pairs of classes that a
+    horizontal flip exchanges; None says that a flip makes some label wrong.
     """
 
     table: pd.DataFrame
@@ -79,6 +98,8 @@ class Index:
     root: Path
     rejected: tuple[Rejected, ...] = ()
     multi_label: bool = False
+    metric: str = "topk"
+    mirror: tuple[tuple[int, int], ...] | None = ()
 
     @classmethod
     def load(cls, path: Path | str) -> Index:
@@ -101,6 +122,8 @@ class Index:
             root=(path.parent.absolute() / facts["root"]).resolve(),
             rejected=tuple((p, reason) for p, reason in facts["rejected"]),
             multi_label=facts["multi_label"],
+            metric=facts["metric"],
+            mirror=None if facts["mirror"] is None else tuple((a, b) for a, b in facts["mirror"]),
         )
 
     def save(self, path: Path | str) -> None:
@@ -113,6 +136,8 @@ class Index:
             "classes": self.classes,
             "rejected": self.rejected,
             "multi_label": self.multi_label,
+            "metric": self.metric,
+            "mirror": self.mirror,
             "fingerprint": self.fingerprint,
         }
         table = pa.Table.from_pandas(self.table, schema=SCHEMA, preserve_index=False)
@@ -160,9 +185,28 @@ class Index:
 
 
 def _unchanged(video: Video, contents: bool) -> bool:
-    if not video.path.is_file() or video.path.stat().st_size != video.size:
+    try:
+        if video.codec == "frames":
+            size = sum(file.stat().st_size for file in _frames.files(video.path))
+            return size == video.size and (not contents or _frames.scan(video.path).hash == video.hash)
+        return video.path.stat().st_size == video.size and (not contents or file_hash(video.path) == video.hash)
+    except (OSError, Unreadable):
         return False
-    return not contents or file_hash(video.path) == video.hash
+
+
+def mirrored(classes: Sequence[str]) -> tuple[tuple[int, int], ...] | None:
+    """Return the pairs of classes that a flip exchanges, judged by their names; None if a partner is missing.
+
+    >>> mirrored(["Swiping Left", "Thumb Up", "Swiping Right"])
+    ((0, 2),)
+    """
+    plain = (re.sub("counter[ _-]clockwise", "counterclockwise", name.lower()) for name in classes)
+    numbers = {name: number for number, name in enumerate(plain)}
+    turned = {name: SIDE.sub(lambda found: OTHER[found[0]], name) for name in numbers}
+    if any(other not in numbers for other in turned.values()):
+        return None
+    pairs = ((numbers[name], numbers[other]) for name, other in turned.items() if name != other)
+    return tuple(sorted({(min(pair), max(pair)) for pair in pairs}))
 
 
 def build(
@@ -176,16 +220,16 @@ def build(
 ) -> Index:
     """Scan files into an index, in the order of `entries`, in parallel processes.
 
-    Paths are absolute or relative to `root`; one that lies elsewhere keeps a relative path with `..`. A file that
+    An entry is (path, label) or (path, label, span); a path is absolute or relative to `root`. A file that
     cannot be used lands in `rejected` with its reason. `workers` defaults to the cores; 0 scans in this process.
     """
     root = Path(root).absolute()
-    files: list[tuple[Path, Label]] = [(root / path, label) for path, label in entries]
+    files: list[Entry] = [(root / entry[0], *entry[1:]) for entry in entries]
     videos: list[Video] = []
     rejected: list[Rejected] = []
     with Progress(disable=not (progress and sys.stderr.isatty()), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("indexing", total=len(files))
-        for (path, _), found in zip(files, _scan_all(files, workers), strict=True):
+        for (path, *_), found in zip(files, _scan_all(files, workers), strict=True):
             bar.advance(task)
             if isinstance(found, Video):
                 videos.append(found)
@@ -247,9 +291,10 @@ def _scan_chunk(entries: Sequence[Entry]) -> list[Video | str]:
 
 
 def _scan_one(entry: Entry) -> Video | str:
-    path, label = entry
+    path, label, *rest = entry
+    span = rest[0] if rest else None
     try:
-        return scan(path, label)
+        return scan(path, label) if span is None else trim(scan(path, label), span)
     except (Unreadable, OSError) as error:
         return str(error)
 

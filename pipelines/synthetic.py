@@ -3,7 +3,7 @@
     paths = make(Path("data"), videos=(1600, 240, 400))   # {"train": data/train.parquet, "val": …, "test": …}
     paths = ensure(cache_root)                            # made once, then found
 
-A horizontal flip turns `left` into `right` and `clockwise` into `counter_clockwise`: `FLIP_PAIRS`.
+A horizontal flip turns `left` into `right` and `clockwise` into `counter_clockwise`: the indexes' `mirror` says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,10 +26,9 @@ from rich.progress import Progress
 from ..harness.errors import UserError
 from ._encode import encode, find
 from ._sprites import MOTIONS, draw
-from .index import build
+from .index import build, mirrored
 
 CLASSES = tuple(MOTIONS)
-FLIP_PAIRS = (("left", "right"), ("clockwise", "counter_clockwise"))
 SPLITS = ("train", "val", "test")
 GENERATION = 1  # raise it when the pixels change, so that a cached set is made anew
 
@@ -91,7 +90,8 @@ def make(
     indexes = {split: out / f"{split}.parquet" for split in SPLITS}
     for split, path in indexes.items():
         entries = [(video.path, CLASSES.index(video.motion)) for video in plan if video.split == split]
-        build(entries, CLASSES, out, workers=workers, progress=progress).save(path)
+        index = build(entries, CLASSES, out, workers=workers, progress=progress)
+        replace(index, mirror=mirrored(CLASSES)).save(path)
     return indexes
 
 

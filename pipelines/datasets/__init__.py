@@ -1,1 +1,69 @@
-"""One file a data set: where its videos lie and what their labels are."""
+"""Data sets: one file each, with `SPLITS` and `index(root, split) -> Listing`; its docstring shows the folders.
+
+    made = build_index("ucf101", Path("/data/ucf101"), "train1")
+    made.save("ucf101_train1.parquet")
+
+What an official list names and the disk lacks is counted: it stands in the index's `rejected` as missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from ...harness import discover
+from ...harness.errors import UserError, unknown
+from ..index import Entry, Index, Label, Rejected, Span, build, mirrored
+
+__all__ = ["Entry", "Label", "Listing", "Span", "build_index", "names"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a data set says about one split: its files with their labels, before any file is opened.
+
+    `entries` are (path, label) or (path, label, span), paths absolute or relative to `root`; a folder of JPEG frames
+    counts as a file. `missing` are listed files that are not on the disk. `metric` is how the field scores it.
+    """
+
+    entries: tuple[Entry, ...]
+    classes: tuple[str, ...]
+    root: Path
+    missing: tuple[str, ...] = ()
+    multi_label: bool = False
+    metric: Literal["topk", "mean_class", "map"] = "topk"
+
+    def __post_init__(self) -> None:
+        for entry in self.entries:
+            label = entry[1] if isinstance(entry[1], tuple) else (entry[1],)
+            if any(not -1 <= number < len(self.classes) for number in label):
+                raise UserError(f"{entry[0]}: label {label} is outside 0..{len(self.classes) - 1}")
+
+    @property
+    def listed(self) -> int:
+        """How many videos the list names, on the disk or not."""
+        return len(self.entries) + len(self.missing)
+
+
+def names() -> list[str]:
+    """Return the data sets: the public files of this package."""
+    return discover.names("pipelines.datasets")
+
+
+def build_index(
+    name: str, root: Path | str, split: str = "all", *, workers: int | None = None, progress: bool = True
+) -> Index:
+    """List and scan one split of a data set. An unknown name or split, or an empty split, is a `UserError`."""
+    module = discover.module("pipelines.datasets", name, "data set")
+    if module.SPLITS and split not in module.SPLITS:
+        raise unknown(f"{name} split", split, module.SPLITS)
+    listing: Listing = module.index(Path(root).expanduser().absolute(), split)
+    if not listing.entries:
+        raise UserError(f"{root}: none of {listing.listed} listed videos of {name} {split} is there")
+    made = build(
+        listing.entries, listing.classes, listing.root,
+        multi_label=listing.multi_label, workers=workers, progress=progress,
+    )  # fmt: skip
+    absent: list[Rejected] = [(path, "missing") for path in listing.missing]
+    return replace(made, rejected=(*absent, *made.rejected), metric=listing.metric, mirror=mirrored(listing.classes))

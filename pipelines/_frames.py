@@ -1,0 +1,60 @@
+"""A folder of JPEG frames as a video: `codec="frames"`, a unit of time a frame, no duration, all key frames."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from ._video import Label, Unreadable, Video
+
+# `00001.jpg` (Something-Something v1, Jester) and `img_00001.jpg` (raw frames), not `flow_x_00001.jpg` beside them.
+NAME = re.compile(r"(?:img_|image_|frame)?(\d+)\.jpe?g", re.IGNORECASE)
+
+
+def files(folder: Path) -> list[Path]:
+    """Return a folder's frames in the order of their numbers: frame `i` of the video is element `i`."""
+    numbered = ((NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    return [path for _, path in sorted((int(found[1]), path) for found, path in numbered if found)]
+
+
+def scan(folder: Path, label: Label = -1) -> Video:
+    """Return the record of a folder of frames. `Unreadable` says that it has none, an empty one, or a foreign one."""
+    frames = files(folder)
+    if not frames:
+        raise Unreadable("no frames named 00001.jpg or img_00001.jpg")
+    digest = hashlib.blake2b(digest_size=16)
+    size = 0
+    for frame in frames:
+        data = frame.read_bytes()
+        if data[:2] != b"\xff\xd8" or b"\xff\xd9" not in data[-64:]:
+            raise Unreadable(f"{frame.name} is no whole JPEG")
+        digest.update(data)
+        size += len(data)
+    try:
+        with av.open(str(frames[0])) as picture:
+            context = picture.streams.video[0].codec_context
+            width, height, pix_fmt = context.width, context.height, context.pix_fmt or ""
+    except FFmpegError as error:
+        raise Unreadable(f"{frames[0].name} cannot be read: {error.strerror}") from error
+    return Video(
+        path=folder,
+        label=label,
+        frames=len(frames),
+        pts=np.arange(len(frames), dtype=np.int64),
+        time_base=Fraction(1),
+        key_frames=np.arange(len(frames), dtype=np.int32),
+        width=width,
+        height=height,
+        codec="frames",
+        profile="",
+        pix_fmt=pix_fmt,
+        duration=0.0,
+        size=size,
+        hash=digest.hexdigest(),
+    )

@@ -1,0 +1,113 @@
+"""What the data sets share: reading annotation files, and finding the videos that these name."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...harness.errors import UserError
+from ..index import Entry, Label, Span
+
+VIDEOS = frozenset([".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts"])
+FRAMES = frozenset((".jpg", ".jpeg"))
+Listed = tuple[tuple[str, ...], Label, Span | None]
+
+
+def annotation(root: Path, *candidates: str) -> Path:
+    """Return the first of these files that lies in the root or its `annotations` folder."""
+    for name in candidates:
+        for path in (root / name, root / "annotations" / name):
+            if path.is_file():
+                return path
+    raise UserError(f"{root}: no {' or '.join(candidates)} there or in annotations/: put the official list there")
+
+
+def folder(root: Path, *candidates: str) -> Path:
+    """Return the first of these folders that exists, or the root itself."""
+    return next((root / name for name in candidates if (root / name).is_dir()), root)
+
+
+def lines(path: Path) -> Iterator[str]:
+    """Yield a text file's lines that are neither empty nor comments."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    return (line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def rows(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
+    """Yield a delimited file's rows, quotes resolved."""
+    return csv.reader(lines(path), delimiter=delimiter)
+
+
+def read_json(path: Path) -> Any:
+    """Return a JSON file's value."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+
+
+def number(text: str, path: Path) -> int:
+    """Read a label's number; a word in its place is a `UserError` that names the file."""
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"{path}: '{text}' should be a number") from None
+
+
+def class_number(name: str, numbers: dict[str, int], path: Path) -> int:
+    """Look a class's name up; one that the list of classes lacks is a `UserError`."""
+    if name not in numbers:
+        raise UserError(f"{path}: class '{name}' is not in the list of {len(numbers)} classes")
+    return numbers[name]
+
+
+def is_frames(path: Path) -> bool:
+    """Whether a path is a folder of JPEG frames."""
+    return path.is_dir() and any(child.suffix.lower() in FRAMES for child in path.iterdir())
+
+
+def videos_under(top: Path) -> Iterator[Path]:
+    """Yield the videos below a folder, sorted: files by their suffix, and folders of JPEG frames."""
+    for path in sorted(top.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() in VIDEOS and path.is_file():
+            yield path
+        elif path.is_dir():
+            yield from (path,) if is_frames(path) else videos_under(path)
+
+
+def by_name(top: Path) -> dict[str, Path]:
+    """Map each video below a folder by its path without suffix, and by its bare stem."""
+    found: dict[str, Path] = {}
+    for path in videos_under(top) if top.is_dir() else ():
+        plain = path if path.is_dir() else path.with_suffix("")
+        found.setdefault(plain.name, path)
+        found[plain.relative_to(top).as_posix()] = path
+    return found
+
+
+def match(listed: Iterable[Listed], top: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """Pair a list of (possible names without suffix, label, span) with the disk; return entries and missing."""
+    found = by_name(top)
+    entries: list[Entry] = []
+    missing: list[str] = []
+    for candidates, label, span in listed:
+        path = next((found[name] for name in candidates if name in found), None)
+        if path is None:
+            missing.append(candidates[0])
+        else:
+            entries.append((path, label) if span is None else (path, label, span))
+    return tuple(entries), tuple(missing)
+
+
+def plain(name: str) -> str:
+    """Return a listed path without its suffix, if that is a video's."""
+    path = Path(name)
+    return path.with_suffix("").as_posix() if path.suffix.lower() in VIDEOS else path.as_posix()
