@@ -1,0 +1,44 @@
+"""Every model computes what its official implementation computes, from the same weights and input."""
+
+import pytest
+import torch
+from reelbench import models
+from reelbench.tests import golden_models as goldens
+
+NAMES = sorted(path.name for path in goldens.FOLDER.glob("*.json") if '"logits"' in path.read_text())
+PLAIN = [name for name in NAMES if not name.startswith("inflate")]
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.inference_mode():
+        yield
+
+
+def _build(golden: dict) -> torch.nn.Module:
+    if golden.get("after") == "reparameterize":
+        source = goldens.read(golden["derived_from"])
+        model = models.build(golden["model"], num_classes=golden["num_classes"], checkpoint=goldens.filled(source))
+        return model.eval().reparameterize()
+    return models.build(golden["model"], num_classes=golden["num_classes"], checkpoint=goldens.filled(golden)).eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLAIN)
+def test_logits(name):
+    golden = goldens.read(name)
+    model = _build(golden)
+    assert goldens.difference(model(goldens.clip(golden)), golden["logits"]) < golden["tolerance"]
+    if "logits_ramp" in golden:
+        ramp = model(goldens.clip(golden, ramp=True))
+        assert goldens.difference(ramp, golden["logits_ramp"]) < golden["tolerance"]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_parameters(name):
+    golden = goldens.read(name)
+    with torch.device("meta"):
+        model = models.build(golden["model"], num_classes=golden["num_classes"])
+        if golden.get("after") == "reparameterize":
+            model = model.reparameterize()
+    assert sum(p.numel() for p in model.parameters()) == golden["params"]
