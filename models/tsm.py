@@ -181,14 +181,17 @@ SEGMENTS_16 = Clip(frames=16, sampling="segments")
 KINETICS = Recipe(
     epochs=50, batch=128, optimizer="sgd", lr=0.02, weight_decay=1e-4, schedule="step", milestones=(25, 45),
     warmup_epochs=5, clip_grad=20, crop="multi_scale",
-    lr_rules=((r"fc_cls\.weight$", 5.0), (r"fc_cls\.bias$", 10.0), (r"(g|theta|phi|conv)\.bias$", 2.0)),
+    lr_rules=((r"fc_cls\.weight$", 5.0), (r"fc_cls\.bias$", 10.0)),
     decay_rules=((r"\.bias$", 0.0), (r"(bn|norm)\.weight$", 0.0)),
 )  # fmt: skip
+NON_LOCAL = replace(KINETICS, lr_rules=(*KINETICS.lr_rules, (r"(g|theta|phi)\.bias$", 2.0)))
 KINETICS_100 = replace(KINETICS, epochs=100, warmup_epochs=10, milestones=(50, 90))
 # Mirroring turns some of Something-Something's classes into others; MMAction2 swaps their labels, here it is left out.
 STH = replace(KINETICS, weight_decay=5e-4, flip=0.0)
 MOBILENET = replace(KINETICS_100, weight_decay=2e-5, warmup_epochs=0, milestones=(40, 80))
-MOBILEONE = replace(KINETICS, weight_decay=2e-5, batch=64, lr=0.01)
+MOBILEONE = replace(
+    KINETICS, weight_decay=2e-5, batch=64, lr=0.01, lr_rules=(*KINETICS.lr_rules, (r"\.se\..*\.bias$", 2.0))
+)
 
 
 def _published(
@@ -208,7 +211,7 @@ def _non_local(kind: str, top1: float, top5: float, gflops: float, params: float
         clip=SEGMENTS_8,
         views=TEN_CROPS,
         published=(_published(name, top1, top5, gflops, params, "1x10", "kinetics400"),),
-        recipes={"kinetics400": KINETICS},
+        recipes={"kinetics400": NON_LOCAL},
         keys=official_keys,
         inflate=inflate,
     )
