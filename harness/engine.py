@@ -70,13 +70,9 @@ class Engine:
         self.recipe, self.world = recipe, world
         optimizer = _optimizer(model, recipe)
         settings = _settings(recipe, world, config)
-        self.engine, self.optimizer, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+        self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)[0]
+        self.module: nn.Module = self.engine.module
         self.scales = [group["lr_scale"] for group in optimizer.param_groups]
-
-    @property
-    def module(self) -> nn.Module:
-        """The bare model."""
-        return self.engine.module
 
     def train_step(self, batches: Iterable[tuple[Tensor, Tensor]], lr: float) -> dict[str, float]:
         """Take one optimiser step over micro-batches of (clip, label).

@@ -9,24 +9,29 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 from .errors import UserError, unknown
-from .spec import Recipe
+from .spec import Clip, Recipe, from_fields
 
 Arguments = list[str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything a training run needs. `data` is the training index, `validation` an optional second one."""
+    """Everything a training run needs. `data` is the training index, `validation` an optional second one.
+
+    `recipe` and `clip` travel to the ranks as `OUT/recipe.json` and `OUT/clip.json`.
+    """
 
     model: str
     data: Path
     recipe: Recipe
     out: Path
+    clip: Clip
     validation: Path | None = None
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = 2
@@ -36,14 +41,16 @@ class Job:
     resume: bool = False
 
     def arguments(self) -> Arguments:
-        """Return the command line that gives this job to every rank; the recipe travels as `OUT/recipe.json`."""
+        """Return the command line that gives this job to every rank."""
         self.out.mkdir(parents=True, exist_ok=True)
-        recipe = self.out / "recipe.json"
+        recipe, clip = self.out / "recipe.json", self.out / "clip.json"
         recipe.write_text(json.dumps(dataclasses.asdict(self.recipe), indent=1))
+        clip.write_text(json.dumps(dataclasses.asdict(self.clip), indent=1))
         values = {
             "--data": self.data,
             "--val": self.validation,
             "--recipe": recipe,
+            "--clip": clip,
             "--out": self.out,
             "--device": self.device,
             "--workers": self.workers,
@@ -60,7 +67,7 @@ def find_recipe(model: str, name: str | None) -> Recipe:
     if name is None:
         return Recipe()
     if name.endswith(".json"):
-        return _recipe_file(Path(name))
+        return _read_json(Recipe, Path(name))
     from .. import models
 
     recipes = models.find(model).recipes
@@ -69,20 +76,26 @@ def find_recipe(model: str, name: str | None) -> Recipe:
     return recipes[name]
 
 
-def _recipe_file(path: Path) -> Recipe:
-    from .spec import _read
+def find_clip(model: str, file: Path | None, *, frames: int | None, stride: int | None, size: int | None) -> Clip:
+    """Return the model's own clip, or the one in a JSON file, with those numbers replaced that were given."""
+    from .. import models
 
+    clip = models.find(model).clip if file is None else _read_json(Clip, file)
+    return change(clip, frames=frames, stride=stride, size=size)
+
+
+def _read_json(kind: type[T], path: Path) -> T:
     try:
-        return _read(Recipe, json.loads(path.read_text()))
+        return from_fields(kind, json.loads(path.read_text()))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: name a recipe of the model, or a JSON file") from None
+        raise UserError(f"{path}: {error.strerror}: give a JSON file of {kind.__name__} fields") from None
     except (json.JSONDecodeError, TypeError) as error:
-        raise UserError(f"{path}: not a recipe ({error})") from None
+        raise UserError(f"{path}: no {kind.__name__} ({error})") from None
 
 
-def change(recipe: Recipe, **flags: Any) -> Recipe:
-    """Return the recipe with those fields replaced that were given on the command line."""
-    return dataclasses.replace(recipe, **{k: v for k, v in flags.items() if v is not None})
+def change(value: T, **flags: Any) -> T:
+    """Return the value with those fields replaced that were given on the command line."""
+    return dataclasses.replace(value, **{k: v for k, v in flags.items() if v is not None})  # type: ignore[type-var]
 
 
 def resolve_device(device: str | None) -> Literal["cpu", "cuda"]:
@@ -119,6 +132,10 @@ def train(
     crop: Annotated[str | None, typer.Option(help="random_resized, multi_scale, random or center.")] = None,
     flip: Annotated[float | None, typer.Option(help="Probability of a left-right flip.")] = None,
     validate_epochs: Annotated[float | None, typer.Option(help="Epochs between validations.")] = None,
+    clip: Annotated[Path | None, typer.Option(help="JSON file of the clip; the model's own by default.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames of a clip.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Frames from one to the next, in dense sampling.")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of a clip's side.")] = None,
     device: Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")] = None,
     gpus: Annotated[int, typer.Option(min=1, help="Ranks on this machine (on a CPU: processes).")] = 1,
     hostfile: Annotated[Path | None, typer.Option(help="DeepSpeed hostfile, for several machines.")] = None,
@@ -143,7 +160,8 @@ def train(
     )  # fmt: skip
     job = Job(
         model=model, data=data, recipe=chosen, out=out, validation=val, device=resolve_device(device),
-        workers=workers, seed=seed, init_from=init_from, deepspeed=deepspeed, resume=resume,
+        clip=find_clip(model, clip, frames=frames, stride=stride, size=size), workers=workers, seed=seed,
+        init_from=init_from, deepspeed=deepspeed, resume=resume,
     )  # fmt: skip
     run_or_launch(job, ranks=gpus, hostfile=hostfile)
 

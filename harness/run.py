@@ -73,15 +73,13 @@ def _subject(case: Case, index: Index, weights: str | Path | None, log: list[dic
     labelled = weights is not None
     num_classes = len(index.classes) if labelled else variant.num_classes
     model = models.build(case.model, num_classes=num_classes, checkpoint=weights).to(device).eval()
-    views = case.views or variant.views
+    clip, views = case.clip or variant.clip, case.views or variant.views
 
     def open_stream(batch: int) -> pipelines.Stream:
-        return pipelines.open(
-            index, clip=variant.clip, views=views, batch=batch, device=case.device, workers=case.workers
-        )
+        return pipelines.open(index, clip=clip, views=views, batch=batch, device=case.device, workers=case.workers)
 
     return metrics.Subject(
-        model=model, case=case, clip=variant.clip, views=views, device=device, num_classes=num_classes,
+        model=model, case=case, clip=clip, views=views, device=device, num_classes=num_classes,
         open_stream=open_stream, train_log=log,
     )  # fmt: skip
 
@@ -94,7 +92,8 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     folder = out / "train" / case.case_id
     job = Job(
         model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
-        workers=case.workers, seed=case.seed, resume=(folder / "checkpoints" / "latest").exists(),
+        clip=case.clip or models.find(case.model).clip, workers=case.workers, seed=case.seed,
+        resume=(folder / "checkpoints" / "latest").exists(),
     )  # fmt: skip
     train.check(job, case.ranks)
     total = round(case.recipe.epochs * (len(Index.load(data.train)) // case.recipe.batch))

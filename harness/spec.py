@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from .errors import UserError
 
@@ -20,6 +20,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Crop = Literal["random_resized", "multi_scale", "random", "center"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "constant"]
+T = TypeVar("T")
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -175,7 +176,8 @@ class Case:
 
     `data` is an index file or `synthetic`, the embedded data set. With a `recipe` the model is trained first;
     with a `checkpoint` it is loaded; with neither it keeps its random weights, and accuracy cannot be asked for.
-    `batch=0` lets the harness find the best batch for throughput. `fingerprint` is the data's, filled in by the sweep.
+    `clip` and `views` replace the variant's own. `batch=0` lets the harness find the best batch for throughput.
+    `fingerprint` is the data's, filled in by the sweep.
     """
 
     model: str
@@ -183,6 +185,7 @@ class Case:
     metrics: tuple[str, ...] = ("parameters", "flops", "memory", "latency", "throughput")
     recipe: Recipe | None = None
     checkpoint: str | None = None
+    clip: Clip | None = None
     views: Views | None = None
     batch: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
@@ -217,9 +220,9 @@ class Case:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Case:
         """Read what `to_json` wrote; a field of another version is a `UserError`."""
-        nested = {"recipe": Recipe, "views": Views}
-        values = {k: _read(nested[k], v) if k in nested and v else v for k, v in data.items()}
-        return _read(cls, values)
+        nested = {"recipe": Recipe, "clip": Clip, "views": Views}
+        values = {k: from_fields(nested[k], v) if k in nested and v else v for k, v in data.items()}
+        return from_fields(cls, values)
 
     @property
     def case_id(self) -> str:
@@ -228,8 +231,9 @@ class Case:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _read(cls: Any, data: dict[str, Any]) -> Any:
-    fields = {f.name for f in dataclasses.fields(cls)}
+def from_fields(cls: type[T], data: dict[str, Any]) -> T:
+    """Make a value of this module from plain fields; an unknown one is a `UserError`."""
+    fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     strange = sorted(set(data) - fields)
     _require(not strange, f"{cls.__name__}: unknown field {', '.join(strange)} (written by another version?)")
     return cls(**{k: _tuples(v) for k, v in data.items()})

@@ -44,11 +44,14 @@ def sweep(suite: Suite, out: Path, *, device: str, only: str | None = None, fres
 
 
 def resolve_cases(suite: Suite, device: str, only: str | None) -> list[Case]:
-    """Return the cases to run with the device and the data's fingerprint filled in; check every model's name."""
+    """Return the cases to run with the device and the data's fingerprint filled in; check every model and clip."""
     from .. import models
+    from .train import check_clip
 
     for case in suite.cases:
-        models.find(case.model)
+        own = models.find(case.model).clip
+        if case.clip not in (None, own):
+            check_clip(case.model, case.clip)
     chosen = [c for c in suite.cases if only is None or fnmatch.fnmatch(c.model, only)]
     if not chosen:
         raise UserError(f"--only '{only}' matches no case of {suite.name}: {', '.join(c.model for c in suite.cases)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -19,8 +20,8 @@ from .spec import Views
 
 
 def test(
-    model: str, checkpoint: Path, data: Path, views: str | None, device: str, precision: str, batch: int,
-    workers: int, dump: Path | None,
+    model: str, checkpoint: Path, data: Path, views: str | None, device: Literal["cpu", "cuda"], precision: str,
+    batch: int, workers: int, dump: Path | None,
 ) -> dict[str, Metric]:  # fmt: skip
     """Return top-1, top-5 and mean class accuracy; with `dump`, write each video's scores to a parquet file."""
     variant = models.find(model)

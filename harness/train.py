@@ -28,7 +28,7 @@ from .measure import synchronize
 from .metrics import autocast
 from .progress import TrainingProgress
 from .schedule import factor
-from .spec import Views
+from .spec import Clip, Views
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Position:
 
 def check(job: Job, ranks: int) -> None:
     """Find what is wrong with a job before any process is started; each mistake is a `UserError`."""
-    variant = models.find(job.model)
+    check_clip(job.model, job.clip)
     ds.micro_batch(job.recipe, ranks)
     index = Index.load(job.data)
     index.verify()
@@ -51,8 +51,20 @@ def check(job: Job, ranks: int) -> None:
         _same_classes(job, index, Index.load(job.validation))
     if job.resume and not (job.out / "checkpoints" / "latest").exists():
         raise UserError(f"nothing to resume in {job.out}: leave --resume away to start afresh")
-    with torch.device("meta"):
-        variant.build(num_classes=len(index.classes), **variant.options)
+
+
+def check_clip(model: str, clip: Clip) -> None:
+    """Send a clip without contents through the model; one that it cannot take is a `UserError`."""
+    variant = models.find(model)
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            variant.build(num_classes=2, **variant.options).eval()(torch.empty(1, 3, clip.frames, clip.size, clip.size))
+    except (RuntimeError, ValueError, AssertionError, UserError) as error:
+        own = variant.clip
+        raise UserError(
+            f"{model} cannot take {clip.frames} frames of {clip.size}x{clip.size} (its own: {own.frames} of "
+            f"{own.size}x{own.size}): {' '.join(str(error).split())[:160]}"
+        ) from None
 
 
 def train(job: Job) -> None:
@@ -103,15 +115,15 @@ def _resume(job: Job, engine: ds.Engine) -> Position:
 def _training_stream(job: Job, index: Index, world: ds.World, step: int, steps_per_epoch: int) -> pipelines.Stream:
     recipe = job.recipe
     return pipelines.open(
-        index, clip=models.find(job.model).clip, training=True, batch=ds.micro_batch(recipe, world.size),
+        index, clip=job.clip, training=True, batch=ds.micro_batch(recipe, world.size),
         crop=recipe.crop, crop_area=recipe.crop_area, flip=recipe.flip, seed=job.seed, rank=world.rank,
-        world=world.size, device=world.device.type, workers=job.workers, first_epoch=step // steps_per_epoch,
+        world=world.size, device=job.device, workers=job.workers, first_epoch=step // steps_per_epoch,
         first_batch=step % steps_per_epoch * recipe.accumulate,
     )  # fmt: skip
 
 
 def _endless(stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int) -> Iterator[Any]:
-    """Yield (clip, label), epoch after epoch, from a step on; micro-batches that fill no step of an epoch are dropped."""
+    """Yield (clip, label) of epoch after epoch, from a step on; micro-batches that fill no step are dropped."""
     while True:
         steps_left = steps_per_epoch - step % steps_per_epoch
         for batch in itertools.islice(stream.epoch(), steps_left * accumulate):
@@ -158,8 +170,8 @@ def _validate(job: Job, engine: ds.Engine, position: Position, progress: Trainin
             return engine.module(clip)
 
     with pipelines.open(
-        index, clip=models.find(job.model).clip, views=Views(), batch=32, rank=world.rank, world=world.size,
-        device=world.device.type, workers=job.workers,
+        index, clip=job.clip, views=Views(), batch=32, rank=world.rank, world=world.size,
+        device=job.device, workers=job.workers,
     ) as stream:  # fmt: skip
         mine = evaluate(forward, stream)
     everything = Predictions.join([p for p in ds.gather(mine) if len(p.video)])

@@ -1,0 +1,203 @@
+"""Whole commands, as a user types them: every mistake ends in one line that names it, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from reelbench import models
+from reelbench.harness import cli, ledger
+from reelbench.harness.result import Result
+from reelbench.harness.spec import Case
+
+
+@pytest.fixture
+def reelbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a command line in this process; return its exit code and what it printed on both streams."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["reelbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return command
+
+
+def suite_file(folder: Path, body: str) -> Path:
+    path = folder / "mine.py"
+    path.write_text(f"from reelbench.harness.spec import *\n{body}\n")
+    return path
+
+
+def suite_of(folder: Path, case: str) -> Path:
+    return suite_file(folder, f"SUITE = Suite(name='mine', description='', cases=({case},))")
+
+
+@pytest.mark.parametrize("verb", ["run", "train", "eval", "report", "compare", "models", "suites", "doctor"])
+def test_every_verb_explains_itself_with_an_example(reelbench, verb):
+    code, out, _ = reelbench(verb, "--help")
+    assert code == 0
+    assert "Example: reelbench" in out
+
+
+@pytest.mark.parametrize("verb", ["synth", "index", "check"])
+def test_every_data_verb_explains_itself_with_an_example(reelbench, verb):
+    code, out, _ = reelbench("data", verb, "--help")
+    assert code == 0
+    assert "Example: reelbench data" in out
+
+
+def refused(outcome: tuple[int, str, str], *said: str) -> None:
+    code, _, err = outcome
+    assert code == 2, err
+    lines = [line for line in err.splitlines() if line.startswith("reelbench:")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    for part in said:
+        assert part in lines[0]
+
+
+def test_an_unknown_suite(reelbench):
+    refused(reelbench("run", "quik"), "unknown suite 'quik'", "did you mean 'quick'")
+
+
+def test_a_suite_file_that_is_not_there(reelbench, tmp_path):
+    refused(reelbench("run", tmp_path / "none.py"), "no suite file", "none.py")
+
+
+def test_a_suite_file_that_does_not_import(reelbench, tmp_path):
+    refused(reelbench("run", suite_file(tmp_path, "import no_such_thing")), "mine.py does not import", "no_such_thing")
+
+
+def test_a_suite_file_without_a_suite(reelbench, tmp_path):
+    refused(reelbench("run", suite_file(tmp_path, "CASES = ()")), "lacks SUITE")
+
+
+def test_an_unknown_metric(reelbench, tmp_path):
+    suite = suite_of(tmp_path, "Case(model='tsm/micro', metrics=('latncy',))")
+    refused(reelbench("run", suite), "unknown metric 'latncy'", "did you mean 'latency'")
+
+
+def test_an_unknown_model(reelbench, tmp_path):
+    outcome = reelbench("run", suite_of(tmp_path, "Case(model='tms/micro')"), "--out", tmp_path / "out")
+    refused(outcome, "unknown model 'tms/micro'", "tsm/micro")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pattern_that_matches_nothing(reelbench, tmp_path):
+    suite = suite_of(tmp_path, "Case(model='tsm/micro')")
+    refused(reelbench("run", suite, "--only", "swin*"), "--only 'swin*' matches no case", "tsm/micro")
+
+
+def test_an_impossible_clip(reelbench, tmp_path):
+    suite = suite_of(tmp_path, "Case(model='tsm/micro', clip=Clip(frames=0))")
+    refused(reelbench("run", suite), "frames=0 must be a positive integer")
+
+
+def test_a_clip_that_the_model_cannot_take(reelbench, tmp_path):
+    suite = suite_of(tmp_path, "Case(model='mvit/micro', clip=Clip(frames=8, size=50, short_side=50))")
+    refused(reelbench("run", suite), "mvit/micro cannot take 8 frames of 50x50", "its own: 8 of 64x64")
+
+
+def test_data_that_is_not_there(reelbench, tmp_path):
+    suite = suite_of(tmp_path, f"Case(model='tsm/micro', data='{tmp_path}/none.parquet')")
+    refused(reelbench("run", suite), "no data", "none.parquet")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none(reelbench):
+    refused(reelbench("run", "quick", "--device", "cuda"), "no CUDA device")
+
+
+def test_an_unknown_device(reelbench):
+    refused(reelbench("run", "quick", "--device", "gpu"), "unknown device 'gpu'")
+
+
+def test_training_on_an_unknown_recipe(reelbench, tmp_path):
+    outcome = reelbench("train", "video_swin/t", "--data", tmp_path / "x.parquet", "--recipe", "kinetics4000")
+    refused(outcome, "unknown recipe of video_swin/t 'kinetics4000'", "kinetics400")
+
+
+def test_training_on_videos_that_moved(reelbench, tmp_path, tiny_synthetic):
+    from reelbench.pipelines.index import Index
+
+    moved = tmp_path / "moved.parquet"
+    index = Index.load(tiny_synthetic["train"])
+    copied = tmp_path / "videos"
+    copied.mkdir()
+    for video in index.videos():
+        (copied / video.path.name).write_bytes(video.path.read_bytes())
+    from reelbench.pipelines.index import build
+
+    made = build([(path, 0) for path in sorted(copied.iterdir())], ("only",), copied)
+    made.save(moved)
+    next(copied.iterdir()).unlink()
+    outcome = reelbench("train", "tsm/micro", "--data", moved, "--batch", 8, "--out", tmp_path / "out")
+    refused(outcome, "1")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_that_does_not_divide(reelbench, tmp_path, tiny_synthetic):
+    outcome = reelbench("train", "tsm/micro", "--data", tiny_synthetic["train"], "--batch", 9, "--gpus", 2)
+    refused(outcome, "batch 9 does not divide over 2 ranks", "multiple of 2")
+
+
+def test_a_checkpoint_of_another_architecture(reelbench, tmp_path, tiny_synthetic):
+    torch.save(models.build("tsm/micro", num_classes=8).state_dict(), tmp_path / "tsm.pth")
+    outcome = reelbench(
+        "eval", "video_swin/micro", "--checkpoint", tmp_path / "tsm.pth", "--data", tiny_synthetic["test"]
+    )
+    refused(outcome, "does not fit video_swin/micro", "missing", "unexpected")
+
+
+def test_unwritable_views(reelbench, tmp_path, tiny_synthetic):
+    outcome = reelbench(
+        "eval", "tsm/micro", "--checkpoint", tmp_path / "x.pth", "--data", tiny_synthetic["test"], "--views", "4by3"
+    )
+    refused(outcome, "views '4by3'", "4x3")
+
+
+def test_a_report_of_nothing(reelbench, tmp_path):
+    refused(reelbench("report", tmp_path), "holds no results.jsonl")
+
+
+def test_a_report_of_a_newer_schema(reelbench, tmp_path):
+    line = Result(case=Case(model="tsm/micro"), status="ok", started="2026-01-01T00:00:00", seconds=1.0).to_json()
+    (tmp_path / ledger.FILE).write_text(json.dumps({**json.loads(line), "schema": 99}) + "\n")
+    refused(reelbench("report", tmp_path), "written by a newer ReelBench")
+
+
+def test_an_unknown_report_format(reelbench, tmp_path):
+    ledger.append(tmp_path, Result(case=Case(model="tsm/micro"), status="ok", started="2026-01-01", seconds=1.0))
+    refused(reelbench("report", tmp_path, "--format", "htlm"), "unknown report format 'htlm'", "html")
+
+
+def test_models_are_listed_as_json(reelbench):
+    code, out, _ = reelbench("models", "--format", "json")
+    rows = {row["model"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows["video_swin/t"]["params"] == 28158070
+    assert set(rows) == set(models.names())
+
+
+def test_the_doctor_names_what_it_looked_at(reelbench):
+    code, out, _ = reelbench("doctor")
+    assert "g++" in out
+    assert "deepspeed" in out
+    assert code in (0, 1)
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys, contextlib, io\nsys.argv = ['reelbench', '--help']\nfrom reelbench.harness import cli\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n    cli.main()\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'pandas', 'nvidia', 'deepspeed'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
