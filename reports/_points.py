@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,20 +36,26 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """The axes and the points that have both."""
+    """The axes and the points that have both, all on the same data: accuracies on different data do not compare."""
 
     x: Column
     y: Column
+    data: str
     points: tuple[Point, ...]
 
 
 def plot(results: Sequence[Result]) -> Plot | None:
-    """Return accuracy over the first of latency, throughput and GFLOPs that was measured with it; None without any."""
+    """Return accuracy over the first of latency, throughput and GFLOPs that was measured with it; None without any.
+
+    Where the results cover several data sets, the one with the most cases is shown.
+    """
     for y in ACCURACIES:
         for x in SPEEDS:
-            points = tuple(_point(r, COLUMNS[x], COLUMNS[y]) for r in results if x in r.metrics and y in r.metrics)
-            if points:
-                return Plot(x=COLUMNS[x], y=COLUMNS[y], points=points)
+            found = [r for r in results if x in r.metrics and y in r.metrics]
+            if found:
+                data = Counter(r.case.data for r in found).most_common(1)[0][0]
+                points = tuple(_point(r, COLUMNS[x], COLUMNS[y]) for r in found if r.case.data == data)
+                return Plot(x=COLUMNS[x], y=COLUMNS[y], data=data, points=points)
     return None
 
 

@@ -89,7 +89,7 @@ def _axes(axes: Axes, shown: Plot, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
     direction = {"lower": "← better", "higher": "better →"}[shown.x.better]
     axes.set_xlabel(f"{shown.x.label}   {direction}")
-    axes.set_ylabel(shown.y.label)
+    axes.set_ylabel(f"{shown.y.label} on {Path(shown.data).name}")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

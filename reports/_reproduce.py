@@ -1,0 +1,42 @@
+"""The command that repeats one case: a suite file with that single case, and its run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..harness.spec import Case, Recipe, Views
+
+TEMPLATE = """\
+cat > {file} <<'EOF'
+from reelbench.harness.spec import Case, Recipe, Suite, Views
+
+CASE = {case}
+SUITE = Suite(name={name!r}, description={description!r}, cases=(CASE,))
+EOF
+reelbench run {file} --device {device} --out runs/{name}
+"""
+
+
+def command(case: Case) -> str:
+    """Return shell lines that measure the case again, with what differs from the defaults written out.
+
+    The fingerprint is the data's: the run takes it from the data it finds.
+    """
+    return TEMPLATE.format(
+        file=f"case_{case.case_id}.py",
+        case=source(dataclasses.replace(case, fingerprint="")),
+        name=f"case-{case.case_id}",
+        description=f"{case.model}, again",
+        device=case.device,
+    )
+
+
+def source(value: Any, indent: str = "") -> str:
+    """Return the Python that makes a case, a recipe or views; fields at their default are left out."""
+    if not isinstance(value, Case | Recipe | Views):
+        return repr(value)
+    fields = [(f.name, f.default, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    inner = indent + "    "
+    lines = "".join(f"{inner}{name}={source(now, inner)},\n" for name, default, now in fields if now != default)
+    return f"{type(value).__name__}(\n{lines}{indent})" if lines else f"{type(value).__name__}()"
