@@ -9,23 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..harness import discover
-from ..harness.errors import UserError
+from ..harness.errors import UserError, unknown
 from ..harness.result import Result
 
 TITLE = "ReelBench"
 
 
 def formats() -> list[str]:
-    """Return the names that `render` knows: the public files of this package."""
-    return discover.names("reports")
+    """Return the names that `render` knows: the public files of this package, but for the one that takes two runs."""
+    return [name for name in discover.names("reports") if name != "compare"]
 
 
 def render(results: Sequence[Result], kind: str, *, title: str = TITLE) -> str | bytes:
     """Render results in one of `formats()`; no results or an unknown format are `UserError`s."""
-    module = discover.module("reports", kind, "report format")
+    if kind not in formats():
+        raise unknown("report format", kind, formats())
     if not results:
         raise UserError("nothing to report: no results found (run a suite first: `reelbench run quick`)")
-    return module.render(results, title=title)
+    return discover.module("reports", kind, "report format").render(results, title=title)
 
 
 def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE) -> list[Path]:
@@ -33,10 +34,10 @@ def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE)
     from . import figure
     from ._points import plot
 
-    to.parent.mkdir(parents=True, exist_ok=True)
     if kind == "figure":
         return [figure.write(results, to, title=title)]
     rendered = render(results, kind, title=title)
+    to.parent.mkdir(parents=True, exist_ok=True)
     to.write_bytes(rendered if isinstance(rendered, bytes) else rendered.encode())
     beside = [".png", ".svg"] if kind == "html" and plot(results) else []
     return [to, *(figure.write(results, to.with_suffix(suffix), title=title) for suffix in beside)]

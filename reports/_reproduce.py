@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ..harness.spec import Case, Recipe, Views
+from ..harness.spec import Case, Clip, Recipe, Views
 
 TEMPLATE = """\
 cat > {file} <<'EOF'
-from reelbench.harness.spec import Case, Recipe, Suite, Views
+from reelbench.harness.spec import Case, Clip, Recipe, Suite, Views
 
 CASE = {case}
 SUITE = Suite(name={name!r}, description={description!r}, cases=(CASE,))
@@ -18,23 +18,23 @@ reelbench run {file} --device {device} --out runs/{name}
 """
 
 
-def command(case: Case) -> str:
+def command(case: Case, case_id: str) -> str:
     """Return shell lines that measure the case again, with what differs from the defaults written out.
 
     The fingerprint is the data's: the run takes it from the data it finds.
     """
     return TEMPLATE.format(
-        file=f"case_{case.case_id}.py",
+        file=f"case_{case_id}.py",
         case=source(dataclasses.replace(case, fingerprint="")),
-        name=f"case-{case.case_id}",
+        name=f"case-{case_id}",
         description=f"{case.model}, again",
         device=case.device,
     )
 
 
 def source(value: Any, indent: str = "") -> str:
-    """Return the Python that makes a case, a recipe or views; fields at their default are left out."""
-    if not isinstance(value, Case | Recipe | Views):
+    """Return the Python that makes a case, a clip, a recipe or views; fields at their default are left out."""
+    if not isinstance(value, Case | Clip | Recipe | Views):
         return repr(value)
     fields = [(f.name, f.default, getattr(value, f.name)) for f in dataclasses.fields(value)]
     inner = indent + "    "

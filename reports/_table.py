@@ -139,7 +139,7 @@ def machine(environment: dict[str, Any]) -> str:
     if gpus:
         return gpus[0] if len(gpus) == 1 else f"{len(gpus)} × {gpus[0]}"
     cores = environment.get("cores")
-    return f"{environment.get('cpu', '')}{f', {cores} cores' if cores else ''}"
+    return f"{environment.get('cpu') or ''}{f', {cores} cores' if cores else ''}"
 
 
 def metric_columns(results: Sequence[Result]) -> list[Column]:
@@ -160,7 +160,7 @@ def measured(results: Sequence[Result]) -> Table:
     """Return one row a result, in the given order."""
     notes = _Notes()
     settings = {name: [get(r) for r in results] for name, get in SETTINGS.items()}
-    differing = [name for name, values in settings.items() if len(set(values)) > 1]
+    differing = [name for name, values in settings.items() if len(_kinds(name, values)) > 1]
     columns = [_with_convention(c, results, notes) for c in metric_columns(results)]
     shown = [Column(name=n, header=n, numeric=False) for n in ("model", *differing)]
     failures = [Column(name="status", header="status", numeric=False)] if any(r.status != "ok" for r in results) else []
@@ -183,7 +183,7 @@ def measured(results: Sequence[Result]) -> Table:
         title="Measured",
         columns=(*shown, *columns, *failures, Column(name="case_id", header="case", numeric=False)),
         rows=tuple(rows),
-        caption=_caption({n: v[0] for n, v in settings.items() if n not in differing}, rows),
+        caption=_caption({n: max(_kinds(n, v), default="") for n, v in settings.items() if n not in differing}, rows),
         notes=tuple(notes.texts),
     )
 
@@ -199,6 +199,11 @@ def published(results: Sequence[Result]) -> Table:
         rows=tuple(Row(cells=tuple(c[i] for i in used)) for c in cells),
         caption="Numbers as their sources print them: other machines, data and training than the measured ones.",
     )
+
+
+def _kinds(name: str, values: Sequence[str]) -> set[str]:
+    """Return the different values of a setting; a case that died before it looked around names no machine."""
+    return set(values) - ({""} if name == "machine" else set())
 
 
 def _with_convention(column: Column, results: Sequence[Result], notes: _Notes) -> Column:

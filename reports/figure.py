@@ -66,7 +66,9 @@ def write(results: Sequence[Result], to: Path, *, title: str) -> Path:
     format = to.suffix.lstrip(".").lower()
     if format not in FORMATS:
         raise UserError(f"{to}: a figure ends in {', '.join('.' + f for f in FORMATS)}")
-    to.write_bytes(render(results, title=title, format=format))
+    picture = render(results, title=title, format=format)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_bytes(picture)
     return to
 
 

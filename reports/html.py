@@ -30,6 +30,7 @@ def render(results: Sequence[Result], *, title: str) -> str:
     """Return the page; every text that came from a result is escaped."""
     script, style = _asset("page.js"), _asset("page.css")
     shown, printed = measured(results), published(results)
+    environment = _environment(results)
     pairs = list(zip(shown.rows, results, strict=True))
     return Template(_asset("page.html")).substitute(
         title=_text(title),
@@ -45,7 +46,9 @@ def render(results: Sequence[Result], *, title: str) -> str:
         failures=_section("failures", "Failures", _failures(results)),
         published=_section("published", printed.title, _published(printed) if printed.rows else ""),
         commands="\n".join(_command(i, row, result) for i, (row, result) in enumerate(pairs)),
-        environment=_table(_environment(results), sortable=False),
+        environment=_section(
+            "environment", "Environment", _table(environment, sortable=False) if environment.rows else ""
+        ),
         data=_script_json(_data(pairs)),
     )
 
@@ -172,14 +175,14 @@ def _command(index: int, row: Row, result: Result) -> str:
     status = "" if row.status == "ok" else f' <b class="status">{_text(row.status)}</b>'
     return (
         f'<details id="case-{index}"><summary>{_text(result.case.model)} <code>{row.case_id}</code>{status}</summary>'
-        f"<pre>{_text(command(result.case))}</pre></details>"
+        f"<pre>{_text(command(result.case, row.case_id))}</pre></details>"
     )
 
 
 def _environment(results: Sequence[Result]) -> Table:
     """Return one column a machine; a value that changed between its cases is shown with all it was."""
     found: dict[str, dict[str, dict[str, None]]] = {}
-    for result in results:
+    for result in (r for r in results if r.environment):
         seen = found.setdefault(machine(result.environment), {})
         for key, value in _flat(result.environment):
             seen.setdefault(key, {})[value] = None

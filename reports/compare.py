@@ -1,0 +1,221 @@
+"""Two runs side by side, metric by metric: the ratio with its interval, and whether the difference is real.
+
+Times and rates are tested by ranks (Mann and Whitney) on rounds, accuracies by their Wilson intervals; all p-values of
+a report are corrected together (Holm), so that a run against itself shows a difference once in twenty reports at most.
+A round is one result of the case where a side holds several, else the median of a tenth of its samples in order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from ..harness.errors import UserError
+from ..harness.result import Metric, Result
+from . import terminal
+from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p
+from ._table import Cell, Column, Row, Table, metric_columns
+
+ALPHA = 0.05
+ROUNDS = 10
+MARGIN = 1.05  # a single run a side cannot tell how much runs vary: smaller ratios are not called
+COUNTED = ("params", "gflops_view", "gflops_video")
+FASTER = ("latency_ms", "step_ms", "throughput_clips_s", "train_clips_s", "decode_clips_s")
+ACCURACIES = ("top1", "top5", "mean_class_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One metric of one case on both sides, in the metric's unit.
+
+    `ratio` is b / a with its interval, `effect` Cliff's delta, `p` None where nothing can be tested. `smallest` is the
+    p-value of the clearest outcome that so many rounds can have; a ratio within `margin` is not called.
+    """
+
+    column: Column
+    a: float
+    b: float
+    ratio: tuple[float, float | None, float | None] | None
+    effect: float | None = None
+    p: float | None = None
+    smallest: float = 0.0
+    margin: float = 1.0
+
+
+def render(a: Sequence[Result], b: Sequence[Result], *, width: int | None = None) -> str:
+    """Return the comparison as text for a terminal."""
+    return terminal.show([compare(a, b)], title="ReelBench: B compared with A", width=width)
+
+
+def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
+    """Return one row a case and metric that both runs measured; runs without a case in common are a `UserError`.
+
+    Cases are the same by their case_id, or else by a model that each side has once.
+    """
+    pairs, notes = _pairs(_measured(a), _measured(b))
+    if not pairs:
+        raise UserError("nothing to compare: the two runs have no measured case in common")
+    found = [(right[-1], d) for left, right in pairs for d in _differences(left, right)]
+    tested = [d.p for _, d in found if d.p is not None]
+    corrected = iter(holm(tested))
+    rows = [_row(result, d, next(corrected) if d.p is not None else None, len(tested)) for result, d in found]
+    if any(d.margin > 1 for _, d in found):
+        notes.append(f"One run a side cannot tell how much runs vary: ratios within {MARGIN:g} are not called.")
+    return Table(
+        title="Differences",
+        columns=_COLUMNS,
+        rows=tuple(rows),
+        caption=f"ratio: B / A with its 95 % interval · {len(tested)} tests, corrected together, at {ALPHA * 100:g} %",
+        notes=tuple(notes),
+    )
+
+
+_COLUMNS = (
+    Column(name="model", header="model", numeric=False),
+    Column(name="metric", header="metric", numeric=False),
+    Column(name="a", header="A"),
+    Column(name="b", header="B"),
+    Column(name="ratio", header="B / A"),
+    Column(name="effect", header="effect"),
+    Column(name="p", header="p (Holm)"),
+    Column(name="verdict", header="verdict", numeric=False),
+    Column(name="case_id", header="case", numeric=False),
+)
+
+
+def _measured(results: Sequence[Result]) -> dict[str, list[Result]]:
+    groups: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        if result.metrics:
+            groups[result.case_id].append(result)
+    return groups
+
+
+def _pairs(
+    a: dict[str, list[Result]], b: dict[str, list[Result]]
+) -> tuple[list[tuple[list[Result], list[Result]]], list[str]]:
+    """Match the cases of both sides; notes tell what differs in a match by model, and what found none."""
+    partner = {case_id: case_id for case_id in a if case_id in b}
+    left, right = ({c: g for c, g in side.items() if c not in partner} for side in (a, b))
+    for case_a, case_b in _once_in_each(left, right):
+        partner[case_a] = case_b
+        left.pop(case_a)
+        right.pop(case_b)
+    notes = [n for x, y in partner.items() if x != y for n in [_changes(a[x][-1], b[y][-1])]]
+    for name, rest in (("A", left), ("B", right)):
+        if rest:
+            models = ", ".join(f"{g[-1].case.model} ({c})" for c, g in rest.items())
+            notes.append(f"Only in {name}: {models}")
+    return [(a[x], b[y]) for x, y in partner.items()], notes
+
+
+def _once_in_each(a: dict[str, list[Result]], b: dict[str, list[Result]]) -> list[tuple[str, str]]:
+    """Return the cases of the models that either side has exactly once."""
+
+    def single(side: dict[str, list[Result]]) -> dict[str, str]:
+        models = [group[-1].case.model for group in side.values()]
+        return {m: c for c, m in zip(side, models, strict=True) if models.count(m) == 1}
+
+    there = single(b)
+    return [(case_id, there[model]) for model, case_id in single(a).items() if model in there]
+
+
+def _changes(a: Result, b: Result) -> str:
+    names = [f.name for f in dataclasses.fields(a.case) if getattr(a.case, f.name) != getattr(b.case, f.name)]
+    parts = [f"{name} {getattr(a.case, name)} -> {getattr(b.case, name)}" for name in names]
+    return f"{a.case.model} is another case in B: {', '.join(parts)}"
+
+
+def _differences(a: Sequence[Result], b: Sequence[Result]) -> list[Difference]:
+    columns = metric_columns([*a, *b])
+    shared = [c for c in columns if all(any(c.name in r.metrics for r in side) for side in (a, b))]
+    return [_difference(column, *(_values(side, column.name) for side in (a, b))) for column in shared]
+
+
+def _values(results: Sequence[Result], name: str) -> list[Metric]:
+    return [r.metrics[name] for r in results if name in r.metrics]
+
+
+def _difference(column: Column, a: list[Metric], b: list[Metric]) -> Difference:
+    first, second = median(m.value for m in a), median(m.value for m in b)
+    plain = Difference(column=column, a=first, b=second, ratio=(second / first, None, None) if first else None)
+    if column.name in ACCURACIES:
+        return dataclasses.replace(plain, p=_accuracy_p(a[-1], b[-1]))
+    rounds = _rounds(a), _rounds(b)
+    if column.name in COUNTED or min(map(len, rounds)) < 2 or min(map(min, rounds)) <= 0:
+        return plain
+    return dataclasses.replace(
+        plain,
+        ratio=ratio_interval(*rounds),
+        effect=effect_size(*rounds),
+        p=mann_whitney(*rounds),
+        smallest=smallest_p(*map(len, rounds)),
+        margin=MARGIN if len(a) == 1 or len(b) == 1 else 1.0,
+    )
+
+
+def _rounds(metrics: Sequence[Metric]) -> list[float]:
+    """Return what may be taken for independent: one value a run, or medians of stretches of a single one."""
+    if len(metrics) > 1:
+        return [m.value for m in metrics]
+    samples = metrics[0].samples
+    size = max(1, len(samples) // ROUNDS)
+    return [median(samples[i : i + size]) for i in range(0, len(samples) - size + 1, size)]
+
+
+def _accuracy_p(a: Metric, b: Metric) -> float | None:
+    """Return the two-sided p-value of the difference of two shares, from the half widths of their intervals."""
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return None
+    spread = math.hypot(a.high - a.low, b.high - b.low) / (2 * 1.96)
+    return math.erfc(abs(b.value - a.value) / spread / math.sqrt(2)) if spread else None
+
+
+def _row(result: Result, d: Difference, p: float | None, tests: int) -> Row:
+    c = d.column
+    cells = (
+        Cell(text=result.case.model),
+        Cell(text=c.label),
+        Cell(text=c.text(d.a), value=d.a),
+        Cell(text=c.text(d.b), value=d.b),
+        _ratio(d.ratio),
+        Cell() if d.effect is None else Cell(text=f"{d.effect:+.2f}", value=d.effect),
+        Cell() if p is None else Cell(text="< 0.001" if p < 0.001 else f"{p:.3f}", value=p),
+        Cell(text=verdict(d, p, tests)),
+        Cell(text=result.case_id),
+    )
+    return Row(cells=cells, case_id=result.case_id)
+
+
+def _ratio(ratio: tuple[float, float | None, float | None] | None) -> Cell:
+    if ratio is None:
+        return Cell()
+    middle, low, high = ratio
+    interval = f"[{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
+    return Cell(text=f"{middle:.3f}", value=middle, interval=interval)
+
+
+def verdict(d: Difference, p: float | None, tests: int) -> str:
+    """Say what the corrected p-value of one of `tests` tests allows to say."""
+    if p is None:
+        if d.a == d.b:
+            return "equal"
+        return _direction(d) if d.column.name in COUNTED else "not tested: one value a side"
+    if p >= ALPHA:
+        return "too few rounds to tell" if d.smallest * tests >= ALPHA else "no difference"
+    if d.ratio is not None and max(d.ratio[0], 1 / d.ratio[0]) <= d.margin:
+        return "no difference"
+    return _direction(d)
+
+
+def _direction(d: Difference) -> str:
+    name, up = d.column.name, (d.ratio[0] > 1 if d.ratio else d.b > d.a)
+    if name in FASTER:
+        return "faster" if up == (d.column.better == "higher") else "slower"
+    if name in ACCURACIES:
+        return "better" if up else "worse"
+    return "higher" if up else "lower"
