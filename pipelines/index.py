@@ -23,7 +23,7 @@ from fractions import Fraction
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,19 +37,7 @@ from . import _frames
 from ._scan import file_hash, scan
 from ._video import Label, Span, Unreadable, Video, trim
 
-__all__ = [
-    "Entry",
-    "Index",
-    "Label",
-    "Rejected",
-    "Span",
-    "Unreadable",
-    "Video",
-    "build",
-    "file_hash",
-    "mirrored",
-    "scan",
-]
+__all__ = ["Entry", "Index", "Span", "Unreadable", "Video", "build", "file_hash", "mirrored", "scan"]
 
 VERSION = 1
 METADATA = b"reelbench"
@@ -57,7 +45,6 @@ CHUNK = 64
 OTHER = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
 SIDE = re.compile(r"(?<![a-z])(?:left|right|counterclockwise|clockwise)(?![a-z])")
 
-Entry = tuple[Path | str, Label] | tuple[Path | str, Label, Span | None]
 Rejected = tuple[str, str]
 
 SCHEMA = pa.schema(
@@ -82,6 +69,14 @@ SCHEMA = pa.schema(
         "hidden": pa.int32(),
     }
 )
+
+
+class Entry(NamedTuple):
+    """A file to index: its path, its label, and the span of it that is meant, if not the whole."""
+
+    path: Path | str
+    label: Label
+    span: Span | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +205,7 @@ def mirrored(classes: Sequence[str]) -> tuple[tuple[int, int], ...] | None:
 
 
 def build(
-    entries: Iterable[Entry],
+    entries: Iterable[Entry | tuple[Path | str, Label]],
     classes: Sequence[str],
     root: Path | str,
     *,
@@ -220,11 +215,12 @@ def build(
 ) -> Index:
     """Scan files into an index, in the order of `entries`, in parallel processes.
 
-    An entry is (path, label) or (path, label, span); a path is absolute or relative to `root`. A file that
+    Entries are `Entry` or (path, label); a path is absolute or relative to `root`. A file that
     cannot be used lands in `rejected` with its reason. `workers` defaults to the cores; 0 scans in this process.
     """
     root = Path(root).absolute()
-    files: list[Entry] = [(root / entry[0], *entry[1:]) for entry in entries]
+    files = [entry if isinstance(entry, Entry) else Entry(*entry) for entry in entries]
+    files = [entry._replace(path=root / entry.path) for entry in files]
     videos: list[Video] = []
     rejected: list[Rejected] = []
     with Progress(disable=not (progress and sys.stderr.isatty()), console=Console(stderr=True), transient=True) as bar:
@@ -291,10 +287,9 @@ def _scan_chunk(entries: Sequence[Entry]) -> list[Video | str]:
 
 
 def _scan_one(entry: Entry) -> Video | str:
-    path, label, *rest = entry
-    span = rest[0] if rest else None
     try:
-        return scan(path, label) if span is None else trim(scan(path, label), span)
+        video = scan(entry.path, entry.label)
+        return video if entry.span is None else trim(video, entry.span)
     except (Unreadable, OSError) as error:
         return str(error)
 

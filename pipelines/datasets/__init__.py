@@ -14,17 +14,17 @@ from typing import Literal
 
 from ...harness import discover
 from ...harness.errors import UserError, unknown
-from ..index import Entry, Index, Label, Rejected, Span, build, mirrored
+from ..index import Entry, Index, Span, build, mirrored
 
-__all__ = ["Entry", "Label", "Listing", "Span", "build_index", "names"]
+__all__ = ["Entry", "Listing", "Span", "build_index", "names"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
     """What a data set says about one split: its files with their labels, before any file is opened.
 
-    `entries` are (path, label) or (path, label, span), paths absolute or relative to `root`; a folder of JPEG frames
-    counts as a file. `missing` are listed files that are not on the disk. `metric` is how the field scores it.
+    The paths of `entries` are absolute or relative to `root`; a folder of JPEG frames counts as a file. `missing`
+    are listed files that are not on the disk. `metric` is how the field scores the set.
     """
 
     entries: tuple[Entry, ...]
@@ -36,9 +36,9 @@ class Listing:
 
     def __post_init__(self) -> None:
         for entry in self.entries:
-            label = entry[1] if isinstance(entry[1], tuple) else (entry[1],)
+            label = entry.label if isinstance(entry.label, tuple) else (entry.label,)
             if any(not -1 <= number < len(self.classes) for number in label):
-                raise UserError(f"{entry[0]}: label {label} is outside 0..{len(self.classes) - 1}")
+                raise UserError(f"{entry.path}: label {label} is outside 0..{len(self.classes) - 1}")
 
     @property
     def listed(self) -> int:
@@ -65,5 +65,5 @@ def build_index(
         listing.entries, listing.classes, listing.root,
         multi_label=listing.multi_label, workers=workers, progress=progress,
     )  # fmt: skip
-    absent: list[Rejected] = [(path, "missing") for path in listing.missing]
-    return replace(made, rejected=(*absent, *made.rejected), metric=listing.metric, mirror=mirrored(listing.classes))
+    absent = tuple((path, "missing") for path in listing.missing)
+    return replace(made, rejected=absent + made.rejected, metric=listing.metric, mirror=mirrored(listing.classes))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...harness.errors import UserError
-from ..index import Entry, Label, Span
+from .._video import Label, Span
+from ..index import Entry
 
 VIDEOS = frozenset([".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts"])
 FRAMES = frozenset((".jpg", ".jpeg"))
@@ -103,7 +104,7 @@ def match(listed: Iterable[Listed], top: Path) -> tuple[tuple[Entry, ...], tuple
         if path is None:
             missing.append(candidates[0])
         else:
-            entries.append((path, label) if span is None else (path, label, span))
+            entries.append(Entry(path, label, span))
     return tuple(entries), tuple(missing)
 
 

@@ -10,7 +10,8 @@ import csv
 from pathlib import Path
 
 from ...harness.errors import UserError
-from . import Entry, Label, Listing, Span, _find
+from .._video import Label, Span
+from . import Entry, Listing, _find
 
 SPLITS: tuple[str, ...] = ()
 
@@ -36,7 +37,7 @@ def index(root: Path, split: str) -> Listing:
                 raise UserError(f"{file}: {record['path']} has no label")
             label = label[0]
         if (file.parent / record["path"]).exists():
-            entries.append((file.parent / record["path"], label, _span(record, file)))
+            entries.append(Entry(file.parent / record["path"], label, _span(record, file)))
         else:
             missing.append(record["path"])
     return Listing(

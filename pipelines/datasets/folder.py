@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...harness.errors import UserError
-from . import Listing, _find
+from . import Entry, Listing, _find
 
 SPLITS: tuple[str, ...] = ()
 
@@ -21,5 +21,5 @@ def index(root: Path, split: str) -> Listing:
     classes = tuple(sorted(p.name for p in top.iterdir() if p.is_dir() and not p.name.startswith(".")))
     if not classes:
         raise UserError(f"{top}: no class folders: the layout is {top.name}/CLASS/video.mp4")
-    entries = tuple((path, label) for label, name in enumerate(classes) for path in _find.videos_under(top / name))
+    entries = tuple(Entry(path, label) for label, name in enumerate(classes) for path in _find.videos_under(top / name))
     return Listing(entries=entries, classes=classes, root=top)

@@ -1,0 +1,23 @@
+"""Diving48 (Li et al. 2018), its cleaned V2 labels.
+
+ROOT/annotations/Diving48_V2_{train,test}.json, Diving48_vocab.json     [{vid_name, label, …}]; names
+ROOT/videos/<vid_name>.mp4                                              or rgb/, rawframes/<vid_name>/
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import Listing, _find
+
+SPLITS = ("train", "test")
+
+
+def index(root: Path, split: str) -> Listing:
+    """List a split; a dive's name is its four phases joined by commas."""
+    vocabulary = _find.read_json(_find.annotation(root, "Diving48_vocab.json"))
+    classes = tuple(name if isinstance(name, str) else ", ".join(name) for name in vocabulary)
+    records = _find.read_json(_find.annotation(root, f"Diving48_V2_{split}.json"))
+    listed = [((record["vid_name"],), int(record["label"]), None) for record in records]
+    entries, missing = _find.match(listed, _find.folder(root, "videos", "rgb", "rawframes"))
+    return Listing(entries=entries, classes=classes, root=root, missing=missing, metric="mean_class")

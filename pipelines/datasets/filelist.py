@@ -1,0 +1,71 @@
+"""Lists that people already have. ROOT is the text file; paths start there, or in `videos` or `rawframes`.
+
+    path label [label…]             MMAction2 and Video Swin, videos; several labels make the set multi-label
+    path frames label               MMAction2, raw frames, if `path` is a folder
+    path offset frames label        the same with an offset: `split="offset"`
+    path<TAB>class name             VideoTransformer
+
+Class names come from the lines of a `classes.txt` beside the list, else from the list itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...harness.errors import UserError
+from .._video import Label, Span
+from . import Entry, Listing, _find
+from .csv import class_names
+
+SPLITS = ("all", "offset")
+
+
+def index(root: Path, split: str) -> Listing:
+    """Read a list; a line that fits no format is a `UserError` that quotes it."""
+    tops = [root.parent / name for name in ("", "videos", "rawframes")]
+    rows = [_row(line, tops, root, split == "offset") for line in _find.lines(root)]
+    multi_label = any(len(labels) > 1 for _, _, labels, _ in rows)
+    classes = class_names(root.parent, {word for _, _, labels, _ in rows for word in labels})
+    numbers = {**{str(i): i for i in range(len(classes))}, **{name: i for i, name in enumerate(classes)}}
+    entries: list[Entry] = []
+    missing: list[str] = []
+    for name, path, words, span in rows:
+        labels = tuple(_find.class_number(word, numbers, root) for word in words)
+        label: Label = labels if multi_label else labels[0] if labels else -1
+        if path is None:
+            missing.append(name)
+        else:
+            entries.append(Entry(path, label, span))
+    return Listing(
+        entries=tuple(entries),
+        classes=classes,
+        root=root.parent,
+        missing=tuple(missing),
+        multi_label=multi_label,
+        metric="map" if multi_label else "topk",
+    )
+
+
+def _row(line: str, tops: list[Path], root: Path, offset: bool) -> tuple[str, Path | None, list[str], Span | None]:
+    """Split a line into its path as listed, the path on the disk, its labels as text, and its span."""
+    name, tab, class_name = line.partition("\t")
+    if tab and not class_name.strip().isdigit():
+        return name, _existing(name, tops), [class_name.strip()], None
+    words = line.split()
+    numbers: list[str] = []
+    while len(words) > 1 and words[-1].isdigit():
+        numbers.insert(0, words.pop())
+    name = " ".join(words)
+    path = _existing(name, tops)
+    frames = path is not None and path.is_dir() or path is None and not Path(name).suffix
+    if not frames:
+        return name, path, numbers, None
+    if len(numbers) < (3 if offset else 2):
+        raise UserError(f"{root}: '{line}': a folder of frames needs {'offset, ' * offset}frames and label")
+    first = int(numbers.pop(0)) if offset else 0
+    count = int(numbers.pop(0))
+    return name, path, numbers, Span(start=first, end=first + count, unit="frames")
+
+
+def _existing(name: str, tops: list[Path]) -> Path | None:
+    return next((top / name for top in tops if (top / name).exists()), None)

@@ -1,0 +1,34 @@
+"""HMDB51 (Kuehne et al. 2011), three splits: `train1`, `test1`, `train2`, …
+
+    ROOT/annotations/<class>_test_split{1,2,3}.txt     clip.avi 1 (train), 2 (test) or 0 (unused)
+    ROOT/videos/<class>/clip.avi                       or rawframes/
+
+Results are the mean over the three splits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...harness.errors import UserError
+from . import Listing, _find
+
+SPLITS = tuple(f"{part}{number}" for number in (1, 2, 3) for part in ("train", "test"))
+
+
+def index(root: Path, split: str) -> Listing:
+    """List a split; classes are the sorted names of the annotation files."""
+    ending = f"_test_split{split[-1]}.txt"
+    files = sorted(_find.folder(root, "annotations", "testTrainMulti_7030_splits").glob(f"*{ending}"))
+    if not files:
+        raise UserError(f"{root}: no <class>{ending} in annotations/: put the official split files there")
+    classes = tuple(file.name.removesuffix(ending) for file in files)
+    wanted = "1" if split.startswith("train") else "2"
+    listed = [
+        ((f"{name}/{_find.plain(clip)}",), label, None)
+        for label, (name, file) in enumerate(zip(classes, files, strict=True))
+        for clip, use in (line.rsplit(maxsplit=1) for line in _find.lines(file))
+        if use == wanted
+    ]
+    entries, missing = _find.match(listed, _find.folder(root, "videos", "rawframes"))
+    return Listing(entries=entries, classes=classes, root=root, missing=missing, metric="mean_class")

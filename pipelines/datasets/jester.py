@@ -1,0 +1,18 @@
+"""Jester v1 (Materzynska et al. 2019): folders of JPEG frames, 27 hand gestures.
+
+ROOT/annotations/jester-v1-{labels,train,validation}.csv     one name a line; id;name
+ROOT/rawframes/<id>/00001.jpg                                or videos/<id>.mp4
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import Listing, _twentybn
+
+SPLITS = ("train", "val", "test")
+
+
+def index(root: Path, split: str) -> Listing:
+    """List a split."""
+    return _twentybn.listing(root, split, "jester-v1")

@@ -1,0 +1,45 @@
+"""Kinetics-400, -600 and -700 (Kay et al. 2017), by the official CSV files or MMAction2's lists.
+
+    ROOT/annotations/kinetics_{train,val,test}.csv     label,youtube_id,time_start,time_end,split
+      or ROOT/kinetics{400,600,700}_{train,val}_list_videos.txt     path label
+    ROOT/videos_{train,val}/<class_name>/<id>_<start>_<end>.mp4     or <id>.mp4; rawframes_{train,val} likewise
+
+Classes are the sorted names of the train CSV, blanks as `_` and quotes dropped, as every released checkpoint has them.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from ...harness.errors import UserError
+from . import Listing, _find, filelist
+
+SPLITS = ("train", "val", "test")
+SIZES = (400, 600, 700)
+
+
+def index(root: Path, split: str) -> Listing:
+    """List a split; a train CSV without 400, 600 or 700 classes is a `UserError`."""
+    top = _find.folder(root, f"videos_{split}", f"rawframes_{split}", split)
+    ready = [root / f"kinetics{size}_{split}_list_{kind}.txt" for size in SIZES for kind in ("videos", "rawframes")]
+    for path in ready:
+        if path.is_file():
+            return filelist.index(path, "all")
+    train = _find.annotation(root, "kinetics_train.csv", "train.csv")
+    classes = tuple(sorted({_plain(record["label"]) for record in csv.DictReader(_find.lines(train))}))
+    if len(classes) not in SIZES:
+        raise UserError(f"{train}: {len(classes)} classes, Kinetics has 400, 600 or 700: is the file whole?")
+    numbers = {name: number for number, name in enumerate(classes)}
+    file = _find.annotation(root, f"kinetics_{split}.csv", f"{split}.csv")
+    listed = []
+    for record in csv.DictReader(_find.lines(file)):
+        start, end = (int(float(record[key])) for key in ("time_start", "time_end"))
+        names = (f"{record['youtube_id']}_{start:06d}_{end:06d}", record["youtube_id"])
+        listed.append((names, _find.class_number(_plain(record["label"]), numbers, file), None))
+    entries, missing = _find.match(listed, top)
+    return Listing(entries=entries, classes=classes, root=root, missing=missing)
+
+
+def _plain(name: str) -> str:
+    return name.replace(" ", "_").replace('"', "")
