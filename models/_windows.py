@@ -91,32 +91,43 @@ def clamp(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
 def plan(grid: Size3, window: Size3, shift: Size3, device: torch.device) -> Windows:
     """Return how to cut a grid of D x H x W tokens in windows shifted by `shift`."""
     with torch.inference_mode(False):
-        padded = tuple(-(-g // w) * w for g, w in zip(grid, window, strict=True))
-        counts = [p // w for p, w in zip(padded, window, strict=True)]
-        rows = torch.arange(padded[0] * padded[1] * padded[2]).view(padded).roll([-s for s in shift], (0, 1, 2))
-        (nd, nh, nw), (d, h, w) = counts, window
-        rows = rows.view(nd, d, nh, h, nw, w).permute(0, 2, 4, 1, 3, 5)
-        runs = [(rows[along].reshape(-1, d * h * w), _mask(window, shift, cut)) for along, cut in _runs(counts, shift)]
-        order = torch.cat([run for run, _ in runs])
-        kinds = tuple((len(run), None if mask is None else mask.to(device)) for run, mask in runs)
-        return Windows(grid, padded, order.to(device), order.flatten().argsort().to(device), kinds)  # type: ignore[arg-type]
+        runs = [(rows, mask(window, shift, cut)) for rows, cut in cut_runs(grid, window, shift)]
+        return assemble(grid, window, runs, device)
 
 
-def _runs(counts: list[int], shift: Size3) -> list[tuple[Any, tuple[bool, ...]]]:
-    axes = [
-        [(slice(None, count - 1), False), (slice(count - 1, None), True)] if s else [(slice(None), False)]
-        for count, s in zip(counts, shift, strict=True)
-    ]
-    return [tuple(zip(*choice, strict=True)) for choice in itertools.product(*axes)]  # type: ignore[misc]
+def assemble(grid: Size3, window: Size3, runs: list[tuple[Tensor, Tensor | None]], device: torch.device) -> Windows:
+    """Return the windows made of runs of (rows `windows x tokens`, mask)."""
+    order = torch.cat([rows for rows, _ in runs])
+    kinds = tuple((len(rows), None if mask is None else mask.to(device)) for rows, mask in runs)
+    return Windows(grid, _padded(grid, window), order.to(device), order.flatten().argsort().to(device), kinds)
 
 
-def _mask(window: Size3, shift: Size3, cut: tuple[bool, ...]) -> Tensor | None:
+def cut_runs(grid: Size3, window: Size3, shift: Size3) -> list[tuple[Tensor, tuple[bool, ...]]]:
+    """Return runs of windows: their tokens in the padded grid, `windows x tokens`, and the axes that cut them."""
+    padded = _padded(grid, window)
+    (nd, nh, nw), (d, h, w) = (p // n for p, n in zip(padded, window, strict=True)), window
+    rows = torch.arange(padded[0] * padded[1] * padded[2]).view(padded).roll([-s for s in shift], (0, 1, 2))
+    rows = rows.view(nd, d, nh, h, nw, w).permute(0, 2, 4, 1, 3, 5)
+    axes = [[(slice(None, -1), False), (slice(-1, None), True)] if s else [(slice(None), False)] for s in shift]
+    runs = []
+    for choice in itertools.product(*axes):
+        along, cut = zip(*choice, strict=True)
+        runs.append((rows[along].reshape(-1, d * h * w), cut))
+    return runs
+
+
+def mask(window: Size3, shift: Size3, cut: tuple[bool, ...]) -> Tensor | None:
+    """Return the mask of a window cut along some axes, `tokens x tokens`; `None` where every token sees every other."""
     if not any(cut):
         return None
     parts = [torch.arange(w) >= (w - s if c else w) for w, s, c in zip(window, shift, cut, strict=True)]
     first, second, third = torch.meshgrid(*parts, indexing="ij")
     region = (first * 4 + second * 2 + third * 1).flatten()
     return (region[:, None] != region[None, :]) * MASKED
+
+
+def _padded(grid: Size3, window: Size3) -> Size3:
+    return tuple(-(-g // w) * w for g, w in zip(grid, window, strict=True))  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=128)

@@ -109,6 +109,8 @@ def _published(
     )  # fmt: skip
 
 
+QUICK = Recipe(epochs=30, batch=16, lr=2e-3, weight_decay=0.02, warmup_epochs=1, crop="center", flip=0)
+
 VARIANTS = {
     "t": Variant(
         build=VideoSwin,
