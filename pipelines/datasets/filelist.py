@@ -22,10 +22,14 @@ SPLITS = ("all", "offset")
 
 def index(root: Path, split: str) -> Listing:
     """Read a list; a line that fits no format is a `UserError` that quotes it."""
-    tops = [root.parent / name for name in ("", "videos", "rawframes")]
-    rows = [_row(line, tops, root, split == "offset") for line in _find.lines(root)]
+    return read(root, [root.parent / name for name in ("", "videos", "rawframes")], offset=split == "offset")
+
+
+def read(root: Path, tops: list[Path], *, classes: tuple[str, ...] = (), offset: bool = False) -> Listing:
+    """Read the list `root`, whose paths start in one of the folders `tops`, with its classes if they are known."""
+    rows = [_row(line, tops, root, offset) for line in _find.lines(root)]
     multi_label = any(len(labels) > 1 for _, _, labels, _ in rows)
-    classes = class_names(root.parent, {word for _, _, labels, _ in rows for word in labels})
+    classes = classes or class_names(root.parent, {word for _, _, labels, _ in rows for word in labels})
     numbers = {**{str(i): i for i in range(len(classes))}, **{name: i for i, name in enumerate(classes)}}
     entries: list[Entry] = []
     missing: list[str] = []

@@ -22,10 +22,10 @@ SIZES = (400, 600, 700)
 def index(root: Path, split: str) -> Listing:
     """List a split; a train CSV without 400, 600 or 700 classes is a `UserError`."""
     top = _find.folder(root, f"videos_{split}", f"rawframes_{split}", split)
-    ready = [root / f"kinetics{size}_{split}_list_{kind}.txt" for size in SIZES for kind in ("videos", "rawframes")]
-    for path in ready:
-        if path.is_file():
-            return filelist.index(path, "all")
+    for size in SIZES:
+        for ready in (root / f"kinetics{size}_{split}_list_{kind}.txt" for kind in ("videos", "rawframes")):
+            if ready.is_file():
+                return filelist.read(ready, [top, root], classes=tuple(map(str, range(size))))
     train = _find.annotation(root, "kinetics_train.csv", "train.csv")
     classes = tuple(sorted({_plain(record["label"]) for record in csv.DictReader(_find.lines(train))}))
     if len(classes) not in SIZES:
