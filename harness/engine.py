@@ -77,7 +77,7 @@ class Engine:
     def train_step(self, batches: Iterable[tuple[Tensor, Tensor]], lr: float) -> dict[str, float]:
         """Take one optimiser step over micro-batches of (clip, label).
 
-        Returns `loss`, the mean over all ranks, and `grad_norm` before clipping, which DeepSpeed knows if it clips.
+        Returns `loss`, the mean over all ranks, and `grad_norm` before clipping, where DeepSpeed knows it (ZeRO 1-3).
         """
         for group, scale in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
             group["lr"] = lr * scale

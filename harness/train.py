@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +82,7 @@ def train(job: Job) -> None:
         _training_stream(job, index, world, position.step, steps_per_epoch) as stream,
         TrainingProgress(job.model, total, position.step, shown=world.leads) as progress,
     ):
-        batches = _endless(stream, steps_per_epoch, position.step, job.recipe.accumulate)
+        batches = _Batches(stream, steps_per_epoch, position.step, job.recipe.accumulate)
         for step in range(position.step, total):
             lr = job.recipe.lr * factor(job.recipe, step, steps_per_epoch)
             record = _step(engine, batches, lr, job.recipe.accumulate)
@@ -122,26 +121,45 @@ def _training_stream(job: Job, index: Index, world: ds.World, step: int, steps_p
     )  # fmt: skip
 
 
-def _endless(stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int) -> Iterator[Any]:
-    """Yield (clip, label) of epoch after epoch, from a step on; micro-batches that fill no step are dropped."""
-    while True:
-        steps_left = steps_per_epoch - step % steps_per_epoch
-        for batch in itertools.islice(stream.epoch(), steps_left * accumulate):
-            yield batch.clip, batch.label
-        step = 0
+class _Batches:
+    """(clip, label) of epoch after epoch, from an optimiser step on; `waited` adds up the seconds until each came.
+
+    Micro-batches that fill no step of an epoch are dropped.
+    """
+
+    def __init__(self, stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int) -> None:
+        self.waited = 0.0
+        self._batches = self._endless(stream, steps_per_epoch, step, accumulate)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        begin = time.perf_counter()
+        batch = next(self._batches)
+        self.waited += time.perf_counter() - begin
+        return batch
+
+    @staticmethod
+    def _endless(
+        stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            wanted = (steps_per_epoch - step % steps_per_epoch) * accumulate
+            for number, batch in enumerate(stream.epoch()):
+                if number < wanted:
+                    yield batch.clip, batch.label
+            step = 0
 
 
-def _step(engine: ds.Engine, batches: Iterator[Any], lr: float, accumulate: int) -> dict[str, float]:
+def _step(engine: ds.Engine, batches: _Batches, lr: float, accumulate: int) -> dict[str, float]:
     """Take one step; return its loss, and the seconds of waiting for data and of computing, kept apart."""
-    device = engine.world.device
-    begin = time.perf_counter()
-    group = list(itertools.islice(batches, accumulate))
-    synchronize(device)
-    ready = time.perf_counter()
+    begin, waited = time.perf_counter(), batches.waited
     engine.engine.train()
-    measured = engine.train_step(group, lr)
-    synchronize(device)
-    return {**measured, "wait": ready - begin, "compute": time.perf_counter() - ready}
+    measured = engine.train_step(itertools.islice(batches, accumulate), lr)
+    synchronize(engine.world.device)
+    wait = batches.waited - waited
+    return {**measured, "wait": wait, "compute": time.perf_counter() - begin - wait}
 
 
 def _validate_and_save(

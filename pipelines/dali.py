@@ -9,6 +9,10 @@ This is the only file that imports `nvidia.dali`.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import nvidia.dali.fn as fn
@@ -41,8 +45,20 @@ def build(
         py_num_workers=workers,
         py_start_method="spawn",
     )
-    pipeline.build()
+    with _no_main_module():
+        pipeline.build()
     return pipeline
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Spawned workers import their parent's main module again: seconds of torch and DeepSpeed, needed by none."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @pipeline_def

@@ -1,0 +1,137 @@
+"""Training through the real DeepSpeed launcher: two ranks equal one, a resumed run equals an unbroken one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from reelbench import models
+from reelbench.harness import engine, schedule, train
+from reelbench.harness.errors import UserError
+from reelbench.harness.job import Job
+from reelbench.harness.spec import Recipe
+
+MODEL = "video_swin/micro"
+RECIPE = Recipe(epochs=2, batch=8, lr=1e-3, warmup_epochs=1, clip_grad=1.0, crop="random_resized", flip=0.5)
+
+
+def job(data: dict[str, Path], out: Path, **recipe) -> Job:
+    chosen = dataclasses.replace(RECIPE, **recipe)
+    clip = models.find(MODEL).clip
+    return Job(model=MODEL, data=data["train"], validation=data["val"], recipe=chosen, clip=clip, out=out, workers=1)
+
+
+def launch(made: Job, ranks: int = 1) -> list[float]:
+    """Train in the launcher's processes, one thread each; return the losses."""
+    line = engine.command(made.arguments(), ranks=ranks)
+    done = subprocess.run(
+        line, env={**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return [row["loss"] for row in train.read_log(made.out)]
+
+
+@pytest.fixture(scope="module")
+def one_rank(tiny_synthetic, tmp_path_factory) -> tuple[Job, list[float]]:
+    made = job(tiny_synthetic, tmp_path_factory.mktemp("one"))
+    return made, launch(made)
+
+
+def test_one_rank_leaves_everything_a_user_needs(one_rank):
+    made, losses = one_rank
+    assert len(losses) == 6  # 24 videos, batches of 8, two epochs
+    assert {"best.safetensors", "last.safetensors", "train.jsonl", "validation.jsonl"} <= {
+        p.name for p in made.out.iterdir()
+    }
+    model = models.build(MODEL, num_classes=8, checkpoint=made.out / "last.safetensors")
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    row = train.read_log(made.out)[0]
+    assert row["wait"] > 0
+    assert row["compute"] > 0
+    assert [r["step"] for r in train.read_log(made.out, "validation")] == [3, 6]
+
+
+def test_two_ranks_see_the_losses_of_one(one_rank, tiny_synthetic, tmp_path):
+    losses = launch(job(tiny_synthetic, tmp_path, zero=1), ranks=2)
+    assert losses == pytest.approx(one_rank[1], rel=2e-5)
+
+
+def test_accumulation_and_zero_2_see_the_same_losses(one_rank, tiny_synthetic, tmp_path):
+    losses = launch(job(tiny_synthetic, tmp_path, accumulate=2, zero=2))
+    assert losses == pytest.approx(one_rank[1], rel=2e-5)
+
+
+def test_a_resumed_run_sees_the_losses_of_an_unbroken_one(one_rank, tmp_path):
+    made, losses = one_rank
+    folder = tmp_path / "resumed"
+    subprocess.run(["cp", "-r", made.out, folder], check=True)
+    (folder / "checkpoints" / "latest").write_text("step_3")
+    resumed = launch(dataclasses.replace(made, out=folder, resume=True))
+    assert resumed == losses
+
+
+def test_bf16_trains(tiny_synthetic, tmp_path):
+    losses = launch(job(tiny_synthetic, tmp_path, precision="bf16", zero=1, epochs=1))
+    assert len(losses) == 3
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_the_module_is_launched_directly_too(tiny_synthetic, tmp_path):
+    """The line that the README gives, with `--local_rank` appended by the launcher."""
+    line = [*engine.command([], ranks=1)[:5], "--num_gpus", "1", "--master_port", str(engine.free_port())]
+    line = [a for a in line if a != "--no_local_rank"]
+    options = ["--data", tiny_synthetic["train"], "--epochs", "0.34", "--batch", "8", "--out", tmp_path]
+    line += [
+        "--module",
+        "reelbench.harness.train",
+        "tsm/micro",
+        *map(str, options),
+        "--device",
+        "cpu",
+        "--workers",
+        "1",
+    ]
+    done = subprocess.run(
+        line, env={**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(train.read_log(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (Recipe(epochs=10, schedule="constant"), {0: 1.0, 99: 1.0}),
+        (Recipe(epochs=10, schedule="step", milestones=(4, 8)), {0: 1.0, 39: 1.0, 40: 0.1, 80: 0.01}),
+        (Recipe(epochs=10, warmup_epochs=2), {0: 0.1, 10: 0.55, 20: 1.0, 60: 0.5, 100: 0.0}),
+        (Recipe(epochs=10, lr=1.0, min_lr=0.2), {0: 1.0, 50: 0.6, 100: 0.2}),
+    ],
+)
+def test_the_learning_rate_follows_the_schedule(recipe, expected):
+    for step, value in expected.items():
+        assert schedule.factor(recipe, step, 10) == pytest.approx(value, abs=1e-9), step
+
+
+def test_parameters_are_grouped_by_the_first_rule_that_matches():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
+    recipe = Recipe(lr=1.0, weight_decay=0.5, lr_rules=((r"^0\.weight", 0.1), (r"weight", 3.0)))
+    groups = {(g["lr"], g["weight_decay"]): len(g["params"]) for g in schedule.parameter_groups(model, recipe)}
+    assert groups == {(0.1, 0.5): 1, (1.0, 0.0): 2, (3.0, 0.0): 1}
+
+
+def test_a_users_deepspeed_file_may_not_contradict_the_recipe(tmp_path):
+    world = engine.World(0, 1, torch.device("cpu"))
+    config = tmp_path / "ds.json"
+    config.write_text(json.dumps({"gradient_clipping": 5.0, "wall_clock_breakdown": True}))
+    with pytest.raises(UserError, match="gradient_clipping contradict"):
+        engine._settings(RECIPE, world, config)
+    config.write_text(json.dumps({"gradient_clipping": 1.0, "wall_clock_breakdown": True}))
+    assert engine._settings(RECIPE, world, config)["wall_clock_breakdown"] is True
+    config.write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        engine._settings(RECIPE, world, config)
