@@ -28,13 +28,14 @@ def decode(path: Path | str, stream: int = 0) -> np.ndarray:
 
 
 def resample(frames: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
-    """Return F x size x size x 3 uint8: a box x0 y0 x1 y1 (floats, pixel edges) resampled linearly, no antialias.
+    """Return F x size x size x 3 float64: a box x0 y0 x1 y1 (floats, pixel edges) resampled linearly, no antialias.
 
-    Output pixel j samples at x0 + (j + 0.5) * (x1 - x0) / size - 0.5; beyond the picture its edge is repeated.
+    Output pixel j samples at x0 + (j + 0.5) * (x1 - x0) / size - 0.5; beyond the picture its edge is repeated. The
+    pipeline rounds to whole grey levels; this does not, so that a test can tell rounding from error.
     """
     x0, y0, x1, y1 = (float(edge) for edge in box)
     rows = _axis(frames.astype(np.float64), 1, y0, y1, size)
-    return np.rint(_axis(rows, 2, x0, x1, size)).astype(np.uint8)
+    return _axis(rows, 2, x0, x1, size)
 
 
 def _axis(values: np.ndarray, axis: int, low: float, high: float, size: int) -> np.ndarray:

@@ -1,0 +1,419 @@
+"""The stream against a slow plain reference: frames, pixels, order, sharding, resuming, views, and what breaks it."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from reelbench import pipelines
+from reelbench.harness.errors import UserError
+from reelbench.harness.spec import Clip, Views
+from reelbench.pipelines import index as indexing
+from reelbench.pipelines import reference, software
+from reelbench.pipelines._encode import encode
+from reelbench.pipelines.index import Index
+from reelbench.pipelines.source import Cutter, Order
+
+CODECS = ("vp9", "vp8", "mjpeg", "h264", "hevc", "mpeg4", "av1")
+ON_CPU = ("vp9", "vp8", "mjpeg")
+LENGTHS = (3, 9, 17, 26, 30)
+SIZES = ((96, 72), (72, 96), (80, 64), (98, 66), (72, 72))
+CLIP = Clip(frames=6, stride=3, size=48, short_side=56)
+PLAIN = Clip(frames=6, stride=3, size=64, short_side=64, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def pixels(frames: int, size: tuple[int, int]) -> np.ndarray:
+    """Every frame differs from every other by far more than an encoder loses."""
+    rng = np.random.default_rng(frames)
+    coarse = rng.integers(0, 256, (frames, size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
+    return coarse.repeat(8, axis=1).repeat(8, axis=2)[:, : size[1], : size[0]]
+
+
+@pytest.fixture(scope="module")
+def index_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Index]:
+    """Index of five videos of a codec, of several sizes and lengths, with key frames 8 apart."""
+
+    @cache
+    def make(codec: str, sizes: tuple[tuple[int, int], ...] = SIZES) -> Index:
+        root = tmp_path_factory.mktemp(codec)
+        suffix = {"mp4": ("h264", "hevc"), "avi": ("mpeg4", "mjpeg"), "webm": ("vp9", "vp8"), "mkv": ("av1",)}
+        ending = next(end for end, codecs in suffix.items() if codec in codecs)
+        for number, (length, size) in enumerate(zip(LENGTHS, sizes, strict=True)):
+            encode(root / f"{number}.{ending}", pixels(length, size), codec=codec, fps=25, gop=8)
+        entries = [(f"{number}.{ending}", number % 3) for number in range(len(LENGTHS))]
+        index = indexing.build(entries, ("a", "b", "c"), root, workers=0)
+        assert not index.rejected
+        return index
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def vp9(index_of: Callable[..., Index]) -> Index:
+    return index_of("vp9")
+
+
+def batches(index: Index, **options) -> list[pipelines.Batch]:
+    with pipelines.open(index, **{"clip": CLIP, "batch": 2, **options}) as stream:
+        return list(stream.epoch())
+
+
+def grey(clip: torch.Tensor, of: Clip = CLIP) -> torch.Tensor:
+    """Normalised clips back on the 0..255 scale."""
+    shape = (3, 1, 1, 1)
+    return clip * torch.tensor(of.std).view(shape) + torch.tensor(of.mean).view(shape)
+
+
+def expected(index: Index, cutter: Cutter, row: int, epoch: int = 0) -> torch.Tensor:
+    video = index[row]
+    frames = reference.decode(video.path, video.stream)[video.offset : video.offset + video.frames]
+    return torch.from_numpy(reference.views(frames, cutter, epoch, row))
+
+
+def check(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Every pixel is the reference's value, rounded to a whole grey level (positions are float32 there)."""
+    assert (grey(found) - grey(wanted)).abs().max() < 0.51
+
+
+# --- Frames and pixels
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_frames_and_pixels_are_those_of_a_full_decode(index_of: Callable[..., Index], codec: str):
+    """Where nothing is resampled, clips equal the frames of a full decode bit for bit, short videos looped."""
+    index = index_of(codec, ((64, 64),) * 5)
+    for training in (False, True):
+        with pipelines.open(index, clip=PLAIN, batch=2, training=training, crop="center") as stream:
+            assert stream.decoder == ("dali" if codec in ON_CPU else "software")
+            found = list(stream.epoch())
+        cutter = Cutter(clip=PLAIN, views=Views(), training=training, crop="center")
+        rows = [int(row) for batch in found for row in batch.video]
+        clips = torch.cat([batch.clip for batch in found])
+        assert len(rows) == (4 if training else 5)
+        for row, clip in zip(rows, clips, strict=True):
+            assert torch.equal(clip, expected(index, cutter, row)[0])
+
+
+@pytest.mark.parametrize("codec", [c for c in CODECS if c in ON_CPU])
+def test_both_decoders_give_the_same_clips(index_of: Callable[..., Index], codec: str):
+    ours = batches(index_of(codec), decoder="software", training=True, flip=0.5)
+    dalis = batches(index_of(codec), decoder="dali", training=True, flip=0.5)
+    for one, other in zip(ours, dalis, strict=True):
+        assert torch.equal(one.video, other.video)
+        difference = (grey(one.clip) - grey(other.clip)).abs()
+        # The software decoder hands over a part of the picture: positions there round a little differently.
+        assert difference.max() < 1.01
+        assert (difference > 0.5).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_software_finds_any_frames(index_of: Callable[..., Index], codec: str):
+    """Sparse, dense, late and lone frames, seeking as it likes: the frames that a full decode numbers so."""
+    rng, index = np.random.default_rng(0), index_of(codec)
+    for row in range(len(index)):
+        some_frames(index[row], rng)
+
+
+def some_frames(video: indexing.Video, rng: np.random.Generator, region: bool = True) -> None:
+    """Check a few choices of frames, in a region that leaves the picture's edges out where there is room."""
+    everything, content = reference.decode(video.path, video.stream), video.path.read_bytes()
+    assert len(everything) == len(video.pts)
+    x0, y0, x1, y1 = box = (10, 8, video.width - 8, video.height - 10) if region else (0, 0, video.width, video.height)
+    for count in (1, 2, 3, 8, len(everything)):
+        wanted = np.unique(rng.integers(0, len(everything), count))
+        found = software.decode(content, video.stream, wanted, video.pts, video.key_frames, box)
+        inner = slice(4, -4) if region else slice(None)
+        assert np.array_equal(found[:, inner, inner], everything[wanted, y0:y1, x0:x1][:, inner, inner])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "av1_video.mkv",
+        "h264_10bits.mp4",
+        "h265_10bits.mp4",
+        "h264_32_frames.mp4",
+        "kinetics_arm_wrestling.mp4",
+        "mpeg4_320x240.avi",
+        "nasa_13013.mp4",
+    ],
+)
+def test_software_finds_any_frames_of_real_clips(real_clips: Path, name: str):
+    some_frames(indexing.scan(real_clips / name), np.random.default_rng(0))
+
+
+def test_a_span_of_a_file(vp9: Index):
+    """A list may trim its files: frame i of the video is then frame offset + i of the file."""
+    video = dataclasses.replace(vp9[4], offset=11, frames=9)
+    index = indexing.from_videos([video], vp9.classes, vp9.root)
+    for decoder in ("dali", "software"):
+        (batch,) = batches(index, batch=1, decoder=decoder)
+        check(batch.clip, expected(index, Cutter(clip=CLIP, views=Views(), training=False), 0))
+
+
+# --- Clips and views
+
+
+@pytest.mark.parametrize("crop", ["random_resized", "multi_scale", "random", "center"])
+@pytest.mark.parametrize("sampling", ["dense", "segments", "uniform"])
+def test_training_clips_match_the_reference(vp9: Index, sampling: str, crop: str):
+    clip = dataclasses.replace(CLIP, sampling=sampling)
+    options = {"training": True, "crop": crop, "crop_area": (0.2, 1.0), "flip": 0.5, "seed": 3}
+    with pipelines.open(vp9, clip=clip, batch=4, **options) as stream:
+        (batch,) = stream.epoch()
+    cutter = Cutter(clip=clip, views=Views(), **options)
+    assert batch.clip.shape == (4, 3, 6, 48, 48)
+    assert batch.clip.dtype == torch.float32
+    assert batch.view.tolist() == [0] * 4
+    for found, row, label in zip(batch.clip, batch.video, batch.label, strict=True):
+        check(found, expected(vp9, cutter, int(row))[0])
+        assert label == row % 3
+
+
+@pytest.mark.parametrize(
+    ("sampling", "views"),
+    [
+        ("dense", Views(clips=4, crops=3)),
+        ("segments", Views(clips=2, crops=10)),
+        ("uniform", Views(clips=3, crops=1)),
+        ("dense", Views(clips=1, crops=3, size=32, short_side=32)),
+    ],
+)
+def test_test_views_match_the_reference(vp9: Index, sampling: str, views: Views):
+    clip = dataclasses.replace(CLIP, sampling=sampling)
+    found = batches(vp9, clip=clip, batch=3, views=views)
+    cutter = Cutter(clip=clip, views=views, training=False)
+    videos = torch.cat([batch.video for batch in found])
+    assert videos.tolist() == np.arange(5).repeat(views.count).tolist()
+    assert torch.cat([batch.view for batch in found]).tolist() == list(range(views.count)) * 5
+    clips = torch.cat([batch.clip for batch in found])
+    assert clips.shape == (5 * views.count, 3, 6, cutter.size, cutter.size)
+    check(clips, torch.cat([expected(vp9, cutter, row) for row in range(5)]))
+
+
+def test_a_flip_mirrors_and_changes_nothing_else(vp9: Index):
+    (plain,) = batches(vp9, batch=5, training=True, flip=0.0)
+    (flipped,) = batches(vp9, batch=5, training=True, flip=1.0)
+    assert torch.equal(plain.clip.flip(-1), flipped.clip)
+    cutter = Cutter(clip=CLIP, views=Views(), training=True, flip=0.25)
+    flips = [cutter.cut(30, (64, 64), 0, row).flip for row in range(2000)]
+    assert 0.21 < np.mean(flips) < 0.29
+
+
+# --- Order
+
+
+def test_every_row_once_whatever_the_ranks():
+    for total, batch, world in ((10, 3, 1), (10, 3, 4), (7, 2, 3), (2, 4, 3), (24, 4, 2)):
+        for training in (False, True):
+            orders = [
+                Order(total=total, batch=batch, training=training, rank=rank, world=world) for rank in range(world)
+            ]
+            rows = [row for o in orders for number in range(o.batches) for row in o.rows(0, number).tolist()]
+            assert len(set(rows)) == len(rows)
+            assert len(rows) == (total // (batch * world) * batch * world if training else total)
+
+
+def test_ranks_share_the_global_batches_of_one():
+    one = Order(total=50, batch=8, training=True, seed=5)
+    two = [Order(total=50, batch=4, training=True, seed=5, rank=rank, world=2) for rank in (0, 1)]
+    for epoch in (0, 1):
+        for number in range(one.batches):
+            halves = [order.rows(epoch, number) for order in two]
+            assert np.array_equal(np.concatenate(halves), one.rows(epoch, number))
+
+
+def test_clips_depend_on_seed_epoch_and_row_alone(vp9: Index):
+    options = {"training": True, "flip": 0.5, "seed": 7}
+    (whole,) = batches(vp9, batch=4, **options)
+    halves = [batches(vp9, batch=2, rank=rank, world=2, workers=1, **options)[0] for rank in (0, 1)]
+    assert torch.equal(torch.cat([half.clip for half in halves]), whole.clip)
+    assert torch.equal(torch.cat([half.label for half in halves]), whole.label)
+    (other,) = batches(vp9, batch=4, **{**options, "seed": 8})
+    assert not torch.equal(other.clip, whole.clip)
+
+
+def test_epochs_differ_and_a_resume_sees_the_same(vp9: Index):
+    options = {"clip": CLIP, "batch": 2, "training": True, "flip": 0.5}
+    with pipelines.open(vp9, **options) as stream:
+        epochs = [list(stream.epoch()) for _ in range(3)]
+    assert [len(epoch) for epoch in epochs] == [2, 2, 2]
+    orders = [torch.cat([batch.video for batch in epoch]).tolist() for epoch in epochs]
+    assert orders[0] != orders[1]
+    with pipelines.open(vp9, first_epoch=1, first_batch=1, **options) as stream:
+        resumed = [list(stream.epoch()), list(stream.epoch())]
+    assert [len(epoch) for epoch in resumed] == [1, 2]
+    for found, wanted in zip(sum(resumed, []), epochs[1][1:] + epochs[2], strict=True):
+        assert torch.equal(found.clip, wanted.clip)
+        assert torch.equal(found.video, wanted.video)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_epoch_left_early_does_not_disturb_the_next(vp9: Index, training: bool):
+    options = {"clip": CLIP, "batch": 1, "training": training}
+    with pipelines.open(vp9, **options) as stream:
+        epochs = [list(stream.epoch()) for _ in range(2)]
+    with pipelines.open(vp9, **options) as stream:
+        first = stream.epoch()
+        assert torch.equal(next(first).clip, epochs[0][0].clip)
+        second = list(stream.epoch())
+        assert list(first) == []
+    assert [int(b.video) for b in second] == [int(b.video) for b in epochs[1]]
+    assert all(torch.equal(a.clip, b.clip) for a, b in zip(second, epochs[1], strict=True))
+
+
+def test_batches_outlive_the_stream(vp9: Index):
+    """Clips are handed over without a copy, so later batches must not be written over earlier ones."""
+    with pipelines.open(vp9, clip=CLIP, batch=1) as stream:
+        kept = [(batch.clip, batch.clip.clone()) for batch in stream.epoch()]
+        list(stream.epoch())
+    assert all(torch.equal(held, copy) for held, copy in kept)
+
+
+def test_a_rank_without_videos_has_no_batches(vp9: Index):
+    assert batches(vp9, batch=2, rank=6, world=8) == []
+
+
+# --- Choices and mistakes
+
+
+def test_the_decoder_follows_the_codecs(index_of: Callable[..., Index], vp9: Index):
+    def chosen(index: Index) -> str:
+        return pipelines.open(index, clip=CLIP, batch=1).decoder
+
+    assert [chosen(index_of(codec)) for codec in ("vp9", "h264")] == ["dali", "software"]
+    mixed = indexing.from_videos([vp9[0], index_of("h264")[0]], vp9.classes, Path("/"))
+    assert chosen(mixed) == "software"
+    hidden = indexing.from_videos([dataclasses.replace(vp9[0], hidden=1)], vp9.classes, Path("/"))
+    assert chosen(hidden) == "software"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"crop": "centre"}, "did you mean 'center'"),
+        ({"decoder": "dalli"}, "did you mean 'dali'"),
+        ({"device": "gpu"}, "unknown device"),
+        ({"crop_area": (0.5, 0.1)}, "crop_area"),
+        ({"flip": 2.0}, "flip=2.0"),
+        ({"batch": 0}, "batch=0"),
+        ({"batch": 9, "training": True}, "5 videos, fewer than one global batch"),
+        ({"rank": 2, "world": 2}, "rank=2"),
+        ({"first_batch": 3, "training": True}, "an epoch has 2 batches"),
+        ({"views": Views(size=64)}, "below size=64"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(vp9: Index, options: dict, named: str):
+    with pytest.raises(UserError, match=named) as caught:
+        pipelines.open(vp9, **{"clip": CLIP, "batch": 2, **options})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def breakable(vp9: Index, tmp_path: Path) -> tuple[Index, Path]:
+    """Copies of the VP9 videos, and the path of the fourth."""
+    for video in vp9.videos():
+        (tmp_path / video.path.name).write_bytes(video.path.read_bytes())
+    moved = [dataclasses.replace(video, path=tmp_path / video.path.name) for video in vp9.videos()]
+    return indexing.from_videos(moved, vp9.classes, tmp_path), moved[3].path
+
+
+def test_a_vanished_file_is_named(breakable: tuple[Index, Path]):
+    index, path = breakable
+    path.unlink()
+    with pytest.raises(UserError, match=path.name) as caught:
+        batches(index)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("decoder", ["dali", "software"])
+def test_a_changed_file_is_named(breakable: tuple[Index, Path], decoder: str):
+    index, path = breakable
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path.name}: changed since it was indexed"):
+        batches(index, decoder=decoder)
+
+
+@pytest.mark.parametrize("decoder", ["dali", "software"])
+def test_a_file_that_cannot_be_decoded_is_named(breakable: tuple[Index, Path], decoder: str):
+    index, path = breakable
+    path.write_bytes(bytes(5000))
+    videos = list(index.videos())
+    videos[3] = dataclasses.replace(videos[3], size=5000, hash=indexing.file_hash(path))
+    with pytest.raises(UserError, match=f"{path.name}") as caught:
+        batches(indexing.from_videos(videos, index.classes, index.root), decoder=decoder)
+    assert videos[0].path.name not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- Processes
+
+
+def children() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=20)[1]
+
+
+def test_a_dead_worker_is_an_error_and_no_hang(vp9: Index):
+    before = set(children())
+    with pipelines.open(vp9, clip=CLIP, batch=1, training=True) as stream:
+        epoch = stream.epoch()
+        next(epoch)
+        victim = (set(children()) - before).pop()
+        victim.kill()
+        victim.wait(20)
+        with pytest.raises(UserError, match="worker process died"):
+            list(epoch)
+
+
+def test_close_ends_the_workers(vp9: Index):
+    before = set(children())
+    stream = pipelines.open(vp9, clip=CLIP, batch=1, workers=2)
+    next(iter(stream.epoch()))
+    started = list(set(children()) - before)
+    assert started
+    stream.close()
+    assert gone(started)
+
+
+ORPHANS = """
+import sys, time
+from reelbench import pipelines
+from reelbench.harness.spec import Clip
+if __name__ == "__main__":
+    stream = pipelines.open(sys.argv[1], clip=Clip(frames=2, size=32, short_side=32), batch=1, training=True)
+    next(iter(stream.epoch()))
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_workers_do_not_outlive_a_killed_parent(vp9: Index, tmp_path: Path):
+    vp9.save(tmp_path / "index.parquet")
+    script = tmp_path / "parent.py"
+    script.write_text(ORPHANS)
+    with subprocess.Popen([sys.executable, script, tmp_path / "index.parquet"], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        workers = [p for p in psutil.Process(parent.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+        assert workers
+        parent.kill()
+    assert gone(workers)
+
+
+def test_workers_import_neither_torch_nor_pandas():
+    code = "import sys, reelbench.pipelines.software; print({'torch', 'pandas', 'nvidia'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
