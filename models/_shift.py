@@ -30,21 +30,26 @@ class Shift(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
+def _move(x: Tensor, frames: int, fold: int, reverse: bool) -> Tensor:
+    # Each element is written once.
+    x = x.unflatten(0, (-1, frames))
+    out = torch.empty_like(x)
+    first, second, rest = slice(0, fold), slice(fold, 2 * fold), slice(2 * fold, None)
+    ahead, behind = (second, first) if reverse else (first, second)
+    out[:, :-1, ahead] = x[:, 1:, ahead]
+    out[:, -1, ahead] = 0
+    out[:, 1:, behind] = x[:, :-1, behind]
+    out[:, 0, behind] = 0
+    out[:, :, rest] = x[:, :, rest]
+    return out.flatten(0, 1)
+
+
 class _Both(torch.autograd.Function):
-    # Written once, each element; its gradient is the shift the other way.
+    # The gradient of a shift is the shift the other way.
     @staticmethod
     def forward(ctx: Any, x: Tensor, frames: int, fold: int, reverse: bool) -> Tensor:
         ctx.how = (frames, fold, not reverse)
-        x = x.unflatten(0, (-1, frames))
-        out = torch.empty_like(x)
-        first, second, rest = slice(0, fold), slice(fold, 2 * fold), slice(2 * fold, None)
-        ahead, behind = (second, first) if reverse else (first, second)
-        out[:, :-1, ahead] = x[:, 1:, ahead]
-        out[:, -1, ahead] = 0
-        out[:, 1:, behind] = x[:, :-1, behind]
-        out[:, 0, behind] = 0
-        out[:, :, rest] = x[:, :, rest]
-        return out.flatten(0, 1)
+        return _move(x, frames, fold, reverse)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -55,6 +60,8 @@ def both(x: Tensor, frames: int, fold: int, reverse: bool = False) -> Tensor:
     """Shift two folds of `(N T) C H W`, one from each neighbouring frame; zeros come in at the ends of a clip."""
     if fold == 0:
         return x
+    if torch.jit.is_tracing():  # a trace (of the FLOP counter, say) knows no autograd functions
+        return _move(x, frames, fold, reverse)
     return _Both.apply(x, frames, fold, reverse)  # type: ignore[return-value]
 
 
