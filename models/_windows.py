@@ -91,22 +91,23 @@ def clamp(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
 def plan(grid: Size3, window: Size3, shift: Size3, device: torch.device) -> Windows:
     """Return how to cut a grid of D x H x W tokens in windows shifted by `shift`."""
     with torch.inference_mode(False):
-        runs = [(rows, mask(window, shift, cut)) for rows, cut in cut_runs(grid, window, shift)]
-        return assemble(grid, window, runs, device)
+        runs = [(rows, mask(window, shift, cut, device)) for rows, cut in cut_runs(grid, window, shift, device)]
+        return assemble(grid, window, runs)
 
 
-def assemble(grid: Size3, window: Size3, runs: list[tuple[Tensor, Tensor | None]], device: torch.device) -> Windows:
+def assemble(grid: Size3, window: Size3, runs: list[tuple[Tensor, Tensor | None]]) -> Windows:
     """Return the windows made of runs of (rows `windows x tokens`, mask)."""
     order = torch.cat([rows for rows, _ in runs])
-    kinds = tuple((len(rows), None if mask is None else mask.to(device)) for rows, mask in runs)
-    return Windows(grid, _padded(grid, window), order.to(device), order.flatten().argsort().to(device), kinds)
+    kinds = tuple((len(rows), mask) for rows, mask in runs)
+    return Windows(grid, _padded(grid, window), order, order.flatten().argsort(), kinds)
 
 
-def cut_runs(grid: Size3, window: Size3, shift: Size3) -> list[tuple[Tensor, tuple[bool, ...]]]:
+def cut_runs(grid: Size3, window: Size3, shift: Size3, device: torch.device) -> list[tuple[Tensor, tuple[bool, ...]]]:
     """Return runs of windows: their tokens in the padded grid, `windows x tokens`, and the axes that cut them."""
     padded = _padded(grid, window)
     (nd, nh, nw), (d, h, w) = (p // n for p, n in zip(padded, window, strict=True)), window
-    rows = torch.arange(padded[0] * padded[1] * padded[2]).view(padded).roll([-s for s in shift], (0, 1, 2))
+    rows = torch.arange(padded[0] * padded[1] * padded[2], device=device).view(padded)
+    rows = rows.roll([-s for s in shift], (0, 1, 2))
     rows = rows.view(nd, d, nh, h, nw, w).permute(0, 2, 4, 1, 3, 5)
     axes = [[(slice(None, -1), False), (slice(-1, None), True)] if s else [(slice(None), False)] for s in shift]
     runs = []
@@ -116,11 +117,12 @@ def cut_runs(grid: Size3, window: Size3, shift: Size3) -> list[tuple[Tensor, tup
     return runs
 
 
-def mask(window: Size3, shift: Size3, cut: tuple[bool, ...]) -> Tensor | None:
+def mask(window: Size3, shift: Size3, cut: tuple[bool, ...], device: torch.device) -> Tensor | None:
     """Return the mask of a window cut along some axes, `tokens x tokens`; `None` where every token sees every other."""
     if not any(cut):
         return None
-    parts = [torch.arange(w) >= (w - s if c else w) for w, s, c in zip(window, shift, cut, strict=True)]
+    starts = (w - s if c else w for w, s, c in zip(window, shift, cut, strict=True))
+    parts = [torch.arange(w, device=device) >= start for w, start in zip(window, starts, strict=True)]
     first, second, third = torch.meshgrid(*parts, indexing="ij")
     region = (first * 4 + second * 2 + third * 1).flatten()
     return (region[:, None] != region[None, :]) * MASKED
@@ -134,12 +136,11 @@ def _padded(grid: Size3, window: Size3) -> Size3:
 def bias_index(window: Size3, device: torch.device) -> Tensor:
     """Return the row of the relative-position table for each pair of tokens of a window, `tokens x tokens`."""
     with torch.inference_mode(False):
-        axes = torch.meshgrid(*(torch.arange(n) for n in window), indexing="ij")
+        axes = torch.meshgrid(*(torch.arange(n, device=device) for n in window), indexing="ij")
         position = torch.stack([axis.flatten() for axis in axes])
         dt, dh, dw = (position[:, :, None] - position[:, None, :]).unbind(0)
         _, height, width = window
-        rows = ((dt + window[0] - 1) * (2 * height - 1) + dh + height - 1) * (2 * width - 1) + dw + width - 1
-        return rows.to(device)
+        return ((dt + window[0] - 1) * (2 * height - 1) + dh + height - 1) * (2 * width - 1) + dw + width - 1
 
 
 class _PermuteRows(torch.autograd.Function):

@@ -96,9 +96,9 @@ def shift_channels(x: Tensor, heads: int) -> Tensor:
     return torch.cat([before, after, x[..., 2 * fold :]], dim=-1).flatten(-2)
 
 
-def _steps(side: int) -> Tensor:
-    axis = torch.arange(side) % 3
-    return torch.tensor(PATTERN)[axis[:, None], axis[None, :]].flatten()
+def _steps(side: int, device: torch.device) -> Tensor:
+    axis = torch.arange(side, device=device) % 3
+    return torch.tensor(PATTERN, device=device)[axis[:, None], axis[None, :]].flatten()
 
 
 @lru_cache(maxsize=64)
@@ -108,17 +108,17 @@ def _frame_windows(grid: Size3, side: int, patch: bool, device: torch.device) ->
     shift = (0, half if patch and height > side else 0, half if patch and width > side else 0)
     with torch.inference_mode(False):
         runs = []
-        for rows, cut in _windows.cut_runs(grid, window, shift):
+        for rows, cut in _windows.cut_runs(grid, window, shift, device):
             if patch:
-                rows = _exchange(rows.unflatten(1, (frames, -1)), _steps(side)).flatten(1)
-            runs.append((rows, _windows.mask((1, side, side), shift, cut)))
-        return _windows.assemble(grid, window, runs, device)
+                rows = _exchange(rows.unflatten(1, (frames, -1)), _steps(side, device)).flatten(1)
+            runs.append((rows, _windows.mask((1, side, side), shift, cut, device)))
+        return _windows.assemble(grid, window, runs)
 
 
 def _exchange(rows: Tensor, steps: Tensor) -> Tensor:
     # `windows D tokens`: at frame t stands the token of frame t - step.
     frames = rows.shape[1]
-    source = (torch.arange(frames)[:, None] - steps[None, :]) % frames
+    source = (torch.arange(frames, device=rows.device)[:, None] - steps[None, :]) % frames
     return rows.gather(1, source.expand_as(rows))
 
 
@@ -126,12 +126,12 @@ def _exchange(rows: Tensor, steps: Tensor) -> Tensor:
 def _bias_index(frames: int, side: int, patch: bool, device: torch.device) -> Tensor:
     """Return the table's rows, `D tokens tokens`. As in the official code, the key counts as if it stood at frame 0."""
     with torch.inference_mode(False):
-        plane = _windows.bias_index((1, side, side), torch.device("cpu"))
-        time = torch.arange(frames)[:, None, None].expand(-1, *plane.shape)
+        plane = _windows.bias_index((1, side, side), device)
+        time = torch.arange(frames, device=device)[:, None, None].expand(-1, *plane.shape)
         if patch:
-            steps = _steps(side)
+            steps = _steps(side, device)
             time = (time - steps[:, None]) % frames - (-steps[None, :]) % frames
-        return ((time + frames - 1) * (2 * side - 1) ** 2 + plane).to(device)
+        return (time + frames - 1) * (2 * side - 1) ** 2 + plane
 
 
 class TPSSwin(nn.Module):
