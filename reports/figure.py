@@ -46,6 +46,7 @@ STYLE: dict[Any, Any] = {
 INK = "#222222"
 Corners = list[tuple[float, float]]
 SMALLEST, LARGEST = 5.0, 26.0  # bubble diameters in points
+NEAR, FAR = (3, 8), (16, 30, 50, 80)  # gaps between a bubble and its name, in points; far ones for the front only
 LABELS = 60  # beyond the front, so many points are named
 
 
@@ -104,7 +105,7 @@ def _axes(axes: Axes, shown: Plot, title: str) -> None:
     axes.set_xlim(min(xs) * math.exp(-0.12 * spread), max(xs) * math.exp(0.16 * spread))
     ys = [bound for p in shown.points for bound in p.y_interval]
     margin = 0.08 * max(max(ys) - min(ys), 4)
-    axes.set_ylim(max(0, min(ys) - margin), min(101, max(ys) + margin))
+    axes.set_ylim(max(0, min(ys) - margin), min(101, max(ys) + 1.8 * margin))
 
 
 def _front(axes: Axes, shown: Plot) -> Corners:
@@ -186,18 +187,28 @@ def _label(axes: Axes, canvas: FigureCanvasAgg, shown: Plot, diameters: Sequence
     centres = axes.transData.transform([(p.x, p.y) for p in points])
     radii = np.array(diameters) * pixel / 2
     taken = np.vstack([_labels.around(centres, radii), _lines(axes, points, corners)])
+    front = _front_indices(shown)
     rest = sorted(range(len(points)), key=lambda i: -points[i].y)[:LABELS]
-    for i in dict.fromkeys([*_front_indices(shown), *rest]):
+    for i in dict.fromkeys([*front, *rest]):
         text = axes.text(0, 0, points[i].model, fontsize=8, color=INK, va="bottom", zorder=4)
         extent = text.get_window_extent(canvas.get_renderer())
-        size, gaps = (extent.width, extent.height), (3 * pixel, 8 * pixel)
-        box = _labels.place(centres[i], radii[i], size, taken, axes.bbox.extents, gaps)
+        gaps = [gap * pixel for gap in (NEAR + FAR if i in front else NEAR)]
+        box = _labels.place(centres[i], radii[i], (extent.width, extent.height), taken, axes.bbox.extents, gaps)
         if box is None:
             text.remove()
             continue
         x, y = axes.transData.inverted().transform(box[:2])
         text.set_position((x, y))
         taken = np.vstack([taken, box])
+        _leader(axes, centres[i], box, radii[i] + 2 * NEAR[-1] * pixel)
+
+
+def _leader(axes: Axes, centre: _labels.Boxes, box: _labels.Boxes, far: float) -> None:
+    """Lead from a bubble to its name where that is further away than `far` pixels."""
+    near = np.clip(centre, box[:2], box[2:])
+    if np.hypot(*(near - centre)) > far:
+        ends = axes.transData.inverted().transform([centre, near])
+        axes.plot(ends[:, 0], ends[:, 1], color=INK, alpha=0.6, linewidth=0.6, zorder=1.5)
 
 
 def _lines(axes: Axes, points: Sequence[Point], corners: Corners) -> _labels.Boxes:
