@@ -49,7 +49,7 @@ def render(results: Sequence[Result], *, title: str) -> str:
         environment=_section(
             "environment", "Environment", _table(environment, sortable=False) if environment.rows else ""
         ),
-        data=_script_json(_data(pairs)),
+        data=_script_json(_data(shown, results)),
     )
 
 
@@ -206,27 +206,29 @@ def _several(values: dict[str, None]) -> str:
     return ", ".join(first) + (", …" if len(values) > len(first) else "")
 
 
-def _data(pairs: Sequence[tuple[Row, Result]]) -> dict[str, Any]:
+def _data(table: Table, results: Sequence[Result]) -> dict[str, Any]:
     """Return what the script draws: axes, colours, and per case the numbers in the columns' units."""
-    results = [result for _, result in pairs]
     columns = metric_columns(results)
     shown = plot(results)
     return {
         "axes": [{"name": c.name, "header": c.header, "unit": c.unit, "better": c.better} for c in columns],
         "colours": colours([r.case.model.partition("/")[0] for r in results]),
         "start": {"x": shown.x.name, "y": shown.y.name, "data": shown.data} if shown else {},
-        "cases": [_case(row.case_id, result, columns) for row, result in pairs],
+        "cases": [_case(table, row, result, columns) for row, result in zip(table.rows, results, strict=True)],
     }
 
 
-def _case(case_id: str, result: Result, columns: Sequence[Column]) -> dict[str, Any]:
+def _case(table: Table, row: Row, result: Result, columns: Sequence[Column]) -> dict[str, Any]:
+    measured_here = [c for c in columns if c.name in result.metrics]
     latency = result.metrics.get("latency_ms")
+    cells = {c.name: cell for c, cell in zip(table.columns, row.cells, strict=True)}
     return {
-        "id": case_id,
+        "id": row.case_id,
         "model": result.case.model,
         "family": result.case.model.partition("/")[0],
         "data": result.case.data,
-        "values": {c.name: _numbers(c, result.metrics[c.name]) for c in columns if c.name in result.metrics},
+        "values": {c.name: _numbers(c, result.metrics[c.name]) for c in measured_here},
+        "texts": {c.name: cells[c.name].full for c in measured_here},
         "samples": _thin(latency.samples) if latency else [],
     }
 

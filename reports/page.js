@@ -34,10 +34,6 @@ function digits(value) {
   return value.toFixed(Math.min(decimals, 9));
 }
 
-function format(axis, value) {
-  return axis.unit === "%" ? value.toFixed(1) : digits(value);
-}
-
 function label(axis) {
   return axis.unit ? `${axis.header} (${axis.unit})` : axis.header;
 }
@@ -268,10 +264,8 @@ function fillTooltip(tooltip, canvas, p, xAxis, yAxis) {
   make("b", {}, tooltip, p.model);
   make("code", {}, tooltip, p.id);
   for (const axis of new Set([yAxis, xAxis, AXES.get("params")])) {
-    const numbers = axis && p.values[axis.name];
-    if (!numbers) continue;
-    const interval = numbers[1] === null ? "" : ` [${format(axis, numbers[1])}, ${format(axis, numbers[2])}]`;
-    make("span", {}, tooltip, `${axis.header}: ${format(axis, numbers[0])}${interval} ${axis.unit}`);
+    const text = axis && p.texts[axis.name];
+    if (text) make("span", {}, tooltip, `${axis.header}: ${text} ${axis.unit}`);
   }
   tooltip.hidden = false;
   const [width, height] = [tooltip.offsetWidth, tooltip.offsetHeight];

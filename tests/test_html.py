@@ -1,0 +1,417 @@
+"""The HTML report: what stands in it, and what it does in a real browser (skipped where no Chromium is on PATH)."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reelbench import reports
+from reelbench.harness.result import Metric, Result
+
+GOLDEN = Path(__file__).parent / "golden" / "results" / "results.jsonl"
+RESULTS = [Result.from_json(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def page() -> str:
+    text = reports.render(RESULTS, "html", title="Example <b>&amp;")
+    assert isinstance(text, str)
+    return text
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text of each script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.lasttag == "script":
+            self.scripts[-1] += data
+        self.text += data
+
+
+# ---- what stands in the page
+
+
+def test_the_page_needs_nothing_from_outside():
+    found = Elements(page())
+    addresses = [
+        v for _, attrs in found.tags for name, v in attrs.items() if name in ("src", "href", "srcset", "action")
+    ]
+    assert [a for a in addresses if a is None or not a.startswith(("#", "data:"))] == []
+    policy = next(attrs["content"] for tag, attrs in found.tags if tag == "meta" and "http-equiv" in attrs)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    assert "@import" not in page()
+    assert len(page()) < 300_000
+
+
+def test_text_from_results_stays_text():
+    found = Elements(page())
+    assert "img" not in {tag for tag, _ in found.tags}
+    assert not [attrs for _, attrs in found.tags if any(name.startswith("on") for name in attrs)]
+    assert len(found.scripts) == 2
+    assert "<img src=x onerror=alert(1)>|evil_model_" in found.text
+    assert "Example <b>&amp;" in found.text
+
+
+def test_the_data_of_the_script_are_the_results():
+    data = json.loads(Elements(page()).scripts[0])
+    assert [c["id"] for c in data["cases"]] == [r.case_id for r in RESULTS]
+    assert [c["model"] for c in data["cases"]] == [r.case.model for r in RESULTS]
+    for case, result in zip(data["cases"], RESULTS, strict=True):
+        assert set(case["values"]) == set(result.metrics)
+        if "latency_ms" in result.metrics:
+            metric = result.metrics["latency_ms"]
+            assert case["values"]["latency_ms"] == pytest.approx([metric.value, metric.low, metric.high], rel=1e-5)
+            assert case["samples"] == pytest.approx(sorted(metric.samples), rel=1e-5)
+
+
+def test_every_case_has_its_command_and_every_failure_its_reason():
+    text = Elements(page()).text
+    for result in RESULTS:
+        assert f"reelbench run case_{result.case_id}.py --device {result.case.device}" in text
+        assert result.error in text
+    for row in (p for r in RESULTS for p in r.published):
+        assert row.source in text
+
+
+def test_a_long_distribution_keeps_its_ends_and_its_median():
+    samples = tuple(float(i) for i in range(10_001))
+    metric = Metric(value=5000.0, unit="ms", samples=samples)
+    result = dataclasses.replace(RESULTS[0], metrics={"latency_ms": metric})
+    kept = json.loads(Elements(str(reports.render([result], "html"))).scripts[0])["cases"][0]["samples"]
+    assert len(kept) == 200
+    assert (kept[0], kept[-1]) == (0, 10_000)
+    assert kept[100] == pytest.approx(5000, abs=50)
+
+
+def test_the_environment_shows_what_changed_between_cases():
+    hot = dataclasses.replace(RESULTS[1], environment={**RESULTS[1].environment, "threads": 1})
+    text = Elements(str(reports.render([RESULTS[0], hot], "html"))).text
+    assert "2, 1" in text
+    assert "packages torch" in text
+
+
+# ---- what it does in a browser
+
+
+class Browser:
+    """Chromium, spoken to through its debugging pipe: JSON messages that end in a zero byte."""
+
+    def __init__(self, profile: Path) -> None:
+        to_browser, self.write = os.pipe()
+        self.read, from_browser = os.pipe()
+        flags = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --remote-debugging-pipe"
+        line = f'exec {CHROMIUM} {flags} --user-data-dir="$0" about:blank 3<&{to_browser} 4>&{from_browser}'
+        self.process = subprocess.Popen(
+            ["bash", "-c", line, str(profile)],
+            pass_fds=(to_browser, from_browser),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_browser)
+        os.close(from_browser)
+        self.numbers = itertools.count(1)
+        self.buffer = b""
+        self.events: list[dict[str, Any]] = []
+        self.session: str | None = None
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+
+    def send(self, method: str, **params: Any) -> dict[str, Any]:
+        number = next(self.numbers)
+        message: dict[str, Any] = {"id": number, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == number:
+                assert "error" not in answer, (method, answer["error"])
+                return answer["result"]
+            self.events.append(answer)
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self.buffer:
+            chunk = os.read(self.read, 1 << 20)
+            assert chunk, "the browser has gone"
+            self.buffer += chunk
+        line, self.buffer = self.buffer.split(b"\0", 1)
+        return json.loads(line)
+
+    def open(self, path: Path) -> None:
+        self.events.clear()
+        self.send("Page.navigate", url=path.as_uri())
+        while not any(e.get("method") == "Page.loadEventFired" for e in self.events):
+            self.events.append(self._receive())
+
+    def run(self, script: str) -> Any:
+        """Evaluate JavaScript in the page and return its value."""
+        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        button = "none" if kind == "mouseMoved" else "left"
+        self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=1)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.write)
+        os.close(self.read)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on PATH")
+    started = Browser(tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def shown(browser: Browser, tmp_path: Path) -> Browser:
+    """The example page, freshly opened, 1200 pixels wide, light."""
+    browser.send("Emulation.setDeviceMetricsOverride", width=1200, height=900, deviceScaleFactor=1, mobile=False)
+    browser.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+    path = tmp_path / "report.html"
+    path.write_text(page(), encoding="utf-8")
+    browser.open(path)
+    return browser
+
+
+def complaints(browser: Browser) -> list[Any]:
+    """Everything that the page logged, threw or asked of the network."""
+    kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+    noise = [e["params"] for e in browser.events if e.get("method") in kinds]
+    asked = [e["params"]["request"]["url"] for e in browser.events if e.get("method") == "Network.requestWillBeSent"]
+    return noise + [url for url in asked if not url.startswith(("file:", "data:"))]
+
+
+def column(browser: Browser, name: str) -> list[str]:
+    """The visible cells of a column of the measured table, top to bottom."""
+    script = f"""(() => {{
+      const table = document.querySelector('#measured table');
+      const i = [...table.tHead.rows[0].cells].findIndex(c => c.textContent.startsWith({json.dumps(name)}));
+      return [...table.tBodies[0].rows].filter(r => !r.hidden).map(r => r.cells[i].textContent.split(' ')[0]);
+    }})()"""
+    return browser.run(script)
+
+
+def click_header(browser: Browser, name: str) -> None:
+    browser.run(f"""[...document.querySelectorAll('#measured th button')]
+        .find(b => b.textContent.startsWith({json.dumps(name)})).click()""")
+
+
+def names(browser: Browser) -> list[str]:
+    """The models in the plot, by their bubbles' labels for readers of the screen."""
+    found = browser.run("[...document.querySelectorAll('.point')].map(p => p.getAttribute('aria-label'))")
+    return sorted(label.split(",")[0] for label in found)
+
+
+def set_value(browser: Browser, element: str, value: str, event: str) -> None:
+    browser.run(f"""(() => {{ const e = document.getElementById({json.dumps(element)});
+        e.value = {json.dumps(value)}; e.dispatchEvent(new Event('{event}')); }})()""")
+
+
+def test_the_browser_has_no_complaint(shown: Browser):
+    assert complaints(shown) == []
+    assert shown.run("document.images.length") == 0
+    assert shown.run("document.title") == "Example <b>&amp;"
+
+
+def test_a_header_sorts_both_ways_with_the_missing_last(shown: Browser):
+    values = sorted(r.metrics["top1"].value for r in RESULTS if "top1" in r.metrics)
+    missing = len(RESULTS) - len(values)
+    click_header(shown, "top-1")
+    down = column(shown, "top-1")
+    assert [float(v) for v in down[: len(values)]] == pytest.approx(values[::-1], abs=0.06)
+    assert down[len(values) :] == ["–"] * missing
+    click_header(shown, "top-1")
+    up = column(shown, "top-1")
+    assert [float(v) for v in up[: len(values)]] == pytest.approx(values, abs=0.06)
+    assert up[len(values) :] == ["–"] * missing
+    assert shown.run("document.querySelectorAll('#measured th[aria-sort]').length") == 1
+    click_header(shown, "latency")
+    assert column(shown, "latency")[0] == "7.93"
+    click_header(shown, "model")
+    assert column(shown, "model")[1] == "dualformer/micro"
+    assert complaints(shown) == []
+
+
+def test_the_filter_narrows_the_table_and_the_plots(shown: Browser):
+    set_value(shown, "filter", "MICRO t", "input")
+    assert sorted(column(shown, "model")) == sorted(r.case.model for r in RESULTS if r.case.model.endswith("micro"))
+    set_value(shown, "filter", "tsm", "input")
+    assert column(shown, "model") == ["tsm/micro", "tsm/mobilenetv2_online"]
+    assert names(shown) == ["tsm/micro"]
+    assert shown.run("document.querySelectorAll('.latency').length") == 2
+    assert shown.run("document.getElementById('count').value") == f"2 of {len(RESULTS)} cases"
+    set_value(shown, "filter", RESULTS[3].case_id, "input")
+    assert column(shown, "model") == [RESULTS[3].case.model]
+    set_value(shown, "filter", "no such case", "input")
+    assert column(shown, "model") == []
+    set_value(shown, "filter", "", "input")
+    assert len(column(shown, "model")) == len(RESULTS)
+    assert complaints(shown) == []
+
+
+def centre(browser: Browser, model: str) -> list[float]:
+    return browser.run(f"""(() => {{
+      const point = document.querySelector('.point[aria-label^="{model},"]');
+      point.scrollIntoView({{block: 'center'}});
+      const box = point.querySelector('.centre').getBoundingClientRect();
+      return [box.x + box.width / 2, box.y + box.height / 2]; }})()""")
+
+
+def test_hovering_names_the_case_and_its_numbers(shown: Browser):
+    result = next(r for r in RESULTS if r.case.model == "mvit/micro")
+    x, y = centre(shown, "mvit/micro")
+    shown.mouse("mouseMoved", x + 3, y)
+    text = shown.run("document.querySelector('.tooltip:not([hidden])').innerText")
+    top1, latency = result.metrics["top1"], result.metrics["latency_ms"]
+    assert text.splitlines()[:2] == ["mvit/micro", result.case_id]
+    assert f"top-1: {top1.value:.1f} [{top1.low:.1f}, {top1.high:.1f}] %" in text
+    assert f"latency: {latency.value:.1f} [{latency.low:.1f}, {latency.high:.1f}] ms" in text
+    assert "params: 0.391 M" in text
+    shown.mouse("mouseMoved", 5, 5)
+    assert shown.run("document.querySelector('.tooltip').hidden") is True
+
+
+def test_the_keyboard_reaches_every_bubble(shown: Browser):
+    shown.run("document.querySelector('.point[aria-label^=\"tsm/micro,\"]').focus()")
+    assert shown.run("document.querySelector('.tooltip:not([hidden]) b').textContent") == "tsm/micro"
+
+
+def test_a_click_on_a_bubble_marks_its_row(shown: Browser):
+    x, y = centre(shown, "timesformer/micro")
+    shown.mouse("mousePressed", x, y)
+    shown.mouse("mouseReleased", x, y)
+    assert shown.run("document.querySelector('tr.marked td').textContent") == "timesformer/micro"
+
+
+def test_any_two_metrics_can_be_plotted(shown: Browser):
+    metrics = shown.run("[...document.getElementById('x').options].map(o => o.value)")
+    assert {"latency_ms", "throughput_clips_s", "gflops_view", "gflops_video", "memory_resident_mib", "params"} <= set(
+        metrics
+    )
+    for name in metrics:
+        set_value(shown, "x", name, "change")
+        expected = [r.case.model for r in RESULTS if {name, "top1"} <= set(r.metrics) and r.case.data == "synthetic"]
+        assert names(shown) == sorted(expected), name
+        titles = shown.run("[...document.querySelectorAll('#plot .axis-title')].map(t => t.textContent)")
+        chosen = shown.run("document.getElementById('x').selectedOptions[0].textContent")
+        assert titles[0].startswith(chosen)
+    assert "NaN" not in shown.run("document.querySelector('#plot svg').outerHTML")
+    assert complaints(shown) == []
+
+
+def front(browser: Browser) -> int:
+    """The number of cases on the front: two corners each."""
+    return len(re.findall("[ML]", browser.run("document.querySelector('.front').getAttribute('d')"))) // 2
+
+
+def test_the_front_follows_the_axes(shown: Browser):
+    assert front(shown) == 3
+    set_value(shown, "x", "throughput_clips_s", "change")
+    assert front(shown) == 3
+    set_value(shown, "x", "params", "change")
+    assert front(shown) == 3  # tsm, mvit, video_swin
+    set_value(shown, "y", "gflops_video", "change")
+    assert front(shown) == 1  # tsm has the fewest of both
+
+
+def test_the_data_set_and_the_legend_choose_what_is_shown(shown: Browser):
+    other = next(r.case.data for r in RESULTS if r.case.data != "synthetic")
+    set_value(shown, "dataset", other, "change")
+    assert names(shown) == ["dualformer/micro"]
+    set_value(shown, "dataset", "synthetic", "change")
+    before = names(shown)
+    switch = "[...document.querySelectorAll('.legend button')].find(b => b.textContent === 'vivit').click()"
+    shown.run(switch)
+    assert names(shown) == [n for n in before if n != "vivit/micro"]
+    shown.run(switch)
+    assert names(shown) == before
+
+
+def test_every_sample_is_in_the_distributions(shown: Browser):
+    with_samples = [r for r in RESULTS if "latency_ms" in r.metrics]
+    drawn = sum(len(r.metrics["latency_ms"].samples) for r in with_samples)
+    assert shown.run("document.querySelectorAll('.latency').length") == len(with_samples)
+    assert shown.run("document.querySelectorAll('.latency .sample').length") == drawn
+    assert "NaN" not in shown.run("document.querySelector('#latencies svg').outerHTML")
+
+
+def background(browser: Browser) -> str:
+    return browser.run("getComputedStyle(document.body).backgroundColor")
+
+
+def test_light_and_dark_follow_the_system_and_the_button(shown: Browser):
+    assert background(shown) == "rgb(255, 255, 255)"
+    shown.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert background(shown) == "rgb(20, 23, 28)"
+    shown.run("document.getElementById('theme').click()")
+    assert background(shown) == "rgb(255, 255, 255)"
+    shown.run("document.getElementById('theme').click()")
+    assert background(shown) == "rgb(20, 23, 28)"
+
+
+def test_print_is_light_and_complete(shown: Browser):
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    shown.send("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert background(shown) in ("rgb(255, 255, 255)", "rgba(0, 0, 0, 0)")
+    assert shown.run("getComputedStyle(document.getElementById('theme')).display") == "none"
+    shown.send("Emulation.setEmulatedMedia", media="", features=[])
+    printed = base64.b64decode(shown.send("Page.printToPDF", preferCSSPageSize=True)["data"])
+    assert printed.startswith(b"%PDF")
+    assert len(printed) > 20_000
+
+
+@pytest.mark.parametrize("width", [360, 700, 1200])
+def test_the_page_never_scrolls_sideways(shown: Browser, width: int):
+    shown.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+    shown.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert shown.run("document.documentElement.scrollWidth") <= width
+    assert shown.run("document.querySelector('#plot svg').getBoundingClientRect().right") <= width
+
+
+def test_a_link_opens_the_command(shown: Browser):
+    shown.run("document.querySelector('#measured td a[href^=\"#case-\"]').click()")
+    assert shown.run("new Promise(done => setTimeout(() => done(document.getElementById('case-0').open), 50))") is True
+
+
+def test_without_a_plot_the_page_still_works(browser: Browser, tmp_path: Path):
+    path = tmp_path / "bare.html"
+    path.write_text(str(reports.render(RESULTS[-2:], "html")), encoding="utf-8")
+    browser.open(path)
+    assert complaints(browser) == []
+    assert browser.run("document.getElementById('plot').hidden") is True
+    click_header(browser, "model")
+    assert column(browser, "model")[0].startswith("<img")
