@@ -261,6 +261,9 @@ def test_a_header_sorts_both_ways_with_the_missing_last(shown: Browser):
     assert shown.run("document.querySelectorAll('#measured th[aria-sort]').length") == 1
     click_header(shown, "latency")
     assert column(shown, "latency")[0] == "7.93"
+    for _ in range(2):
+        click_header(shown, "checkpoint")
+        assert [v for v in column(shown, "checkpoint") if v != "–"] == column(shown, "checkpoint")[:1]
     click_header(shown, "model")
     assert column(shown, "model")[1] == "dualformer/micro"
     assert complaints(shown) == []
