@@ -53,24 +53,33 @@ def find(codec: str) -> Codec:
     return CODECS[codec]
 
 
-def encode(path: Path, frames: Iterable[np.ndarray], *, codec: str, fps: Fraction | int, gop: int) -> None:
-    """Encode uint8 `H W 3` frames to `path`, which appears once complete. `gop` is the key-frame interval."""
+def encode(
+    path: Path, frames: Iterable[np.ndarray | av.VideoFrame], *, codec: str, fps: Fraction | int, gop: int
+) -> None:
+    """Encode frames to `path`, which appears once complete. `gop` is the key-frame interval.
+
+    Arrays are uint8 `H W 3` and follow each other at `fps`; video frames keep their own times.
+    """
     how = find(codec)
     os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder writes a page to stderr otherwise
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     with av.open(str(partial), "w", options={"fflags": "+bitexact"}) as container:
         stream: Any = None
         for frame in frames:
-            stream = stream or _open(container, how, frame.shape, fps, gop)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            timed = isinstance(frame, av.VideoFrame)
+            picture = frame if timed else av.VideoFrame.from_ndarray(frame, format="rgb24")
+            if stream is None:
+                stream = _open(container, how, picture, fps, gop)
+                stream.codec_context.time_base = picture.time_base if timed else 1 / Fraction(fps)
+            container.mux(stream.encode(picture))
         if stream is not None:
             container.mux(stream.encode(None))
     os.replace(partial, path)
 
 
-def _open(container: Any, how: Codec, shape: tuple[int, ...], fps: Fraction | int, gop: int) -> Any:
+def _open(container: Any, how: Codec, picture: av.VideoFrame, fps: Fraction | int, gop: int) -> Any:
     stream = container.add_stream(how.encoder, rate=fps, options={**how.options, "g": str(gop), "threads": "1"})
-    stream.height, stream.width = shape[:2]
+    stream.height, stream.width = picture.height, picture.width
     stream.pix_fmt = how.pix_fmt
     stream.codec_context.flags |= Flags.bitexact
     return stream

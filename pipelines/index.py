@@ -14,14 +14,9 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,11 +24,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import Progress
 
 from ..harness.errors import UserError
-from . import _frames
+from . import _frames, _parallel
 from ._scan import file_hash, scan
 from ._video import Label, Span, Unreadable, Video, trim
 
@@ -41,7 +34,6 @@ __all__ = ["Entry", "Index", "Span", "Unreadable", "Video", "build", "file_hash"
 
 VERSION = 1
 METADATA = b"reelbench"
-CHUNK = 64
 OTHER = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
 SIDE = re.compile(r"(?<![a-z])(?:left|right|counterclockwise|clockwise)(?![a-z])")
 
@@ -98,8 +90,23 @@ class Index:
 
     @classmethod
     def load(cls, path: Path | str) -> Index:
-        """Read an index file. A missing, foreign or newer file is a `UserError`."""
+        """Read an index file, without the videos that a check has quarantined beside it; these join `rejected`.
+
+        A missing, foreign or newer file is a `UserError`.
+        """
         path = Path(path)
+        index = cls._read(path)
+        barred = quarantined(path)
+        keys = list(zip(index.table["path"], index.table["hash"], strict=True))
+        out = np.array([key in barred for key in keys], dtype=bool)
+        if not out.any():
+            return index
+        rejected = tuple((key[0], barred[key]) for key, bad in zip(keys, out, strict=True) if bad)
+        table = index.table[~out].reset_index(drop=True)
+        return dataclasses.replace(index, table=table, rejected=index.rejected + rejected)
+
+    @classmethod
+    def _read(cls, path: Path) -> Index:
         if not path.is_file():
             raise UserError(f"index {path}: no such file: make one with `reelbench data index`")
         try:
@@ -189,6 +196,19 @@ def _unchanged(video: Video, contents: bool) -> bool:
         return False
 
 
+def quarantine_file(index: Path) -> Path:
+    """Return where the quarantine list of an index file lies: beside it."""
+    return index.with_suffix(".quarantine.json")
+
+
+def quarantined(index: Path) -> dict[tuple[str, str], str]:
+    """Return {(path, hash): reason} of the videos that a check of this index file has barred."""
+    file = quarantine_file(index)
+    if not file.is_file():
+        return {}
+    return {(row["path"], row["hash"]): row["reason"] for row in json.loads(file.read_text(encoding="utf-8"))}
+
+
 def mirrored(classes: Sequence[str]) -> tuple[tuple[int, int], ...] | None:
     """Return the pairs of classes that a flip exchanges, judged by their names; None if a partner is missing.
 
@@ -223,14 +243,12 @@ def build(
     files = [entry._replace(path=root / entry.path) for entry in files]
     videos: list[Video] = []
     rejected: list[Rejected] = []
-    with Progress(disable=not (progress and sys.stderr.isatty()), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("indexing", total=len(files))
-        for (path, *_), found in zip(files, _scan_all(files, workers), strict=True):
-            bar.advance(task)
-            if isinstance(found, Video):
-                videos.append(found)
-            else:
-                rejected.append((os.path.relpath(path, root), found))
+    found = _parallel.ordered(_scan_one, files, crashed=_crashed, title="indexing", workers=workers, progress=progress)
+    for entry, video in zip(files, found, strict=True):
+        if isinstance(video, Video):
+            videos.append(video)
+        else:
+            rejected.append((os.path.relpath(entry.path, root), video))
     return from_videos(videos, classes, root, rejected=rejected, multi_label=multi_label)
 
 
@@ -261,31 +279,6 @@ def _row(video: Video, root: Path) -> dict[str, Any]:
     return {**row, "path": path, "label": label, "time_base": str(video.time_base)}
 
 
-def _scan_all(entries: Sequence[Entry], workers: int | None) -> Iterator[Video | str]:
-    """Yield each entry's record, or the reason why it has none, in order."""
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    chunks = [entries[i : i + CHUNK] for i in range(0, len(entries), CHUNK)]
-    if workers < 2 or len(chunks) < 2:
-        for chunk in chunks:
-            yield from _scan_chunk(chunk)
-        return
-    done = 0
-    while done < len(chunks):
-        try:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                for found in pool.map(_scan_chunk, islice(chunks, done, None)):
-                    yield from found
-                    done += 1
-        except BrokenProcessPool:
-            # A demuxer crashed on some file of this chunk: a process for each of them, and then go on.
-            yield from (_scan_alone(entry) for entry in chunks[done])
-            done += 1
-
-
-def _scan_chunk(entries: Sequence[Entry]) -> list[Video | str]:
-    return [_scan_one(entry) for entry in entries]
-
-
 def _scan_one(entry: Entry) -> Video | str:
     try:
         video = scan(entry.path, entry.label)
@@ -294,9 +287,5 @@ def _scan_one(entry: Entry) -> Video | str:
         return str(error)
 
 
-def _scan_alone(entry: Entry) -> Video | str:
-    try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            return pool.submit(_scan_one, entry).result()
-    except BrokenProcessPool:
-        return "crashes the demuxer"
+def _crashed(entry: Entry) -> str:
+    return "crashes the demuxer"

@@ -13,24 +13,20 @@ import hashlib
 import json
 import os
 import shutil
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
 from ..harness.errors import UserError
+from . import _parallel
 from ._encode import encode, find
 from ._sprites import MOTIONS, draw
 from .index import build, mirrored
 
 CLASSES = tuple(MOTIONS)
 SPLITS = ("train", "val", "test")
-GENERATION = 1  # raise it when the pixels change, so that a cached set is made anew
+GENERATION = 2  # raise it when the pixels change, so that a cached set is made anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +82,8 @@ def make(
     ]
     for folder in {video.path.parent for video in plan}:
         folder.mkdir(parents=True, exist_ok=True)
-    _write_all(plan, workers, progress)
+    for _ in _parallel.ordered(_write, plan, crashed=_crashed, title="encoding", workers=workers, progress=progress):
+        pass
     indexes = {split: out / f"{split}.parquet" for split in SPLITS}
     for split, path in indexes.items():
         entries = [(video.path, CLASSES.index(video.motion)) for video in plan if video.split == split]
@@ -130,22 +127,11 @@ def _check(videos: tuple[int, int, int], size: tuple[int, int], frames: int, fps
         raise UserError(f"videos={videos}, frames={frames}, fps={fps}, gop={gop}: counts must be positive")
 
 
-def _write_all(plan: list[_Video], workers: int | None, progress: bool) -> None:
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    quiet = not (progress and sys.stderr.isatty())
-    with Progress(disable=quiet, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("encoding", total=len(plan))
-        if workers < 2:
-            for video in plan:
-                _write(video)
-                bar.advance(task)
-            return
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for _ in pool.map(_write, plan, chunksize=16):
-                bar.advance(task)
-
-
 def _write(video: _Video) -> None:
     rng = np.random.default_rng([video.seed, SPLITS.index(video.split), video.number])
     pixels = draw(video.motion, rng, frames=video.frames, size=video.size)
     encode(video.path, pixels, codec=video.codec, fps=video.fps, gop=video.gop)
+
+
+def _crashed(video: _Video) -> None:
+    raise UserError(f"{video.path}: the {video.codec} encoder crashed: choose another codec")

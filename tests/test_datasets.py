@@ -164,7 +164,8 @@ def test_kinetics(tmp_path: Path, put: Callable[..., None]) -> None:
 def test_kinetics_by_a_ready_list(tmp_path: Path, put: Callable[..., None]) -> None:
     put("videos_val/x/a.webm")
     _write(tmp_path / "kinetics400_val_list_videos.txt", "x/a.webm 17\n")
-    assert _build("kinetics", tmp_path, "val")[0].label == 17
+    index = _build("kinetics", tmp_path, "val")
+    assert (index[0].label, len(index.classes)) == (17, 400)
 
 
 def test_ucf101(tmp_path: Path, put: Callable[..., None]) -> None:

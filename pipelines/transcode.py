@@ -1,0 +1,152 @@
+"""Makes a data set quick to decode: a small picture and a key frame often, labels, frame times and order kept.
+
+    small = transcode("k400_train.parquet", Path("k400_256"))   # writes k400_256/… and k400_256/k400_train.parquet
+
+Run it again after an interruption and it goes on: a target with all its frames is not made twice. One folder takes one
+setting; a trimmed video becomes a file of its own, a turned one is stored upright, sound is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from ..harness.errors import UserError, unknown
+from . import _frames, _parallel
+from ._encode import encode, find
+from .index import Index, Rejected, Unreadable, Video, from_videos, scan
+
+CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the others' containers keep no frame times
+BILINEAR = 2
+UNTIMED = Fraction(1, 25)  # what a folder of frames is played at: it carries no times
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    video: Video
+    target: Path
+    short_side: int
+    gop: int
+    codec: str
+
+
+def transcode(
+    index: Path | str,
+    out: Path | str,
+    *,
+    short_side: int = 256,
+    gop: int = 16,
+    codec: str = "h264",
+    workers: int | None = None,
+    progress: bool = True,
+) -> Index:
+    """Transcode an index's videos into `out`, write the new index there under the old name, and return it.
+
+    `short_side` in pixels (a smaller video is not enlarged), `gop` the key-frame interval in frames. A video that
+    fails is in the new index's `rejected`. A codec without frame times, and a folder that was made with another
+    setting, are a `UserError`.
+    """
+    if codec not in CODECS:
+        raise unknown("transcoding codec", codec, CODECS)
+    if short_side < 64 or gop < 1:
+        raise UserError(f"short_side={short_side} must be at least 64 and gop={gop} at least 1")
+    source, out = Index.load(index), Path(out).absolute()
+    _claim(out, {"short_side": short_side, "gop": gop, "codec": codec})
+    jobs = [
+        _Job(video=video, target=_target(video, source.root, out, codec), short_side=short_side, gop=gop, codec=codec)
+        for video in source.videos()
+    ]
+    found = list(_parallel.ordered(
+        _transcode, jobs, crashed=_crashed, title="transcoding", workers=workers, progress=progress
+    ))  # fmt: skip
+    made = from_videos(
+        [now for now in found if isinstance(now, Video)], source.classes, out,
+        rejected=source.rejected + _failed(jobs, found), multi_label=source.multi_label,
+    )  # fmt: skip
+    made = replace(made, metric=source.metric, mirror=source.mirror)
+    made.save(out / Path(index).name)
+    return made
+
+
+def _failed(jobs: list[_Job], found: list[Video | str]) -> tuple[Rejected, ...]:
+    return tuple((str(job.video.path), now) for job, now in zip(jobs, found, strict=True) if isinstance(now, str))
+
+
+def _claim(out: Path, setting: dict[str, object]) -> None:
+    """Write down how a folder is made; one that was made in another way is refused."""
+    file = out / "transcode.json"
+    if file.is_file() and (before := json.loads(file.read_text(encoding="utf-8"))) != setting:
+        raise UserError(f"{out}: was made with {before}, not {setting}: choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(setting), encoding="utf-8")
+
+
+def _target(video: Video, root: Path, out: Path, codec: str) -> Path:
+    """Return where a video goes: its place below the root, named also by its content and its first frame."""
+    inside = video.path if video.path.is_relative_to(root) else root / video.path.name
+    name = f"{inside.stem if video.codec != 'frames' else inside.name}.{video.hash[:8]}"
+    span = f".{video.offset}+{video.frames}" if video.offset or video.frames != len(video.pts) else ""
+    return out / inside.parent.relative_to(root) / f"{name}{span}{find(codec).suffix}"
+
+
+def _transcode(job: _Job) -> Video | str:
+    try:
+        if not job.target.is_file():
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            fps = Fraction(job.video.fps).limit_denominator(1001) if job.video.fps else 1 / UNTIMED
+            encode(job.target, _pictures(job), codec=job.codec, fps=fps, gop=job.gop)
+        made = scan(job.target, job.video.label)
+    except (Unreadable, FFmpegError, OSError) as error:
+        return str(error)
+    if made.frames != job.video.frames:
+        os.unlink(job.target)
+        return f"{made.frames} of {job.video.frames} frames decode"
+    return made
+
+
+def _crashed(job: _Job) -> str:
+    return "crashes the decoder or the encoder"
+
+
+def _pictures(job: _Job) -> Iterator[av.VideoFrame]:
+    """Yield the video's frames, upright and scaled, at their own times from zero."""
+    video, first = job.video, job.video.offset
+    for number, frame in enumerate(_decoded(video)):
+        if number >= first + video.frames:
+            return
+        if number >= first:
+            picture = _scaled(_upright(frame, video.rotation), job.short_side)
+            picture.time_base = video.time_base if video.codec != "frames" else UNTIMED
+            picture.pts = int(video.pts[number] - video.pts[first])
+            yield picture
+
+
+def _decoded(video: Video) -> Iterator[av.VideoFrame]:
+    for path in _frames.files(video.path) if video.codec == "frames" else [video.path]:
+        with av.open(str(path)) as container:
+            stream = container.streams.best("video")
+            if isinstance(stream, av.VideoStream):
+                stream.thread_type = "NONE"
+                yield from container.decode(stream)
+
+
+def _upright(frame: av.VideoFrame, rotation: int) -> av.VideoFrame:
+    if not rotation:
+        return frame
+    pixels = np.rot90(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), -rotation // 90)
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+
+
+def _scaled(frame: av.VideoFrame, short_side: int) -> av.VideoFrame:
+    """Return a new frame, even in both sides as 4:2:0 needs it."""
+    scale = min(1.0, short_side / min(frame.width, frame.height))
+    width, height = (max(2, 2 * round(side * scale / 2)) for side in (frame.width, frame.height))
+    return frame.reformat(width=width, height=height, format="yuv420p", interpolation=BILINEAR)
