@@ -43,8 +43,8 @@ function extent(values) {
 }
 
 const pen = document.createElement("canvas").getContext("2d");
+pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
 function textWidth(text) {
-  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
   return pen.measureText(text).width;
 }
 
@@ -157,7 +157,7 @@ function drawPlot() {
   const y = scale(points.flatMap((p) => known(p.y)), box.bottom, box.top, yAxis.unit === "%");
   drawAxes(svg, box, x, y, { x: label(xAxis) + better(xAxis, "←", "→"), y: label(yAxis) + better(yAxis, "↓", "↑") });
   const largest = Math.max(...points.map((p) => p.values.params?.[0] ?? 0));
-  const reach = width < 500 ? 15 : 22;
+  const reach = Math.max(5, (width < 500 ? 15 : 22) * Math.min(1, Math.sqrt(100 / points.length)));
   for (const p of points) {
     p.at = [x.at(p.x[0]), y.at(p.y[0])];
     p.bars = [p.x.slice(1).map((v) => v !== null && x.at(v)), p.y.slice(1).map((v) => v !== null && y.at(v))];
@@ -201,9 +201,9 @@ function nameBubbles(svg, box, points, front, corners) {
   }
   const rest = [...points].sort((p, q) => q.y[0] - p.y[0]).slice(0, NAMED);
   for (const p of new Set([...front, ...rest])) {
-    const place = freePlace(p, textWidth(p.model), taken, [0, box.top - 8, box.right + 8, box.bottom]);
+    const place = freePlace(p, textWidth(p.model) + 4, taken, [0, box.top - 8, box.right + 8, box.bottom]);
     if (!place) continue;
-    make("text", { class: "name", x: place[0], y: place[3] - 4 }, svg, p.model);
+    make("text", { class: "name", x: place[0] + 2, y: place[3] - 4 }, svg, p.model);
     taken.push(place);
   }
 }
