@@ -245,3 +245,7 @@ def _guard(command: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("reelbench: interrupted; finished work is kept, run the same command to go on", file=sys.stderr)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
