@@ -31,12 +31,14 @@ def render(results: Sequence[Result], kind: str, *, title: str = TITLE) -> str |
 
 def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE) -> list[Path]:
     """Write a report to a file and return what was written; HTML puts the plot beside it, as PNG and SVG."""
-    from . import figure
+    from . import figure, terminal
     from ._points import plot
 
     if kind == "figure":
         return [figure.write(results, to, title=title)]
     rendered = render(results, kind, title=title)
+    if kind == "terminal":
+        rendered = terminal.render(results, title=title, plain=True)
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_bytes(rendered if isinstance(rendered, bytes) else rendered.encode())
     beside = [".png", ".svg"] if kind == "html" and plot(results) else []

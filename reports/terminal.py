@@ -24,14 +24,14 @@ ENDED = {status: Style(color="red") for status in ("failed", "oom", "timeout")} 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def render(results: Sequence[Result], *, title: str, width: int | None = None) -> str:
-    """Return the report, in colour when standard output is a terminal. `width` is in character cells."""
-    return show(tables(results), title=title, width=width)
+def render(results: Sequence[Result], *, title: str, width: int | None = None, plain: bool = False) -> str:
+    """Return the report, in colour when standard output is a terminal, unless `plain`. `width` is in character cells."""
+    return show(tables(results), title=title, width=width, plain=plain)
 
 
-def show(shown: Sequence[Table], *, title: str, width: int | None = None) -> str:
-    """Return any tables as text for a terminal."""
-    terminal = sys.stdout.isatty()
+def show(shown: Sequence[Table], *, title: str, width: int | None = None, plain: bool = False) -> str:
+    """Return any tables as text for a terminal, or for a file where `plain`."""
+    terminal = sys.stdout.isatty() and not plain
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=width or (None if terminal else WIDE), highlight=False)
     console.print(Text(title, style=BOLD))

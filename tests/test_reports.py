@@ -108,6 +108,20 @@ def test_write_puts_the_plot_beside_the_page(tmp_path: Path):
     assert reports.write(RESULTS, "csv", tmp_path / "r.csv") == [tmp_path / "r.csv"]
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_are_for_terminals_not_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert "\x1b[" in str(reports.render(RESULTS, "terminal"))
+    (written,) = reports.write(RESULTS, "terminal", tmp_path / "r.txt")
+    assert "\x1b[" not in written.read_text(encoding="utf-8")
+
+
 # ---- the table
 
 
