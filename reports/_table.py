@@ -123,7 +123,13 @@ class _Notes:
         self.texts: dict[str, int] = {}
 
     def add(self, *texts: str) -> tuple[int, ...]:
-        return tuple(self.texts.setdefault(" ".join(t.split()), len(self.texts) + 1) for t in texts if t)
+        return tuple(self.texts.setdefault(printable(t), len(self.texts) + 1) for t in texts if t)
+
+
+def printable(text: str) -> str:
+    """Return any text as one line that steers no terminal."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in line)
 
 
 def number(value: float, decimals: int | None = None) -> str:
@@ -168,10 +174,10 @@ def measured(results: Sequence[Result]) -> Table:
         Row(
             case_id=case_id,
             status=r.status,
-            error=" ".join(r.error.split()),
+            error=printable(r.error),
             cells=(
-                Cell(text=r.case.model),
-                *(Cell(text=settings[n][i] or MISSING) for n in differing),
+                Cell(text=printable(r.case.model)),
+                *(Cell(text=printable(settings[n][i]) or MISSING) for n in differing),
                 *(_cell(c, r, notes) for c in columns),
                 *(_status(r, notes) for _ in failures),
                 Cell(text=case_id),
@@ -254,7 +260,7 @@ def _status(result: Result, notes: _Notes) -> Cell:
 
 def _caption(shared: dict[str, str], rows: Sequence[Row]) -> str:
     plain = ("data", "machine", "device", "precision")
-    parts = [value if name in plain else f"{name} {value}" for name, value in shared.items() if value]
+    parts = [printable(value) if name in plain else f"{name} {value}" for name, value in shared.items() if value]
     intervals = any(cell.interval for row in rows for cell in row.cells)
     return " · ".join([*parts, *(["intervals cover 95 %"] if intervals else [])])
 

@@ -194,6 +194,13 @@ def test_the_terminal_keeps_to_its_width_and_cuts_no_number(width: int):
     assert [n for n in numbers if n not in text] == []
 
 
+def test_no_text_steers_the_terminal():
+    case = Case(model="a\x1b[31m/b\x07", data="x\x1b]0;title\x07")
+    failed = Result(case=case, status="failed", started="", seconds=0.0, error="\x1b[2Jgone")
+    for kind in ("terminal", "markdown", "latex"):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f]", str(reports.render([failed], kind))), kind
+
+
 def test_every_line_of_a_markdown_table_has_the_same_cells():
     lines = [line for line in markdown.render(RESULTS, title="x").splitlines() if line.startswith("|")]
     pipes = {len(re.findall(r"(?<!\\)\|", line)) for line in lines[: len(RESULTS) + 2]}
