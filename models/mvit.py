@@ -25,6 +25,7 @@ from ._vit import MEAN, STD, make_head
 Grid = tuple[int, int, int]
 
 CLIP = Clip(frames=16, stride=4, size=224, short_side=256, mean=MEAN, std=STD)
+VIEWS = Views(clips=5, crops=1)
 FINETUNE = Recipe(
     epochs=200,
     batch=64,
@@ -237,11 +238,11 @@ def official_key(key: str) -> str:
     return re.sub(r"^cls_head\.cls_head\.", "cls_head.", key)
 
 
-def _variant(*published: Published, clip: Clip = CLIP, **options: Any) -> Variant:
+def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **options: Any) -> Variant:
     return Variant(
         build=MViT,
         clip=clip,
-        views=Views(clips=5, crops=1),
+        views=views,
         published=published,
         recipes={"finetune": FINETUNE},
         idle=("mask_token", "decoder_pred.weight", "decoder_pred.bias"),
@@ -265,6 +266,7 @@ VARIANTS = {
     ),
     "b_16x4_maskfeat": _variant(pool_at=(1, 3), feature_dim=216),
     "micro": _variant(
+        views=Views(),
         clip=replace(CLIP, frames=8, stride=2, size=64, short_side=64),
         frames=8,
         size=64,

@@ -20,6 +20,7 @@ from . import Variant, _vit, _vit_init
 ATTENTIONS = ("divided", "joint", "space")
 
 CLIP = Clip(frames=8, stride=32, size=224, short_side=256, mean=_vit.MEAN, std=_vit.STD)
+VIEWS = Views(clips=1, crops=3)
 REPOSITORY = "github.com/mx-mark/VideoTransformer-pytorch README"
 PAPER = "arXiv 2102.05095"
 
@@ -147,11 +148,11 @@ def attended(weights: Tensor, mass: float = 0.6) -> Tensor:
     return torch.zeros_like(share, dtype=torch.bool).scatter(-1, order, share > 1 - mass)
 
 
-def _variant(*published: Published, clip: Clip = CLIP, **options: Any) -> Variant:
+def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **options: Any) -> Variant:
     return Variant(
         build=TimeSformer,
         clip=clip,
-        views=Views(clips=1, crops=3),
+        views=views,
         published=published,
         recipes={"kinetics400": KINETICS400, "kinetics600": KINETICS600},
         keys=_vit.official_key,
@@ -183,6 +184,13 @@ VARIANTS = {
     "b_space_only": _variant(attention="space"),
     "b_joint": _variant(attention="joint"),
     "micro": _variant(
-        clip=replace(CLIP, stride=2, size=64, short_side=64), size=64, patch=16, dim=96, depth=3, heads=3, drop_path=0.0
+        views=Views(),
+        clip=replace(CLIP, stride=2, size=64, short_side=64),
+        size=64,
+        patch=16,
+        dim=96,
+        depth=3,
+        heads=3,
+        drop_path=0.0,
     ),
 }

@@ -19,6 +19,7 @@ from . import Variant, _vit, _vit_init
 ATTENTIONS = ("factorised", "joint", "divided")
 
 CLIP = Clip(frames=16, stride=16, size=224, short_side=256, mean=_vit.MEAN, std=_vit.STD)
+VIEWS = Views(clips=4, crops=3)
 
 KINETICS400 = Recipe(
     epochs=30,
@@ -109,11 +110,11 @@ class ViViT(nn.Module):
         return _vit.encode(blocks, x, self.slots, self.checkpoint_activations and self.training)
 
 
-def _variant(*published: Published, clip: Clip = CLIP, **options: Any) -> Variant:
+def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **options: Any) -> Variant:
     return Variant(
         build=ViViT,
         clip=clip,
-        views=Views(clips=4, crops=3),
+        views=views,
         published=published,
         recipes={"kinetics400": KINETICS400},
         keys=_vit.official_key,
@@ -145,6 +146,7 @@ VARIANTS = {
     "b_joint": _variant(attention="joint"),
     "b_divided": _variant(attention="divided"),
     "micro": _variant(
+        views=Views(),
         clip=replace(CLIP, frames=8, stride=2, size=64, short_side=64),
         frames=8,
         size=64,
