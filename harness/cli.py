@@ -91,12 +91,8 @@ def report(
 
     Example: reelbench report runs/quick --format html --to report.html
     """
-    from . import ledger
-
-    for folder in folders:
-        if not (folder / ledger.FILE).exists():
-            raise UserError(f"{folder} holds no {ledger.FILE}: make it with `reelbench run SUITE --out {folder}`")
-    _report([result for folder in folders for result in ledger.read(folder)], format, to)
+    newest = {result.case_id: result for folder in folders for result in _ledger(folder)}
+    _report(list(newest.values()), format, to)
 
 
 @app.command()
@@ -104,14 +100,13 @@ def compare(
     a: Annotated[Path, typer.Argument(help="Results folder to compare with.")],
     b: Annotated[Path, typer.Argument(help="Results folder to judge.")],
 ) -> None:
-    """Compare two results folders, metric by metric.
+    """Compare two results folders, metric by metric; repeat runs with `run --fresh` to see small differences.
 
     Example: reelbench compare runs/before runs/after
     """
     from ..reports import compare as comparison
-    from . import ledger
 
-    print(comparison.render(ledger.read(a), ledger.read(b)))
+    print(comparison.render(_ledger(a), _ledger(b)))
 
 
 @app.command("models")
@@ -213,6 +208,14 @@ def check_index(
         print(f"{problem.path}: {problem.reason}")
     print(f"{len(found)} problems")
     raise typer.Exit(int(bool(found)))
+
+
+def _ledger(folder: Path) -> list[Result]:
+    from . import ledger
+
+    if not (folder / ledger.FILE).exists():
+        raise UserError(f"{folder} holds no {ledger.FILE}: make it with `reelbench run SUITE --out {folder}`")
+    return ledger.read_all(folder)
 
 
 def _report(results: list[Result], kind: str, to: Path | None) -> None:

@@ -20,14 +20,13 @@ FILE = "results.jsonl"
 
 def read(out: Path) -> list[Result]:
     """Return every finished case of a results folder, the newest of each case_id, in the order of first appearance."""
+    return list({result.case_id: result for result in read_all(out)}.values())
+
+
+def read_all(out: Path) -> list[Result]:
+    """Return every line of a results folder: a case measured again with `--fresh` appears once a run."""
     path = out / FILE
-    if not path.exists():
-        return []
-    results: dict[str, Result] = {}
-    for number, line in _whole_lines(path):
-        result = _parse(path, number, line)
-        results[result.case_id] = result
-    return list(results.values())
+    return [_parse(path, number, line) for number, line in _whole_lines(path)] if path.exists() else []
 
 
 def append(out: Path, result: Result) -> None:

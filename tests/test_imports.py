@@ -91,7 +91,7 @@ def test_no_torch_where_a_laptop_has_none(folder: str):
 
 
 def test_the_command_line_imports_nothing_heavy():
-    heavy = {"torch", "nvidia", "deepspeed", "pandas", "numpy", "av", "fvcore", "matplotlib", "plotly", "torchmetrics"}
+    heavy = {"torch", "nvidia", "deepspeed", "pandas", "numpy", "av", "fvcore", "matplotlib", "torchmetrics"}
     for name in ("__init__", "harness/__init__", "harness/cli", "harness/job"):
         used = {m.split(".")[0] for m in imports(ROOT / f"{name}.py", deferred=False)}
         assert not used & heavy, name
