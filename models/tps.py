@@ -71,7 +71,7 @@ class ShiftAttention(nn.Module):
         table = self.relative_position_bias_table
         index = _bias_index(self.frames, self.window[1], self.patch, table.device)
         bias = table.t()[:, index.reshape(-1)].view(self.heads, *index.shape)
-        return bias.transpose(0, 1).flatten(0, 1)
+        return bias.transpose(0, 1).flatten(0, 1)[None]  # fewer dimensions would miss the fused kernel
 
     def _check(self, grid: Size3) -> None:
         frames, height, width = grid

@@ -45,7 +45,7 @@ class WindowAttention(nn.Module):
         # right ones when only time is clamped, others when a side of the image is.
         index = _windows.bias_index(self.window, self.relative_position_bias_table.device)[:tokens, :tokens]
         bias = self.relative_position_bias_table.t()[:, index.reshape(-1)]
-        return bias.view(self.heads, tokens, tokens)
+        return bias.view(1, self.heads, tokens, tokens)  # fewer dimensions would miss the fused kernel
 
 
 class VideoSwin(nn.Module):
