@@ -10,10 +10,8 @@ boxes need is converted and handed over.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -25,7 +23,8 @@ from av.video import VideoStream
 from av.video.reformatter import VideoReformatter
 
 from ..harness.errors import UserError
-from .source import Cut, Cutter, Files, Order, Source
+from ._packets import Mismatch, groups, opened
+from .source import Cut, Source
 
 # SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: what DALI's CPU decoder asks of swscale.
 EXACT = 0x42002
@@ -37,55 +36,15 @@ SKIPPING = ("h264", "hevc")
 Region = tuple[int, int, int, int]
 
 
-class Mismatch(Exception):  # noqa: N818 (caught: the video is then decoded from its first frame)
-    """The decoder showed other frames than the index lists."""
-
-
-@dataclass(frozen=True)
-class Times:
-    """The presentation times and key frames of all files, end to end; `ends` says where each file's stop."""
-
-    pts: np.ndarray
-    pts_ends: np.ndarray
-    keys: np.ndarray
-    key_ends: np.ndarray
-
-    @classmethod
-    def of(cls, index: Any) -> Times:
-        """Read the columns of an `Index`."""
-        return cls(*_flat(index.table["pts"]), *_flat(index.table["key_frames"]))
-
-    def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return a file's (pts, key frames)."""
-        return _part(self.pts, self.pts_ends, row), _part(self.keys, self.key_ends, row)
-
-
-def _flat(column: Any) -> tuple[np.ndarray, np.ndarray]:
-    import pyarrow as pa
-
-    lists = pa.array(column)
-    lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
-    return lists.flatten().to_numpy(), np.cumsum(lists.value_lengths().to_numpy())
-
-
-def _part(values: np.ndarray, ends: np.ndarray, row: int) -> np.ndarray:
-    return values[ends[row - 1] if row else 0 : ends[row]]
-
-
 class DecodedSource(Source):
     """A `Source` whose content is frames, F x H x W x 3 uint8: the region of the picture that the boxes need."""
-
-    def __init__(
-        self, files: Files, order: Order, cutter: Cutter, epoch: int = 0, batch: int = 0, *, times: Times
-    ) -> None:
-        super().__init__(files, order, cutter, epoch, batch)
-        self.times = times
 
     def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Return the decoded frames, and the boxes in the region's pixels."""
         width, height = self.files.shapes[row].tolist()
         region = around(cut.boxes, width, height)
         wanted = cut.frames + self.files.offsets[row]
+        assert self.times is not None
         pts, keys = self.times[row]
         try:
             frames = decode(self.files.read(row).data, int(self.files.streams[row]), wanted, pts, keys, region)
@@ -150,10 +109,6 @@ class _Crop:
         return self.graph.vpull()
 
 
-def _open(content: Any) -> InputContainer:
-    return av.open(io.BytesIO(content), mode="r")
-
-
 def _video(container: InputContainer, number: int) -> VideoStream:
     """Return the stream, set to one thread: the worker processes are the parallelism."""
     stream = container.streams[number]
@@ -165,7 +120,7 @@ def _video(container: InputContainer, number: int) -> VideoStream:
 def _counting(content: Any, stream: int, wanted: np.ndarray) -> Iterator[av.VideoFrame]:
     """Yield the wanted frames of a decode from the beginning, by their number alone."""
     numbers = set(wanted.tolist())
-    with _open(content) as container:
+    with opened(content) as container:
         video = _video(container, stream)
         for number, frame in enumerate(container.decode(video)):
             if number in numbers:
@@ -180,25 +135,17 @@ def _seeking(
     content: Any, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray
 ) -> Iterator[av.VideoFrame]:
     """Yield the wanted frames, found by their time after a seek to the key frame before them."""
-    with _open(content) as container:
+    with opened(content) as container:
         # AVI knows no presentation times: FFmpeg guesses them, and not always in order.
         if container.format.name == "avi":
             raise Mismatch("no presentation times")
         video = _video(container, stream)
-        for key, group in _groups(wanted, keys):
+        for key, group in groups(wanted, keys):
             container.seek(int(pts[key]), stream=video)
-            yield from _group(container, video, pts[group], int(pts[key]))
+            yield from _group(container, video, pts[group])
 
 
-def _groups(wanted: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (key frame, the wanted frames from there to the next key frame with wanted ones behind a gap)."""
-    starts = keys[np.searchsorted(keys, wanted, side="right") - 1] if len(keys) else np.zeros_like(wanted)
-    cuts = np.flatnonzero(starts[1:] > wanted[:-1]) + 1
-    for group in np.split(np.arange(len(wanted)), cuts):
-        yield int(starts[group[0]]), wanted[group]
-
-
-def _group(container: InputContainer, video: VideoStream, times: np.ndarray, key: int) -> Iterator[av.VideoFrame]:
+def _group(container: InputContainer, video: VideoStream, times: np.ndarray) -> Iterator[av.VideoFrame]:
     queue = times.tolist()
     needed, context = set(queue), video.codec_context
     skipping = context.codec.canonical_name in SKIPPING

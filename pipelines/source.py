@@ -21,6 +21,7 @@ import numpy as np
 from ..harness.errors import UserError, unknown
 from ..harness.spec import Clip, Crop, Views
 from . import clips
+from ._packets import Times, excerpt
 
 PADDING = -1
 
@@ -214,11 +215,14 @@ class Source:
     """The callable that DALI's workers run: `source(SampleInfo)` returns the arrays of one sample.
 
     They are the content (here the file's bytes and the frames to decode), then positions, boxes, flip, label and row.
-    The last batch of a test is filled up with samples whose row is `PADDING` and that decode a single frame.
+    The last batch of a test is filled up with samples whose row is `PADDING` and that decode a single frame. With
+    `times` the file is an excerpt, as small as the frames allow.
     """
 
-    def __init__(self, files: Files, order: Order, cutter: Cutter, epoch: int = 0, batch: int = 0) -> None:
-        self.files, self.order, self.cutter = files, order, cutter
+    def __init__(
+        self, files: Files, order: Order, cutter: Cutter, epoch: int = 0, batch: int = 0, times: Times | None = None
+    ) -> None:
+        self.files, self.order, self.cutter, self.times = files, order, cutter, times
         self.start = epoch, batch
 
     def __call__(self, info: Any) -> tuple[np.ndarray, ...]:
@@ -251,7 +255,10 @@ class Source:
 
     def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Return what the graph gets of a video, and the boxes in its pixels. Here: the file, still encoded."""
-        return (self.files.read(row), cut.frames + np.int32(self.files.offsets[row])), cut.boxes
+        content, frames = self.files.read(row), cut.frames + np.int32(self.files.offsets[row])
+        if self.times is not None:
+            content, frames = excerpt(content, int(self.files.streams[row]), frames, *self.times[row])
+        return (content, frames), cut.boxes
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive in a worker process: from now on it ends when its parent does, and leaves Ctrl-C to it."""

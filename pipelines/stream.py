@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..harness.errors import UserError
+from ._packets import Times
 from .source import PADDING, Cutter, Files, Order, Source
 
 if TYPE_CHECKING:
@@ -137,12 +138,13 @@ class Stream:
         )
 
     def _source(self, epoch: int, number: int) -> Source:
-        files = Files.of(self._index)
-        if self.decoder == "dali":
-            return Source(files, self._order, self._cutter, epoch, number)
-        from .software import DecodedSource, Times
+        parts = Files.of(self._index), self._order, self._cutter, epoch, number
+        if self.decoder == "software":
+            from .software import DecodedSource
 
-        return DecodedSource(files, self._order, self._cutter, epoch, number, times=Times.of(self._index))
+            return DecodedSource(*parts, times=Times.of(self._index))
+        # NVDEC seeks by itself; DALI's CPU decoder does not.
+        return Source(*parts, times=Times.of(self._index) if self.device == "cpu" else None)
 
     def _batch(self, outputs: Any) -> Batch:
         import torch
