@@ -1,15 +1,14 @@
-"""Draws a sprite whose class is a motion, so that neither one frame nor a heap of frames tells the class.
+"""Draws a sprite whose class is a motion, so that neither a frame nor an unordered heap of frames tells the class.
 
-A sprite has four coordinates, each on a loop: across, down, angle and size (which starts again small after its
-largest). In every video all four pass through an evenly spaced stretch of their loop. One of them, the class's, does so
-steadily; the other three go there and back over values spaced in the same way:
+A sprite has four coordinates: across, down, angle and size. In every video all four take evenly spaced values along a
+stretch of their range. One of them, the class's, does so in order; the other three go there and back:
 
     time        0 1 2 3 4 5 6 7
     class       0 1 2 3 4 5 6 7    or, in the opposite class, 7 6 5 4 3 2 1 0
-    the others  0 2 4 6 7 5 3 1    entered at a random moment
+    the others  0 2 4 6 7 5 3 1    entered at a random moment, in either direction
 
-So at any moment each coordinate is uniform on its loop whatever the class, a coordinate's values taken together are
-distributed alike in all classes, and the opposite class is the same video run backwards.
+So a frame from an unknown moment is distributed alike in all classes, a coordinate's values taken together are the same
+in all classes, and the opposite class is the same video run backwards. Only *when* a frame is shown matters.
 """
 
 from __future__ import annotations
@@ -27,8 +26,10 @@ MOTIONS: dict[str, tuple[int, int]] = {
     "approach": (3, 1),
     "recede": (3, -1),
 }
-RADIUS = (0.12, 0.3)  # of the frame's short side
-SPAN = (0.5, 0.9)  # of a loop
+PLACE = (0.25, 0.75)  # of the width and of the height
+TURN = (0.0, 0.5)  # of a full turn
+RADIUS = (0.14, 0.32)  # of the short side
+SPAN = (0.7, 1.0)  # of these ranges
 
 
 def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int, int]) -> np.ndarray:
@@ -39,11 +40,12 @@ def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int,
     background = _background(rng, frames, size)
     colours = _colours(rng)
     shape = rng.integers(len(SHAPES))
-    across, down, angle, zoom = coordinates(motion, rng, frames)[:, :, None, None]
-    radius = min(size) * RADIUS[0] * (RADIUS[1] / RADIUS[0]) ** zoom
-    x = _wrap(columns - across * width, width)
-    y = _wrap(rows - down * height, height)
-    cos, sin = np.cos(2 * np.pi * angle), np.sin(2 * np.pi * angle)
+    across, down, angle, growth = coordinates(motion, rng, frames)[:, :, None, None]
+    x = columns - _between(PLACE, across) * width
+    y = rows - _between(PLACE, down) * height
+    radius = min(size) * RADIUS[0] * (RADIUS[1] / RADIUS[0]) ** growth
+    angle = 2 * np.pi * _between(TURN, angle)
+    cos, sin = np.cos(angle), np.sin(angle)
     u = (cos * x + sin * y) / radius
     v = (cos * y - sin * x) / radius
     inside = np.clip((1 - SHAPES[shape](u, v)) * radius + 0.5, 0, 1)[..., None]
@@ -53,13 +55,13 @@ def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int,
 
 
 def coordinates(motion: str, rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Return the four coordinates over time, float32 `4 T` in [0, 1); the class decides their order in time alone."""
-    start = rng.random((4, 1))
+    """Return the four coordinates over time, float32 `4 T` in [0, 1]; the class decides their order in time alone."""
     span = rng.uniform(*SPAN, (4, 1))
+    start = rng.random((4, 1)) * (1 - span)
     order = np.stack([_there_and_back(frames, rng) for _ in range(4)])
     moving, direction = MOTIONS[motion]
     order[moving] = np.arange(frames)[::direction]
-    return ((start + span * order / max(frames - 1, 1)) % 1).astype(np.float32)
+    return (start + span * order / max(frames - 1, 1)).astype(np.float32)
 
 
 def _there_and_back(frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -68,15 +70,15 @@ def _there_and_back(frames: int, rng: np.random.Generator) -> np.ndarray:
     return np.roll(loop, rng.integers(frames))[:: rng.choice((-1, 1))]
 
 
-def _wrap(distance: np.ndarray, period: int) -> np.ndarray:
-    return (distance + period / 2) % period - period / 2
+def _between(limits: tuple[float, float], share: np.ndarray) -> np.ndarray:
+    return limits[0] + (limits[1] - limits[0]) * share
 
 
 def _background(rng: np.random.Generator, frames: int, size: tuple[int, int]) -> np.ndarray:
     """Return a soft random texture that drifts on its own, float32 `T H W 3`."""
     width, height = size
     texture = _smooth_noise(rng, height, width)
-    drift = rng.uniform(-0.6, 0.6, (2, 1)) * np.arange(frames)
+    drift = rng.uniform(-0.6, 0.6, (2, 1)) * np.arange(frames) + rng.uniform(0, max(size), (2, 1))
     rows = (np.arange(height) + drift[0].round().astype(int)[:, None]) % height
     columns = (np.arange(width) + drift[1].round().astype(int)[:, None]) % width
     return texture[rows[:, :, None], columns[:, None, :]]
@@ -85,7 +87,7 @@ def _background(rng: np.random.Generator, frames: int, size: tuple[int, int]) ->
 def _smooth_noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Return a seamless texture of low contrast: noise of six cells a side, interpolated around the edges."""
     cells = 6
-    noise = rng.uniform(-30, 30, (cells, cells, 3)) + rng.uniform(90, 165, 3)
+    noise = rng.uniform(-20, 20, (cells, cells, 3)) + rng.uniform(110, 146, 3)
     for axis, length in ((0, height), (1, width)):
         position = np.arange(length) * cells / length
         low = position.astype(int)
@@ -96,8 +98,8 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int) -> np.ndarr
 
 
 def _colours(rng: np.random.Generator) -> np.ndarray:
-    """Return a dark and a bright colour, in random order: float32 `2 3`."""
-    return rng.permutation(np.stack([rng.uniform(0, 70, 3), rng.uniform(185, 255, 3)])).astype(np.float32)
+    """Return the colours of the sprite's back and front, one dark and one bright: float32 `2 3`."""
+    return np.stack([rng.uniform(0, 60, 3), rng.uniform(195, 255, 3)]).astype(np.float32)
 
 
 def _disc(u: np.ndarray, v: np.ndarray) -> np.ndarray:
