@@ -1,0 +1,132 @@
+"""Decoding speed against a plain PyAV + torch DataLoader with as many processes, and memory over many batches.
+
+Skipped by default; `pytest tests/benchmarks/test_decoding.py --benchmark-only` on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import av
+import numpy as np
+import psutil
+import pytest
+import torch
+from reelbench import pipelines
+from reelbench.harness.spec import Clip, Views
+from reelbench.pipelines import index as indexing
+from reelbench.pipelines._encode import encode
+from reelbench.pipelines.index import Index
+from reelbench.pipelines.source import Cutter
+from torch.utils.data import DataLoader, Dataset
+
+WORKERS, BATCH, VIDEOS = 2, 4, 24
+CLIPS = {"dense": Clip(frames=32, stride=2), "segments": Clip(frames=8, sampling="segments")}
+
+
+class Plain(Dataset):
+    """What one writes by hand: seek, decode up to the last frame, crop, interpolate, normalise."""
+
+    def __init__(self, index: Index, clip: Clip) -> None:
+        self.videos, self.clip = list(index.videos()), clip
+        self.cutter = Cutter(clip=clip, views=Views(), training=True, flip=0.5)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        video = self.videos[row]
+        cut = self.cutter.cut(video.frames, (video.width, video.height), 0, row)
+        x0, y0, x1, y1 = (round(float(edge)) for edge in cut.boxes[0])
+        frames = torch.from_numpy(np.stack(decode(video, cut.frames)))[:, y0:y1, x0:x1].permute(0, 3, 1, 2).float()
+        size = (self.clip.size, self.clip.size)
+        frames = torch.nn.functional.interpolate(frames, size=size, mode="bilinear", align_corners=False)
+        frames = frames.flip(-1) if cut.flip else frames
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.clip.mean, self.clip.std))
+        frames = (frames - mean) / std
+        return frames[torch.from_numpy(cut.positions[0]).long()].transpose(0, 1).contiguous(), 0
+
+
+def decode(video: indexing.Video, wanted: np.ndarray) -> list[np.ndarray]:
+    times, found = set(video.pts[wanted].tolist()), []
+    with av.open(str(video.path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        container.seek(int(video.pts[wanted[0]]), stream=stream)
+        for frame in container.decode(stream):
+            if frame.pts in times:
+                found.append(frame.to_ndarray(format="rgb24"))
+            if frame.pts >= video.pts[wanted[-1]]:
+                return found
+    raise AssertionError("frames are missing")
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Index]:
+    """Kinetics-like videos, 340x256, 240 frames, key frames 64 apart: drifting detail under moving blocks."""
+
+    def make(codec: str) -> Index:
+        root = tmp_path_factory.mktemp(codec)
+        rng = np.random.default_rng(0)
+        detail = rng.integers(0, 256, (512, 640, 3), dtype=np.uint8).astype(np.float32)
+        for _ in range(3):
+            detail = (detail + np.roll(detail, 1, 0) + np.roll(detail, 1, 1) + np.roll(detail, 2, 1)) / 4
+        detail = np.clip((detail - detail.mean()) * 4 + 128, 0, 255).astype(np.uint8)
+        path = root / ("film.webm" if codec == "vp9" else "film.mp4")
+        frames = (detail[t // 2 : t // 2 + 256, t : t + 340] for t in range(240))
+        encode(path, (np.ascontiguousarray(frame) for frame in frames), codec=codec, fps=25, gop=64)
+        video = indexing.scan(path, 0)
+        return indexing.from_videos([video] * VIDEOS, ("a",), root)
+
+    return make
+
+
+def used() -> float:
+    """Processor seconds of this process and its children."""
+    here = psutil.Process()
+    return sum(sum(p.cpu_times()[:2]) for p in (here, *here.children(recursive=True)))
+
+
+@pytest.mark.parametrize("kind", list(CLIPS))
+@pytest.mark.parametrize("codec", ["vp9", "h264"])
+@pytest.mark.parametrize("loader", ["plain", "dali", "software"])
+def test_clips_a_second(benchmark, footage: Callable[[str], Index], codec: str, kind: str, loader: str):
+    if loader == "dali" and codec == "h264":
+        pytest.skip("DALI's CPU decoder has no H.264")
+    index, clip = footage(codec), CLIPS[kind]
+    torch.set_num_threads(1)
+    if loader == "plain":
+        data = DataLoader(
+            Plain(index, clip), batch_size=BATCH, num_workers=WORKERS, persistent_workers=True, prefetch_factor=2
+        )
+        run: Callable[[], int] = lambda: sum(len(clip) for clip, _ in data)  # noqa: E731
+        close = lambda: None  # noqa: E731
+    else:
+        stream = pipelines.open(index, clip=clip, batch=BATCH, training=True, flip=0.5, workers=WORKERS, decoder=loader)
+        run, close = lambda: sum(len(batch.clip) for batch in stream.epoch()), stream.close
+    run()
+    before = used()
+    benchmark.pedantic(run, rounds=3, iterations=1)
+    benchmark.extra_info["clips_a_second"] = VIDEOS / benchmark.stats["median"]
+    benchmark.extra_info["processor_ms_a_clip"] = (used() - before) / (3 * VIDEOS) * 1e3
+    close()
+
+
+def test_memory_stays_level(benchmark, footage: Callable[[str], Index]):
+    """Resident memory of this process and the workers grows by less than 0.1 MiB a batch after batch 300."""
+    index = footage("vp9")
+
+    def slope() -> float:
+        seen = []
+        with pipelines.open(index, clip=Clip(frames=4, size=64, short_side=64), batch=4, training=True) as stream:
+            while len(seen) < 600:
+                for batch in stream.epoch():
+                    del batch
+                    here = psutil.Process()
+                    seen.append(sum(p.memory_info().rss for p in (here, *here.children(recursive=True))))
+        tail = np.array(seen[300:]) / 2**20
+        return float(np.polyfit(np.arange(len(tail)), tail, 1)[0])
+
+    found = benchmark.pedantic(slope, rounds=1, iterations=1)
+    benchmark.extra_info["mib_a_batch"] = found
+    assert found < 0.1

@@ -1,0 +1,82 @@
+"""The same graph on a GPU: NVDEC finds the same frames, and clips stay close to the CPU's.
+
+NVDEC converts YUV to RGB by its own rounding, so pixels are compared loosely and frames strictly: each decoded frame
+must be nearer to the right frame of a full decode than to any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reelbench import pipelines
+from reelbench.harness.spec import Clip, Views
+from reelbench.pipelines import index as indexing
+from reelbench.pipelines import reference
+from reelbench.pipelines._encode import encode
+from reelbench.pipelines.index import Index
+from reelbench.pipelines.source import Cutter
+
+pytestmark = pytest.mark.gpu
+
+CLIP = Clip(frames=8, stride=3, size=128, short_side=128, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+SUFFIX = {"h264": "mp4", "hevc": "mp4", "vp9": "webm", "vp8": "webm", "mpeg4": "avi"}
+
+
+def made(root: Path, codec: str, count: int = 6) -> Index:
+    """Videos of blocks that change in every frame; key frames are 8 apart."""
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        coarse = rng.integers(0, 256, (20 + 3 * number, 8, 10, 3), dtype=np.uint8)
+        encode(
+            root / f"{number}.{SUFFIX[codec]}",
+            coarse.repeat(16, axis=1).repeat(16, axis=2),
+            codec=codec,
+            fps=25,
+            gop=8,
+        )
+    entries = [(f"{number}.{SUFFIX[codec]}", number % 2) for number in range(count)]
+    return indexing.build(entries, ("a", "b"), root, workers=0)
+
+
+@pytest.mark.parametrize("codec", list(SUFFIX))
+def test_nvdec_shows_the_frames_that_were_asked_for(tmp_path: Path, codec: str):
+    index = made(tmp_path, codec)
+    with pipelines.open(index, clip=CLIP, batch=2, views=Views(clips=2), device="cuda", decoder="dali") as stream:
+        cut = Cutter(clip=CLIP, views=Views(clips=2), training=False).cut
+        for batch in stream.epoch():
+            assert batch.clip.is_cuda
+            assert batch.label.is_cuda
+            for clip, row, view in zip(batch.clip.cpu(), batch.video, batch.view, strict=True):
+                video = index[int(row)]
+                everything = reference.decode(video.path)[:, :, 16:144].astype(np.float32)
+                wanted = cut(video.frames, (video.width, video.height), 0, int(row))
+                shown = clip.permute(1, 2, 3, 0).numpy()
+                distance = np.abs(shown[:, None] - everything[None]).mean(axis=(2, 3, 4))
+                assert distance.argmin(axis=1).tolist() == wanted.frames[wanted.positions[int(view)]].tolist()
+                assert distance.min(axis=1).max() < 6
+
+
+def test_training_clips_on_the_gpu_are_those_of_the_cpu(tmp_path: Path):
+    index = made(tmp_path, "vp9")
+    options = {"clip": dataclasses.replace(CLIP, size=96), "batch": 3, "training": True, "flip": 0.5}
+    with pipelines.open(index, device="cpu", **options) as stream:
+        ours = [batch for _ in range(2) for batch in stream.epoch()]
+    with pipelines.open(index, device="cuda", **options) as stream:
+        theirs = [batch for _ in range(2) for batch in stream.epoch()]
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one.video, other.video)
+        assert (one.clip - other.clip.cpu()).abs().mean() < 6
+
+
+def test_software_frames_reach_the_gpu_unchanged(tmp_path: Path):
+    index = made(tmp_path, "h264")
+    options = {"clip": CLIP, "batch": 3, "decoder": "software"}
+    with pipelines.open(index, device="cpu", **options) as stream:
+        ours = torch.cat([batch.clip for batch in stream.epoch()])
+    with pipelines.open(index, device="cuda", **options) as stream:
+        theirs = torch.cat([batch.clip.cpu() for batch in stream.epoch()])
+    assert (ours - theirs).abs().max() < 1.01
