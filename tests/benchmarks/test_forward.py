@@ -1,0 +1,35 @@
+"""One forward pass of every family at its published input, on one CPU thread (`--benchmark-only`)."""
+
+import pytest
+import torch
+from reelbench import models
+
+PUBLISHED = {
+    "dualformer": "dualformer/t",
+    "mvit": "mvit/b_16x4",
+    "timesformer": "timesformer/b",
+    "tps": "tps/swin_t",
+    "tsm": "tsm/r50_8f",
+    "video_swin": "video_swin/t",
+    "vivit": "vivit/b",
+}
+FAMILIES = sorted({name.partition("/")[0] for name in models.names()})
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_forward(benchmark, family):
+    variant = models.find(PUBLISHED[family])
+    model = models.build(PUBLISHED[family]).eval()
+    clip = torch.randn(1, 3, variant.clip.frames, variant.clip.size, variant.clip.size)
+    with torch.inference_mode():
+        logits = benchmark.pedantic(model, args=(clip,), warmup_rounds=1, rounds=3)
+    assert logits.shape == (1, variant.num_classes)
