@@ -1,14 +1,15 @@
 """Draws a sprite whose class is a motion, so that neither a frame nor an unordered heap of frames tells the class.
 
-A sprite has four coordinates: across, down, angle and size. In every video all four take evenly spaced values along a
-stretch of their range. One of them, the class's, does so in order; the other three go there and back:
+A sprite has four coordinates, each on a loop: across, down, angle and size (which starts again small after its
+largest). In every video all four take evenly spaced values along a stretch of their loop, which begins anywhere. One of
+them, the class's, does so in order; the other three go there and back:
 
     time        0 1 2 3 4 5 6 7
     class       0 1 2 3 4 5 6 7    or, in the opposite class, 7 6 5 4 3 2 1 0
     the others  0 2 4 6 7 5 3 1    entered at a random moment, in either direction
 
-So a frame from an unknown moment is distributed alike in all classes, a coordinate's values taken together are the same
-in all classes, and the opposite class is the same video run backwards. Only *when* a frame is shown matters.
+So at any moment, the first too, each coordinate is uniform on its loop whatever the class; a coordinate's values taken
+together are the same in all classes; and opposite classes pass through the same values in opposite orders.
 """
 
 from __future__ import annotations
@@ -26,10 +27,8 @@ MOTIONS: dict[str, tuple[int, int]] = {
     "approach": (3, 1),
     "recede": (3, -1),
 }
-PLACE = (0.25, 0.75)  # of the width and of the height
-TURN = (0.0, 0.5)  # of a full turn
-RADIUS = (0.14, 0.32)  # of the short side
-SPAN = (0.7, 1.0)  # of these ranges
+RADIUS = (0.18, 0.4)  # of the short side
+SPAN = (0.4, 0.7)  # of a loop
 
 
 def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int, int]) -> np.ndarray:
@@ -41,10 +40,10 @@ def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int,
     colours = _colours(rng)
     shape = rng.integers(len(SHAPES))
     across, down, angle, growth = coordinates(motion, rng, frames)[:, :, None, None]
-    x = columns - _between(PLACE, across) * width
-    y = rows - _between(PLACE, down) * height
+    x = _wrap(columns - across * width, width)
+    y = _wrap(rows - down * height, height)
     radius = min(size) * RADIUS[0] * (RADIUS[1] / RADIUS[0]) ** growth
-    angle = 2 * np.pi * _between(TURN, angle)
+    angle = 2 * np.pi * angle
     cos, sin = np.cos(angle), np.sin(angle)
     u = (cos * x + sin * y) / radius
     v = (cos * y - sin * x) / radius
@@ -55,13 +54,13 @@ def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int,
 
 
 def coordinates(motion: str, rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Return the four coordinates over time, float32 `4 T` in [0, 1]; the class decides their order in time alone."""
+    """Return the four coordinates over time, float32 `4 T` in [0, 1); the class decides their order in time alone."""
     span = rng.uniform(*SPAN, (4, 1))
-    start = rng.random((4, 1)) * (1 - span)
+    start = rng.random((4, 1))
     order = np.stack([_there_and_back(frames, rng) for _ in range(4)])
     moving, direction = MOTIONS[motion]
     order[moving] = np.arange(frames)[::direction]
-    return (start + span * order / max(frames - 1, 1)).astype(np.float32)
+    return ((start + span * order / max(frames - 1, 1)) % 1).astype(np.float32)
 
 
 def _there_and_back(frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -70,8 +69,8 @@ def _there_and_back(frames: int, rng: np.random.Generator) -> np.ndarray:
     return np.roll(loop, rng.integers(frames))[:: rng.choice((-1, 1))]
 
 
-def _between(limits: tuple[float, float], share: np.ndarray) -> np.ndarray:
-    return limits[0] + (limits[1] - limits[0]) * share
+def _wrap(distance: np.ndarray, period: int) -> np.ndarray:
+    return (distance + period / 2) % period - period / 2
 
 
 def _background(rng: np.random.Generator, frames: int, size: tuple[int, int]) -> np.ndarray:
