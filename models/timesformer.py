@@ -188,9 +188,9 @@ VARIANTS = {
         clip=replace(CLIP, stride=2, size=64, short_side=64),
         size=64,
         patch=16,
-        dim=96,
+        dim=64,
         depth=3,
-        heads=3,
+        heads=4,
         drop_path=0.0,
     ),
 }
