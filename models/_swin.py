@@ -86,6 +86,7 @@ class SwinBackbone(nn.Module):
         depths: tuple[int, ...],
         heads: tuple[int, ...],
         drop_path: float,
+        init_std: float,
         checkpoint_activations: bool,
     ) -> None:
         super().__init__()
@@ -101,7 +102,7 @@ class SwinBackbone(nn.Module):
             for width, depth, h in zip(dims, depths, heads, strict=True)
         )
         self.norm = nn.LayerNorm(dims[-1])
-        self.apply(_layers.init_transformer)
+        _layers.init_transformer(self, init_std)
 
     def forward(self, clip: Tensor) -> Tensor:
         run = partial(_layers.run, checkpointed=self.checkpoint_activations and self.training)

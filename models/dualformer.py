@@ -122,6 +122,7 @@ class DualFormerBackbone(nn.Module):
         fine: tuple[Size3, ...],
         coarse: Size3,
         drop_path: float,
+        init_std: float,
         checkpoint_activations: bool,
     ) -> None:
         super().__init__()
@@ -137,7 +138,7 @@ class DualFormerBackbone(nn.Module):
             self.pos_block.append(PositionEncoding(dim))
             ins = dim
         self.norm = nn.LayerNorm(ins)
-        self.apply(_layers.init_transformer)
+        _layers.init_transformer(self, init_std)
 
     def forward(self, clip: Tensor) -> Tensor:
         run = partial(_layers.run, checkpointed=self.checkpoint_activations and self.training)
@@ -213,6 +214,7 @@ class DualFormer(nn.Module):
         drop_path: float = 0.1,
         dropout: float = 0.5,
         token_labels: bool = False,
+        init_std: float = 0.02,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
@@ -226,6 +228,7 @@ class DualFormer(nn.Module):
             fine=fine,
             coarse=coarse,
             drop_path=drop_path,
+            init_std=init_std,
             checkpoint_activations=checkpoint_activations,
         )
         head = TokenHead if token_labels else _layers.PooledHead
@@ -391,6 +394,7 @@ VARIANTS = {
             "coarse": (2, 4, 4),
             "drop_path": 0.0,
             "dropout": 0.0,
+            "init_std": 0.1,
         },
         clip=Clip(frames=8, stride=2, size=64, short_side=64),
         num_classes=8,

@@ -42,7 +42,6 @@ class ShiftAttention(nn.Module):
         self.window: Size3 = (1, side, side)
         self.patch = patch
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * frames - 1) * (2 * side - 1) ** 2, heads))
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
@@ -149,6 +148,7 @@ class TPSSwin(nn.Module):
         patch: Size3 = (2, 4, 4),
         drop_path: float = 0.1,
         dropout: float = 0.5,
+        init_std: float = 0.02,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
@@ -159,6 +159,7 @@ class TPSSwin(nn.Module):
             depths=depths,
             heads=heads,
             drop_path=drop_path,
+            init_std=init_std,
             checkpoint_activations=checkpoint_activations,
         )
         self.cls_head = _layers.PooledHead(self.backbone.norm.normalized_shape[0], num_classes, dropout)
@@ -197,13 +198,15 @@ VARIANTS = {
     "micro": Variant(
         build=TPSSwin,
         options={
-            "dim": 32,
+            "dim": 64,
             "depths": (2, 2),
             "heads": (2, 4),
             "frames": 4,
             "side": 4,
+            "patch": (2, 8, 8),
             "drop_path": 0.0,
             "dropout": 0.0,
+            "init_std": 0.1,
         },
         clip=Clip(frames=8, stride=2, size=64, short_side=64),
         num_classes=8,

@@ -28,7 +28,6 @@ class WindowAttention(nn.Module):
         self.shift: Size3 = tuple(w // 2 if shifted else 0 for w in window)  # type: ignore[assignment]
         t, h, w = (2 * size - 1 for size in window)
         self.relative_position_bias_table = nn.Parameter(torch.empty(t * h * w, heads))
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
@@ -62,6 +61,7 @@ class VideoSwin(nn.Module):
         patch: Size3 = (2, 4, 4),
         drop_path: float = 0.1,
         dropout: float = 0.5,
+        init_std: float = 0.02,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
@@ -72,6 +72,7 @@ class VideoSwin(nn.Module):
             depths=depths,
             heads=heads,
             drop_path=drop_path,
+            init_std=init_std,
             checkpoint_activations=checkpoint_activations,
         )
         self.cls_head = _layers.PooledHead(self.backbone.norm.normalized_shape[0], num_classes, dropout)
@@ -158,7 +159,16 @@ VARIANTS = {
     ),
     "micro": Variant(
         build=VideoSwin,
-        options={"dim": 32, "depths": (2, 2), "heads": (2, 4), "window": (2, 4, 4), "drop_path": 0.0, "dropout": 0.0},
+        options={
+            "dim": 64,
+            "depths": (2, 2),
+            "heads": (2, 4),
+            "window": (2, 4, 4),
+            "patch": (2, 8, 8),
+            "drop_path": 0.0,
+            "dropout": 0.0,
+            "init_std": 0.1,
+        },
         clip=Clip(frames=8, stride=2, size=64, short_side=64),
         num_classes=8,
         recipes={
