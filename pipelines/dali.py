@@ -10,8 +10,11 @@ This is the only file that imports `nvidia.dali`.
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import connection
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +25,7 @@ from nvidia.dali.types import DALIDataType, DALIInterpType
 from .source import Cutter, Source
 
 PREFETCH = 2
+ANSWERS = 50
 UINT8, INT32, INT64, FLOAT = DALIDataType.UINT8, DALIDataType.INT32, DALIDataType.INT64, DALIDataType.FLOAT
 
 
@@ -59,6 +63,23 @@ def _no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+def guard(pipeline: Pipeline, sentinels: list[int]) -> None:
+    """See to it that a dead worker process ends in an error of `pipeline.run()`, never in a wait without end.
+
+    Sending a task wakes a sleeping worker and waits until it has woken; one that was killed in its sleep never does.
+    DALI offers no way out, so a thread that sees a worker die answers in its stead.
+    """
+    awake = pipeline._py_pool.pool._general_task_queue.cv_not_empty._woken_count  # type: ignore[union-attr]
+
+    def answer() -> None:
+        connection.wait(sentinels)
+        for _ in range(ANSWERS):
+            time.sleep(0.1)
+            awake.release()
+
+    threading.Thread(target=answer, daemon=True).start()
 
 
 @pipeline_def

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from multiprocessing import active_children
-from multiprocessing.process import BaseProcess
+from multiprocessing import active_children, connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -57,7 +56,7 @@ class Stream:
         self._index, self._order, self._cutter = index, order, cutter
         self._next = first_epoch, first_batch
         self._pipeline: Any = None
-        self._workers: set[BaseProcess] = set()
+        self._sentinels: list[int] = []
         self._at = self._next
         self._running: Generator[Batch, None, None] | None = None
 
@@ -91,7 +90,7 @@ class Stream:
         text = str(error)
         if said := re.findall(r"errors\.UserError: (.+)", text):
             raise UserError(said[-1]) from None
-        if "receiving interrupted" in text or "pool that has been closed" in text:
+        if "receiving interrupted" in text or connection.wait(self._sentinels, timeout=0):
             raise UserError(DEAD) from error
         if "decoders.video" in text:
             rows = self._order.rows(epoch, number)
@@ -114,12 +113,7 @@ class Stream:
         """Return the pipeline, whose next batch is this one."""
         if self._pipeline is None or self._at != (epoch, number):
             self._stop()
-            others = set(active_children())
             self._pipeline = self._build(epoch, number)
-            self._workers = set(active_children()) - others
-        # DALI waits for ever when it wakes a worker that was killed in its sleep.
-        if not all(worker.is_alive() for worker in self._workers):
-            raise UserError(DEAD)
         return self._pipeline
 
     def _build(self, epoch: int, number: int) -> Any:
@@ -127,7 +121,8 @@ class Stream:
 
         from . import dali
 
-        return dali.build(
+        others = set(active_children())
+        pipeline = dali.build(
             self._source(epoch, number),
             decoded=self.decoder == "software",
             device_id=torch.cuda.current_device() if self.device == "cuda" else None,
@@ -136,6 +131,9 @@ class Stream:
             threads=self.workers,
             depth=2,
         )
+        self._sentinels = [worker.sentinel for worker in set(active_children()) - others]
+        dali.guard(pipeline, self._sentinels)
+        return pipeline
 
     def _source(self, epoch: int, number: int) -> Source:
         parts = Files.of(self._index), self._order, self._cutter, epoch, number
