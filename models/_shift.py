@@ -60,7 +60,8 @@ def both(x: Tensor, frames: int, fold: int, reverse: bool = False) -> Tensor:
     """Shift two folds of `(N T) C H W`, one from each neighbouring frame; zeros come in at the ends of a clip."""
     if fold == 0:
         return x
-    if torch.jit.is_tracing():  # a trace (of the FLOP counter, say) knows no autograd functions
+    # A trace (of the FLOP counter, say) knows no autograd functions.
+    if torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
         return _move(x, frames, fold, reverse)
     return _Both.apply(x, frames, fold, reverse)  # type: ignore[return-value]
 

@@ -180,7 +180,7 @@ RECIPE = Recipe(
     decay_rules=((r"relative_position_bias_table", 0.0),),
 )  # fmt: skip
 
-QUICK = Recipe(epochs=30, batch=16, lr=2e-3, weight_decay=0.02, warmup_epochs=1, crop="center", flip=0)
+QUICK = Recipe(epochs=4, batch=32, lr=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_grad=1, crop="random", flip=0)
 
 VARIANTS = {
     "swin_t": Variant(

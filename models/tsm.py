@@ -217,6 +217,8 @@ def _non_local(kind: str, top1: float, top5: float, gflops: float, params: float
     )
 
 
+QUICK = Recipe(epochs=4, batch=32, lr=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_grad=1, crop="random", flip=0)
+
 VARIANTS = {
     "r50_8f": Variant(
         build=resnet,
@@ -287,9 +289,7 @@ VARIANTS = {
         options={"depths": (1, 1, 1, 1), "width": 16, "dropout": 0.0},
         clip=Clip(frames=8, stride=2, size=64, short_side=64),
         num_classes=8,
-        recipes={
-            "quick": replace(KINETICS, epochs=30, batch=16, warmup_epochs=1, schedule="cosine", crop="center", flip=0)
-        },
+        recipes={"quick": QUICK},
         keys=official_keys,
         inflate=inflate,
     ),
