@@ -171,9 +171,7 @@ VARIANTS = {
         },
         clip=Clip(frames=8, stride=2, size=64, short_side=64),
         num_classes=8,
-        recipes={
-            "quick": Recipe(epochs=30, batch=16, lr=2e-3, weight_decay=0.02, warmup_epochs=1, crop="center", flip=0)
-        },
+        recipes={"quick": QUICK},
         keys=official_keys,
         inflate=_swin.inflate,
     ),
