@@ -23,8 +23,8 @@ UNSTEADY = 0.05
 class Budget:
     """How long a measurement may take, in seconds, and how sharp the median must become (relative half width)."""
 
-    min_seconds: float = 1.0
-    max_seconds: float = 10.0
+    min_seconds: float = 0.5
+    max_seconds: float = 4.0
     precision: float = 0.02
 
 

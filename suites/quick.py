@@ -1,19 +1,20 @@
 """Every family's `micro`, trained on the embedded motion clips and measured: minutes on a laptop without a GPU."""
 
-from ..harness.spec import Case, Recipe, Suite
+from ..harness.spec import Case, Recipe, Suite, Views
 
-FAMILIES = ("tsm", "video_swin")
+FAMILIES = ("tsm", "video_swin", "tps", "dualformer", "timesformer", "vivit", "mvit")
 
 RECIPE = Recipe(
-    epochs=8,
+    epochs=6,
     batch=32,
     lr=2e-3,
     weight_decay=0.05,
-    warmup_epochs=0.5,
+    warmup_epochs=0.6,
+    warmup_ratio=0.01,
     clip_grad=1.0,
-    crop="random",
+    crop="center",
     flip=0.0,  # a mirrored `left` is a `right`
-    validate_epochs=4,
+    validate_epochs=6,
 )
 
 SUITE = Suite(
@@ -23,6 +24,7 @@ SUITE = Suite(
         Case(
             model=f"{family}/micro",
             recipe=RECIPE,
+            views=Views(),
             metrics=(
                 "parameters", "flops", "memory", "latency", "throughput", "energy", "decode", "stall", "accuracy",
             ),

@@ -110,26 +110,34 @@ PAIRS = [("left", "right"), ("up", "down"), ("clockwise", "counter_clockwise"), 
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_opposite_class_moves_the_other_way_through_the_same_places(pair: tuple[str, str]) -> None:
-    one, other = (_sprites.coordinates(motion, np.random.default_rng(5), 24) for motion in pair)
+    one, other = (_sprites.coordinates(motion, np.random.default_rng(5), 16) for motion in pair)
     axis = _sprites.MOTIONS[pair[0]][0]
     assert np.allclose(one[axis], other[axis, ::-1])
     assert np.allclose(np.delete(one, axis, 0), np.delete(other, axis, 0))
     assert synthetic.CLASSES.index(pair[0]) ^ 1 == synthetic.CLASSES.index(pair[1])
 
 
-@pytest.mark.parametrize("frames", [8, 21, 24])
-def test_every_coordinate_takes_the_same_values_in_every_class(frames: int) -> None:
-    values = [
-        np.sort(_sprites.coordinates(motion, np.random.default_rng(9), frames), axis=1) for motion in synthetic.CLASSES
-    ]
-    assert all(np.allclose(value, values[0]) for value in values)
+@pytest.mark.parametrize("motion", synthetic.CLASSES)
+@pytest.mark.parametrize("frames", [8, 15, 16])
+def test_two_coordinates_take_evenly_spaced_values_and_two_rest(motion: str, frames: int) -> None:
+    """So a heap of frames shows two coordinates that move alike, and not which of them is the class's."""
+    partners = set()
+    for seed in range(20):
+        place = np.unwrap(_sprites.coordinates(motion, np.random.default_rng(seed), frames), period=1)
+        moving = [k for k in range(4) if np.ptp(place[k]) > 0]
+        assert len(moving) == 2
+        assert _sprites.MOTIONS[motion][0] in moving
+        partners |= set(moving)
+        for values in np.sort(place[moving]):
+            assert np.allclose(np.diff(values), np.diff(values)[0], atol=1e-5)
+    assert partners == {0, 1, 2, 3}
 
 
 def test_no_moment_tells_anything() -> None:
     """At any one time each coordinate is uniform on its loop, in every class (Kolmogorov-Smirnov at 1e-4)."""
     for motion in synthetic.CLASSES:
-        states = np.stack([_sprites.coordinates(motion, np.random.default_rng([7, i]), 24) for i in range(1000)])
-        for moment in (0, 11, 23):
+        states = np.stack([_sprites.coordinates(motion, np.random.default_rng([7, i]), 16) for i in range(1000)])
+        for moment in (0, 7, 15):
             for values in np.sort(states[:, :, moment], axis=0).T:
                 gap = np.abs(values - np.linspace(0, 1, len(values))).max()
                 assert gap < 2.2 / math.sqrt(len(values)), motion
@@ -137,7 +145,7 @@ def test_no_moment_tells_anything() -> None:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Train and test clips, uint8 `N 3 8 32 32`, with their labels: every third frame of really encoded videos."""
+    """Train and test clips, uint8 `N 3 8 32 32`, with their labels: every second frame of really encoded videos."""
     paths = synthetic.make(tmp_path_factory.mktemp("control"), videos=(640, 0, 400), size=(64, 64), progress=False)
     train, test = (Index.load(paths[split]) for split in ("train", "test"))
     return *_clips(train), *_clips(test)
@@ -150,7 +158,7 @@ def _clips(index: Index) -> tuple[Tensor, Tensor]:
 
 def _clip(path: Path) -> Tensor:
     with av.open(str(path)) as container:
-        frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)][::3])
+        frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)][::2])
     small = frames.reshape(8, 32, 2, 32, 2, 3).mean((2, 4))
     return torch.from_numpy(small).permute(3, 0, 1, 2).to(torch.uint8)
 
@@ -202,10 +210,10 @@ def _reversed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.slow
 def test_only_the_order_of_frames_tells_the_class(clips: tuple[Tensor, ...]) -> None:
-    """Chance is 1 in 8; on 400 clips 20 % lies more than four standard deviations above it."""
+    """Single frames stay at chance (1 in 8), heaps of them below 1 in 4; four deviations of 400 clips are 7 and 9 %."""
     train, labels, test, truth = clips
     first = train[:, :, :1], labels, test[:, :, :1], truth
     assert _accuracy(first, reach=1, backwards=False, epochs=12) < 0.2
     assert _accuracy(clips, reach=1, epochs=6) < 0.2
-    assert _accuracy(clips, reach=3, shuffled=True, epochs=8) < 0.2
+    assert _accuracy(clips, reach=3, shuffled=True, epochs=8) < 0.34
     assert _accuracy(clips, reach=3, epochs=10) > 0.4

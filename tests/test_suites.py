@@ -1,0 +1,23 @@
+"""Every line of every suite names things that exist, and `quick` has a row for each family."""
+
+from __future__ import annotations
+
+import pytest
+from reelbench import models
+from reelbench.harness import suite
+
+
+@pytest.mark.parametrize("name", sorted(suite.listing()))
+def test_a_suite_names_things_that_exist(name):
+    found = suite.load(name)
+    assert found.name == name
+    assert found.description
+    for case in found.cases:
+        models.find(case.model)
+    assert len({case.case_id for case in found.cases}) == len(found.cases)
+
+
+def test_quick_trains_the_micro_of_every_family():
+    micros = {name for name in models.names() if name.endswith("/micro")}
+    assert {case.model for case in suite.load("quick").cases} == micros
+    assert all("accuracy" in case.metrics for case in suite.load("quick").cases)

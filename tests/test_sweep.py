@@ -1,0 +1,128 @@
+"""A suite in real child processes: rows of every ending, resumed, killed without losing a finished row."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from reelbench.harness import ledger, sweep
+from reelbench.harness.result import Result
+from reelbench.harness.spec import Case, Recipe, Suite
+
+FAST = Case(model="tsm/micro", metrics=("parameters", "flops", "memory"))
+
+
+@pytest.fixture
+def data(tiny_synthetic: dict[str, Path]) -> str:
+    return str(tiny_synthetic["test"].parent)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def suite(*cases: Case) -> Suite:
+    return Suite(name="test", description="", cases=cases)
+
+
+def run(made: Suite, out: Path, **options) -> list[Result]:
+    return sweep.sweep(made, out, device="cpu", **options)
+
+
+def test_a_case_is_trained_measured_and_traceable(data, tmp_path):
+    recipe = Recipe(epochs=1, batch=8, crop="random", flip=0.0)
+    metrics = ("parameters", "flops", "memory", "latency", "throughput", "decode", "stall", "energy", "accuracy")
+    [found] = run(suite(dataclasses.replace(FAST, data=data, metrics=metrics, recipe=recipe)), tmp_path)
+    assert found.status == "ok", found.error
+    measured = found.metrics
+    assert {"params", "gflops_view", "gflops_video", "memory_resident_mib", "latency_ms"} <= set(measured)
+    assert {"throughput_clips_s", "decode_clips_s", "data_wait_fraction", "step_ms", "top1", "top5"} <= set(measured)
+    assert not {"energy_j_clip", "memory_allocated_mib"} & set(measured)  # a CPU has neither
+    assert len(measured["latency_ms"].samples) >= 3
+    assert measured["top1"].low <= measured["top1"].value <= measured["top1"].high
+    assert 0 <= measured["data_wait_fraction"].value <= 1
+    assert found.details["train"]["steps"] == 3
+    assert found.environment["packages"]["torch"]
+    assert (tmp_path / "logs" / f"{found.case_id}.log").exists()
+    assert (tmp_path / "environment.json").exists()
+    assert {row.model for row in found.published} >= {"tsm/r50_8f"}
+
+
+def test_every_ending_is_a_row_and_only_what_failed_runs_again(data, tmp_path):
+    cases = (
+        dataclasses.replace(FAST, data=data),
+        dataclasses.replace(FAST, data=data, checkpoint=str(tmp_path / "none.pth")),
+        dataclasses.replace(FAST, data=data, seed=1, time_limit=0.2),
+    )
+    found = run(suite(*cases), tmp_path / "out")
+    assert [r.status for r in found] == ["ok", "failed", "timeout"]
+    assert "none.pth" in found[1].error
+    assert "limit of 0 s" in found[2].error
+    again = run(suite(*cases[:1]), tmp_path / "out")
+    assert again == found[:1]
+    [fresh] = run(suite(*cases[:1]), tmp_path / "out", fresh=True)
+    assert fresh.started >= found[0].started
+    assert fresh.seconds != found[0].seconds
+
+
+def test_a_native_crash_costs_one_row(data, tmp_path, monkeypatch):
+    """The child is killed as the system does it when memory runs out, and as a broken decoder does."""
+    real = subprocess.Popen
+
+    def kill_with(number: int):
+        def start(line, **options):
+            process = real(line, **options)
+            process.send_signal(number)
+            return process
+
+        return start
+
+    for number, status, said in ((signal.SIGKILL, "oom", "memory"), (signal.SIGSEGV, "failed", "SIGSEGV")):
+        monkeypatch.setattr(sweep.subprocess, "Popen", kill_with(number))
+        [found] = run(suite(dataclasses.replace(FAST, data=data)), tmp_path / status)
+        assert found.status == status
+        assert said in found.error
+        monkeypatch.undo()
+
+
+def test_killed_with_9_the_run_goes_on_where_it_was(data, tmp_path):
+    """The sweep itself is killed in its second case; the finished row stays and the case's process does not live on."""
+    file, out = tmp_path / "two.py", tmp_path / "out"
+    file.write_text(
+        "from reelbench.harness.spec import *\n"
+        f"FAST = Case(model='tsm/micro', metrics=('parameters',), data={data!r})\n"
+        f"SLOW = Case(model='tsm/micro', data={data!r}, metrics=('parameters', 'latency', 'throughput', 'decode'))\n"
+        "SUITE = Suite(name='two', description='', cases=(FAST, SLOW))\n"
+    )
+    line = [sys.executable, "-m", "reelbench.harness.cli", "run", str(file), "--out", str(out), "--device", "cpu"]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(ledger.read(out)) < 1 and process.poll() is None:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(ledger.read(out)) == 1
+    kept = ledger.read(out)[0]
+    deadline = time.monotonic() + 30
+    while _children_of_runs(out) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not _children_of_runs(out)
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 cases are already finished" in done.stderr
+    assert ledger.read(out)[0] == kept
+    assert [r.status for r in ledger.read(out)] == ["ok", "ok"]
+    assert (out / "report.html").exists()
+
+
+def _children_of_runs(out: Path) -> list[int]:
+    import psutil
+
+    return [p.pid for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or ())]
