@@ -24,7 +24,7 @@ class Budget:
     """How long a measurement may take, in seconds, and how sharp the median must become (relative half width)."""
 
     min_seconds: float = 0.5
-    max_seconds: float = 4.0
+    max_seconds: float = 3.0
     precision: float = 0.02
 
 

@@ -80,7 +80,7 @@ def _subject(case: Case, index: Index, weights: str | Path | None, log: list[dic
 
     return metrics.Subject(
         model=model, case=case, clip=clip, views=views, device=device, num_classes=num_classes,
-        open_stream=open_stream, train_log=log,
+        videos=len(index), open_stream=open_stream, train_log=log,
     )  # fmt: skip
 
 

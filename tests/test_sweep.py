@@ -37,7 +37,7 @@ def run(made: Suite, out: Path, **options) -> list[Result]:
 
 
 def test_a_case_is_trained_measured_and_traceable(data, tmp_path):
-    recipe = Recipe(epochs=1, batch=8, crop="random", flip=0.0)
+    recipe = Recipe(epochs=3, batch=8, crop="random", flip=0.0)
     metrics = ("parameters", "flops", "memory", "latency", "throughput", "decode", "stall", "energy", "accuracy")
     [found] = run(suite(dataclasses.replace(FAST, data=data, metrics=metrics, recipe=recipe)), tmp_path)
     assert found.status == "ok", found.error
@@ -48,7 +48,7 @@ def test_a_case_is_trained_measured_and_traceable(data, tmp_path):
     assert len(measured["latency_ms"].samples) >= 3
     assert measured["top1"].low <= measured["top1"].value <= measured["top1"].high
     assert 0 <= measured["data_wait_fraction"].value <= 1
-    assert found.details["train"]["steps"] == 3
+    assert found.details["train"]["steps"] == 9
     assert found.environment["packages"]["torch"]
     assert (tmp_path / "logs" / f"{found.case_id}.log").exists()
     assert (tmp_path / "environment.json").exists()

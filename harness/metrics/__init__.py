@@ -23,8 +23,8 @@ from ..spec import Case, Clip, Views
 class Subject:
     """A model ready to be measured: in eval mode, on its device, with the way to open its data.
 
-    `evaluate()` opens the test split's stream (see `pipelines.open`); `train_log` is the training's record a step.
-    `budget` bounds each timing loop. Metrics share what they found in `notes`, which lands in the result's details.
+    `open_stream` opens the test split of `videos` videos (see `pipelines.open`); `train_log` is the training's record
+    a step. `budget` bounds each timing loop. Metrics share what they found in `notes`, which the result keeps.
     """
 
     model: nn.Module
@@ -33,6 +33,7 @@ class Subject:
     views: Views
     device: torch.device
     num_classes: int
+    videos: int
     open_stream: Callable[..., Any]
     train_log: list[dict[str, float]] = field(default_factory=list)
     budget: Budget = Budget()

@@ -9,18 +9,25 @@ from .. import measure as timing
 from ..result import Metric
 from . import Subject
 
-BATCH = 16
+LARGEST = 16
+BATCHES = 8
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Drain the test stream for the time budget; one sample a batch, the first (start-up) left out."""
+    """Drain the test stream for the time budget, one sample a batch, each epoch's first (start-up) left out.
+
+    An index of too few videos to time three batches is not measured.
+    """
     rates: list[float] = []
-    with subject.open_stream(batch=BATCH) as stream:
-        begin = time.perf_counter()
-        while time.perf_counter() - begin < subject.budget.max_seconds or len(rates) < 3:
-            rates += _drain(stream, begin + 4 * subject.budget.max_seconds)
+    batch = max(1, min(LARGEST, subject.videos // BATCHES))
+    with subject.open_stream(batch=batch) as stream:
+        deadline = time.perf_counter() + subject.budget.max_seconds
+        while taken := _drain(stream, deadline):
+            rates += taken
+            if time.perf_counter() > deadline:
+                break
         convention = f"{stream.decoder} decoder, {subject.case.workers} workers, {subject.views} views"
-    return {"decode_clips_s": timing.summary(rates, "clips/s", convention)}
+    return {"decode_clips_s": timing.summary(rates, "clips/s", convention)} if len(rates) >= 3 else {}
 
 
 def _drain(stream: Any, deadline: float) -> list[float]:
@@ -31,6 +38,6 @@ def _drain(stream: Any, deadline: float) -> list[float]:
         if last is not None:
             rates.append(len(batch.label) / (now - last))
         last = now
-        if now > deadline:
+        if now > deadline and len(rates) >= 3:
             break
     return rates
