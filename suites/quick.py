@@ -5,16 +5,16 @@ from ..harness.spec import Case, Recipe, Suite, Views
 FAMILIES = ("tsm", "video_swin", "tps", "dualformer", "timesformer", "vivit", "mvit")
 
 RECIPE = Recipe(
-    epochs=6,
+    epochs=5,
     batch=32,
     lr=2e-3,
     weight_decay=0.05,
-    warmup_epochs=0.6,
+    warmup_epochs=0.5,
     warmup_ratio=0.01,
     clip_grad=1.0,
     crop="center",
     flip=0.0,  # a mirrored `left` is a `right`
-    validate_epochs=6,
+    validate_epochs=5,
 )
 
 SUITE = Suite(
