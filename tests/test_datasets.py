@@ -67,6 +67,18 @@ def test_every_data_set_states_its_folders_and_splits() -> None:
         assert isinstance(module.SPLITS, tuple), name
 
 
+def test_a_flat_folder_is_one_class(tmp_path: Path, put: Callable[..., None]) -> None:
+    put("b.webm", "a.mkv")
+    index = _build("folder", tmp_path)
+    assert index.classes == (tmp_path.name,)
+    assert _rows(index) == [("a.mkv", 0), ("b.webm", 0)]
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no videos"):
+        _build("folder", tmp_path)
+
+
 def test_folder(tmp_path: Path, put: Callable[..., None]) -> None:
     put("run/b.webm", "run/more/a.mkv", "jump/c.webm")
     _frames(tmp_path / "jump" / "d", 4)
