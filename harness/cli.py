@@ -122,6 +122,30 @@ def list_models(
     print(catalogue.render(format))
 
 
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Checkpoint, ours or the official release's.")],
+    to: Annotated[Path, typer.Argument(help="File to write, .safetensors.")],
+    model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
+    num_classes: Annotated[
+        int | None, typer.Option(help="Classes of its head; the published number by default.")
+    ] = None,
+) -> None:
+    """Read a checkpoint strictly and write its weights as safetensors, in our naming.
+
+    Example: reelbench convert swin_tiny_k400.pth swin_tiny_k400.safetensors --model video_swin/t
+    """
+    from safetensors.torch import save_model
+
+    from .. import models
+
+    if to.suffix != ".safetensors":
+        raise UserError(f"{to}: name a .safetensors file")
+    loaded = models.build(model, num_classes=num_classes, checkpoint=source)
+    save_model(loaded, str(to))
+    print(f"{sum(p.numel() for p in loaded.parameters())} parameters -> {to}")
+
+
 @app.command("suites")
 def list_suites() -> None:
     """List the suites.

@@ -95,5 +95,8 @@ class SuiteProgress:
         text = ", ".join(shown) if result.status == "ok" else f"{result.status}: {result.error}"
         mark = "✓" if result.status == "ok" else "✗"
         self.bar.console.print(
-            f"{mark} {result.case.model}: {text} ({result.seconds:.0f} s)", highlight=False, markup=False
+            f"{mark} {result.case.model}: {text} ({result.seconds:.0f} s)",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )

@@ -39,7 +39,7 @@ def suite_of(folder: Path, case: str) -> Path:
     return suite_file(folder, f"SUITE = Suite(name='mine', description='', cases=({case},))")
 
 
-@pytest.mark.parametrize("verb", ["run", "train", "eval", "report", "compare", "models", "suites", "doctor"])
+@pytest.mark.parametrize("verb", ["run", "train", "eval", "report", "compare", "convert", "models", "suites", "doctor"])
 def test_every_verb_explains_itself_with_an_example(reelbench, verb):
     code, out, _ = reelbench(verb, "--help")
     assert code == 0
@@ -176,6 +176,18 @@ def test_a_report_of_a_newer_schema(reelbench, tmp_path):
 def test_an_unknown_report_format(reelbench, tmp_path):
     ledger.append(tmp_path, Result(case=Case(model="tsm/micro"), status="ok", started="2026-01-01", seconds=1.0))
     refused(reelbench("report", tmp_path, "--format", "htlm"), "unknown report format 'htlm'", "html")
+
+
+def test_a_checkpoint_is_converted(reelbench, tmp_path):
+    original = models.build("tsm/micro", num_classes=5)
+    torch.save({"state_dict": original.state_dict()}, tmp_path / "in.pth")
+    command = ("convert", tmp_path / "in.pth", tmp_path / "out.safetensors", "--model", "tsm/micro")
+    refused(reelbench(*command), "does not fit tsm/micro")
+    assert not (tmp_path / "out.safetensors").exists()
+    code, out, _ = reelbench(*command, "--num-classes", 5)
+    assert (code, "out.safetensors" in out) == (0, True)
+    copy = models.build("tsm/micro", num_classes=5, checkpoint=tmp_path / "out.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(original.parameters(), copy.parameters(), strict=True))
 
 
 def test_models_are_listed_as_json(reelbench):
