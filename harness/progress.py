@@ -85,7 +85,7 @@ class SuiteProgress:
 
     def update(self, *, phase: str, done: int = 0, total: int | None = None) -> None:
         """Show the running case's phase and how far it is."""
-        self.bar.update(self.case, completed=done, total=total, state=phase)
+        self.bar.update(self.case, completed=done, total=total or 1, state=phase)
 
     def finish(self, result: Result) -> None:
         """Print the finished case's line and advance the suite's bar."""
