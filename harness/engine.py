@@ -62,7 +62,7 @@ def gather(value: Any) -> list[Any]:
 
 
 class Engine:
-    """A model under DeepSpeed: `train_step` for a list of micro-batches, `forward` for evaluation."""
+    """A model under DeepSpeed: `train_step` over micro-batches, `module` to evaluate, `save`, `resume`, `export`."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, world: World, config: Path | None = None) -> None:
         import deepspeed

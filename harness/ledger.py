@@ -84,7 +84,5 @@ def _parse(path: Path, number: int, line: bytes) -> Result:
 
 def _cut_torn_line(descriptor: int) -> None:
     size = os.fstat(descriptor).st_size
-    data = os.pread(descriptor, size, 0)
-    whole = data.rfind(b"\n") + 1
-    if whole < size:
-        os.ftruncate(descriptor, whole)
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,20 +13,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .result import Result
 from .spec import Case
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 QUIET_SECONDS = 30.0
 HEADLINES = ("top1", "latency_ms", "throughput_clips_s", "decode_clips_s")
 
 
-class TrainingProgress:
-    """A bar of optimiser steps with loss, clips/s and data-wait share; without a terminal a line every half minute."""
+class _Display:
+    """A bar on standard error, shown while the `with` block lasts."""
 
-    def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
+    def __init__(self, *, shown: bool = True) -> None:
         self.console = Console(file=sys.stderr, quiet=not shown)
         self.bar = bar(self.console, "{task.fields[state]}")
-        self.task = self.bar.add_task(title, total=total, completed=done, state="")
-        self.total, self.done, self.last = total, done, time.monotonic()
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 
@@ -34,6 +35,15 @@ class TrainingProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
+
+
+class TrainingProgress(_Display):
+    """A bar of optimiser steps with loss, clips/s and data-wait share; without a terminal a line every half minute."""
+
+    def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
+        super().__init__(shown=shown)
+        self.task = self.bar.add_task(title, total=total, completed=done, state="")
+        self.total, self.done, self.last = total, done, time.monotonic()
 
     def advance(self, record: dict[str, float], batch: int) -> None:
         """Show one step's record (loss, wait, compute)."""
@@ -57,25 +67,15 @@ def bar(console: Console, *columns: str) -> Progress:
     return Progress(*parts, console=console, transient=True, disable=not console.is_terminal)
 
 
-class SuiteProgress:
+class SuiteProgress(_Display):
     """A suite's display: a bar of cases with the time remaining, below it what the running case does."""
 
     def __init__(self, suite: str, total: int, done: int) -> None:
-        self.console = Console(file=sys.stderr)
-        self.bar = bar(self.console, "{task.fields[state]}")
+        super().__init__()
         self.suite = self.bar.add_task(f"suite {suite}", total=total, completed=done, state="")
         self.case = self.bar.add_task("", total=None, state="", visible=False)
         if done:
             self.bar.console.print(f"{done} of {total} cases are already finished", highlight=False)
-
-    def __enter__(self) -> SuiteProgress:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.stop()
 
     def start(self, case: Case) -> None:
         """Show a case as running."""

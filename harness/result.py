@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -74,6 +75,11 @@ class Result:
         data["metrics"] = {name: _metric(values) for name, values in data["metrics"].items()}
         data["published"] = tuple(Published(**row) for row in data.get("published", ()))
         return cls(**data)
+
+
+def now() -> str:
+    """Return the time as results write it: ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def _metric(values: dict[str, Any]) -> Metric:

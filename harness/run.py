@@ -6,7 +6,6 @@ The sweep starts `python -m reelbench.harness.run CASE.json OUT`. What happens g
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import subprocess
@@ -26,7 +25,8 @@ from . import data as datasets
 from . import engine, environment, metrics, train
 from .errors import UserError
 from .job import Job
-from .result import Result, Status
+from .result import Result, Status, now
+from .schedule import total_steps
 from .spec import Case
 
 Report = Callable[..., None]
@@ -34,7 +34,7 @@ Report = Callable[..., None]
 
 def run(case: Case, out: Path, report: Report) -> Result:
     """Train or load the case's model, measure its metrics, and return what was found, however it ended."""
-    started, begin = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), time.perf_counter()
+    started, begin = now(), time.perf_counter()
     status: Status = "ok"
     found: dict[str, Any] = {}
     try:
@@ -96,7 +96,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
         resume=(folder / "checkpoints" / "latest").exists(),
     )  # fmt: skip
     train.check(job, case.ranks)
-    total = round(case.recipe.epochs * (len(Index.load(data.train)) // case.recipe.batch))
+    total = total_steps(case.recipe, len(Index.load(data.train)))
     line = engine.command(job.arguments(), ranks=case.ranks)
     process = subprocess.Popen(line, stdout=sys.stderr, env=engine.environment(case.device))
     while process.poll() is None:

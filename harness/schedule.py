@@ -12,6 +12,11 @@ from torch import nn
 from .spec import Recipe
 
 
+def total_steps(recipe: Recipe, videos: int) -> int:
+    """Return the optimiser steps of a whole run; an epoch's incomplete last batch is dropped."""
+    return max(1, round(recipe.epochs * (videos // recipe.batch)))
+
+
 def factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Return the multiplier of the base learning rate at an optimiser step (0-based).
 

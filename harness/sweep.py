@@ -7,7 +7,6 @@ finished rows stay in `results.jsonl` and the next call goes on after them.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import fnmatch
 import json
 import selectors
@@ -22,7 +21,7 @@ from typing import Any
 from . import data, environment, ledger
 from .errors import UserError
 from .progress import SuiteProgress
-from .result import Result, Status
+from .result import Result, Status, now
 from .spec import Case, Suite
 
 
@@ -61,7 +60,7 @@ def resolve_cases(suite: Suite, device: str, only: str | None) -> list[Case]:
 
 def _run_in_process(case: Case, out: Path, progress: SuiteProgress) -> Result:
     """Run one case in a child; whatever becomes of the child, return a result."""
-    started, begin = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+    started, begin = now(), time.monotonic()
     logs = out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     description = logs / f"{case.case_id}.json"

@@ -26,7 +26,7 @@ from .job import Job
 from .measure import synchronize
 from .metrics import autocast
 from .progress import TrainingProgress
-from .schedule import factor
+from .schedule import factor, total_steps
 from .spec import Clip, Views
 
 
@@ -75,7 +75,7 @@ def train(job: Job) -> None:
     engine = ds.Engine(model, job.recipe, world, job.deepspeed)
     position = _resume(job, engine)
     steps_per_epoch = len(index) // job.recipe.batch
-    total = max(1, round(job.recipe.epochs * steps_per_epoch))
+    total = total_steps(job.recipe, len(index))
     interval = max(1, round(job.recipe.validate_epochs * steps_per_epoch))
     log = _Log(job.out, position.step) if world.leads else None
     with (
