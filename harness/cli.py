@@ -37,6 +37,10 @@ def run(
     only: Annotated[str | None, typer.Option(help="Run the models that match this pattern, such as 'tsm/*'.")] = None,
     data: Annotated[str | None, typer.Option(help="Another data set for every case: an index, or a folder.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure finished cases again.")] = False,
+    interleave: Annotated[
+        bool, typer.Option("--interleave", help="Time all cases in turns, round after round: drift hits all alike.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds of --interleave.")] = 8,
 ) -> None:
     """Run a suite, resuming what is unfinished, and write its report.
 
@@ -46,7 +50,9 @@ def run(
     from . import sweep
 
     chosen = suites.load(suite, data)
-    results = sweep.sweep(chosen, out, device=job.resolve_device(device), only=only, fresh=fresh)
+    results = sweep.sweep(
+        chosen, out, device=job.resolve_device(device), only=only, fresh=fresh, rounds=interleave * rounds
+    )
     _report(results, "terminal", None)
     for kind, suffix in (("html", "html"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
         _report(results, kind, out / f"report.{suffix}")
@@ -98,14 +104,22 @@ def report(
 def compare(
     a: Annotated[Path, typer.Argument(help="Results folder to compare with.")],
     b: Annotated[Path, typer.Argument(help="Results folder to judge.")],
+    fail_if: Annotated[
+        str | None, typer.Option(help="Exit with 1 on a real difference of that kind and size, such as slower:5%.")
+    ] = None,
 ) -> None:
     """Compare two results folders, metric by metric; repeat runs with `run --fresh` to see small differences.
 
-    Example: reelbench compare runs/before runs/after
+    Example: reelbench compare runs/before runs/after --fail-if slower:5%
     """
     from ..reports import compare as comparison
 
-    print(comparison.render(_ledger(a), _ledger(b)))
+    before, after = _ledger(a), _ledger(b)
+    wrong = comparison.failing(before, after, fail_if) if fail_if else []
+    print(comparison.render(before, after))
+    for line in wrong:
+        print(f"--fail-if {fail_if}: {line}")
+    raise typer.Exit(int(bool(wrong)))
 
 
 @app.command("models")

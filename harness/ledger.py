@@ -26,14 +26,19 @@ def read(out: Path) -> list[Result]:
 def read_all(out: Path) -> list[Result]:
     """Return every line of a results folder: a case measured again with `--fresh` appears once a run."""
     path = out / FILE
-    return [_parse(path, number, line) for number, line in _whole_lines(path)] if path.exists() else []
+    return [_parse(path, number, line) for number, line in whole_lines(path)] if path.exists() else []
 
 
 def append(out: Path, result: Result) -> None:
-    """Add one line and flush it to the disk; when that fails the file is left as it was."""
-    out.mkdir(parents=True, exist_ok=True)
-    line = (result.to_json() + "\n").encode()
-    with (out / FILE).open("ab+") as file:
+    """Add one result and flush it to the disk; when that fails the file is left as it was."""
+    append_line(out / FILE, result.to_json())
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add one line to a file of JSON lines, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = (text + "\n").encode()
+    with path.open("ab+") as file:
         _cut_torn_line(file.fileno())
         end = os.fstat(file.fileno()).st_size
         try:
@@ -44,7 +49,7 @@ def append(out: Path, result: Result) -> None:
         except OSError as error:
             os.ftruncate(file.fileno(), end)
             raise UserError(
-                f"{out / FILE}: {error.strerror}: free some space and run again, finished cases are kept"
+                f"{path}: {error.strerror}: free some space and run again, finished cases are kept"
             ) from None
 
 
@@ -66,7 +71,8 @@ def lock(out: Path) -> Iterator[None]:
         yield
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield each line that was written to its end, with its number from 1."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.endswith(b"\n") and line.strip():

@@ -7,8 +7,8 @@ ends when the 95 % interval of the median is within ±`precision` of it, or at `
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -71,6 +71,22 @@ def summary(values: list[float], unit: str, convention: str = "") -> Metric:
     warning = "unsteady: the interval is wider than ±5 %; close other programs or measure longer" if unsteady else ""
     return Metric(
         value=median, unit=unit, low=low, high=high, samples=tuple(values), convention=convention, warning=warning
+    )
+
+
+def combine(rounds: Sequence[Metric], warning: str = "") -> Metric:
+    """Return one metric for its rounds: the median of their medians, and the interval that those medians give.
+
+    Within a round samples are alike, between rounds the machine drifts: only the medians count as independent. A round
+    without samples of its own (a percentile) counts with its value.
+    """
+    whole = summary([m.value for m in rounds], rounds[0].unit, rounds[0].convention)
+    samples = [m.samples or (m.value,) for m in rounds]
+    return replace(
+        whole,
+        samples=tuple(s for taken in samples for s in taken),
+        rounds=tuple(map(len, samples)),
+        warning=warning or whole.warning,
     )
 
 

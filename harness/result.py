@@ -17,13 +17,17 @@ Status = Literal["ok", "failed", "oom", "timeout", "unsupported"]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One measured number with its interval and samples. `convention` says what the number counts, where it matters."""
+    """One measured number with its interval and samples. `convention` says what the number counts, where it matters.
+
+    `rounds` says how many of the samples, in order, each round of an interleaved run took; empty for a run in one go.
+    """
 
     value: float
     unit: str
     low: float | None = None
     high: float | None = None
     samples: tuple[float, ...] = ()
+    rounds: tuple[int, ...] = ()
     convention: str = ""
     warning: str = ""
 
@@ -83,4 +87,5 @@ def now() -> str:
 
 
 def _metric(values: dict[str, Any]) -> Metric:
-    return Metric(**{**values, "samples": tuple(values.get("samples", ()))})
+    lists = {name: tuple(values.get(name, ())) for name in ("samples", "rounds")}
+    return Metric(**{**values, **lists})

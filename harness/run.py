@@ -63,12 +63,13 @@ def _measure(case: Case, out: Path, report: Report) -> dict[str, Any]:
     if case.recipe is not None:
         weights, log = _train(case, data, out, report)
         details["train"] = _training_summary(log)
-    subject = _subject(case, index, weights, log)
+    subject = make_subject(case, index, weights, log)
     found = metrics.measure(subject, lambda name: report(phase=name))
     return {"metrics": dict(found), "details": {**details, **subject.notes}}
 
 
-def _subject(case: Case, index: Index, weights: str | Path | None, log: list[dict[str, float]]) -> metrics.Subject:
+def make_subject(case: Case, index: Index, weights: str | Path | None, log: list[dict[str, float]]) -> metrics.Subject:
+    """Build the case's model with its weights, ready to be measured."""
     variant, device = models.find(case.model), torch.device(case.device)
     labelled = weights is not None
     num_classes = len(index.classes) if labelled else variant.num_classes
@@ -89,7 +90,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     assert case.recipe is not None
     if data.train is None:
         raise UserError(f"{case.model}: {case.data} has no training split: give a folder with train.parquet")
-    folder = out / "train" / case.case_id
+    folder = training_folder(case, out)
     job = Job(
         model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
         clip=case.clip or models.find(case.model).clip, workers=case.workers, seed=case.seed,
@@ -105,6 +106,11 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     if process.returncode:
         raise UserError(f"training ended with exit code {process.returncode}: see the log")
     return folder / "best.safetensors", train.read_log(folder)
+
+
+def training_folder(case: Case, out: Path) -> Path:
+    """Return where a case's training leaves its checkpoints and logs."""
+    return out / "train" / case.case_id
 
 
 def _training_summary(log: list[dict[str, float]]) -> dict[str, float]:
@@ -140,19 +146,24 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def main() -> None:
-    """Run the case in the file named first, with the results folder named second."""
+def reporting() -> Report:
+    """Keep standard output for JSON lines, send everything that libraries print to standard error."""
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     _die_with_parent()
 
     def report(**event: Any) -> None:
-        print(json.dumps(event), file=events)
+        print(json.dumps(event), file=events, flush=True)
 
+    return report
+
+
+def main() -> None:
+    """Run the case in the file named first, with the results folder named second."""
+    report = reporting()
     case = Case.from_json(json.loads(Path(sys.argv[1]).read_text()))
     result = run(case, Path(sys.argv[2]), report)
     report(result=result.to_json())
-    events.flush()
     os._exit(0)  # decoder and launcher threads may still be winding down; the result is already out
 
 

@@ -9,37 +9,58 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
-import selectors
-import signal
-import subprocess
-import sys
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from . import data, environment, ledger
+from . import data, environment, interleave, ledger
+from .child import Child
 from .errors import UserError
 from .progress import SuiteProgress
-from .result import Result, Status, now
+from .result import Result, now
 from .spec import Case, Suite
 
 
-def sweep(suite: Suite, out: Path, *, device: str, only: str | None = None, fresh: bool = False) -> list[Result]:
-    """Run every case of the suite that the ledger has not finished; return all of the suite's results."""
+def sweep(
+    suite: Suite, out: Path, *, device: str, only: str | None = None, fresh: bool = False, rounds: int = 0
+) -> list[Result]:
+    """Run every case of the suite that the ledger has not finished; return all of the suite's results.
+
+    With `rounds`, the timed metrics are measured in so many rounds over all cases (see `interleave`).
+    """
     cases = resolve_cases(suite, device, only)
     with ledger.lock(out):
-        finished = {r.case_id: r for r in ledger.read(out) if r.status == "ok" and not fresh}
+        finished = {r.case_id for r in ledger.read(out) if r.status == "ok" and not fresh}
         pending = [case for case in cases if case.case_id not in finished]
         _write_environment(out)
         with SuiteProgress(suite.name, len(cases), len(cases) - len(pending)) as progress:
-            for case in pending:
-                progress.start(case)
-                result = _run_in_process(case, out, progress)
-                ledger.append(out, result)
-                progress.finish(result)
+            if rounds:
+                _in_rounds(pending, out, rounds, fresh, progress)
+            else:
+                _one_by_one(pending, out, out, progress)
     wanted = {case.case_id for case in cases}
     return [result for result in ledger.read(out) if result.case_id in wanted]
+
+
+def _one_by_one(cases: Sequence[Case], out: Path, to: Path, progress: SuiteProgress) -> None:
+    for case in cases:
+        progress.start(case)
+        result = _run_in_process(case, out, progress)
+        ledger.append(to, result)
+        progress.finish(result)
+
+
+def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progress: SuiteProgress) -> None:
+    """Measure each case alone, then the timed metrics of all in turns; what a killed sweep had done is kept."""
+    solo = out / interleave.FOLDER
+    if fresh:
+        shutil.rmtree(solo, ignore_errors=True)
+    alone = {r.case_id: r for r in ledger.read(solo) if r.status == "ok"}
+    _one_by_one([case for case in cases if case.case_id not in alone], out, solo, progress)
+    done = {r.case_id: r for r in ledger.read(solo)}
+    for result in interleave.interleave([done[case.case_id] for case in cases], out, rounds, progress):
+        ledger.append(out, result)
 
 
 def resolve_cases(suite: Suite, device: str, only: str | None) -> list[Case]:
@@ -61,66 +82,27 @@ def resolve_cases(suite: Suite, device: str, only: str | None) -> list[Case]:
 def _run_in_process(case: Case, out: Path, progress: SuiteProgress) -> Result:
     """Run one case in a child; whatever becomes of the child, return a result."""
     started, begin = now(), time.monotonic()
-    logs = out / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    description = logs / f"{case.case_id}.json"
-    description.write_text(json.dumps(case.to_json(), indent=1))
-    line = [sys.executable, "-m", "reelbench.harness.run", str(description), str(out)]
-    with (logs / f"{case.case_id}.log").open("wb") as log:
-        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            for event in _events(process, begin + case.time_limit):
-                if "result" in event:
-                    return Result.from_json(event["result"])
-                progress.update(**event)
-            status, error = _obituary(process, case)
-        finally:
-            _kill_tree(process)
+    log = out / "logs" / f"{case.case_id}.log"
+    log.unlink(missing_ok=True)
+    child = Child("run", [str(describe(case, out)), str(out)], log)
+    try:
+        for event in child.events(case.time_limit):
+            if "result" in event:
+                return Result.from_json(event["result"])
+            progress.update(**event)
+        status, error = child.obituary(case.time_limit)
+    finally:
+        child.close()
     seconds = time.monotonic() - begin
     return Result(case=case, status=status, started=started, seconds=seconds, error=error)
 
 
-def _events(process: subprocess.Popen[bytes], deadline: float) -> Iterator[dict[str, Any]]:
-    """Yield what the child reports until it closes its output or the deadline passes."""
-    assert process.stdout is not None
-    buffer = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while selector.select(timeout=max(0.0, deadline - time.monotonic())):
-            chunk = process.stdout.read1(1 << 16)  # type: ignore[attr-defined]
-            if not chunk:
-                return
-            *lines, buffer = (buffer + chunk).split(b"\n")
-            yield from (json.loads(line) for line in lines)
-
-
-def _obituary(process: subprocess.Popen[bytes], case: Case) -> tuple[Status, str]:
-    """Say how a child ended that left no result."""
-    try:
-        code = process.wait(timeout=2)
-    except subprocess.TimeoutExpired:
-        return "timeout", f"still running after its limit of {case.time_limit:.0f} s: raise time_limit, or see the log"
-    if code == -signal.SIGKILL:
-        return "oom", "killed by the system, most likely for memory: use a smaller batch, or see the log"
-    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return "failed", f"the process ended with {name} before it had a result: see the log"
-
-
-def _kill_tree(process: subprocess.Popen[bytes]) -> None:
-    import psutil
-
-    try:
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    except psutil.NoSuchProcess:
-        family = []
-    for member in family:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+def describe(case: Case, out: Path) -> Path:
+    """Write the case where its process reads it."""
+    path = out / "logs" / f"{case.case_id}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(case.to_json(), indent=1))
+    return path
 
 
 def _write_environment(out: Path) -> None:

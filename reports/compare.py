@@ -2,16 +2,19 @@
 
 Times and rates are tested by ranks (Mann and Whitney) on rounds, accuracies by their Wilson intervals; all p-values of
 a report are corrected together (Holm), so that a run against itself shows a difference once in twenty reports at most.
-A round is one result of the case where a side holds several, else the median of a tenth of its samples in order.
+A round is one result of the case where a side holds several, a round of an interleaved run, or else the median of a
+tenth of its samples in order. A difference is called where the test *and* the size of the effect say so.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
 
 from ..harness.errors import UserError
@@ -22,6 +25,8 @@ from ._table import Cell, Column, Row, Table, metric_columns
 
 ALPHA = 0.05
 ROUNDS = 10
+BAD = ("slower", "worse", "higher", "lower")
+CLEAR = 0.33  # Cliff's delta from which an effect counts as more than small (Romano and others, 2006)
 MARGIN = 1.05  # a single run a side cannot tell how much runs vary: smaller ratios are not called
 COUNTED = ("params", "gflops_view", "gflops_video")
 FASTER = ("latency_ms", "step_ms", "throughput_clips_s", "train_clips_s", "decode_clips_s")
@@ -46,6 +51,22 @@ class Difference:
     margin: float = 1.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the corrected p-value (None where nothing was tested) allows to say of one metric of one case."""
+
+    result: Result
+    difference: Difference
+    p: float | None
+    text: str
+
+    @property
+    def percent(self) -> float:
+        """How far the ratio is from 1, in percent of the smaller value; 0 where there is no ratio."""
+        ratio = self.difference.ratio
+        return 100 * (max(ratio[0], 1 / ratio[0]) - 1) if ratio is not None and ratio[0] > 0 else 0.0
+
+
 def render(a: Sequence[Result], b: Sequence[Result], *, width: int | None = None) -> str:
     """Return the comparison as text for a terminal."""
     return terminal.show([compare(a, b)], title="ReelBench: B compared with A", width=width)
@@ -56,22 +77,45 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
 
     Cases are the same by their case_id, or else by a model that each side has once.
     """
+    found, notes = judge(a, b)
+    tests = sum(v.p is not None for v in found)
+    if any(v.difference.margin > 1 for v in found):
+        notes.append(f"One run a side cannot tell how much runs vary: ratios within {MARGIN:g} are not called.")
+    return Table(
+        title="Differences",
+        columns=_COLUMNS,
+        rows=tuple(_row(v) for v in found),
+        caption=f"ratio: B / A with its 95 % interval · {tests} tests, corrected together, at {ALPHA * 100:g} %",
+        notes=tuple(notes),
+    )
+
+
+def judge(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Verdict], list[str]]:
+    """Return the verdict of every metric of every case in common, and what is to be said of the others."""
     pairs, notes = _pairs(_measured(a), _measured(b))
     if not pairs:
         raise UserError("nothing to compare: the two runs have no measured case in common")
     found = [(right[-1], d) for left, right in pairs for d in _differences(left, right)]
     tested = [d.p for _, d in found if d.p is not None]
     corrected = iter(holm(tested))
-    rows = [_row(result, d, next(corrected) if d.p is not None else None, len(tested)) for result, d in found]
-    if any(d.margin > 1 for _, d in found):
-        notes.append(f"One run a side cannot tell how much runs vary: ratios within {MARGIN:g} are not called.")
-    return Table(
-        title="Differences",
-        columns=_COLUMNS,
-        rows=tuple(rows),
-        caption=f"ratio: B / A with its 95 % interval · {len(tested)} tests, corrected together, at {ALPHA * 100:g} %",
-        notes=tuple(notes),
-    )
+    p_values = [next(corrected) if d.p is not None else None for _, d in found]
+    return [
+        Verdict(result=result, difference=d, p=p, text=verdict(d, p, len(tested)))
+        for (result, d), p in zip(found, p_values, strict=True)
+    ], notes
+
+
+def failing(a: Sequence[Result], b: Sequence[Result], rule: str) -> list[str]:
+    """Return a line for everything that a rule such as `slower:5%` forbids; a rule that says nothing is a `UserError`.
+
+    It forbids verdicts of that name whose ratio is at least that far from 1.
+    """
+    match = re.fullmatch(rf"({'|'.join(BAD)}):(\d+(?:\.\d+)?)%?", rule)
+    if match is None:
+        raise UserError(f"--fail-if '{rule}': write one of {', '.join(BAD)} and a percentage, such as slower:5%")
+    found, _ = judge(a, b)
+    wrong = [v for v in found if v.text == match[1] and v.percent >= float(match[2])]
+    return [f"{v.result.case.model}: {v.difference.column.header} is {v.text} by {v.percent:.1f} %" for v in wrong]
 
 
 _COLUMNS = (
@@ -159,10 +203,13 @@ def _difference(column: Column, a: list[Metric], b: list[Metric]) -> Difference:
 
 
 def _rounds(metrics: Sequence[Metric]) -> list[float]:
-    """Return what may be taken for independent: one value a run, or medians of stretches of a single one."""
+    """Return what may be taken for independent: one value a run or a round, or medians of stretches of a single run."""
     if len(metrics) > 1:
         return [m.value for m in metrics]
-    samples = metrics[0].samples
+    samples, rounds = metrics[0].samples, metrics[0].rounds
+    if rounds:
+        ends = list(accumulate(rounds))
+        return [median(samples[end - size : end]) for size, end in zip(rounds, ends, strict=True)]
     size = max(1, len(samples) // ROUNDS)
     return [median(samples[i : i + size]) for i in range(0, len(samples) - size + 1, size)]
 
@@ -175,7 +222,8 @@ def _accuracy_p(a: Metric, b: Metric) -> float | None:
     return math.erfc(abs(b.value - a.value) / spread / math.sqrt(2)) if spread else None
 
 
-def _row(result: Result, d: Difference, p: float | None, tests: int) -> Row:
+def _row(found: Verdict) -> Row:
+    result, d, p = found.result, found.difference, found.p
     c = d.column
     cells = (
         Cell(text=result.case.model),
@@ -185,7 +233,7 @@ def _row(result: Result, d: Difference, p: float | None, tests: int) -> Row:
         _ratio(d.ratio),
         Cell() if d.effect is None else Cell(text=f"{d.effect:+.2f}", value=d.effect),
         Cell() if p is None else Cell(text="< 0.001" if p < 0.001 else f"{p:.3f}", value=p),
-        Cell(text=verdict(d, p, tests)),
+        Cell(text=found.text),
         Cell(text=result.case_id),
     )
     return Row(cells=cells, case_id=result.case_id)
@@ -207,6 +255,8 @@ def verdict(d: Difference, p: float | None, tests: int) -> str:
         return _direction(d) if d.column.name in COUNTED else "not tested: one value a side"
     if p >= ALPHA:
         return "too few rounds to tell" if d.smallest * tests >= ALPHA else "no difference"
+    if d.effect is not None and abs(d.effect) < CLEAR:
+        return "no difference"
     if d.ratio is not None and max(d.ratio[0], 1 / d.ratio[0]) <= d.margin:
         return "no difference"
     return _direction(d)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from reelbench.harness import ledger, sweep
+from reelbench.harness import child, interleave, ledger, sweep
 from reelbench.harness.result import Result
 from reelbench.harness.spec import Case, Recipe, Suite
 
@@ -85,7 +86,7 @@ def test_a_native_crash_costs_one_row(data, tmp_path, monkeypatch):
         return start
 
     for number, status, said in ((signal.SIGKILL, "oom", "memory"), (signal.SIGSEGV, "failed", "SIGSEGV")):
-        monkeypatch.setattr(sweep.subprocess, "Popen", kill_with(number))
+        monkeypatch.setattr(child.subprocess, "Popen", kill_with(number))
         [found] = run(suite(dataclasses.replace(FAST, data=data)), tmp_path / status)
         assert found.status == status
         assert said in found.error
@@ -126,3 +127,40 @@ def _children_of_runs(out: Path) -> list[int]:
     import psutil
 
     return [p.pid for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or ())]
+
+
+def test_interleaved_cases_are_timed_in_rounds(data, tmp_path):
+    """Two cases, two rounds: samples are tagged with their round, and the rest comes from the pass alone."""
+    timed = dataclasses.replace(FAST, data=data, metrics=("parameters", "memory", "latency"))
+    cases = timed, dataclasses.replace(timed, model="video_swin/micro")
+    found = run(suite(*cases), tmp_path, rounds=2)
+    assert [r.status for r in found] == ["ok", "ok"]
+    for result in found:
+        metric = result.metrics["latency_ms"]
+        assert len(metric.rounds) == len(result.details["rounds"]) == 2
+        assert sum(metric.rounds) == len(metric.samples)
+        assert {"params", "memory_resident_mib"} <= set(result.metrics)
+    begun = (tmp_path / "solo" / "rounds.jsonl").read_text().splitlines()
+    order = [(json.loads(line)["round"], json.loads(line)["case_id"]) for line in begun]
+    ids = [result.case_id for result in found]
+    assert order == [(number, case_id) for number in (1, 2) for case_id in ids]
+
+
+def test_a_resident_process_that_dies_costs_its_row_only(data, tmp_path, monkeypatch):
+    """The second round's process is killed; its case says so and shows no half-measured times, the other goes on."""
+    timed = dataclasses.replace(FAST, data=data, metrics=("parameters", "latency"))
+    cases = timed, dataclasses.replace(timed, model="video_swin/micro")
+    real = interleave._Resident.measure
+
+    def measure(self, number):
+        if number == 2 and self.case.model == "tsm/micro":
+            self.child.process.kill()
+        return real(self, number)
+
+    monkeypatch.setattr(interleave._Resident, "measure", measure)
+    killed, whole = run(suite(*cases), tmp_path, rounds=2)
+    assert killed.status == "oom"
+    assert "latency_ms" not in killed.metrics
+    assert killed.metrics["params"].value > 0
+    assert whole.status == "ok"
+    assert len(whole.metrics["latency_ms"].rounds) == 2

@@ -41,7 +41,9 @@ def best_batch(subject: Subject) -> int:
             break
         batch *= 2
     subject.notes["throughput_by_batch"] = {str(b): rate for b, rate in tried.items()}
-    return max(tried, key=lambda b: tried[b])
+    best = max(tried, key=lambda b: tried[b])
+    subject.notes["best_batch"] = best
+    return best
 
 
 def _seconds(subject: Subject, batch: int, budget: timing.Budget) -> list[float]:

@@ -1,0 +1,111 @@
+"""`run --interleave`: the timed metrics of a suite in rounds over all cases, so that drift hits every case alike.
+
+Each case is first measured alone, from start to end, in a process that is gone before the next begins: its memory and
+its best batch come from there. Then every case gets a resident process, one of which is active at a time, and each
+round times each case once. A round during which the GPU was slowed down is repeated, and marked where that does not
+help. What the rounds found lies in `OUT/solo/rounds.jsonl`, so that a killed sweep goes on with the round it was in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import ledger
+from .child import Child
+from .measure import combine
+from .progress import SuiteProgress
+from .result import Metric, Result
+
+FOLDER = "solo"
+FILE = "rounds.jsonl"
+TIMED = ("latency", "throughput")
+REPEATS = 2
+
+Rounds = dict[int, dict[str, Any]]
+
+
+def interleave(solo: Sequence[Result], out: Path, rounds: int, progress: SuiteProgress) -> Iterator[Result]:
+    """Yield each solo result with its timed metrics replaced by those of the rounds; the others as they were."""
+    timed = [r for r in solo if r.status == "ok" and set(TIMED) & set(r.case.metrics)]
+    done = _read(out)
+    residents = {r.case_id: _Resident(r, out) for r in timed if len(done[r.case_id]) < rounds}
+    try:
+        for number in range(1, rounds + 1):
+            for case_id, resident in residents.items():
+                if number in done[case_id] or resident.ended:
+                    continue
+                progress.update(phase=f"round {number}: {resident.case.model}", done=number - 1, total=rounds)
+                found = resident.measure(number)
+                if found is not None:
+                    done[case_id][number] = found
+                    row = {"case_id": case_id, "round": number, **found}
+                    ledger.append_line(out / FOLDER / FILE, json.dumps(row))
+        for result in solo:
+            ended = residents[result.case_id].ended if result.case_id in residents else None
+            yield merge(result, done[result.case_id], ended) if result in timed else result
+    finally:
+        for resident in residents.values():
+            resident.child.close()
+
+
+def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None) -> Result:
+    """Return the result with the medians of its rounds; a case whose process `ended` early says so and has none."""
+    found: dict[str, list[Metric]] = defaultdict(list)
+    ordered = [rounds[number] for number in sorted(rounds)]
+    for row in ordered:
+        for name, metric in row["metrics"].items():
+            found[name].append(Metric(**metric))
+    slowed = [str(number) for number in sorted(rounds) if rounds[number]["machine"].get("throttled")]
+    warning = f"the GPU was slowed down in round {', '.join(slowed)}: cool it, or close its other users"
+    timed = {name: combine(metrics, warning if slowed else "") for name, metrics in found.items()}
+    details = {**result.details, "rounds": [row["machine"] for row in ordered]}
+    if ended is None:
+        return dataclasses.replace(result, metrics={**result.metrics, **timed}, details=details)
+    kept = {name: metric for name, metric in result.metrics.items() if name not in timed}
+    return dataclasses.replace(result, status=ended[0], error=ended[1], metrics=kept, details=details)
+
+
+class _Resident:
+    """A case's process that waits for its rounds."""
+
+    def __init__(self, result: Result, out: Path) -> None:
+        self.case, self.ended = result.case, None
+        metrics = tuple(name for name in result.case.metrics if name in TIMED)
+        batch = result.case.batch or result.details.get("best_batch", 0)
+        path = out / FOLDER / f"{result.case_id}.json"
+        weights = None if result.case.recipe is None else str(out / "train" / result.case_id / "best.safetensors")
+        case = dataclasses.replace(result.case, batch=batch, metrics=metrics)
+        path.write_text(json.dumps({"case": case.to_json(), "weights": weights or result.case.checkpoint}))
+        self.child = Child("resident", [str(path)], out / "logs" / f"{result.case_id}.log")
+        self.ended: tuple[Any, str] | None
+        self._check(next(self.child.events(self.case.time_limit), None))
+
+    def measure(self, number: int) -> dict[str, Any] | None:
+        """Return the metrics of one round and what the machine did; None from a process that has `ended`."""
+        found = None
+        for _ in range(1 + REPEATS):
+            found = self._check(self.child.ask(self.case.time_limit, round=number))
+            if found is None or not found["machine"].get("throttled"):
+                break
+        return found
+
+    def _check(self, answer: dict[str, Any] | None) -> dict[str, Any] | None:
+        if answer is None:
+            self.ended = self.child.obituary(self.case.time_limit)
+        elif "failed" in answer:
+            self.ended = (answer["failed"], answer["error"])
+        return None if self.ended else answer
+
+
+def _read(out: Path) -> dict[str, Rounds]:
+    found: dict[str, Rounds] = defaultdict(dict)
+    path = out / FOLDER / FILE
+    for _, line in ledger.whole_lines(path) if path.exists() else ():
+        row = json.loads(line)
+        found[row["case_id"]][row["round"]] = {"metrics": row["metrics"], "machine": row["machine"]}
+    return found

@@ -1,0 +1,112 @@
+"""A comparison of interleaved runs: rounds are what is tested, on a seeded fake clock; `--fail-if` stops a build."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+
+import pytest
+from reelbench.harness import measure
+from reelbench.harness.errors import UserError
+from reelbench.harness.measure import Budget
+from reelbench.harness.result import Metric, Result
+from reelbench.harness.spec import Case
+from reelbench.reports import compare
+
+BUDGET = Budget(min_seconds=0.01, max_seconds=0.05)
+MODELS = ("tsm/micro", "tps/micro", "mvit/micro")
+
+
+class Machine:
+    """A clock on which a step takes its time, times what this run, this round and this step add by chance."""
+
+    def __init__(self, seed: int) -> None:
+        self.now, self.draw = 0.0, random.Random(seed)
+        self.run = {model: self.noise(0.01) for model in MODELS}
+
+    def noise(self, spread: float) -> float:
+        return math.exp(self.draw.gauss(0, spread))
+
+    def round(self, model: str, seconds: float) -> Metric:
+        """Times one case as the harness does; a round is a hundredth slower or faster than the next."""
+        pace = seconds * self.run[model] * self.noise(0.01)
+
+        def step() -> None:
+            self.now += pace * self.noise(0.03)
+
+        taken = measure.samples(step, "cpu", BUDGET)
+        return measure.summary([1e3 * s for s in taken], "ms")
+
+
+@pytest.fixture
+def suite(monkeypatch: pytest.MonkeyPatch):
+    """Run three cases in eight rounds on a machine of its own; `pace` makes all of them slower."""
+
+    def run(seed: int, pace: float = 1.0) -> list[Result]:
+        machine = Machine(seed)
+        monkeypatch.setattr(measure.time, "perf_counter", lambda: machine.now)
+        rounds = [{m: machine.round(m, 0.001 * pace) for m in MODELS} for _ in range(8)]
+        combined = {m: measure.combine([r[m] for r in rounds]) for m in MODELS}
+        return [result(m, combined[m]) for m in MODELS]
+
+    return run
+
+
+def result(model: str, metric: Metric) -> Result:
+    return Result(case=Case(model=model), status="ok", started="", seconds=1.0, metrics={"latency_ms": metric})
+
+
+def verdicts(a: list[Result], b: list[Result]) -> list[str]:
+    return [v.text for v in compare.judge(a, b)[0]]
+
+
+def test_a_machine_against_itself_differs_in_at_most_one_report_of_twenty(suite):
+    """Three hundred pairs of runs of the same suite: 5 % may alarm, and two standard deviations on top."""
+    alarms = sum(set(verdicts(suite(2 * i), suite(2 * i + 1))) != {"no difference"} for i in range(300))
+    assert alarms <= 22
+
+
+def test_a_real_difference_is_found(suite):
+    found = [verdicts(suite(2 * i), suite(2 * i + 1, pace=1.1)) for i in range(20)]
+    assert sum(v == ["slower"] * 3 for v in found) >= 18
+
+
+def test_rounds_count_and_not_the_samples_in_them():
+    """A thousand samples a round make two rounds no more than two rounds."""
+
+    def drifted(scale: float) -> Result:
+        samples = tuple(scale * (1 + i / 1e6) for i in range(2000))
+        return result("tsm/micro", Metric(value=scale, unit="ms", samples=samples, rounds=(1000, 1000)))
+
+    assert verdicts([drifted(1.0)], [drifted(1.2)]) == ["too few rounds to tell"]
+
+
+def test_a_small_effect_is_not_called_however_sure():
+    draw = random.Random(0)
+    many = [
+        [result("tsm/micro", Metric(value=m + draw.gauss(0, 1), unit="ms")) for _ in range(400)] for m in (20, 20.3)
+    ]
+    [found], _ = compare.judge(*many)
+    assert found.p is not None
+    assert found.p < 0.05
+    assert found.text == "no difference"
+
+
+def test_fail_if_names_what_is_slower_by_that_much(suite):
+    before, after = suite(0), suite(1, pace=1.3)
+    lines = compare.failing(before, after, "slower:5%")
+    assert len(lines) == 3
+    assert lines[0].startswith("tsm/micro: latency is slower by ")
+    assert compare.failing(before, after, "slower:50%") == []
+    assert compare.failing(after, before, "slower:5%") == []
+    with pytest.raises(UserError, match="such as slower:5%"):
+        compare.failing(before, after, "slower")
+
+
+def test_a_round_without_samples_counts_with_its_value():
+    found = measure.combine([Metric(value=float(v), unit="ms") for v in range(1, 7)])
+    assert (found.value, found.low, found.high) == (3.5, 1.0, 6.0)
+    assert found.rounds == (1,) * 6
+    tagged = dataclasses.replace(found, warning="")
+    assert measure.combine([tagged, tagged]).rounds == (6, 6)
