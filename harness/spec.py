@@ -20,6 +20,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Crop = Literal["random_resized", "multi_scale", "random", "center"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "constant"]
+By = Literal["step", "epoch"]
+Objective = Literal["classify", "multilabel", "token_label", "maskfeat"]
 T = TypeVar("T")
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -120,54 +122,106 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is trained. `batch` is global: over all ranks and accumulation steps.
+    """How a model is trained. `batch` is global: over all ranks and accumulation steps; `lr` is the peak at that batch.
 
-    The learning rate warms up linearly from `warmup_ratio`, then follows `schedule`. `lr_rules` and `decay_rules`
-    are (pattern, multiplier) pairs, matched with `re.search` on parameter names, first match wins.
+    **Learning rate.** `warmup_by` and `schedule_by` say whether it changes every step or every epoch, e = 0, 1, …:
+
+    - warm-up over W epochs, by step: linear from `warmup_ratio` x to 1 x what the schedule says;
+      by epoch: `warmup_ratio` in the first, the full rate already in the last warm-up epoch;
+    - cosine by step: from the end of the warm-up to the end of training. By epoch: e / E of the way, beneath the
+      warm-up (MMCV); with a warm-up by epoch too: from the last epoch of the warm-up to the last of all.
+
+    `auto_scale_lr` scales `lr` with the batch when another one is asked for. `lr_rules` and `decay_rules` are (pattern,
+    multiplier) pairs, matched with `re.search` on parameter names, first match wins; the decay goes from `weight_decay`
+    to `weight_decay_end` along a cosine by epoch.
+
+    **Pixels.** `mixup` and `cutmix` are the alphas of their Beta laws (0: off; both: one or the other at even odds),
+    `erase` a probability, `color_jitter` a strength, `rand_augment` a policy: `imgaug_n4_m7`, `imgaug_default`,
+    `torchvision_n2_m9`. `flip_swaps` are labels that change into each other when a clip is mirrored, `flip_keeps`
+    labels that are never mirrored, `short_sides` the range of the short side before the crop.
+
+    **Model.** `clip` and `drop_path` replace the variant's own. `annotator` is the model that labels the tokens.
     """
 
+    objective: Objective = "classify"
     epochs: float = 30
     batch: int = 64
     accumulate: int = 1
     optimizer: Optimizer = "adamw"
     lr: float = 1e-3
+    auto_scale_lr: bool = False
     weight_decay: float = 0.05
+    weight_decay_end: float | None = None
     momentum: float = 0.9
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Schedule = "cosine"
+    schedule_by: By = "step"
     milestones: tuple[float, ...] = ()
     warmup_epochs: float = 0.0
     warmup_ratio: float = 0.1
+    warmup_by: By = "step"
     min_lr: float = 0.0
     clip_grad: float = 0.0
     label_smoothing: float = 0.0
     lr_rules: tuple[tuple[str, float], ...] = ()
     decay_rules: tuple[tuple[str, float], ...] = ()
+    ema: float = 0.0
     precision: Precision = "fp32"
     zero: Literal[0, 1, 2, 3] = 0
     crop: Crop = "random_resized"
     crop_area: tuple[float, float] = (0.08, 1.0)
+    short_sides: tuple[int, int] | None = None
     flip: float = 0.5
+    flip_swaps: tuple[tuple[int, int], ...] = ()
+    flip_keeps: tuple[int, ...] = ()
+    rand_augment: str = ""
+    color_jitter: float = 0.0
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    clip: Clip | None = None
+    drop_path: float | None = None
+    annotator: str | None = None
+    linear_probe: bool = False
     validate_epochs: float = 1.0
 
     def __post_init__(self) -> None:
         for field in ("epochs", "batch", "accumulate", "lr", "validate_epochs"):
             value = getattr(self, field)
             _require(value > 0, f"recipe: {field}={value!r} must be positive")
-        for field in ("weight_decay", "warmup_epochs", "min_lr", "clip_grad", "label_smoothing"):
+        for field in (
+            "weight_decay", "warmup_epochs", "min_lr", "clip_grad", "label_smoothing",
+            "color_jitter", "mixup", "cutmix",
+        ):  # fmt: skip
             value = getattr(self, field)
             _require(value >= 0, f"recipe: {field}={value!r} must not be negative")
-        _choice("recipe", "optimizer", self.optimizer, get_args(Optimizer))
-        _choice("recipe", "schedule", self.schedule, get_args(Schedule))
-        _choice("recipe", "precision", self.precision, get_args(Precision))
-        _choice("recipe", "crop", self.crop, get_args(Crop))
+        for field in ("flip", "erase"):
+            _require(0 <= getattr(self, field) <= 1, f"recipe: {field}={getattr(self, field)} must lie in 0..1")
+        _require(0 <= self.ema < 1, f"recipe: ema={self.ema} must lie in 0..1, 1 left out")
+        for field, allowed in (
+            ("objective", Objective), ("optimizer", Optimizer), ("schedule", Schedule), ("schedule_by", By),
+            ("warmup_by", By), ("precision", Precision), ("crop", Crop),
+        ):  # fmt: skip
+            _choice("recipe", field, getattr(self, field), get_args(allowed))
         _require(self.zero in (0, 1, 2, 3), f"recipe: zero={self.zero!r} must be 0, 1, 2 or 3")
-        _require(0 <= self.flip <= 1, f"recipe: flip={self.flip} must lie in 0..1")
         _require(
             self.batch % self.accumulate == 0,
             f"recipe: batch={self.batch} is no multiple of accumulate={self.accumulate}",
         )
+        _require(
+            not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0),
+            "recipe: nesterov=True needs optimizer='sgd' and a momentum",
+        )
+        _require(
+            (self.objective == "token_label") == (self.annotator is not None),
+            "recipe: objective='token_label' and annotator belong together: give both or neither",
+        )
+
+    def at_batch(self, batch: int, *, scale_lr: bool) -> Recipe:
+        """Return the recipe for another global batch; `scale_lr` scales the learning rate in proportion."""
+        lr = self.lr * batch / self.batch if scale_lr else self.lr
+        return dataclasses.replace(self, batch=batch, lr=lr)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,9 +274,7 @@ class Case:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Case:
         """Read what `to_json` wrote; a field of another version is a `UserError`."""
-        nested = {"recipe": Recipe, "clip": Clip, "views": Views}
-        values = {k: from_fields(nested[k], v) if k in nested and v else v for k, v in data.items()}
-        return from_fields(cls, values)
+        return from_fields(cls, data)
 
     @property
     def case_id(self) -> str:
@@ -236,7 +288,8 @@ def from_fields(cls: type[T], data: dict[str, Any]) -> T:
     fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     strange = sorted(set(data) - fields)
     _require(not strange, f"{cls.__name__}: unknown field {', '.join(strange)} (written by another version?)")
-    return cls(**{k: _tuples(v) for k, v in data.items()})
+    nested = {"recipe": Recipe, "clip": Clip, "views": Views}
+    return cls(**{k: from_fields(nested[k], v) if k in nested and v else _tuples(v) for k, v in data.items()})
 
 
 def _tuples(value: Any) -> Any:

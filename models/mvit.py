@@ -30,7 +30,8 @@ FINETUNE = Recipe(
     epochs=200,
     batch=64,
     optimizer="adamw",
-    lr=0.00125,  # 0.005 at a batch of 256; the reference adds mixup, cutmix and RandAugment
+    lr=0.00125,  # 0.005 at a batch of 256
+    auto_scale_lr=True,
     weight_decay=0.05,
     lr_rules=(
         (r"^(mask_token|patch_embed|cls_token|pos_embed)", 0.75**17),
@@ -38,11 +39,30 @@ FINETUNE = Recipe(
     ),
     decay_rules=((r"\.bias$|norm|pos_embed|cls_token|mask_token", 0.0),),
     schedule="cosine",
+    schedule_by="epoch",
     warmup_epochs=5,
     warmup_ratio=0.2,
+    warmup_by="epoch",
     min_lr=1e-6,
     label_smoothing=0.1,
+    mixup=0.8,
+    cutmix=1.0,
+    rand_augment="torchvision_n2_m9",
     precision="fp16",
+)
+MASKFEAT = replace(
+    FINETUNE,
+    objective="maskfeat",
+    epochs=300,
+    batch=128,
+    lr=4e-4,  # 8e-4 at a batch of 256
+    lr_rules=(),
+    min_lr=0,
+    crop_area=(0.5, 1.0),
+    label_smoothing=0,
+    mixup=0,
+    cutmix=0,
+    rand_augment="",
 )
 
 
@@ -244,7 +264,7 @@ def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **o
         clip=clip,
         views=views,
         published=published,
-        recipes={"finetune": FINETUNE},
+        recipes={"finetune": FINETUNE, "maskfeat": MASKFEAT} if "feature_dim" in options else {"finetune": FINETUNE},
         idle=("mask_token", "decoder_pred.weight", "decoder_pred.bias"),
         keys=official_key,
         options=options,

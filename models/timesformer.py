@@ -29,24 +29,35 @@ KINETICS400 = Recipe(
     batch=64,
     optimizer="sgd",
     lr=0.00125,  # 0.005 at a batch of 256
+    auto_scale_lr=True,
     nesterov=True,
     weight_decay=1e-4,
+    weight_decay_end=0.05,  # the official script's default, whatever it starts from
     decay_rules=_vit.DECAY_RULES,
     schedule="cosine",
+    schedule_by="epoch",
     warmup_epochs=5,
     warmup_ratio=0.2,
+    warmup_by="epoch",
     min_lr=1e-6,
+    color_jitter=0.4,
     precision="fp16",
 )
 KINETICS600 = replace(
     KINETICS400,
     epochs=15,
     lr=0.005,
+    auto_scale_lr=False,
+    weight_decay_end=None,
+    decay_rules=((r"time_embed", 0.0), *_vit.DECAY_RULES),
     schedule="step",
     milestones=(5, 11),
     warmup_epochs=0,
     min_lr=0,
-    crop="random",  # of a short side drawn from 256 to 320
+    crop="random",
+    short_sides=(256, 320),
+    color_jitter=0.0,
+    clip=replace(CLIP, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)),
 )
 
 

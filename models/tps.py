@@ -175,10 +175,16 @@ def official_keys(key: str) -> str | None:
 
 # The published configuration means to spare norms from weight decay; as built, only the tables are spared.
 RECIPE = Recipe(
-    epochs=30, batch=64, lr=1e-3, weight_decay=0.02, warmup_epochs=2.5, precision="fp16",
+    epochs=30, batch=64, lr=1e-3, weight_decay=0.02, warmup_epochs=2.5, schedule_by="epoch",
+    precision="fp16",
     lr_rules=((r"relative_position_bias_table", 1.0), (r"^backbone\.", 0.1)),
-    decay_rules=((r"relative_position_bias_table", 0.0),),
+    decay_rules=((r"relative_position_bias_table", 0.0), (r"", 1.0)),
 )  # fmt: skip
+DIVING = replace(
+    RECIPE, clip=Clip(frames=32, sampling="uniform"), label_smoothing=0.02, rand_augment="imgaug_default", erase=0.25
+)
+# Clips of the classes that name a direction are not mirrored.
+STH = replace(DIVING, label_smoothing=0.1, flip_keeps=(86, 87, 93, 94, 166, 167))
 
 QUICK = Recipe(epochs=4, batch=32, lr=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_grad=1, crop="random", flip=0)
 
@@ -187,11 +193,7 @@ VARIANTS = {
         build=TPSSwin,
         clip=Clip(frames=32, stride=2),
         views=Views(clips=4, crops=3, short_side=224),
-        recipes={
-            "kinetics400": RECIPE,
-            "sthv2": replace(RECIPE, label_smoothing=0.1, flip=0.0),
-            "diving48": replace(RECIPE, label_smoothing=0.02),
-        },
+        recipes={"kinetics400": RECIPE, "sthv1": STH, "sthv2": STH, "diving48": DIVING},
         keys=official_keys,
         inflate=_swin.inflate,
     ),

@@ -180,17 +180,22 @@ SEGMENTS_16 = Clip(frames=16, sampling="segments")
 # The classifier learns five (its bias ten) times faster; biases and batch norms are spared from weight decay.
 KINETICS = Recipe(
     epochs=50, batch=128, optimizer="sgd", lr=0.02, weight_decay=1e-4, schedule="step", milestones=(25, 45),
-    warmup_epochs=5, clip_grad=20, crop="multi_scale",
+    schedule_by="epoch", warmup_epochs=5, warmup_by="epoch", clip_grad=20, crop="multi_scale",
     lr_rules=((r"fc_cls\.weight$", 5.0), (r"fc_cls\.bias$", 10.0)),
     decay_rules=((r"\.bias$", 0.0), (r"(bn|norm)\.weight$", 0.0)),
 )  # fmt: skip
 NON_LOCAL = replace(KINETICS, lr_rules=(*KINETICS.lr_rules, (r"(g|theta|phi)\.bias$", 2.0)))
 KINETICS_100 = replace(KINETICS, epochs=100, warmup_epochs=10, milestones=(50, 90))
-# Mirroring turns some of Something-Something's classes into others; MMAction2 swaps their labels, here it is left out.
-STH = replace(KINETICS, weight_decay=5e-4, flip=0.0)
-MOBILENET = replace(KINETICS_100, weight_decay=2e-5, warmup_epochs=0, milestones=(40, 80))
+KINETICS_DENSE = replace(KINETICS, clip=Clip(frames=8, stride=8))
+STH = replace(KINETICS, weight_decay=5e-4, flip_swaps=((86, 87), (93, 94), (166, 167)))
+MOBILENET = replace(KINETICS_100, weight_decay=2e-5, warmup_epochs=0, milestones=(40, 80), auto_scale_lr=True)
 MOBILEONE = replace(
-    KINETICS, weight_decay=2e-5, batch=64, lr=0.01, lr_rules=(*KINETICS.lr_rules, (r"\.se\..*\.bias$", 2.0))
+    KINETICS,
+    weight_decay=2e-5,
+    batch=64,
+    lr=0.01,
+    auto_scale_lr=True,
+    lr_rules=(*KINETICS.lr_rules, (r"\.se\..*\.bias$", 2.0)),
 )
 
 
@@ -228,7 +233,12 @@ VARIANTS = {
             _published("r50_8f", 73.18, 90.56, 32.88, 23.87, "1x10", "kinetics400"),
             _published("r50_8f", 62.72, 87.70, 32.88, 23.87, "2x3", "sthv2"),
         ),
-        recipes={"kinetics400": KINETICS, "kinetics400_100e": KINETICS_100, "sthv2": STH},
+        recipes={
+            "kinetics400": KINETICS,
+            "kinetics400_100e": KINETICS_100,
+            "kinetics400_dense": KINETICS_DENSE,
+            "sthv2": STH,
+        },
         keys=official_keys,
         inflate=inflate,
     ),

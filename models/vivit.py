@@ -26,13 +26,18 @@ KINETICS400 = Recipe(
     batch=64,
     optimizer="sgd",
     lr=0.00125,  # 0.005 at a batch of 256
+    auto_scale_lr=True,
     nesterov=True,
     weight_decay=1e-4,
+    weight_decay_end=0.05,  # the official script's default, whatever it starts from
     decay_rules=_vit.DECAY_RULES,
     schedule="cosine",
+    schedule_by="epoch",
     warmup_epochs=5,
     warmup_ratio=0.2,
+    warmup_by="epoch",
     min_lr=1e-6,
+    color_jitter=0.4,
     precision="fp16",
 )
 
