@@ -11,10 +11,11 @@ DALI are imported when a stream starts: the worker processes import this package
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..harness.errors import UserError, unknown
 from ..harness.spec import Clip, Crop, Views
+from ._files import flat
 from .source import Cutter, Order
 from .stream import Batch, Stream
 
@@ -26,7 +27,8 @@ __all__ = ["Batch", "Stream", "open"]
 Device = Literal["cpu", "cuda"]
 Decoder = Literal["auto", "dali", "software"]
 
-CPU_CODECS = ("vp8", "vp9", "mjpeg")
+# DALI's CPU decoder knows MJPEG too, but a damaged picture there takes the whole process down.
+CPU_CODECS = ("vp8", "vp9")
 NVDEC_FORMATS = {
     "h264": ("yuv420p", "yuvj420p"),
     "hevc": ("yuv420p", "yuvj420p", "yuv420p10le"),
@@ -59,10 +61,12 @@ def open(
     """Open a data set for training or for testing.
 
     `batch` counts videos. `crop`, `crop_area` and `flip` concern training; `views` concerns testing. `rank` and
-    `world` share an epoch out. `first_epoch` and `first_batch` resume: the clips are those that an unbroken run would
-    have seen. A misfit is a `UserError`.
+    `world` share an epoch out. A flip exchanges the labels that `index.mirror` pairs, and is left out where that is
+    None. `first_epoch` and `first_batch` resume: the clips are those that an unbroken run would have seen. A misfit is
+    a `UserError`.
     """
     index = _load(index)
+    flip = flip if index.mirror is not None else 0.0
     order = Order(total=len(index), batch=batch, training=training, seed=seed, rank=rank, world=world)
     cutter = Cutter(clip=clip, views=views, training=training, crop=crop, crop_area=crop_area, flip=flip, seed=seed)
     _check(order, device, workers, first_epoch, first_batch)
@@ -100,10 +104,32 @@ def _choose(index: Index, decoder: str, device: str) -> str:
         raise unknown("decoder", decoder, ("auto", "dali", "software"))
     if decoder != "auto":
         return decoder
-    kinds = set(zip(index.table["codec"], index.table["pix_fmt"], strict=True))
-    known = all(_nvdec(*kind) if device == "cuda" else kind[0] in CPU_CODECS for kind in kinds)
-    # DALI numbers packets, so hidden ones shift the frames.
-    return "dali" if known and not sum(index.table["hidden"]) else "software"
+    return "dali" if all(_known(kind, device) for kind in _kinds(index)) else "software"
+
+
+class Kind(NamedTuple):
+    """What decides whether DALI decodes a file: it numbers packets, so hidden and early ones would shift the frames."""
+
+    codec: str
+    pix_fmt: str
+    rotation: int
+    plain: bool
+
+
+def _kinds(index: Index) -> set[Kind]:
+    import numpy as np
+
+    table = index.table
+    pts, ends = flat(table["pts"])
+    first = pts[np.append(0, ends[:-1])] if len(ends) else pts
+    plain = [not hidden and start >= 0 for hidden, start in zip(table["hidden"], first, strict=True)]
+    return set(map(Kind, table["codec"], table["pix_fmt"], table["rotation"], plain))
+
+
+def _known(kind: Kind, device: str) -> bool:
+    if kind.rotation or not kind.plain:
+        return False
+    return _nvdec(kind.codec, kind.pix_fmt) if device == "cuda" else kind.codec in CPU_CODECS
 
 
 def _nvdec(codec: str, pix_fmt: str) -> bool:
@@ -113,4 +139,4 @@ def _nvdec(codec: str, pix_fmt: str) -> bool:
     if codec == "av1":
         capability = torch.cuda.get_device_capability()
         return capability >= (8, 6) and capability[0] != 9 and "420p" in pix_fmt
-    return pix_fmt in NVDEC_FORMATS.get(codec, ())
+    return pix_fmt in NVDEC_FORMATS.get("mjpeg" if codec == "frames" else codec, ())

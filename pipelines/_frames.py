@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,18 @@ def files(folder: Path) -> list[Path]:
     """Return a folder's frames in the order of their numbers: frame `i` of the video is element `i`."""
     numbered = ((NAME.fullmatch(path.name), path) for path in folder.iterdir())
     return [path for _, path in sorted((int(found[1]), path) for found, path in numbered if found)]
+
+
+def remux(pictures: list[bytes]) -> np.ndarray:
+    """Return an MJPEG file (AVI, in memory) that shows these JPEG pictures: their bytes, not encoded again."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(pictures[0]), mode="r") as first, av.open(file, mode="w", format="avi") as target:
+        stream = target.add_stream_from_template(first.streams.video[0])
+        for number, picture in enumerate(pictures):
+            packet = av.Packet(picture)
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, number, number, True
+            target.mux(packet)
+    return np.frombuffer(file.getbuffer(), dtype=np.uint8)
 
 
 def scan(folder: Path, label: Label = -1) -> Video:

@@ -5,13 +5,14 @@
     excerpt      K . x . x                   K x . x        0 1 2 3 4 5 6 7 8, of which 2 4 6 8 are wanted
 
 DALI's CPU decoder decodes from the file's beginning whatever is asked of it; of an excerpt that is the least possible.
+And of a file of gigabytes, only the excerpt is ever read.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import av
@@ -26,40 +27,9 @@ class Mismatch(Exception):  # noqa: N818 (caught: the whole file is then used in
     """A file showed other frames than the index lists."""
 
 
-@dataclass(frozen=True)
-class Times:
-    """The presentation times and key frames of all files, end to end; the `ends` say where each file's stop."""
-
-    pts: np.ndarray
-    pts_ends: np.ndarray
-    keys: np.ndarray
-    key_ends: np.ndarray
-
-    @classmethod
-    def of(cls, index: Any) -> Times:
-        """Read the columns of an `Index`."""
-        return cls(*_flat(index.table["pts"]), *_flat(index.table["key_frames"]))
-
-    def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return a file's (pts, key frames)."""
-        return _part(self.pts, self.pts_ends, row), _part(self.keys, self.key_ends, row)
-
-
-def _flat(column: Any) -> tuple[np.ndarray, np.ndarray]:
-    import pyarrow as pa
-
-    lists = pa.array(column)
-    lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
-    return lists.flatten().to_numpy(), np.cumsum(lists.value_lengths().to_numpy())
-
-
-def _part(values: np.ndarray, ends: np.ndarray, row: int) -> np.ndarray:
-    return values[ends[row - 1] if row else 0 : ends[row]]
-
-
-def opened(content: Any) -> InputContainer:
-    """Open a file's bytes."""
-    return av.open(io.BytesIO(content), mode="r")
+def opened(content: np.ndarray | Path) -> InputContainer:
+    """Open a file by its bytes or its path."""
+    return av.open(str(content) if isinstance(content, Path) else io.BytesIO(content.data), mode="r")
 
 
 def groups(wanted: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -70,40 +40,57 @@ def groups(wanted: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, np.ndarr
 
 
 def excerpt(
-    content: np.ndarray, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray
+    content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a file with the packets that `wanted` (ascending) needs, and the wanted frames' numbers in it (int32).
 
-    For codecs that show frames in the order of their packets. Where packets do not match the index, it is the whole
-    file and `wanted` again.
+    Where packets do not match the index, it is the whole file and `wanted` again.
     """
     file = io.BytesIO()
     try:
-        with opened(content.data) as source:
+        with opened(content) as source:
             avi = source.format.name == "avi"
+            video = source.streams[stream]
+            packets = list(_needed(source, video, wanted, pts, keys))
+            shown = sorted(packet.pts for packet in packets)
+            numbers = np.searchsorted(shown, pts[wanted]).astype(np.int32)
             with av.open(file, mode="w", format="avi" if avi else "matroska") as target:
-                video = source.streams[stream]
                 copy = target.add_stream_from_template(video)
-                numbers = _copy(source, video, target, copy, 1 if avi else MILLISECONDS, wanted, pts, keys)
+                _retime(packets, shown, step=1 if avi else MILLISECONDS)
+                for packet in packets:
+                    packet.stream = copy
+                    target.mux(packet)
     except (Mismatch, FFmpegError):
-        return content, wanted
+        return np.fromfile(content, np.uint8) if isinstance(content, Path) else content, wanted
     return np.frombuffer(file.getbuffer(), dtype=np.uint8), numbers
 
 
-def _copy(
-    source: Any, video: Any, target: Any, copy: Any, step: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray
-) -> np.ndarray:
-    """Copy the packets, `step` apart (AVI would fill gaps with empty frames), and return the wanted frames' numbers."""
-    numbers, count = [], 0
+def _needed(source: Any, video: Any, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray) -> Iterator[Any]:
+    """Yield, in decoding order, the packets from each group's key frame to the last wanted frame of the group.
+
+    Pictures that follow a key frame but are shown before it refer to the group before: they are left out, unless that
+    one was read through to them.
+    """
+    seen: set[int] = set()
+    packets: Iterator[Any] = iter(())
     for key, group in groups(wanted, keys):
-        source.seek(int(pts[key]), stream=video)
-        packets = (packet for packet in source.demux(video) if packet.size)
-        for frame, packet in zip(range(key, int(group[-1]) + 1), packets, strict=False):
-            if packet.pts != pts[frame]:
-                raise Mismatch(f"frame {frame} is not where the index says")
-            packet.pts = packet.dts = count * step
-            packet.stream = copy
-            target.mux(packet)
-            count += 1
-        numbers.append(count - 1 - int(group[-1]) + group)
-    return np.concatenate(numbers).astype(np.int32)
+        first, missing = int(pts[key]), set(pts[group].tolist()) - seen
+        if first not in seen:
+            source.seek(first, stream=video)
+            packets = (packet for packet in source.demux(video) if packet.size)
+        while missing:
+            packet = next(packets, None)
+            if packet is None or packet.pts is None or (first not in seen and packet.pts != first):
+                raise Mismatch(f"frame {key} is not where the index says")
+            if packet.pts >= first:
+                seen.add(packet.pts)
+                missing.discard(packet.pts)
+                yield packet
+
+
+def _retime(packets: list[Any], shown: list[int], step: int) -> None:
+    """Number the packets anew, `step` apart (AVI would fill gaps with empty frames); none is shown before decoded."""
+    ranks = [int(np.searchsorted(shown, packet.pts)) for packet in packets]
+    delay = max(number - rank for number, rank in enumerate(ranks))
+    for number, (packet, rank) in enumerate(zip(packets, ranks, strict=True)):
+        packet.dts, packet.pts = number * step, (rank + delay) * step

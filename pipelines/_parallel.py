@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
+from types import ModuleType
 from typing import TypeVar
 
 from rich.console import Console
@@ -43,6 +45,17 @@ def ordered(
         for chunk in found:
             yield from chunk
             bar.advance(task, len(chunk))
+
+
+@contextmanager
+def no_main_module() -> Iterator[None]:
+    """Spawned processes import their parent's main module again: seconds of torch and DeepSpeed, needed by none."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _survive(

@@ -51,6 +51,8 @@ def scan(path: Path | str, label: Label = -1) -> Video:
             }
     except FFmpegError as error:
         raise Unreadable(f"cannot be demuxed: {error.strerror}") from error
+    except ValueError as error:  # PyAV decodes a header's texts as it opens the file
+        raise Unreadable(f"cannot be demuxed: {error}") from error
     if not len(pts):
         raise Unreadable("no frames")
     duration = float((int(pts[-1] - pts[0]) + step) * time_base)

@@ -9,19 +9,17 @@ This is the only file that imports `nvidia.dali`.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing import connection
-from types import ModuleType
 from typing import Any
 
+import numpy as np
 import nvidia.dali.fn as fn
 from nvidia.dali.pipeline import Pipeline, pipeline_def
 from nvidia.dali.types import DALIDataType, DALIInterpType
 
+from ._parallel import no_main_module
 from .source import Cutter, Source
 
 PREFETCH = 2
@@ -32,7 +30,7 @@ UINT8, INT32, INT64, FLOAT = DALIDataType.UINT8, DALIDataType.INT32, DALIDataTyp
 def build(
     source: Source, *, decoded: bool, device_id: int | None, batch: int, workers: int, threads: int, depth: int
 ) -> Pipeline:
-    """Return the built pipeline; its outputs are the views (float32, C T H W), then label and row (int64).
+    """Return the built pipeline; its outputs are the views (float32, C T H W), then flip, row and what is broken.
 
     `decoded` says that the source hands over frames, not files. `device_id=None` keeps everything on the CPU.
     `depth` is how many batches the workers prepare in advance.
@@ -49,20 +47,9 @@ def build(
         py_num_workers=workers,
         py_start_method="spawn",
     )
-    with _no_main_module():
+    with no_main_module():
         pipeline.build()
     return pipeline
-
-
-@contextmanager
-def _no_main_module() -> Iterator[None]:
-    """Spawned workers import their parent's main module again: seconds of torch and DeepSpeed, needed by none."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def guard(pipeline: Pipeline, sentinels: list[int]) -> None:
@@ -86,9 +73,9 @@ def guard(pipeline: Pipeline, sentinels: list[int]) -> None:
 def _graph(source: Source, decoded: bool, on_gpu: bool, depth: int) -> tuple[Any, ...]:
     # (type, dimensions, layout) of each of the source's arrays.
     content = [(UINT8, 4, "FHWC")] if decoded else [(UINT8, 1, ""), (INT32, 1, "")]
-    rest = [(INT32, 2, ""), (FLOAT, 2, ""), (INT32, 0, ""), (INT64, 0, ""), (INT64, 0, "")]
+    rest = [(INT32, 2, ""), (FLOAT, 2, ""), (INT32, 0, ""), (INT64, 0, ""), (UINT8, 1, "")]
     dtypes, ndims, layouts = zip(*content, *rest, strict=True)
-    *content, positions, boxes, flip, label, row = fn.external_source(
+    *content, positions, boxes, flip, row, broken = fn.external_source(
         source,
         num_outputs=len(dtypes),
         batch=False,
@@ -98,13 +85,26 @@ def _graph(source: Source, decoded: bool, on_gpu: bool, depth: int) -> tuple[Any
         ndim=ndims,
         layout=layouts,
     )
-    if decoded:
-        video = content[0].gpu() if on_gpu else content[0]
-    else:
-        encoded, frames = content
-        # The default `pad_mode` would show black frames where a frame is missing.
-        video = fn.decoders.video(encoded, device="mixed" if on_gpu else "cpu", frames=frames, pad_mode="none")
-    return *_views(video, positions, boxes, flip, source.cutter), label, row
+    video = _decode(content[0], content[1], on_gpu) if not decoded else content[0].gpu() if on_gpu else content[0]
+    return *_views(video, positions, boxes, flip, source.cutter), flip, row, broken
+
+
+def _decode(encoded: Any, frames: Any, on_gpu: bool) -> Any:
+    # The default `pad_mode` would show black frames where a frame is missing.
+    return fn.decoders.video(encoded, device="mixed" if on_gpu else "cpu", frames=frames, pad_mode="none")
+
+
+def decode(content: np.ndarray, frames: np.ndarray, *, device_id: int | None) -> None:
+    """Decode one file's frames by themselves and drop them; whatever is wrong with the file is raised."""
+
+    @pipeline_def
+    def alone() -> Any:
+        both = fn.external_source(lambda: ([content], [frames.astype(np.int32)]), num_outputs=2)
+        return _decode(both[0], both[1], device_id is not None)
+
+    pipeline = alone(batch_size=1, num_threads=1, device_id=device_id, prefetch_queue_depth=1)
+    pipeline.build()
+    pipeline.run()
 
 
 def _views(video: Any, positions: Any, boxes: Any, flip: Any, cutter: Cutter) -> list[Any]:

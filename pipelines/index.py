@@ -157,6 +157,11 @@ class Index:
             digest.update(f"{content} {list(label)} {offset} {frames}\n".encode())
         return digest.hexdigest()
 
+    @property
+    def listed(self) -> int:
+        """How many videos the list names: those here, the missing, the refused and the quarantined."""
+        return len(self.table) + len(self.rejected)
+
     def __len__(self) -> int:
         return len(self.table)
 
@@ -182,7 +187,7 @@ class Index:
         if changed:
             raise UserError(
                 f"{changed[0]}: moved or changed since it was indexed ({len(changed)} of {len(self)} files): "
-                "put the files back, or index the data again"
+                "put the files back, leave them out with `reelbench data check`, or index the data again"
             )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import av
 import numpy as np
@@ -22,7 +22,7 @@ from av.filter import Graph
 from av.video import VideoStream
 from av.video.reformatter import VideoReformatter
 
-from ..harness.errors import UserError
+from ._files import Broken
 from ._packets import Mismatch, groups, opened
 from .source import Cut, Source
 
@@ -37,19 +37,20 @@ Region = tuple[int, int, int, int]
 
 
 class DecodedSource(Source):
-    """A `Source` whose content is frames, F x H x W x 3 uint8: the region of the picture that the boxes need."""
+    """A `Source` whose content is frames, F x H x W x 3 uint8, upright: the region of the picture the boxes need."""
 
     def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Return the decoded frames, and the boxes in the region's pixels."""
-        width, height = self.files.shapes[row].tolist()
-        region = around(cut.boxes, width, height)
-        wanted = cut.frames + self.files.offsets[row]
-        assert self.times is not None
-        pts, keys = self.times[row]
+        content, wanted = self.fetch(row, cut)
+        region, turns = around(cut.boxes, *self.files.size(row)), self.files.rotation(row) // 90
+        part = (0, 0, *self.files.coded_size(row)) if turns else region
         try:
-            frames = decode(self.files.read(row).data, int(self.files.streams[row]), wanted, pts, keys, region)
-        except (FFmpegError, Mismatch) as error:
-            raise UserError(f"{self.files.paths[row]}: cannot be decoded: {error}") from None
+            frames = decode(content, self.files.stream(row), wanted, *self.files.times(row), part)
+        except (FFmpegError, Mismatch, ValueError) as error:
+            raise Broken(f"cannot be decoded: {error}") from None
+        if turns:
+            x0, y0, x1, y1 = region
+            frames = np.ascontiguousarray(np.rot90(frames, -turns, axes=(1, 2))[:, y0:y1, x0:x1])
         return (frames,), cut.boxes - np.array([region[0], region[1]] * 2, dtype=np.float32)
 
 
@@ -61,7 +62,7 @@ def around(boxes: np.ndarray, width: int, height: int) -> Region:
 
 
 def decode(
-    content: Any, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray, region: Region
+    content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray, region: Region
 ) -> np.ndarray:
     """Return a file's frames `wanted` (ascending, distinct) as F x H x W x 3 uint8 RGB, cut to the region.
 
@@ -117,7 +118,7 @@ def _video(container: InputContainer, number: int) -> VideoStream:
     return stream
 
 
-def _counting(content: Any, stream: int, wanted: np.ndarray) -> Iterator[av.VideoFrame]:
+def _counting(content: np.ndarray | Path, stream: int, wanted: np.ndarray) -> Iterator[av.VideoFrame]:
     """Yield the wanted frames of a decode from the beginning, by their number alone."""
     numbers = set(wanted.tolist())
     with opened(content) as container:
@@ -132,7 +133,7 @@ def _counting(content: Any, stream: int, wanted: np.ndarray) -> Iterator[av.Vide
 
 
 def _seeking(
-    content: Any, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray
+    content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray
 ) -> Iterator[av.VideoFrame]:
     """Yield the wanted frames, found by their time after a seek to the key frame before them."""
     with opened(content) as container:

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import connection, parent_process
@@ -21,9 +22,11 @@ import numpy as np
 from ..harness.errors import UserError, unknown
 from ..harness.spec import Clip, Crop, Views
 from . import clips
-from ._packets import Times, excerpt
+from ._files import Broken, Files
+from ._packets import excerpt
 
 PADDING = -1
+SPARES = 16  # videos that are tried in place of a broken one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,88 +164,68 @@ class Cutter:
         return rules[self.views.crops](*resized, self.size)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Files:
-    """The columns of an index that workers need, as plain lists and arrays. Times are there for software decoding."""
-
-    paths: list[str]
-    labels: np.ndarray
-    sizes: np.ndarray
-    hashes: list[str]
-    frames: np.ndarray
-    offsets: np.ndarray
-    shapes: np.ndarray
-    streams: np.ndarray
-    codecs: list[str]
-
-    @classmethod
-    def of(cls, index: Any) -> Files:
-        """Read the columns of an `Index`."""
-        table = index.table
-        column = {name: table[name].to_numpy() for name in ("size", "frames", "offset", "stream", "width", "height")}
-        return cls(
-            paths=[str(index.root / path) for path in table["path"]],
-            labels=np.array([label[0] if len(label) else -1 for label in table["label"]], dtype=np.int64),
-            sizes=column["size"],
-            hashes=table["hash"].tolist(),
-            frames=column["frames"],
-            offsets=column["offset"],
-            shapes=np.stack([column["width"], column["height"]], axis=1),
-            streams=column["stream"],
-            codecs=table["codec"].tolist(),
-        )
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def read(self, row: int) -> np.ndarray:
-        """Return a file's bytes, or a `UserError` that names it if it is not the file that was indexed."""
-        path = Path(self.paths[row])
-        try:
-            content = np.fromfile(path, dtype=np.uint8)
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}: put the file back, or index the data again") from None
-        if len(content) != self.sizes[row] or _digest(content) != self.hashes[row]:
-            raise UserError(f"{path}: changed since it was indexed: put the file back, or index the data again")
-        return content
-
-
-def _digest(content: np.ndarray) -> str:
-    return hashlib.blake2b(content.data, digest_size=16).hexdigest()
-
-
 class Source:
     """The callable that DALI's workers run: `source(SampleInfo)` returns the arrays of one sample.
 
-    They are the content (here the file's bytes and the frames to decode), then positions, boxes, flip, label and row.
-    The last batch of a test is filled up with samples whose row is `PADDING` and that decode a single frame. With
-    `times` the file is an excerpt, as small as the frames allow.
+    They are the content (here the file's bytes and the frames to decode), then positions, boxes, flip, row, and what
+    was found broken: JSON of [row, reason] pairs, as bytes. The row is `PADDING` where a single frame is decoded only
+    to fill the batch: at the end of a test, and in place of a video that is broken. In training another video stands
+    in for a broken one, drawn by (seed, epoch, row). `barred` maps the rows that brought a decoder down to the reason.
+
+    With `excerpts` every file is cut down to the packets that the frames need; otherwise only large ones are.
     """
 
     def __init__(
-        self, files: Files, order: Order, cutter: Cutter, epoch: int = 0, batch: int = 0, times: Times | None = None
+        self,
+        files: Files,
+        order: Order,
+        cutter: Cutter,
+        epoch: int = 0,
+        batch: int = 0,
+        *,
+        excerpts: bool = False,
+        barred: dict[int, str] | None = None,
     ) -> None:
-        self.files, self.order, self.cutter, self.times = files, order, cutter, times
+        self.files, self.order, self.cutter = files, order, cutter
         self.start = epoch, batch
+        self.excerpts, self.barred = excerpts, barred or {}
 
     def __call__(self, info: Any) -> tuple[np.ndarray, ...]:
         """Return one sample; `StopIteration` ends a test. Training runs on into the next epoch."""
         epoch, number = self.place(info.iteration)
         rows = self.order.rows(epoch, number)
         padding = info.idx_in_batch >= len(rows)
-        row = int(rows[0 if padding else info.idx_in_batch])
-        cut = self.cutter.cut(int(self.files.frames[row]), tuple(self.files.shapes[row].tolist()), epoch, row)
-        if padding:
-            cut = cut._replace(frames=cut.frames[:1], positions=np.zeros_like(cut.positions))
-        content, boxes = self.content(row, cut)
-        return (
-            *content,
-            cut.positions,
-            boxes,
-            np.array(cut.flip, np.int32),
-            np.array(self.files.labels[row], np.int64),
-            np.array(PADDING if padding else row, np.int64),
+        sample = int(rows[0 if padding else info.idx_in_batch])
+        broken: list[tuple[int, str]] = []
+        for row in self._candidates(epoch, sample):
+            padding = padding or (row != sample and not self.order.training)
+            cut = self.cut(epoch, sample, row)
+            if padding:
+                cut = cut._replace(frames=cut.frames[:1], positions=np.zeros_like(cut.positions))
+            try:
+                content, boxes = self.content(row, cut)
+            except Broken as error:
+                broken.append((row, str(error)))
+                continue
+            said = np.frombuffer(json.dumps(broken).encode(), np.uint8)
+            row_shown = np.array(PADDING if padding else row, np.int64)
+            return (*content, cut.positions, boxes, np.array(cut.flip, np.int32), row_shown, said)
+        row, reason = broken[0]
+        raise UserError(
+            f"{self.files.path(row)}: {reason}, and so on for {len(broken)} videos in a row: "
+            "is the disk there? `reelbench data check` lists what is broken"
         )
+
+    def cut(self, epoch: int, sample: int, row: int) -> Cut:
+        """Return how a row is cut when it is shown as a sample of an epoch: its own, or one that it stands in for."""
+        return self.cutter.cut(self.files.frames(row), self.files.size(row), epoch, sample)
+
+    def _candidates(self, epoch: int, sample: int) -> Iterator[int]:
+        """Yield the sample's own row, then those that may stand in for it."""
+        yield sample
+        rng = np.random.default_rng((self.order.seed, epoch, sample, SPARES))
+        total = len(self.files)
+        yield from (int(row) for row in rng.choice(total, min(total, SPARES), replace=False) if row != sample)
 
     def place(self, iteration: int) -> tuple[int, int]:
         """Return the (epoch, batch) of the n-th batch since the start."""
@@ -254,11 +237,20 @@ class Source:
         return self.start[0], number
 
     def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Return what the graph gets of a video, and the boxes in its pixels. Here: the file, still encoded."""
-        content, frames = self.files.read(row), cut.frames + np.int32(self.files.offsets[row])
-        if self.times is not None:
-            content, frames = excerpt(content, int(self.files.streams[row]), frames, *self.times[row])
+        """Return what the graph gets of a video, and the boxes in its pixels; `Broken` says why there is nothing.
+
+        Here it is the file, still encoded.
+        """
+        content, frames = self.fetch(row, cut)
+        if isinstance(content, Path) or (self.excerpts and not self.files.is_folder(row)):
+            content, frames = excerpt(content, self.files.stream(row), frames, *self.files.times(row))
         return (content, frames), cut.boxes
+
+    def fetch(self, row: int, cut: Cut) -> tuple[np.ndarray | Path, np.ndarray]:
+        """Return a row's file, and the cut's frames in it."""
+        if row in self.barred:
+            raise Broken(self.barred[row])
+        return self.files.fetch(row, cut.frames + np.int32(self.files.offset(row)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive in a worker process: from now on it ends when its parent does, and leaves Ctrl-C to it."""

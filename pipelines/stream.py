@@ -1,17 +1,24 @@
-"""`Stream`: a data set's epochs as batches, through a pipeline that is built when the first one is asked for."""
+"""`Stream`: a data set's epochs as batches, through a pipeline that is built when the first one is asked for.
+
+A file that breaks on the way is passed over and listed in `Stream.broken`: read errors are found by the workers, what
+brings a decoder down by a search, after which the pipeline is built anew at the same batch.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing import active_children, connection
+from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..harness.errors import UserError
-from ._packets import Times
-from .source import PADDING, Cutter, Files, Order, Source
+from . import _watchdog
+from ._files import Files
+from .source import PADDING, Cutter, Order, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,14 +26,25 @@ if TYPE_CHECKING:
     from .index import Index
 
 DEAD = "a decoding worker process died, perhaps killed for lack of memory: choose fewer workers or a smaller batch"
+SLOW = "no batch came for {:.0f} s, though its files decode one by one: check the disk, or choose a smaller batch"
+DEPTH = 2  # batches that the workers prepare in advance, and as many again that DALI does
+NOTHING = 2  # the length of an empty JSON list
+
+
+class Broken(NamedTuple):
+    """A video that was passed over, and why."""
+
+    path: str
+    reason: str
 
 
 @dataclass
 class Batch:
     """The clips of some videos: N = videos x views, a video's views side by side, crop-major and then by clip.
 
-    `clip` is float32 N x 3 x T x H x W, normalised, and `label` int64 N, both on the stream's device. `video` (the row
-    of the index) and `view` are int64 N on the CPU.
+    `clip` is float32 N x 3 x T x H x W, normalised. `label` is int64 N, or float32 N x classes of 0 and 1 in a
+    multi-label set; a flip has exchanged the classes that it exchanges. Both are on the stream's device. `video` (the
+    row of the index) and `view` are int64 N on the CPU.
     """
 
     clip: Tensor
@@ -36,7 +54,10 @@ class Batch:
 
 
 class Stream:
-    """Epochs of batches. `decoder` says which one was chosen, `batches` how many an epoch has on this rank."""
+    """Epochs of batches. `decoder` says which one was chosen, `batches` how many an epoch has on this rank.
+
+    `metric` is how the data set is scored, `listed` how many videos its official list names, here or missing.
+    """
 
     def __init__(
         self,
@@ -51,14 +72,30 @@ class Stream:
         first_batch: int = 0,
     ) -> None:
         self.classes, self.num_classes = index.classes, len(index.classes)
+        self.metric, self.listed = index.metric, index.listed
         self.batch, self.batches = order.batch, order.batches
         self.device, self.workers, self.decoder = device, workers, decoder
         self._index, self._order, self._cutter = index, order, cutter
+        self._files: Files | None = None
+        self._labels: Tensor | None = None
+        self._broken: dict[int, str] = {}
+        self._barred: dict[int, str] = {}
         self._next = first_epoch, first_batch
         self._pipeline: Any = None
-        self._sentinels: list[int] = []
+        self._processes: list[BaseProcess] = []
         self._at = self._next
         self._running: Generator[Batch, None, None] | None = None
+
+    @property
+    def broken(self) -> tuple[Broken, ...]:
+        """The videos that were passed over so far, of all workers, in the order of the index.
+
+        In training another video stood in for each; in testing it was left out.
+        """
+        paths = self._index.table["path"]
+        return tuple(
+            Broken(str(self._index.root / paths.iat[row]), reason) for row, reason in sorted(self._broken.items())
+        )
 
     def epoch(self) -> Iterator[Batch]:
         """Return the next epoch's batches. Closing the iterator early skips the rest of the epoch."""
@@ -72,12 +109,10 @@ class Stream:
         complete = False
         try:
             for number in range(first, self.batches):
-                try:
-                    outputs = self._ready(epoch, number).run()
-                except Exception as error:
-                    self._raise(error, epoch, number)
+                batch = self._batch(self._outputs(epoch, number))
                 self._at = epoch, number + 1
-                yield self._batch(outputs)
+                if len(batch.video):  # a test's batch may hold nothing but broken videos
+                    yield batch
             complete = True
         finally:
             if complete:
@@ -85,20 +120,35 @@ class Stream:
             else:
                 self._stop()
 
-    def _raise(self, error: Exception, epoch: int, number: int) -> NoReturn:
-        """Raise what DALI's error means to the user; its text holds the traceback of a worker process."""
-        text = str(error)
-        if said := re.findall(r"errors\.UserError: (.+)", text):
+    def _outputs(self, epoch: int, number: int) -> Any:
+        """Return the pipeline's outputs for a batch, whatever files break down on the way."""
+        while True:
+            pipeline = self._ready(epoch, number)
+            try:
+                return _watchdog.within(_watchdog.BATCH_PATIENCE, pipeline.run)
+            except Exception as error:
+                dead = bool(connection.wait([worker.sentinel for worker in self._processes], timeout=0))
+                self._kill()
+                found = self._culprits(error, epoch, number)
+                if not found:
+                    _give_up(error, dead)
+                self._barred.update(found)
+                self._broken.update(found)
+
+    def _culprits(self, error: Exception, epoch: int, number: int) -> dict[int, str]:
+        """Return the files of the batch, or of those that were being prepared, that bring a decoder down."""
+        if said := re.findall(r"errors\.UserError: (.+)", str(error)):
             raise UserError(said[-1]) from None
-        if "receiving interrupted" in text or connection.wait(self._sentinels, timeout=0):
-            raise UserError(DEAD) from error
-        if "decoders.video" in text:
-            rows = self._order.rows(epoch, number)
-            files = ", ".join(str(self._index[int(row)].path) for row in rows)
-            raise UserError(
-                f"one of these cannot be decoded: index the data again, or leave it out: {files}"
-            ) from error
-        raise error
+        source = self._source(epoch, number)
+        for ahead in range(2 * DEPTH + 1):
+            try:
+                place = source.place(ahead)
+            except StopIteration:
+                break
+            samples = [(place[0], int(row)) for row in self._order.rows(*place) if int(row) not in self._barred]
+            if found := _watchdog.culprits(source, samples, self._device_id(), self.decoder == "software"):
+                return found
+        return {}
 
     def _rewind(self, epoch: int) -> None:
         """Be at the next epoch's beginning: training has run on into it, a test starts again."""
@@ -114,51 +164,86 @@ class Stream:
         if self._pipeline is None or self._at != (epoch, number):
             self._stop()
             self._pipeline = self._build(epoch, number)
+            self._at = epoch, number
         return self._pipeline
 
     def _build(self, epoch: int, number: int) -> Any:
-        import torch
-
         from . import dali
 
         others = set(active_children())
         pipeline = dali.build(
             self._source(epoch, number),
             decoded=self.decoder == "software",
-            device_id=torch.cuda.current_device() if self.device == "cuda" else None,
+            device_id=self._device_id(),
             batch=self.batch,
             workers=self.workers,
             threads=self.workers,
-            depth=2,
+            depth=DEPTH,
         )
-        self._sentinels = [worker.sentinel for worker in set(active_children()) - others]
-        dali.guard(pipeline, self._sentinels)
+        self._processes = list(set(active_children()) - others)
+        dali.guard(pipeline, [worker.sentinel for worker in self._processes])
         return pipeline
 
+    def _device_id(self) -> int | None:
+        import torch
+
+        return torch.cuda.current_device() if self.device == "cuda" else None
+
     def _source(self, epoch: int, number: int) -> Source:
-        parts = Files.of(self._index), self._order, self._cutter, epoch, number
+        if self._files is None:
+            self._files = Files(self._index)
+        parts = self._files, self._order, self._cutter, epoch, number
         if self.decoder == "software":
             from .software import DecodedSource
 
-            return DecodedSource(*parts, times=Times.of(self._index))
+            return DecodedSource(*parts, barred=self._barred)
         # NVDEC seeks by itself; DALI's CPU decoder does not.
-        return Source(*parts, times=Times.of(self._index) if self.device == "cpu" else None)
+        return Source(*parts, excerpts=self.device == "cpu", barred=self._barred)
 
     def _batch(self, outputs: Any) -> Batch:
+        import numpy as np
         import torch
 
-        *views, labels, rows = (torch.from_dlpack(output.as_tensor()) for output in outputs)
-        count = int((rows != PADDING).sum())
+        *views, flips, rows, broken = outputs
+        for text in broken:
+            if text.shape()[0] > NOTHING:
+                self._broken.update(dict(json.loads(np.asarray(text).tobytes())))
+        views, flips, rows = [torch.from_dlpack(v.as_tensor()) for v in views], _copied(flips), _copied(rows)
         clip = views[0] if len(views) == 1 else torch.stack(views, dim=1).flatten(0, 1)
+        kept = rows != PADDING
+        label = self._label(rows[kept], flips[kept]).repeat_interleave(len(views), dim=0)
         return Batch(
-            clip=clip[: count * len(views)],
-            label=labels[:count].repeat_interleave(len(views)).to(clip.device, non_blocking=True),
-            video=rows[:count].repeat_interleave(len(views)),
-            view=torch.arange(len(views)).repeat(count),
+            clip=clip if kept.all() else clip[kept.repeat_interleave(len(views)).to(clip.device)],
+            label=label.to(clip.device, non_blocking=True),
+            video=rows[kept].repeat_interleave(len(views)),
+            view=torch.arange(len(views)).repeat(int(kept.sum())),
         )
 
+    def _label(self, rows: Tensor, flips: Tensor) -> Tensor:
+        """Return the labels of rows as they are after the flips: int64 V, or float32 V x classes."""
+        import torch
+
+        mirrored = torch.arange(self.num_classes)
+        for one, other in self._index.mirror or ():
+            mirrored[one], mirrored[other] = other, one
+        column = self._index.table["label"]
+        labels = [[int(number) for number in column.iat[int(row)]] for row in rows]
+        if self._index.multi_label:
+            hot = torch.zeros(len(rows), self.num_classes)
+            for row, numbers in zip(hot, labels, strict=True):
+                row[numbers] = 1
+            return torch.where(flips.bool()[:, None], hot[:, mirrored], hot)
+        label = torch.tensor([numbers[0] if numbers else -1 for numbers in labels], dtype=torch.long)
+        return torch.where(flips.bool() & (label >= 0), mirrored[label], label)
+
+    def _kill(self) -> None:
+        """End the workers, whatever they are at, and drop the pipeline: it cannot be used again."""
+        for worker in self._processes:
+            worker.kill()
+        self._stop()
+
     def _stop(self) -> None:
-        self._pipeline = None
+        self._pipeline, self._processes = None, []
 
     def close(self) -> None:
         """End the worker processes. A closed stream may not be used again."""
@@ -173,3 +258,18 @@ class Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _copied(output: Any) -> Tensor:
+    import torch
+
+    return torch.from_dlpack(output.as_tensor()).clone()
+
+
+def _give_up(error: Exception, dead: bool) -> NoReturn:
+    """Raise what an error means to the user when no file is at fault."""
+    if dead or "receiving interrupted" in str(error):
+        raise UserError(DEAD) from error
+    if isinstance(error, _watchdog.Hung):
+        raise UserError(SLOW.format(_watchdog.BATCH_PATIENCE)) from error
+    raise error

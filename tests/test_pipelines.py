@@ -93,7 +93,7 @@ def test_frames_and_pixels_are_those_of_a_full_decode(index_of: Callable[..., In
     index = index_of(codec, ((64, 64),) * 5)
     for training in (False, True):
         with pipelines.open(index, clip=PLAIN, batch=2, training=training, crop="center") as stream:
-            assert stream.decoder == ("dali" if codec in ON_CPU else "software")
+            assert stream.decoder == ("dali" if codec in ("vp9", "vp8") else "software")
             found = list(stream.epoch())
         cutter = Cutter(clip=PLAIN, views=Views(), training=training, crop="center")
         rows = [int(row) for batch in found for row in batch.video]
@@ -125,7 +125,7 @@ def test_software_finds_any_frames(index_of: Callable[..., Index], codec: str):
 
 def some_frames(video: indexing.Video, rng: np.random.Generator, region: bool = True) -> None:
     """Check a few choices of frames, in a region that leaves the picture's edges out where there is room."""
-    everything, content = reference.decode(video.path, video.stream), video.path.read_bytes()
+    everything, content = reference.decode(video.path, video.stream), np.fromfile(video.path, np.uint8)
     assert len(everything) == len(video.pts)
     x0, y0, x1, y1 = box = (10, 8, video.width - 8, video.height - 10) if region else (0, 0, video.width, video.height)
     for count in (1, 2, 3, 8, len(everything)):
@@ -315,45 +315,6 @@ def test_the_decoder_follows_the_codecs(index_of: Callable[..., Index], vp9: Ind
 def test_a_mistake_ends_in_one_line(vp9: Index, options: dict, named: str):
     with pytest.raises(UserError, match=named) as caught:
         pipelines.open(vp9, **{"clip": CLIP, "batch": 2, **options})
-    assert "\n" not in str(caught.value)
-
-
-@pytest.fixture
-def breakable(vp9: Index, tmp_path: Path) -> tuple[Index, Path]:
-    """Copies of the VP9 videos, and the path of the fourth."""
-    for video in vp9.videos():
-        (tmp_path / video.path.name).write_bytes(video.path.read_bytes())
-    moved = [dataclasses.replace(video, path=tmp_path / video.path.name) for video in vp9.videos()]
-    return indexing.from_videos(moved, vp9.classes, tmp_path), moved[3].path
-
-
-def test_a_vanished_file_is_named(breakable: tuple[Index, Path]):
-    index, path = breakable
-    path.unlink()
-    with pytest.raises(UserError, match=path.name) as caught:
-        batches(index)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("decoder", ["dali", "software"])
-def test_a_changed_file_is_named(breakable: tuple[Index, Path], decoder: str):
-    index, path = breakable
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=f"{path.name}: changed since it was indexed"):
-        batches(index, decoder=decoder)
-
-
-@pytest.mark.parametrize("decoder", ["dali", "software"])
-def test_a_file_that_cannot_be_decoded_is_named(breakable: tuple[Index, Path], decoder: str):
-    index, path = breakable
-    path.write_bytes(bytes(5000))
-    videos = list(index.videos())
-    videos[3] = dataclasses.replace(videos[3], size=5000, hash=indexing.file_hash(path))
-    with pytest.raises(UserError, match=f"{path.name}") as caught:
-        batches(indexing.from_videos(videos, index.classes, index.root), decoder=decoder)
-    assert videos[0].path.name not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

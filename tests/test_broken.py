@@ -1,0 +1,208 @@
+"""What breaks during a run is passed over, named and counted: read errors, decode errors, crashes, hangs, mutants."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reelbench import pipelines
+from reelbench.harness.errors import UserError
+from reelbench.harness.spec import Clip
+from reelbench.pipelines import _watchdog
+from reelbench.pipelines import index as indexing
+from reelbench.pipelines._encode import CODECS, encode
+from reelbench.pipelines.index import Index
+from reelbench.pipelines.stream import Stream
+
+CLIP = Clip(frames=4, stride=2, size=32, short_side=32)
+BAD = 3
+
+
+def film(path: Path, codec: str = "vp9", frames: int = 12, seed: int = 0) -> None:
+    coarse = np.random.default_rng(seed).integers(0, 256, (frames, 8, 8, 3), dtype=np.uint8)
+    encode(path, coarse.repeat(8, axis=1).repeat(8, axis=2), codec=codec, fps=25, gop=6)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    """Six videos, of which the fourth is going to break."""
+    for number in range(6):
+        film(tmp_path / f"{number}.webm", seed=number)
+    return indexing.build([(f"{n}.webm", n % 2) for n in range(6)], ("a", "b"), tmp_path, workers=0)
+
+
+def undecodable(index: Index) -> Index:
+    """The bad video as bytes that are no video, and an index that knows no better."""
+    path = index[BAD].path
+    path.write_bytes(bytes(5000))
+    videos = list(index.videos())
+    videos[BAD] = dataclasses.replace(videos[BAD], size=5000, hash=indexing.file_hash(path))
+    return indexing.from_videos(videos, index.classes, index.root)
+
+
+def flipped(index: Index) -> Index:
+    content = bytearray(index[BAD].path.read_bytes())
+    content[len(content) // 2] ^= 1
+    index[BAD].path.write_bytes(content)
+    return index
+
+
+def vanished(index: Index) -> Index:
+    index[BAD].path.unlink()
+    return index
+
+
+def replaced(index: Index) -> Index:
+    index[BAD].path.unlink()
+    index[BAD].path.mkdir()
+    return index
+
+
+BREAKAGES = [
+    (vanished, "No such file"),
+    (flipped, "changed since it was indexed"),
+    (replaced, "changed since it was indexed"),
+    (undecodable, "cannot be decoded"),
+]
+
+
+@pytest.mark.parametrize("decoder", ["dali", "software"])
+@pytest.mark.parametrize(("breakage", "reason"), BREAKAGES, ids=lambda v: getattr(v, "__name__", ""))
+def test_a_test_leaves_it_out_and_names_it(
+    index: Index, breakage: Callable[[Index], Index], reason: str, decoder: str
+) -> None:
+    index = breakage(index)
+    with pipelines.open(index, clip=CLIP, batch=2, decoder=decoder, workers=1) as stream:
+        seen = [batch.video.tolist() for batch in stream.epoch()]
+    assert seen == [[0, 1], [2], [4, 5]]
+    (broken,) = stream.broken
+    assert broken.path == str(index[BAD].path)
+    assert reason in broken.reason
+
+
+def test_training_shows_another_video_which_the_seed_alone_chooses(index: Index) -> None:
+    index, options = vanished(index), {"clip": CLIP, "training": True, "flip": 0.5}
+
+    def epochs(**more) -> list[tuple[list[int], list[int], float]]:
+        with pipelines.open(index, **options, **more) as stream:
+            found = [list(stream.epoch()) for _ in range(2)]
+        assert [Path(broken.path).name for broken in stream.broken] == [index[BAD].path.name]
+        return [(b.video.tolist(), b.label.tolist(), float(b.clip[:, :, 0].sum())) for e in found for b in e]
+
+    one = epochs(batch=6, workers=2)
+    two = epochs(batch=3, workers=1)
+    assert [len(videos) for videos, _, _ in one] == [6, 6]
+    for number, (videos, labels, _) in enumerate(one):
+        assert BAD not in videos
+        assert labels == [video % 2 for video in videos]
+        assert two[2 * number][0] + two[2 * number + 1][0] == videos
+        assert two[2 * number][2] + two[2 * number + 1][2] == pytest.approx(one[number][2], rel=1e-4)
+
+
+def test_a_disk_that_is_gone_ends_the_run(index: Index) -> None:
+    for video in index.videos():
+        video.path.unlink()
+    with (
+        pytest.raises(UserError, match="videos in a row: is the disk there"),
+        pipelines.open(index, clip=CLIP, batch=2, training=True) as stream,
+    ):
+        list(stream.epoch())
+
+
+TREACHEROUS = """
+import os, signal, time
+from reelbench.pipelines.software import DecodedSource
+
+class Hanging(DecodedSource):
+    def content(self, row, cut):
+        if row == 3 and row not in self.barred:
+            time.sleep(1000)
+        return super().content(row, cut)
+
+class Crashing(DecodedSource):
+    def content(self, row, cut):
+        if row == 3 and row not in self.barred:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().content(row, cut)
+"""
+
+
+@pytest.mark.parametrize(("name", "reason"), [("Hanging", "hangs"), ("Crashing", "crashes")])
+def test_a_decoder_that_hangs_or_crashes_costs_one_video(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    (tmp_path / "treacherous.py").write_text(TREACHEROUS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "treacherous", raising=False)
+    import treacherous  # type: ignore[import-not-found]
+
+    def source(self: Stream, epoch: int, number: int):
+        return getattr(treacherous, name)(*real(self, epoch, number), barred=self._barred)
+
+    def real(stream: Stream, epoch: int, number: int):
+        return pipelines._files.Files(stream._index), stream._order, stream._cutter, epoch, number
+
+    monkeypatch.setattr(Stream, "_source", source)
+    monkeypatch.setattr(_watchdog, "BATCH_PATIENCE", 8.0)
+    monkeypatch.setattr(_watchdog, "FILE_PATIENCE", 2.0)
+    with pipelines.open(index, clip=CLIP, batch=2, decoder="software", workers=2) as stream:
+        assert [batch.video.tolist() for batch in stream.epoch()] == [[0, 1], [2], [4, 5]]
+        assert [batch.video.tolist() for batch in stream.epoch()] == [[0, 1], [2], [4, 5]]
+    assert [broken.reason for broken in stream.broken] == [f"{reason} the decoder"]
+
+
+# --- Mutants
+
+
+def mutate(content: bytes, rng: np.random.Generator) -> bytes:
+    """Flip bytes, blank, cut out, double or shuffle a part, or end the file early."""
+    data = bytearray(content)
+    start = int(rng.integers(0, len(data)))
+    end = min(len(data), start + int(rng.integers(1, 200)))
+    kind = int(rng.integers(6))
+    if kind == 0:
+        for place in rng.integers(0, len(data), int(rng.integers(1, 20))):
+            data[place] ^= int(rng.integers(1, 256))
+    elif kind == 1:
+        data[start:end] = bytes(end - start)
+    elif kind == 2:
+        del data[start:end]
+    elif kind == 3:
+        data[start:start] = data[start:end]
+    elif kind == 4:
+        data[start:end] = rng.bytes(end - start)
+    else:
+        del data[max(start, 100) :]
+    return bytes(data)
+
+
+def mutants(root: Path, codecs: list[str], each: int) -> Index:
+    """An index, made after the damage, of one whole video and `each` mutants of every codec."""
+    entries: list[tuple[str, int]] = []
+    for codec in codecs:
+        suffix = CODECS[codec].suffix
+        film(root / f"{codec}{suffix}", codec)
+        entries.append((f"{codec}{suffix}", 0))
+        content, rng = (root / f"{codec}{suffix}").read_bytes(), np.random.default_rng(len(codec))
+        for number in range(each):
+            (root / f"{codec}{number}{suffix}").write_bytes(mutate(content, rng))
+            entries.append((f"{codec}{number}{suffix}", 0))
+    return indexing.build(entries, ("a",), root, workers=2, progress=False)
+
+
+@pytest.mark.parametrize(("decoder", "codecs"), [("software", list(CODECS)), ("dali", ["vp9", "vp8"])])
+def test_hundreds_of_mutants_end_nothing(tmp_path: Path, decoder: str, codecs: list[str]) -> None:
+    each = 40
+    index = mutants(tmp_path, codecs, each)
+    assert len(index) + len(index.rejected) == len(codecs) * (each + 1)
+    with pipelines.open(index, clip=CLIP, batch=64, decoder=decoder, workers=2) as stream:
+        seen = [row for batch in stream.epoch() for row in batch.video.tolist()]
+    assert len(seen) == len(set(seen))
+    assert len(seen) + len(stream.broken) == len(index)
+    shown = {index[row].path.stem for row in seen}
+    assert shown >= set(codecs)
+    assert len(stream.broken) > 0
