@@ -10,6 +10,10 @@ class UserError(Exception):
     """A mistake the user can mend. The command line prints its one line and exits with 2, no traceback."""
 
 
+class UnsupportedError(UserError):
+    """A case that this machine, or what it was given, cannot run: its row says `unsupported` and why."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that does not exist.
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from .result import Metric
-from .statistics import median_interval
+from .statistics import median_interval, quantile_interval
 
 MIN_SAMPLES = 10
 UNSTEADY = 0.05
+BEYOND = 2  # samples that must lie beyond a percentile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,34 +35,73 @@ def synchronize(device: torch.device | str) -> None:
         torch.cuda.synchronize(device)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """The seconds of each call of a step, by the host's clock and (on a GPU) between two events on the device.
+
+    `warm_up` is what was spent before on `calls` calls; `steady` says whether they settled within their limit.
+    """
+
+    host: list[float]
+    device: list[float]
+    warm_up: float
+    calls: int
+    steady: bool
+
+
+def take(step: Callable[[], object], device: torch.device | str, budget: Budget = Budget()) -> Timing:
+    """Warm up until steady, then time calls of `step` until the median is known."""
+    begin = time.perf_counter()
+    calls, steady = warm_up(step, device, limit=budget.max_seconds / 2)
+    start = time.perf_counter()
+    host: list[float] = []
+    events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+    while not _done(host, time.perf_counter() - start, budget):
+        host.append(timed(step, device, events))
+    between = [first.elapsed_time(last) / 1e3 for first, last in events]
+    return Timing(host=host, device=between, warm_up=start - begin, calls=calls, steady=steady)
+
+
 def samples(step: Callable[[], object], device: torch.device | str, budget: Budget = Budget()) -> list[float]:
-    """Return the seconds of each call of `step`, warm-up left out."""
-    warm_up(step, device, limit=budget.max_seconds / 2)
-    taken: list[float] = []
-    begin = time.perf_counter()
-    while not _done(taken, time.perf_counter() - begin, budget):
-        taken.append(timed(step, device))
-    return taken
+    """Return the host's seconds of each call of `step`, warm-up left out."""
+    return take(step, device, budget).host
 
 
-def timed(step: Callable[[], object], device: torch.device | str) -> float:
-    """Return the seconds of one call, the device idle before and after."""
+def timed(
+    step: Callable[[], object],
+    device: torch.device | str,
+    events: list[tuple[torch.cuda.Event, torch.cuda.Event]] | None = None,
+) -> float:
+    """Return the seconds of one call, the device idle before and after; on a GPU, add its two events to `events`."""
     synchronize(device)
+    pair = _events() if events is not None and torch.device(device).type == "cuda" else None
     begin = time.perf_counter()
+    if pair is not None:
+        pair[0].record()
     step()
+    if pair is not None and events is not None:
+        pair[1].record()
+        events.append(pair)
     synchronize(device)
     return time.perf_counter() - begin
 
 
-def warm_up(step: Callable[[], object], device: torch.device | str, limit: float) -> int:
-    """Call `step` until the last three calls are no faster than the three before them; return the number of calls."""
+def _events() -> tuple[torch.cuda.Event, torch.cuda.Event]:
+    return torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+
+
+def warm_up(step: Callable[[], object], device: torch.device | str, limit: float) -> tuple[int, bool]:
+    """Call `step` until the last three calls are no faster than the three before them, or for `limit` seconds.
+
+    Returns the number of calls, and whether they settled. At least one call is made.
+    """
     times: list[float] = []
     begin = time.perf_counter()
-    while time.perf_counter() - begin < limit:
+    while not times or time.perf_counter() - begin < limit:
         times.append(timed(step, device))
         if len(times) >= 6 and sum(times[-3:]) > 0.95 * sum(times[-6:-3]):
-            break
-    return len(times)
+            return len(times), True
+    return len(times), False
 
 
 def summary(values: list[float], unit: str, convention: str = "") -> Metric:
@@ -72,6 +112,14 @@ def summary(values: list[float], unit: str, convention: str = "") -> Metric:
     return Metric(
         value=median, unit=unit, low=low, high=high, samples=tuple(values), convention=convention, warning=warning
     )
+
+
+def percentile(values: list[float], share: float, unit: str, convention: str = "") -> Metric | None:
+    """Return a quantile of the samples with its 95 % interval; None where too few lie beyond it to know it."""
+    if len(values) * (1 - share) < BEYOND:
+        return None
+    value, low, high = quantile_interval(values, share)
+    return Metric(value=value, unit=unit, low=low, high=high, convention=convention)
 
 
 def combine(rounds: Sequence[Metric], warning: str = "") -> Metric:

@@ -18,7 +18,7 @@ import torch
 
 from ..pipelines.index import Index
 from . import data, machine, metrics
-from .run import Report, make_subject, reporting
+from .run import Report, find_checkpoint, make_subject, reporting
 from .spec import Case
 
 
@@ -38,7 +38,8 @@ def main() -> None:
 def _serve(report: Report) -> None:
     described = json.loads(Path(sys.argv[1]).read_text())
     case = Case.from_json(described["case"])
-    subject = make_subject(case, Index.load(data.resolve(case.data).test), described["weights"], [])
+    weights = described["weights"] and find_checkpoint(described["weights"])
+    subject = make_subject(case, Index.load(data.resolve(case.data).test), weights, [])
     report(ready=True)
     for _ in sys.stdin:
         report(**_round(subject))

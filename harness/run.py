@@ -6,6 +6,7 @@ The sweep starts `python -m reelbench.harness.run CASE.json OUT`. What happens g
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import subprocess
@@ -23,11 +24,11 @@ from .. import models, pipelines
 from ..pipelines.index import Index
 from . import data as datasets
 from . import engine, environment, metrics, train
-from .errors import UserError
+from .errors import UnsupportedError, UserError
 from .job import Job
 from .result import Result, Status, now
 from .schedule import total_steps
-from .spec import Case
+from .spec import Case, Views
 
 Report = Callable[..., None]
 
@@ -41,6 +42,8 @@ def run(case: Case, out: Path, report: Report) -> Result:
         found = _measure(case, out, report)
     except torch.cuda.OutOfMemoryError as error:
         status, found = "oom", {"error": _one_line(error)}
+    except UnsupportedError as error:
+        status, found = "unsupported", {"error": str(error)}
     except UserError as error:
         status, found = "failed", {"error": str(error)}
     except Exception as error:  # a case that breaks costs one row, not the night; the log holds the traceback
@@ -59,13 +62,32 @@ def _measure(case: Case, out: Path, report: Report) -> dict[str, Any]:
     index.verify()
     details: dict[str, Any] = {"test_videos": len(index), "rejected_videos": len(index.rejected)}
     log: list[dict[str, float]] = []
-    weights: str | Path | None = case.checkpoint
+    weights: str | Path | None = None if case.checkpoint is None else find_checkpoint(case.checkpoint)
     if case.recipe is not None:
         weights, log = _train(case, data, out, report)
         details["train"] = _training_summary(log)
     subject = make_subject(case, index, weights, log)
     found = metrics.measure(subject, lambda name: report(phase=name))
     return {"metrics": dict(found), "details": {**details, **subject.notes}}
+
+
+def find_checkpoint(pattern: str) -> Path:
+    """Return the one file that a path names, its `$VARIABLES` and wildcards filled in.
+
+    A variable that is not set or a pattern without a file is an `UnsupportedError`: nothing to measure was given.
+    """
+    path = os.path.expandvars(os.path.expanduser(pattern))
+    if "$" in path:
+        name = path[path.index("$") :].partition("/")[0]
+        raise UnsupportedError(f"no checkpoint: set {name[1:]} to the folder that holds {Path(path).name}")
+    if not any(sign in path for sign in "*?["):
+        return Path(path)
+    found = sorted(glob.glob(path))
+    if not found:
+        raise UnsupportedError(f"no checkpoint: nothing matches {path}")
+    if len(found) > 1:
+        raise UserError(f"{path} matches {len(found)} checkpoints: {', '.join(Path(f).name for f in found[:5])}")
+    return Path(found[0])
 
 
 def make_subject(case: Case, index: Index, weights: str | Path | None, log: list[dict[str, float]]) -> metrics.Subject:
@@ -76,7 +98,7 @@ def make_subject(case: Case, index: Index, weights: str | Path | None, log: list
     model = models.build(case.model, num_classes=num_classes, checkpoint=weights).to(device).eval()
     clip, views = case.clip or variant.clip, case.views or variant.views
 
-    def open_stream(batch: int) -> pipelines.Stream:
+    def open_stream(batch: int, views: Views = views) -> pipelines.Stream:
         return pipelines.open(index, clip=clip, views=views, batch=batch, device=case.device, workers=case.workers)
 
     return metrics.Subject(

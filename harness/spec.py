@@ -17,6 +17,8 @@ from .errors import UserError
 
 Sampling = Literal["dense", "segments", "uniform"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
+Mode = Literal["eager", "compile", "compile_max_autotune", "cuda_graphs"]
 Crop = Literal["random_resized", "multi_scale", "random", "center"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "constant"]
@@ -27,7 +29,8 @@ T = TypeVar("T")
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 METRICS = (
-    "accuracy", "parameters", "flops", "memory", "latency", "throughput", "decode", "stall", "energy",
+    "startup", "accuracy", "order", "view_budget", "parameters", "flops", "memory", "latency", "throughput", "peak",
+    "step", "decode", "end_to_end", "stall", "energy",
 )  # fmt: skip
 
 
@@ -230,6 +233,8 @@ class Case:
 
     `data` is an index file or `synthetic`, the embedded data set. With a `recipe` the model is trained first;
     with a `checkpoint` it is loaded; with neither it keeps its random weights, and accuracy cannot be asked for.
+    A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's, `mode` how it is run,
+    `channels_last` the memory format of its convolutions; the training follows its recipe.
     `clip` and `views` replace the variant's own. `batch=0` lets the harness find the best batch for throughput.
     `fingerprint` is the data's, filled in by the sweep.
     """
@@ -243,7 +248,9 @@ class Case:
     views: Views | None = None
     batch: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
-    precision: Precision = "fp32"
+    precision: Arithmetic = "fp32"
+    mode: Mode = "eager"
+    channels_last: bool = False
     ranks: int = 1
     workers: int = 2
     seed: int = 0
@@ -257,14 +264,16 @@ class Case:
 
                 raise unknown("metric", metric, METRICS)
         _choice(f"case {self.model}", "device", self.device, ("cpu", "cuda"))
-        _choice(f"case {self.model}", "precision", self.precision, get_args(Precision))
+        _choice(f"case {self.model}", "precision", self.precision, get_args(Arithmetic))
+        _choice(f"case {self.model}", "mode", self.mode, get_args(Mode))
         _require(self.batch >= 0, f"case {self.model}: batch={self.batch} must not be negative")
         _require(self.ranks >= 1 and self.workers >= 1, f"case {self.model}: ranks and workers must be at least 1")
         _require(self.time_limit > 0, f"case {self.model}: time_limit={self.time_limit} must be positive")
         trained = self.recipe is not None or self.checkpoint is not None
+        needing = [name for name in ("accuracy", "order", "view_budget") if name in self.metrics]
         _require(
-            trained or "accuracy" not in self.metrics,
-            f"case {self.model}: accuracy needs weights: give a recipe or a checkpoint",
+            trained or not needing,
+            f"case {self.model}: {' and '.join(needing)} needs weights: give a recipe or a checkpoint",
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import accumulate
 
 
 def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -47,6 +48,39 @@ def median_interval(samples: Iterable[float], confidence: float = 0.95) -> tuple
     rank = _rank(len(ordered), confidence)
     median = statistics.median(ordered)
     return (median, ordered[rank - 1], ordered[-rank]) if rank else (median, None, None)
+
+
+def quantile_interval(
+    samples: Iterable[float], share: float, confidence: float = 0.95
+) -> tuple[float, float | None, float | None]:
+    """Return a quantile and the two samples that enclose the true one with at least `confidence`.
+
+    How many of n samples fall below it is binomial(n, share). A bound that no sample gives is None.
+
+    >>> quantile_interval(range(1, 101), 0.9)
+    (90.1, 84, 96)
+    """
+    ordered = sorted(samples)
+    n, tail = len(ordered), (1 - confidence) / 2
+    if not n:
+        raise ValueError("quantile_interval: no samples")
+    at = share * (n - 1)
+    below = int(at)
+    value = ordered[below] + (ordered[min(below + 1, n - 1)] - ordered[below]) * (at - below)
+    cumulative = list(accumulate(_binomial(n, share)))
+    low = max((r for r in range(1, n + 1) if cumulative[r - 1] <= tail), default=None)
+    high = min((r for r in range(1, n + 1) if cumulative[r - 1] >= 1 - tail), default=None)
+    return value, None if low is None else ordered[low - 1], None if high is None else ordered[high - 1]
+
+
+def _binomial(n: int, share: float) -> list[float]:
+    """Return the probability of 0..n successes."""
+    logs = [
+        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+        + k * math.log(share) + (n - k) * math.log1p(-share)
+        for k in range(n + 1)
+    ]  # fmt: skip
+    return [math.exp(value) for value in logs]
 
 
 @lru_cache

@@ -85,17 +85,31 @@ METRICS = (
     _percent("top5", "top-5"),
     _percent("mean_class_accuracy", "mean class"),
     _percent("map", "mAP"),
+    _percent("top1_reversed", "top-1 reversed"),
+    _percent("top1_shuffled", "top-1 shuffled"),
     Column(name="params", header="params", unit="M", scale=1e-6, better="lower"),
     Column(name="gflops_view", header="GFLOPs/view × views", better="lower"),
     Column(name="gflops_video", header="GFLOPs/video", better="lower"),
     Column(name="latency_ms", header="latency", unit="ms", better="lower"),
+    Column(name="latency_p90_ms", header="latency p90", unit="ms", better="lower"),
+    Column(name="latency_p99_ms", header="latency p99", unit="ms", better="lower"),
+    Column(name="latency_device_ms", header="latency on the device", unit="ms", better="lower"),
     Column(name="throughput_clips_s", header="throughput", unit="clips/s", better="higher"),
+    Column(name="throughput_frames_s", header="throughput", unit="frames/s", better="higher"),
+    Column(name="end_to_end_clips_s", header="end to end", unit="clips/s", better="higher"),
+    Column(name="achieved_tflops", header="achieved", unit="TFLOP/s", better="higher"),
+    Column(name="peak_fraction", header="of peak", unit="%", scale=100, better="higher"),
     Column(name="train_clips_s", header="training", unit="clips/s", better="higher"),
     Column(name="memory_allocated_mib", header="allocated memory", unit="MiB", better="lower"),
     Column(name="memory_reserved_mib", header="reserved memory", unit="MiB", better="lower"),
     Column(name="memory_process_mib", header="process memory", unit="MiB", better="lower"),
     Column(name="memory_resident_mib", header="resident memory", unit="MiB", better="lower"),
     Column(name="step_ms", header="training step", unit="ms", better="lower"),
+    Column(name="forward_ms", header="forward", unit="ms", better="lower"),
+    Column(name="backward_ms", header="backward", unit="ms", better="lower"),
+    Column(name="optimizer_ms", header="optimiser", unit="ms", better="lower"),
+    Column(name="first_batch_s", header="first batch", unit="s", better="lower"),
+    Column(name="compile_s", header="compiling", unit="s", better="lower"),
     Column(name="data_wait_fraction", header="data wait", unit="%", scale=100, better="lower"),
     Column(name="decode_clips_s", header="decoding", unit="clips/s", better="higher"),
     Column(name="energy_j_clip", header="energy", unit="J/clip", better="lower"),
@@ -108,12 +122,17 @@ SETTINGS: dict[str, Callable[[Result], str]] = {
     "machine": lambda r: machine(r.environment),
     "device": lambda r: r.case.device,
     "precision": lambda r: r.case.precision,
+    "mode": lambda r: r.case.mode,
+    "memory format": lambda r: "channels last" if r.case.channels_last else "contiguous",
     "batch": lambda r: str(r.case.batch or "automatic"),
     "ranks": lambda r: str(r.case.ranks),
     "workers": lambda r: str(r.case.workers),
     "seed": lambda r: str(r.case.seed),
     "checkpoint": lambda r: r.case.checkpoint or "",
 }
+
+
+USUAL = ("eager", "contiguous")  # settings that go without saying
 
 
 class _Notes:
@@ -260,7 +279,11 @@ def _status(result: Result, notes: _Notes) -> Cell:
 
 def _caption(shared: dict[str, str], rows: Sequence[Row]) -> str:
     plain = ("data", "machine", "device", "precision")
-    parts = [printable(value) if name in plain else f"{name} {value}" for name, value in shared.items() if value]
+    parts = [
+        printable(value) if name in plain else f"{name} {value}"
+        for name, value in shared.items()
+        if value and value not in USUAL
+    ]
     intervals = any(cell.interval for row in rows for cell in row.cells)
     return " · ".join([*parts, *(["intervals cover 95 %"] if intervals else [])])
 

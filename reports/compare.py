@@ -29,8 +29,7 @@ BAD = ("slower", "worse", "higher", "lower")
 CLEAR = 0.33  # Cliff's delta from which an effect counts as more than small (Romano and others, 2006)
 MARGIN = 1.05  # a single run a side cannot tell how much runs vary: smaller ratios are not called
 COUNTED = ("params", "gflops_view", "gflops_video")
-FASTER = ("latency_ms", "step_ms", "throughput_clips_s", "train_clips_s", "decode_clips_s")
-ACCURACIES = ("top1", "top5", "mean_class_accuracy")
+ACCURACIES = ("top1", "top5", "mean_class_accuracy", "top1_reversed", "top1_shuffled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +263,7 @@ def verdict(d: Difference, p: float | None, tests: int) -> str:
 
 def _direction(d: Difference) -> str:
     name, up = d.column.name, (d.ratio[0] > 1 if d.ratio else d.b > d.a)
-    if name in FASTER:
+    if d.column.unit in ("ms", "s") or d.column.unit.endswith("/s"):
         return "faster" if up == (d.column.better == "higher") else "slower"
     if name in ACCURACIES:
         return "better" if up else "worse"

@@ -1,18 +1,17 @@
-"""The published models at their published input: latency, throughput, memory and decoding on any index."""
+"""The whole zoo at its published input: latency with its percentiles, the batch sweep, energy and memory."""
 
 from ..harness.spec import Case, Suite
-
-MODELS = ("tsm/r50_8f", "video_swin/t")
+from ._zoo import ZOO
 
 SUITE = Suite(
     name="latency",
-    description="published models at their published input: latency, throughput, memory, decode rate (no training)",
+    description="the whole zoo at its published input: latency, batch sweep, memory, energy (no training)",
     cases=tuple(
         Case(
             model=model,
-            metrics=("parameters", "flops", "memory", "latency", "throughput", "energy", "decode"),
+            metrics=("startup", "parameters", "flops", "memory", "latency", "throughput", "energy"),
             time_limit=1800,
         )
-        for model in MODELS
+        for model in ZOO
     ),
 )

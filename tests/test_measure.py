@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import pytest
 import torch
-from reelbench.harness import measure
+from reelbench.harness import machine, measure
 from reelbench.harness.measure import Budget
+from reelbench.harness.metrics import end_to_end, throughput
+from reelbench.harness.statistics import quantile_interval
 
 
 class Clock:
@@ -36,8 +39,10 @@ def test_a_sample_is_one_step(clock):
 
 def test_warm_up_ends_when_steps_stop_getting_faster(clock):
     fake = clock(itertools.chain([9, 5, 3, 2, 1.5, 1.2], itertools.repeat(1.0)))
-    calls = measure.warm_up(fake.step, "cpu", limit=1000)
-    assert calls == 12  # the last three are no faster than the three before: 1, 1, 1 after 1, 1, 1
+    assert measure.warm_up(fake.step, "cpu", limit=1000) == (
+        12,
+        True,
+    )  # the last three are no faster than the three before: 1, 1, 1 after 1, 1, 1
 
 
 def test_a_steady_step_stops_at_the_least_time(clock):
@@ -58,12 +63,98 @@ def test_a_noisy_median_warns_and_a_steady_one_does_not():
     assert measure.summary([1.0, 1.0], "ms").warning
 
 
-def test_flops_count_attention_as_its_two_products():
-    from reelbench.harness.metrics.flops import count
+def test_warm_up_that_never_settles_ends_at_its_limit(clock):
+    fake = clock(1000 * 0.9**i for i in range(200))
+    calls, steady = measure.warm_up(fake.step, "cpu", limit=5000)
+    assert (calls, steady) == (7, False)
 
-    class Attention(torch.nn.Module):
-        def forward(self, x):
-            return torch.nn.functional.scaled_dot_product_attention(x, x, x)
 
-    total, _ = count(Attention(), torch.randn(2, 3, 10, 8))
-    assert total == 2 * (2 * 3 * 10 * 10 * 8)
+def test_what_a_measurement_spent_is_told_apart(clock):
+    taken = measure.take(clock(itertools.repeat(0.125)).step, "cpu", Budget(min_seconds=2.0, max_seconds=100.0))
+    assert (taken.calls, taken.warm_up, sum(taken.host), taken.steady) == (6, 0.75, 2.0, True)
+    assert taken.device == []
+
+
+def test_a_percentile_needs_samples_beyond_it():
+    values = [float(v) for v in range(1, 101)]
+    assert measure.percentile(values, 0.99, "ms") is None
+    p90 = measure.percentile(values, 0.9, "ms")
+    assert p90 is not None
+    assert p90.low is not None
+    assert p90.high is not None
+    assert p90.low <= 90 <= p90.value <= 91 <= p90.high
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_the_interval_of_a_quantile_covers_it(share):
+    draw = random.Random(0)
+    hits = 0
+    for _ in range(400):
+        _, low, high = quantile_interval([draw.random() for _ in range(120)], share)
+        assert low is not None
+        assert high is not None
+        hits += low <= share <= high
+    assert 0.93 < hits / 400 < 0.99
+
+
+@pytest.mark.parametrize("largest", [1, 5, 17, 31])
+def test_halving_the_gap_finds_the_largest_batch(largest):
+    asked: list[int] = []
+
+    def fits(batch: int) -> bool:
+        asked.append(batch)
+        return batch <= largest
+
+    fitting = 2 ** (largest.bit_length() - 1)
+    found = throughput.bisect(fitting, 2 * fitting, fits)
+    assert largest - max(1, largest // 8) <= found <= largest
+    assert len(asked) <= 4
+
+
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("full"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_batch_that_does_not_fit_ends_the_search_and_not_the_case(error):
+    def step():
+        raise error
+
+    assert throughput.attempt(step) is None
+
+
+def test_another_error_is_not_taken_for_a_full_memory():
+    def step():
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        throughput.attempt(step)
+
+
+@pytest.mark.parametrize(
+    ("whole", "alone", "said"),
+    [
+        (95, {"decoder": 100.0, "model": 400.0}, "The decoder limits: 95 clips/s together, decoder alone 100"),
+        (39, {"decoder": 100.0, "model": 40.0}, "The model limits"),
+        (48, {"decoder": 400.0, "model": 300.0, "copy": 50.0}, "The copy limits"),
+        (50, {"decoder": 100.0, "model": 90.0}, "The host limits: 50 clips/s together, but model alone 90"),
+    ],
+)
+def test_one_sentence_names_the_limit(whole, alone, said):
+    assert end_to_end.limit(whole, alone).startswith(said)
+
+
+def test_a_gpu_that_was_slowed_down_says_why():
+    calm = {"sm_clock_mhz": 1980, "temperature_c": 60, "power_w": 500.0, "reasons": 0x04, "others": 0}
+    hot = {**calm, "sm_clock_mhz": 1200, "temperature_c": 90, "reasons": 0x24, "others": 1}
+    found = machine.summary([calm, calm, hot])
+    assert found["sm_clock_mhz"] == [1200, 1980, 1980]
+    assert found["reasons"] == ["power cap", "too hot"]
+    assert found["throttled"] == ["too hot"]
+    assert found["other_users"] == 1
+    assert machine.summary([calm])["throttled"] == []
+
+
+def test_watching_a_cpu_tells_its_load():
+    with machine.watch(torch.device("cpu")) as found:
+        pass
+    assert found["load_after"] >= 0
+    assert "throttled" not in found

@@ -21,3 +21,12 @@ def test_quick_trains_the_micro_of_every_family():
     micros = {name for name in models.names() if name.endswith("/micro")}
     assert {case.model for case in suite.load("quick").cases} == micros
     assert all("accuracy" in case.metrics for case in suite.load("quick").cases)
+
+
+def test_the_zoo_is_the_zoo():
+    """Suites name models without importing torch; here the names are held to what there is."""
+    from reelbench.suites._zoo import FLAGSHIPS, ZOO
+
+    assert list(ZOO) == [name for name in models.names() if not name.endswith("/micro")]
+    assert len(FLAGSHIPS) == len({name.partition("/")[0] for name in ZOO})
+    assert {name.partition("/")[0] for name in FLAGSHIPS} == {name.partition("/")[0] for name in ZOO}

@@ -6,14 +6,19 @@ measured or it is not printed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import discover
+from .. import measure as timing
+from ..execution import autocast as autocast
+from ..execution import prepare
 from ..measure import Budget
 from ..result import Metric
 from ..spec import Case, Clip, Views
@@ -44,26 +49,42 @@ class Subject:
         """Pixels of the side of a test view."""
         return self.views.size or self.clip.size
 
+    @property
+    def convention(self) -> str:
+        """How the forward pass is run, such as `bf16, compile, channels last`."""
+        mode = [] if self.case.mode == "eager" else [self.case.mode.replace("_", " ")]
+        return ", ".join([self.case.precision, *mode, *(["channels last"] if self.case.channels_last else [])])
+
     def example(self, batch: int) -> Tensor:
         """Return random clips, N×3×T×H×W float32 on the subject's device."""
         return torch.randn(batch, 3, self.clip.frames, self.size, self.size, device=self.device)
 
+    @cached_property
+    def _execute(self) -> Callable[[Tensor], Tensor]:
+        return prepare(self.model, self.case, self.device)
+
     def forward(self, clip: Tensor) -> Tensor:
-        """Return logits N×classes under the case's precision, without gradients."""
-        with torch.inference_mode(), autocast(self.device, self.case.precision):
-            return self.model(clip)
+        """Return logits N×classes under the case's precision and mode, without gradients."""
+        return self._execute(clip)
 
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the autocast region of a precision; `fp32` is a disabled one."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+    def time(self, step: Callable[[], object], budget: Budget | None = None) -> timing.Timing:
+        """Time a step; `notes` add up the seconds of all warm-ups and of all that was measured."""
+        taken = timing.take(step, self.device, budget or self.budget)
+        spent = self.notes.setdefault("timing_seconds", {"warm_up": 0.0, "measured": 0.0})
+        spent["warm_up"] += taken.warm_up
+        spent["measured"] += sum(taken.host)
+        return taken
 
 
 def measure(subject: Subject, report: Callable[[str], None]) -> Mapping[str, Metric]:
-    """Measure every metric of the case, in the case's order; `report` is told each one's name as it starts."""
+    """Measure every metric of the case; `report` is told each one's name as it starts.
+
+    They are measured in the case's order, but for the start-up, which only the first forward pass has.
+    """
     found: dict[str, Metric] = {}
-    for name in subject.case.metrics:
+    for name in sorted(subject.case.metrics, key=lambda name: name != "startup"):
         report(name)
+        begin = time.perf_counter()
         found.update(discover.module("harness.metrics", name, "metric").measure(subject))
+        subject.notes.setdefault("metric_seconds", {})[name] = round(time.perf_counter() - begin, 3)
     return found

@@ -1,50 +1,68 @@
 """`energy_j_clip`, `energy_j_video`: joules from NVML's energy counter over a window long enough for it.
 
-The counter is the whole board's, idle power included; it moves in steps of tens of milliseconds, so the window lasts
-seconds. Only on a GPU (Volta or newer).
+The counter is the whole board's, idle power included, and the convention states that power; it moves in steps of tens
+of milliseconds, so the window lasts seconds. Only on a GPU (Volta or newer).
 """
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 
 from .. import measure as timing
+from ..machine import nvml_handle
 from ..result import Metric
 from . import Subject, throughput
 
 WINDOW = 3.0
+IDLE = 1.0
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
     """Run at the best batch for the window and divide the joules by the clips."""
     if subject.device.type != "cuda":
         return {}
-    batch = subject.case.batch or throughput.best_batch(subject)
+    batch = throughput.best_batch(subject)
     clip = subject.example(batch)
+    handle = nvml_handle(subject.device)
+    timing.synchronize(subject.device)
+    idle = _idle_watts(handle)
     timing.warm_up(lambda: subject.forward(clip), subject.device, limit=1.0)
-    joules, steps = _window(subject, clip)
-    convention = f"batch {batch}, {subject.case.precision}, model only, board energy with idle power"
+    joules, seconds, steps = _window(subject, clip, handle)
+    subject.notes.update(idle_w=idle, busy_w=joules / seconds)
+    convention = (
+        f"batch {batch}, {subject.convention}, model only, board energy, idle power of {idle:.0f} W included, "
+        f"window of {seconds:.1f} s"
+    )
     each = joules / (steps * batch)
     return {
         "energy_j_clip": Metric(value=each, unit="J", convention=convention),
         "energy_j_video": Metric(
-            value=each * subject.views.count, unit="J", convention=f"{convention}, {subject.views}"
+            value=each * subject.views.count, unit="J", convention=f"{convention}, {subject.views} views"
         ),
     }
 
 
-def _window(subject: Subject, clip: torch.Tensor) -> tuple[float, int]:
-    import pynvml
+def _idle_watts(handle: Any) -> float:
+    before, begin = _joules(handle), time.perf_counter()
+    time.sleep(IDLE)
+    return (_joules(handle) - before) / (time.perf_counter() - begin)
 
-    pynvml.nvmlInit()
-    uuid = torch.cuda.get_device_properties(subject.device).uuid
-    handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+
+def _window(subject: Subject, clip: torch.Tensor, handle: Any) -> tuple[float, float, int]:
     timing.synchronize(subject.device)
-    before, begin, steps = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle), time.perf_counter(), 0
+    before, begin, steps = _joules(handle), time.perf_counter(), 0
     while time.perf_counter() - begin < WINDOW:
         subject.forward(clip)
         timing.synchronize(subject.device)
         steps += 1
-    return (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1e3, steps
+    seconds = time.perf_counter() - begin
+    return _joules(handle) - before, seconds, steps
+
+
+def _joules(handle: Any) -> float:
+    import pynvml
+
+    return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from .. import measure as timing
+from ..machine import nvml_handle
 from ..result import Metric
 from . import Subject
 
@@ -22,7 +23,7 @@ MIB = 2**20
 def measure(subject: Subject) -> dict[str, Metric]:
     """Run one forward pass at the case's batch (1 when the harness chooses the batch) and read the peaks."""
     batch = subject.case.batch or 1
-    convention = f"forward pass, batch {batch}, {subject.case.precision}"
+    convention = f"forward pass, batch {batch}, {subject.convention}"
     clip = subject.example(batch)
     subject.forward(clip)
     _reset_resident_peak()
@@ -58,8 +59,6 @@ def _resident_peak() -> float | None:
 def _nvml_process(device: torch.device) -> float | None:
     import pynvml
 
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-    processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    processes = pynvml.nvmlDeviceGetComputeRunningProcesses(nvml_handle(device))
     used = [p.usedGpuMemory for p in processes if p.pid == os.getpid() and p.usedGpuMemory]
     return used[0] / MIB if used else None

@@ -1,11 +1,14 @@
-"""`throughput_clips_s`: clips a second at the best batch, model only. Batches double until they stop paying.
+"""`throughput_clips_s`, `throughput_frames_s`: what the model alone handles a second at the best batch.
 
-A batch that does not fit ends the search, not the case.
+Batches double until they stop paying; where one does not fit, halving the gap finds the largest that does. A batch that
+does not fit ends the search, not the case. `notes["batch_sweep"]` keeps time and rate of every batch tried.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -15,37 +18,107 @@ from . import Subject
 
 LARGEST = 256
 WORTH = 1.03
+SPARE = 0.9  # of the free memory of a CPU, beyond which the system would rather kill the case
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
     """Time the batch that the case names, or the best of 1, 2, 4, …"""
-    batch = subject.case.batch or best_batch(subject)
-    seconds = _seconds(subject, batch, subject.budget)
-    rates = [batch / s for s in seconds]
-    convention = f"batch {batch}, {subject.case.precision}, model only"
-    return {"throughput_clips_s": timing.summary(rates, "clips/s", convention)}
+    batch = best_batch(subject)
+    rates = [batch / s for s in _time(subject, batch, subject.budget).host]
+    convention = f"batch {batch}, {subject.convention}, model only"
+    frames = [rate * subject.clip.frames for rate in rates]
+    return {
+        "throughput_clips_s": timing.summary(rates, "clips/s", convention),
+        "throughput_frames_s": timing.summary(frames, "frames/s", convention),
+    }
 
 
 def best_batch(subject: Subject) -> int:
-    """Return the batch with the most clips a second, tried in doubling steps; `notes` keep what was tried."""
+    """Return the case's batch, or the one with the most clips a second, searched for once."""
+    if "best_batch" not in subject.notes:
+        subject.notes["best_batch"] = subject.case.batch or _sweep(subject)
+    return subject.notes["best_batch"]
+
+
+def _sweep(subject: Subject) -> int:
     quick = replace(subject.budget, min_seconds=0.0, max_seconds=subject.budget.max_seconds / 4, precision=0.1)
-    tried: dict[int, float] = {}
+    tried: dict[int, timing.Timing] = {}
+
+    def fits(batch: int) -> bool:
+        if not _room(tried, batch):
+            return False
+        taken = attempt(lambda: _time(subject, batch, quick))
+        if taken is not None:
+            tried[batch] = taken
+        return taken is not None
+
     batch = 1
-    while batch <= LARGEST:
-        try:
-            tried[batch] = batch / min(_seconds(subject, batch, quick))
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            break
-        if batch > 2 and tried[batch] < WORTH * max(tried[b] for b in tried if b < batch):
+    while batch <= LARGEST and fits(batch):
+        if batch > 2 and _rate(tried, batch) < WORTH * max(_rate(tried, b) for b in tried if b < batch):
             break
         batch *= 2
-    subject.notes["throughput_by_batch"] = {str(b): rate for b, rate in tried.items()}
-    best = max(tried, key=lambda b: tried[b])
-    subject.notes["best_batch"] = best
-    return best
+    else:
+        if tried and batch <= LARGEST:
+            subject.notes["largest_batch"] = bisect(max(tried), batch, fits)
+    if not tried:
+        raise torch.cuda.OutOfMemoryError("not even one clip fits into memory")
+    subject.notes["batch_sweep"] = [_row(batch, tried[batch]) for batch in sorted(tried)]
+    return max(tried, key=lambda b: _rate(tried, b))
 
 
-def _seconds(subject: Subject, batch: int, budget: timing.Budget) -> list[float]:
+def bisect(fitting: int, failing: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest batch that fits, to an eighth of it, between one that does and one that does not."""
+    while failing - fitting > max(1, fitting // 8):
+        middle = (fitting + failing) // 2
+        if fits(middle):
+            fitting = middle
+        else:
+            failing = middle
+    return fitting
+
+
+def attempt(step: Callable[[], timing.Timing]) -> timing.Timing | None:
+    """Return what a step measured; None where it ran out of memory, or of 32-bit indices in a kernel."""
+    try:
+        return step()
+    except torch.cuda.OutOfMemoryError:
+        pass
+    except RuntimeError as error:
+        known = ("out of memory", "can't allocate memory", "32-bit", "32 bit", "INT_MAX", "CUDNN_STATUS_NOT_SUPPORTED")
+        if not any(text.lower() in str(error).lower() for text in known):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _room(tried: dict[int, timing.Timing], batch: int) -> bool:
+    """Say whether the host can hold a larger batch: the kernel kills what asks for more, it raises nothing."""
+    import psutil
+
+    status = Path("/proc/self/status")
+    if not tried or not status.exists():
+        return True
+    peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
+    growth = peak / max(tried) * (batch - max(tried))  # at most: what libraries take does not grow
+    return growth < SPARE * psutil.virtual_memory().available
+
+
+def _rate(tried: dict[int, timing.Timing], batch: int) -> float:
+    return batch / min(tried[batch].host)
+
+
+def _row(batch: int, taken: timing.Timing) -> dict[str, float | None]:
+    found = timing.summary([s * 1e3 for s in taken.host], "ms")
+    return {
+        "batch": batch,
+        "ms": found.value,
+        "low": found.low,
+        "high": found.high,
+        "clips_s": batch * 1e3 / found.value,
+    }
+
+
+def _time(subject: Subject, batch: int, budget: timing.Budget) -> timing.Timing:
     clip = subject.example(batch)
-    return timing.samples(lambda: subject.forward(clip), subject.device, budget)
+    return subject.time(lambda: subject.forward(clip), budget)

@@ -1,0 +1,83 @@
+"""`end_to_end_clips_s`: from encoded files to logits, beside what decoding and the model do alone; and what limits it.
+
+All three run at the same batch, in the case's views. `notes["limit"]` says in one sentence which is the bottleneck:
+the decoder, the model, the copy to the device, or the host, which has to serve all of them at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+from .. import measure as timing
+from ..result import Metric
+from . import Subject
+
+LARGEST = 16
+BATCHES = 8
+TOGETHER = 0.85  # of the slower part that both together still reach where neither hinders the other
+
+
+def measure(subject: Subject) -> dict[str, Metric]:
+    """Time the stream with the model behind it, then each alone; an index of under three batches is not timed."""
+    batch = max(1, min(LARGEST, subject.videos // BATCHES))
+    with subject.open_stream(batch=batch) as stream:
+        both = _rates(stream, subject, lambda b: subject.forward(b.clip))
+        alone = _rates(stream, subject, lambda b: None)
+        example = next(iter(stream.epoch())).clip
+        decoder = stream.decoder
+    if len(both) < 3 or len(alone) < 3:
+        return {}
+    clips = len(example)
+    rates = {
+        "decoder": median(alone) * subject.views.count,
+        "model": clips / median(subject.time(lambda: subject.forward(example)).host),
+    }
+    if subject.device.type == "cuda":
+        host = example.cpu().pin_memory()
+        rates["copy"] = clips / median(subject.time(lambda: host.to(subject.device, non_blocking=True)).host)
+    whole = [rate * subject.views.count for rate in both]
+    subject.notes["alone_clips_s"] = rates
+    subject.notes["limit"] = limit(median(whole), rates)
+    convention = f"{decoder} decoder, {subject.case.workers} workers, {subject.views} views, batch of {batch} videos"
+    return {"end_to_end_clips_s": timing.summary(whole, "clips/s", f"{convention}, {subject.convention}")}
+
+
+def limit(whole: float, alone: dict[str, float]) -> str:
+    """Say which part limits `whole` clips/s, given what each does `alone`."""
+    slowest = min(alone, key=lambda name: alone[name])
+    others = ", ".join(f"{name} alone {rate:.4g}" for name, rate in sorted(alone.items(), key=lambda item: item[1]))
+    if whole < TOGETHER * alone[slowest]:
+        return f"The host limits: {whole:.4g} clips/s together, but {others}."
+    return f"The {slowest} limits: {whole:.4g} clips/s together, {others}."
+
+
+def _rates(stream: Any, subject: Subject, use: Callable[[Any], object]) -> list[float]:
+    """Return the videos a second of each batch, the epoch's first (start-up) left out."""
+    rates: list[float] = []
+    deadline = time.perf_counter() + subject.budget.max_seconds
+    while time.perf_counter() < deadline:
+        taken = _epoch(stream, subject.device, use, deadline)
+        rates += taken
+        if not taken:
+            break
+    return rates
+
+
+def _epoch(stream: Any, device: torch.device, use: Callable[[Any], object], deadline: float) -> list[float]:
+    rates: list[float] = []
+    last: float | None = None
+    for batch in stream.epoch():
+        use(batch)
+        timing.synchronize(device)
+        now = time.perf_counter()
+        if last is not None:
+            rates.append(len(set(batch.video.tolist())) / (now - last))
+        last = now
+        if now > deadline and len(rates) >= 3:
+            break
+    return rates

@@ -1,0 +1,42 @@
+"""`top1_reversed`, `top1_shuffled`: what is left of top-1 when the frames of each clip come in another order.
+
+A model that keeps its accuracy has not used the order of frames (D.-A. Huang and others, "What makes a video a video",
+CVPR 2018). The shuffle is one permutation, drawn from the case's seed; clips, crops and videos are those of `top1`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..evaluate import evaluate, scores
+from ..result import Metric
+from . import Subject
+
+
+def measure(subject: Subject) -> dict[str, Metric]:
+    """Test every video once an order; a clip of one frame has none."""
+    frames = subject.clip.frames
+    if frames < 2:
+        return {}
+    orders = {"reversed": torch.arange(frames).flip(0), "shuffled": shuffled(frames, subject.case.seed)}
+    return {f"top1_{name}": _top1(subject, order, name) for name, order in orders.items()}
+
+
+def shuffled(frames: int, seed: int) -> Tensor:
+    """Return a permutation of T frames that is neither their order nor its reverse, where there is another."""
+    generator = torch.Generator().manual_seed(seed)
+    straight = torch.arange(frames)
+    while True:
+        order = torch.randperm(frames, generator=generator)
+        if frames < 3 or not (torch.equal(order, straight) or torch.equal(order, straight.flip(0))):
+            return order
+
+
+def _top1(subject: Subject, order: Tensor, name: str) -> Metric:
+    def forward(clip: Tensor) -> Tensor:
+        return subject.forward(clip[:, :, order.to(clip.device)])  # N C T H W
+
+    with subject.open_stream(batch=max(1, 32 // subject.views.count)) as stream:
+        predictions = evaluate(forward, stream)
+    return scores(predictions, subject.num_classes, f"frames {name}, {subject.views}")["top1"]

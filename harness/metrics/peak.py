@@ -1,0 +1,47 @@
+"""`achieved_tflops`, `peak_fraction`: what a model makes of the machine, against the largest product measured on it.
+
+Two operations a multiply-add here, as processors are sold; the peak is a square matrix product in the case's precision,
+measured on this machine in this process: no data sheet is asked.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .. import execution
+from ..result import Metric
+from . import Subject, flops, throughput
+
+SIDE = {"cuda": 8192, "cpu": 2048}
+
+
+def measure(subject: Subject) -> dict[str, Metric]:
+    """Time the best batch and the product, and divide."""
+    if subject.case.precision == "fp8":
+        return {}  # only the linear layers run in it: there is no one peak
+    batch = throughput.best_batch(subject)
+    clip = subject.example(batch)
+    seconds = min(subject.time(lambda: subject.forward(clip)).host)
+    each = 2 * flops.count(subject.model, subject.example(1))[0]
+    achieved, peak = each * batch / seconds / 1e12, _product(subject)
+    convention = f"batch {batch}, {subject.convention}, 2 operations a multiply-add, best step"
+    against = f"{convention}; matrix product of side {SIDE[subject.device.type]}: {peak:.3g} TFLOP/s"
+    return {
+        "achieved_tflops": Metric(value=achieved, unit="TFLOP/s", convention=convention),
+        "peak_fraction": Metric(value=achieved / peak, unit="", convention=against),
+    }
+
+
+def _product(subject: Subject) -> float:
+    """Return the TFLOP/s of a square matrix product."""
+    side = SIDE[subject.device.type]
+    a, b = (torch.randn(side, side, device=subject.device) for _ in range(2))
+
+    def step() -> None:
+        with torch.inference_mode(), execution.autocast(subject.device, subject.case.precision):
+            torch.matmul(a, b)
+
+    if subject.case.precision in ("bf16", "fp16"):
+        dtype = torch.bfloat16 if subject.case.precision == "bf16" else torch.float16
+        a, b = a.to(dtype), b.to(dtype)
+    return 2 * side**3 / min(subject.time(step).host) / 1e12

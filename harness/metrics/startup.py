@@ -1,0 +1,27 @@
+"""`first_batch_s`, `compile_s`: what a model costs before it is fast.
+
+`first_batch_s` is the first forward pass of a fresh process, from a clip on the device to its logits; `compile_s` is
+what it took beyond a steady one where the mode compiles or captures. The harness measures it before everything else.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+from .. import measure as timing
+from ..result import Metric
+from . import Subject
+
+STEADY = 3
+
+
+def measure(subject: Subject) -> dict[str, Metric]:
+    """Time the first forward pass of batch 1, and a few more."""
+    clip = subject.example(1)
+    first = timing.timed(lambda: subject.forward(clip), subject.device)
+    convention = f"batch 1, {subject.convention}, one process start"
+    found = {"first_batch_s": Metric(value=first, unit="s", convention=convention)}
+    if subject.case.mode != "eager":
+        later = median(timing.timed(lambda: subject.forward(clip), subject.device) for _ in range(STEADY))
+        found["compile_s"] = Metric(value=max(0.0, first - later), unit="s", convention=convention)
+    return found

@@ -1,0 +1,42 @@
+"""`notes["view_budget"]`: top-1 against what it costs a video, from one view to 10x3.
+
+GFLOPs and milliseconds (and joules where `energy` was measured) are per *video*: all its views. The model's own
+protocol is among the budgets. It has no number of its own: the report draws the curve.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+from ..evaluate import evaluate, scores
+from ..result import Metric
+from ..spec import Views
+from . import Subject, flops
+
+BUDGETS = ("1x1", "2x1", "4x1", "1x3", "4x3", "10x3")
+
+
+def measure(subject: Subject) -> dict[str, Metric]:
+    """Test every video under each budget of views, the cheapest first."""
+    own = subject.views
+    budgets = {str(v): v for v in (*(_like(own, Views.parse(text)) for text in BUDGETS), own)}
+    gflops = flops.count(subject.model, subject.example(1))[0] / 1e9
+    rows = []
+    for name, views in sorted(budgets.items(), key=lambda item: item[1].count):
+        with subject.open_stream(batch=max(1, 32 // views.count), views=views) as stream:
+            found = scores(evaluate(subject.forward, stream), subject.num_classes, name)["top1"]
+        clip = subject.example(views.count)
+        seconds = subject.time(lambda clip=clip: subject.forward(clip)).host
+        rows.append(
+            {
+                "views": name, "count": views.count, "top1": found.value, "low": found.low, "high": found.high,
+                "gflops_video": gflops * views.count, "ms_video": 1e3 * median(seconds),
+            }
+        )  # fmt: skip
+    subject.notes["view_budget"] = rows
+    return {}
+
+
+def _like(own: Views, budget: Views) -> Views:
+    """Return the budget's views at the sizes of the model's own protocol."""
+    return Views(clips=budget.clips, crops=budget.crops, size=own.size, short_side=own.short_side)

@@ -1,0 +1,36 @@
+"""Each family's best known model in every way of running it; the report says where the ranking depends on the way.
+
+What a machine cannot do (TF32 or CUDA graphs without a GPU) is a row that says `unsupported`.
+"""
+
+from dataclasses import replace
+
+from ..harness.spec import Case, Suite
+from ._zoo import FLAGSHIPS
+
+PLAIN = Case(
+    model=FLAGSHIPS[0],
+    batch=8,
+    metrics=("startup", "parameters", "memory", "latency", "throughput", "energy"),
+    time_limit=3600,
+)
+BF16 = replace(PLAIN, precision="bf16")
+WAYS = (
+    PLAIN,
+    replace(PLAIN, channels_last=True),
+    replace(PLAIN, mode="cuda_graphs"),
+    replace(PLAIN, mode="compile"),
+    replace(PLAIN, precision="tf32"),
+    BF16,
+    replace(BF16, mode="cuda_graphs"),
+    replace(BF16, mode="compile"),
+    replace(BF16, mode="compile_max_autotune"),
+    replace(PLAIN, precision="fp16"),
+    replace(PLAIN, precision="fp8"),
+)
+
+SUITE = Suite(
+    name="modes",
+    description="one model a family in every precision and mode: eager, compiled, CUDA graphs, channels last",
+    cases=tuple(replace(way, model=model) for way in WAYS for model in FLAGSHIPS),
+)

@@ -1,0 +1,152 @@
+"""Ways to run a forward pass: each gives the model's logits, or says that this machine cannot."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reelbench import models
+from reelbench.harness import metrics
+from reelbench.harness.errors import UnsupportedError, UserError
+from reelbench.harness.execution import Float8Linear, prepare, quantise
+from reelbench.harness.measure import Budget
+from reelbench.harness.run import find_checkpoint
+from reelbench.harness.spec import Case
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _fp32():
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+def subject(model: str = "tsm/micro", **fields) -> metrics.Subject:
+    variant = models.find(model)
+    torch.manual_seed(0)
+    return metrics.Subject(
+        model=models.build(model).eval(), case=Case(model=model, **fields), clip=variant.clip, views=variant.views,
+        device=CPU, num_classes=variant.num_classes, videos=8, open_stream=lambda **_: None,
+        budget=Budget(min_seconds=0.0, max_seconds=0.2),
+    )  # fmt: skip
+
+
+def difference(made: metrics.Subject) -> float:
+    """How far the logits are from eager fp32, relative to their spread."""
+    clip = made.example(2)
+    with torch.inference_mode():
+        expected = made.model(clip)
+    return float((made.forward(clip).float() - expected).abs().max() / expected.std())
+
+
+@pytest.mark.parametrize("model", ["tsm/micro", "video_swin/micro", "dualformer/micro", "vivit/micro"])
+def test_channels_last_changes_the_layout_only(model):
+    made = subject(model, channels_last=True)
+    assert difference(made) < 1e-3
+    weights = [p for p in made.model.parameters() if p.dim() in (4, 5) and min(p.shape[:2]) > 1 and p.shape[-1] > 1]
+    assert all(not p.is_contiguous() for p in weights)
+
+
+class Small(torch.nn.Module):
+    """So small that compiling it takes seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(3, 5)
+
+    def forward(self, clip):
+        return self.head(clip.mean((2, 3, 4)).sin())
+
+
+@pytest.mark.slow
+def test_a_compiled_model_gives_the_same_logits():
+    made = subject("vivit/micro", mode="compile", metrics=("startup", "parameters"))
+    made.model = Small().eval()
+    found = metrics.measure(made, lambda _: None)
+    assert found["compile_s"].value > 0
+    assert found["first_batch_s"].value >= found["compile_s"].value
+    assert "compile" in found["compile_s"].convention
+    assert difference(made) < 1e-3
+
+
+def test_bf16_is_close():
+    assert 0 < difference(subject(precision="bf16")) < 0.2
+
+
+def test_an_8_bit_linear_layer_is_close_to_the_real_one():
+    torch.manual_seed(0)
+    linear, x = torch.nn.Linear(64, 48), torch.randn(2, 5, 64)
+    found = Float8Linear(linear)(x).float()
+    assert found.shape == (2, 5, 48)
+    assert (found - linear(x)).abs().mean() < 0.05 * linear(x).abs().mean()
+
+
+def test_quantising_leaves_out_what_the_kernels_cannot_take():
+    model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.ModuleList([torch.nn.Linear(64, 10)]))
+    quantise(model)
+    assert [type(m).__name__ for m in model.modules() if not list(m.children())] == ["Float8Linear", "Linear"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"mode": "cuda_graphs"}, "cuda_graphs needs a GPU"),
+        ({"precision": "tf32"}, "tf32 needs a GPU of compute capability 8.0"),
+        ({"precision": "fp8"}, "fp8 needs a GPU of compute capability 8.9"),
+    ],
+)
+def test_what_a_cpu_cannot_do_is_unsupported(fields, said):
+    made = subject(**fields)
+    with pytest.raises(UnsupportedError, match=said):
+        prepare(made.model, made.case, CPU)
+
+
+def test_a_mode_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="none of eager, compile"):
+        Case(model="tsm/micro", mode="fast")  # type: ignore[arg-type]
+
+
+def test_a_batch_sweep_is_kept_and_searched_for_once():
+    made = subject("vivit/micro", metrics=("latency", "throughput", "peak", "energy"))
+    found = metrics.measure(made, lambda _: None)
+    sweep = made.notes["batch_sweep"]
+    assert [row["batch"] for row in sweep][:3] == [1, 2, 4]
+    assert made.notes["best_batch"] == max(sweep, key=lambda row: row["clips_s"])["batch"] or len(sweep) > 3
+    frames = found["throughput_frames_s"].value / found["throughput_clips_s"].value
+    assert frames == pytest.approx(made.clip.frames)
+    assert 0 < found["peak_fraction"].value < 1.2
+    assert set(made.notes["metric_seconds"]) == {"latency", "throughput", "peak", "energy"}
+    assert made.notes["timing_seconds"]["measured"] > 0
+
+
+def test_a_training_step_is_split():
+    made = subject("vivit/micro", metrics=("step",))
+    before = [p.clone() for p in made.model.parameters()]
+    found = metrics.measure(made, lambda _: None)
+    assert set(found) == {"forward_ms", "backward_ms", "optimizer_ms"}
+    assert all(m.value > 0 and len(m.samples) == len(found["forward_ms"].samples) for m in found.values())
+    assert all(torch.equal(a, b) for a, b in zip(before, made.model.parameters(), strict=True))
+    assert not made.model.training
+
+
+def test_a_checkpoint_is_found_by_pattern_or_the_row_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.delenv("WEIGHTS", raising=False)
+    with pytest.raises(UnsupportedError, match="set WEIGHTS to the folder that holds tsm.*"):
+        find_checkpoint("$WEIGHTS/tsm.*")
+    monkeypatch.setenv("WEIGHTS", str(tmp_path))
+    with pytest.raises(UnsupportedError, match="nothing matches"):
+        find_checkpoint("$WEIGHTS/tsm.*")
+    (tmp_path / "tsm.pth").touch()
+    assert find_checkpoint("$WEIGHTS/tsm.*") == tmp_path / "tsm.pth"
+    (tmp_path / "tsm.pt").touch()
+    with pytest.raises(UserError, match="matches 2 checkpoints"):
+        find_checkpoint("$WEIGHTS/tsm.*")
+
+
+def test_order_is_another_order():
+    from reelbench.harness.metrics.order import shuffled
+
+    for frames in (2, 3, 8):
+        order = shuffled(frames, seed=0)
+        assert sorted(order.tolist()) == list(range(frames))
+        assert frames == 2 or order.tolist() not in (list(range(frames)), list(range(frames))[::-1])
