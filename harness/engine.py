@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,9 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .ema import Ema
 from .errors import UserError
 from .schedule import parameter_groups
 from .spec import Recipe
+
+UNIVERSAL = "_universal"
+STATE = "run.json"
+CHECKED = "REELBENCH_JOB_CHECKED"
 
 
 @dataclass(frozen=True)
@@ -61,69 +69,183 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-class Engine:
-    """A model under DeepSpeed: `train_step` over micro-batches, `module` to evaluate, `save`, `resume`, `export`."""
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step found, the same on every rank.
 
-    def __init__(self, model: nn.Module, recipe: Recipe, world: World, config: Path | None = None) -> None:
+    `loss` is the mean over ranks and micro-batches, `grad_norm` the gradients' norm before clipping, where a step was
+    taken. A step with a loss that is not finite is `held`: the weights stay. `losses` are this rank's own, one a
+    micro-batch, and `asked` is True when any rank was asked to stop.
+    """
+
+    loss: float
+    grad_norm: float | None
+    held: bool
+    asked: bool
+    losses: tuple[float, ...]
+
+
+class Engine:
+    """An objective under DeepSpeed: `train_step` over micro-batches, `save`, `resume`, `export`."""
+
+    def __init__(
+        self, objective: nn.Module, recipe: Recipe, world: World, settings: dict[str, Any], *, fused: bool = False
+    ) -> None:
         import deepspeed
 
         self.recipe, self.world = recipe, world
-        optimizer = _optimizer(model, recipe)
-        settings = _settings(recipe, world, config)
-        self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)[0]
-        self.module: nn.Module = self.engine.module
-        self.scales = [group["lr_scale"] for group in optimizer.param_groups]
+        network: Any = objective.network
+        self.optimizer = _optimizer(network, recipe, fused=fused)
+        self.scales = [(group["lr_scale"], group["decay_scale"]) for group in self.optimizer.param_groups]
+        with contextlib.redirect_stdout(sys.stderr):  # it prints while it compiles
+            self.engine: Any = deepspeed.initialize(model=objective, optimizer=self.optimizer, config=settings)[0]
+        self.network: nn.Module = self.engine.module.network
 
-    def train_step(self, batches: Iterable[tuple[Tensor, Tensor]], lr: float) -> dict[str, float]:
-        """Take one optimiser step over micro-batches of (clip, label).
-
-        Returns `loss`, the mean over all ranks, and `grad_norm` before clipping, where DeepSpeed knows it (ZeRO 1-3).
-        """
-        for group, scale in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
-            group["lr"] = lr * scale
-        losses = []
-        for clip, label in batches:
-            logits = self.engine(clip)
-            smoothing = self.recipe.label_smoothing
-            loss = nn.functional.cross_entropy(logits.float(), label, label_smoothing=smoothing)
+    def train_step(
+        self, batches: Iterable[tuple[Any, ...]], *, lr: float, weight_decay: float, asked: bool = False
+    ) -> Step:
+        """Take one optimiser step over micro-batches, each the objective's arguments."""
+        for group, (scale, decay_scale) in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
+            group["lr"], group["weight_decay"] = lr * scale, weight_decay * decay_scale
+        self.engine.train()
+        losses: list[Tensor] = []
+        for arguments in batches:
+            if losses:
+                self.engine.step()  # of the micro-batch before; only the last one's changes the weights
+            loss = self.engine(*arguments)
             self.engine.backward(loss)
-            self.engine.step()
-            losses.append(loss.detach())
-        mean = torch.stack(losses).mean()
-        torch.distributed.all_reduce(mean)
-        norm = self.engine.get_global_grad_norm()
-        return {"loss": float(mean) / self.world.size, **({} if norm is None else {"grad_norm": float(norm)})}
+            losses.append(loss.detach().float())
+        mean, bad, stop = self._agree(torch.stack(losses), asked)
+        self.optimizer.held = bad
+        norm = self._own_norm()
+        self.engine.step()
+        norm = self.engine.get_global_grad_norm() if norm is None else norm
+        norm = None if bad or norm is None else float(norm)
+        return Step(mean, norm, bad, stop, tuple(float(loss) for loss in losses))
 
-    def save(self, folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> None:
+    def _agree(self, losses: Tensor, asked: bool) -> tuple[float, bool, bool]:
+        """Return the mean loss over all ranks, whether any is not finite, and whether any rank was asked to stop."""
+        finite = bool(torch.isfinite(losses).all())
+        values = torch.tensor([float(losses.mean()), float(not finite), float(asked)], dtype=torch.float64)
+        values = values.float().to(self.world.device) if self.world.device.type == "cuda" else values
+        torch.distributed.all_reduce(values)
+        mean, bad, stop = values.tolist()
+        return mean / self.world.size, bad > 0, stop > 0
+
+    def _own_norm(self) -> Tensor | None:
+        """Return the gradients' norm without ZeRO, where DeepSpeed keeps none; they are already the ranks' mean."""
+        if self.recipe.zero:
+            return None
+        scaler = self.engine.torch_autocast_z0_gradscaler
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients) / (scaler.get_scale() if scaler else 1.0)
+
+    def record(self, values: dict[str, float], step: int) -> None:
+        """Hand values to DeepSpeed's monitors: TensorBoard, CSV, Weights & Biases."""
+        if self.engine.monitor.enabled and self.world.leads:
+            self.engine.monitor.write_events([(f"train/{name}", value, step) for name, value in values.items()])
+
+    def average_buffers(self) -> None:
+        """Give all ranks the mean of their buffers, such as a batch norm's statistics: each saw its own videos."""
+        if self.world.size == 1:
+            return
+        for buffer in self.network.buffers():
+            if buffer.is_floating_point():
+                torch.distributed.all_reduce(buffer)
+                buffer /= self.world.size
+
+    def save(self, folder: Path, step: int, state: dict[str, Any], *, keep: int, ema: Ema | None = None) -> None:
         """Write a checkpoint that `resume` continues from; `latest` names it only once it is whole."""
-        self.engine.save_checkpoint(str(folder), tag=f"step_{step}", client_state=state)
+        tag = folder / f"step_{step}"
         if self.world.leads:
-            _forget_old(folder, keep)
+            shutil.rmtree(tag, ignore_errors=True)  # what an interrupted run has left
+        torch.distributed.barrier()
+        state = {**state, "ranks": self.world.size, "zero": self.recipe.zero}
+        self.engine.save_checkpoint(str(folder), tag=tag.name, client_state=state, save_latest=False)
+        if ema is not None and (self.world.leads or self.recipe.zero == 3):
+            ema.save(tag / f"ema_{self.world.rank}.pt")
+        torch.distributed.barrier()
+        if self.world.leads:
+            (tag / STATE).write_text(json.dumps(state))
+            _replace_text(folder / "latest", tag.name)
+            _forget_old(folder, step, keep)
 
-    def resume(self, folder: Path) -> dict[str, Any]:
+    def resume(self, folder: Path, *, universal: bool = False, ema: Ema | None = None) -> dict[str, Any]:
         """Load the newest whole checkpoint and return the state saved with it."""
-        if not (folder / "latest").exists():
-            raise UserError(f"nothing to resume in {folder}: leave --resume away to start afresh")
-        _, state = self.engine.load_checkpoint(str(folder))
+        tag = newest(folder).name
+        _, state = self.engine.load_checkpoint(str(folder), tag=f"{tag}{UNIVERSAL}" if universal else tag)
+        if ema is not None:
+            share = self.world.rank if self.recipe.zero == 3 else 0
+            ema.load(folder / tag / f"ema_{share}.pt")
         return state or {}
 
-    def export(self, path: Path) -> None:
-        """Write the model's weights alone (safetensors), from rank 0."""
+    def export(self, path: Path, *, without: tuple[str, ...] = ()) -> None:
+        """Write the network's weights alone (safetensors), from rank 0; keys that begin with `without` are left out."""
         from safetensors.torch import save_file
 
-        state = self.engine._zero3_consolidated_16bit_state_dict() if self.recipe.zero == 3 else None
+        prefix = next(name for name, module in self.engine.module.named_modules() if module is self.network) + "."
+        if self.recipe.zero == 3:
+            whole = self.engine._zero3_consolidated_16bit_state_dict() or {}
+            state = {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
+        else:
+            state = self.network.state_dict()
         if self.world.leads:
-            weights = state or self.module.state_dict()
+            kept = {k: v.detach().contiguous().cpu() for k, v in state.items() if not k.startswith(without or "\0")}
+            path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(".part")
-            save_file({k: v.contiguous().cpu() for k, v in weights.items()}, str(temporary))
+            save_file(kept, str(temporary))
             temporary.replace(path)
         torch.distributed.barrier()
 
 
-def command(arguments: list[str], *, ranks: int = 1, hostfile: Path | None = None) -> list[str]:
-    """Return the DeepSpeed launcher's command line for `python -m reelbench.harness.train` with these arguments."""
+def newest(folder: Path) -> Path:
+    """Return the folder of the newest whole checkpoint, or a `UserError`."""
+    latest = folder / "latest"
+    if not latest.exists() or not (folder / latest.read_text().strip()).is_dir():
+        raise UserError(f"nothing to resume in {folder}: leave --resume away to start afresh")
+    return folder / latest.read_text().strip()
+
+
+def convert_for(folder: Path, world: World) -> bool:
+    """Make the newest checkpoint loadable on this world size; return whether it had to be converted.
+
+    Without ZeRO every rank reads the same file; with ZeRO, DeepSpeed's universal checkpoint re-cuts the shards.
+    """
+    tag = newest(folder)
+    state = json.loads((tag / STATE).read_text())
+    if state["ranks"] == world.size or state["zero"] == 0:
+        return False
+    target = tag.with_name(tag.name + UNIVERSAL)
+    if world.leads:
+        shutil.rmtree(target, ignore_errors=True)
+        converter = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+        workers = ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+        folders = ["--input_folder", str(tag), "--output_folder", str(target)]
+        done = subprocess.run([*converter, *workers, *folders], capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"{tag} cannot be converted from {state['ranks']} ranks: {done.stderr.strip()[-300:]}")
+    torch.distributed.barrier()
+    return True
+
+
+def command(
+    arguments: list[str],
+    *,
+    ranks: int = 1,
+    hostfile: Path | None = None,
+    node_rank: int | None = None,
+    master: str | None = None,
+) -> list[str]:
+    """Return the DeepSpeed launcher's command line for `python -m reelbench.harness.train` with these arguments.
+
+    `ranks` run on this machine, or those of a `hostfile`, reached by ssh; with `node_rank` every machine is started by
+    hand and meets the others at `master`, an ADDRESS:PORT.
+    """
     launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "warning", "--no_local_rank"]
     place = ["--hostfile", str(hostfile)] if hostfile else ["--num_gpus", str(ranks), "--master_port", str(free_port())]
+    if node_rank is not None:
+        address, _, port = (master or "").rpartition(":")
+        place += ["--no_ssh", "--node_rank", str(node_rank), "--master_addr", address, "--master_port", port]
     return [*launcher, *place, "--module", "reelbench.harness.train", *arguments]
 
 
@@ -131,7 +253,7 @@ def environment(device: str) -> dict[str, str]:
     """Return the launcher's environment: DeepSpeed finds ninja on PATH and is told to stay off the GPU for `cpu`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     accelerator = {"DS_ACCELERATOR": "cpu"} if device == "cpu" else {}
-    return {**os.environ, "PATH": path, **accelerator}
+    return {**os.environ, "PATH": path, CHECKED: "1", **accelerator}
 
 
 def free_port() -> int:
@@ -152,47 +274,39 @@ def micro_batch(recipe: Recipe, ranks: int) -> int:
     return recipe.batch // shares
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, recipe)
+class _Held:
+    """Mixed into an optimiser: while `held`, its steps change nothing. DeepSpeed's collectives go on as ever."""
+
+    held = False
+
+    def step(self, closure: Any = None) -> Any:
+        return None if self.held else super().step(closure)  # type: ignore[misc]
+
+
+class _AdamW(_Held, torch.optim.AdamW):
+    pass
+
+
+class _SGD(_Held, torch.optim.SGD):
+    pass
+
+
+def _optimizer(network: nn.Module, recipe: Recipe, *, fused: bool) -> _AdamW | _SGD:
+    groups = parameter_groups(network, recipe)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
+        return _SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
+    return _AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=fused)
 
 
-def _settings(recipe: Recipe, world: World, config: Path | None) -> dict[str, Any]:
-    """Return DeepSpeed's configuration: the recipe's, over which the user's own file may set anything else."""
-    dtype = {"bf16": "bfloat16", "fp16": "float16"}.get(recipe.precision)
-    ours: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": micro_batch(recipe, world.size),
-        "gradient_accumulation_steps": recipe.accumulate,
-        "gradient_clipping": recipe.clip_grad,
-        "zero_optimization": {"stage": recipe.zero},
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 10**9,
-    }
-    if dtype:
-        ours["torch_autocast"] = {"enabled": True, "dtype": dtype}
-    if config is None:
-        return ours
-    theirs = _read_config(config)
-    conflicts = sorted(k for k in theirs.keys() & ours.keys() if theirs[k] not in (ours[k], "auto"))
-    if conflicts:
-        raise UserError(f"{config}: {', '.join(conflicts)} contradict the recipe: set them by the recipe's own flags")
-    return {**theirs, **ours}
+def _replace_text(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".part")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
-def _read_config(config: Path) -> dict[str, Any]:
-    try:
-        return json.loads(config.read_text())
-    except OSError as error:
-        raise UserError(f"{config}: {error.strerror}: name a DeepSpeed JSON file with --deepspeed") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{config}: not JSON ({error}): name a DeepSpeed JSON file with --deepspeed") from None
-
-
-def _forget_old(folder: Path, keep: int) -> None:
-    import shutil
-
-    steps = sorted((int(p.name.removeprefix("step_")), p) for p in folder.glob("step_*") if p.is_dir())
-    for _, path in steps[:-keep]:
+def _forget_old(folder: Path, step: int, keep: int) -> None:
+    """Keep the newest `keep` checkpoints up to this step; later ones are torn, or of a run that was taken back."""
+    found = sorted((int(p.name.split("_")[1]), p) for p in folder.glob("step_*") if p.is_dir())
+    upto = [p for number, p in found if number <= step]
+    for path in [p for number, p in found if number > step] + upto[:-keep]:
         shutil.rmtree(path, ignore_errors=True)

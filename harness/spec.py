@@ -221,10 +221,9 @@ class Recipe:
             "recipe: objective='token_label' and annotator belong together: give both or neither",
         )
 
-    def at_batch(self, batch: int, *, scale_lr: bool) -> Recipe:
-        """Return the recipe for another global batch; `scale_lr` scales the learning rate in proportion."""
-        lr = self.lr * batch / self.batch if scale_lr else self.lr
-        return dataclasses.replace(self, batch=batch, lr=lr)
+    def lr_at(self, batch: int) -> float:
+        """Return the learning rate scaled in proportion to another global batch."""
+        return self.lr * batch / self.batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,55 +1,81 @@
 """The training loop, one process a rank: `deepspeed --num_gpus 2 --module reelbench.harness.train MODEL --data …`.
 
 Leaves in OUT: `train.jsonl` (one line an optimiser step), `validation.jsonl`, `checkpoints/` to resume from, and the
-weights alone in `last.safetensors` and `best.safetensors`.
+weights alone in `last.safetensors` and `best.safetensors`. SIGTERM and SIGUSR1 save a checkpoint and end with 0.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import models, pipelines
 from ..pipelines.index import Index
+from . import ds_config, losses, nonfinite
 from . import engine as ds
+from .ema import Ema
 from .errors import UserError
 from .evaluate import Predictions, evaluate, scores
 from .job import Job
 from .measure import synchronize
 from .metrics import autocast
 from .progress import TrainingProgress
-from .schedule import factor, total_steps
-from .spec import Clip, Views
+from .schedule import factor, total_steps, weight_decay
+from .spec import Clip, Recipe, Views
 
 
 @dataclass
 class Position:
-    """Where training stands: optimiser steps taken, and the best top-1 so far (percent, -1 before any)."""
+    """Where training stands: optimiser steps taken, the best validation so far (percent, -1 before any), steps held."""
 
     step: int = 0
     best: float = -1.0
+    held: int = 0
 
 
 def check(job: Job, ranks: int) -> None:
     """Find what is wrong with a job before any process is started; each mistake is a `UserError`."""
+    _refuse_unwired(job.recipe)
     check_clip(job.model, job.clip)
-    ds.micro_batch(job.recipe, ranks)
+    settings(job, ds.micro_batch(job.recipe, ranks))
     index = Index.load(job.data)
     index.verify()
     if len(index) < job.recipe.batch:
         raise UserError(f"{job.data}: {len(index)} videos do not fill one batch of {job.recipe.batch}: lower --batch")
     if job.validation is not None:
         _same_classes(job, index, Index.load(job.validation))
-    if job.resume and not (job.out / "checkpoints" / "latest").exists():
-        raise UserError(f"nothing to resume in {job.out}: leave --resume away to start afresh")
+    if (job.recipe.objective == "token_label") != (job.annotator is not None):
+        raise UserError("token labels need their annotator's weights, and nothing else does: --annotator CHECKPOINT")
+    if job.resume:
+        ds.newest(job.out / "checkpoints")
+
+
+def _refuse_unwired(recipe: Recipe) -> None:
+    """Say which of a recipe's fields the decoding graph cannot draw yet; each is left out by its flag."""
+    missing = {
+        "--rand-augment none": recipe.rand_augment,
+        "--color-jitter 0": recipe.color_jitter,
+        "--erase 0": recipe.erase,
+        "--crop random_resized": recipe.crop == "random" and recipe.short_sides,
+        "--flip 0": recipe.flip and (recipe.flip_swaps or recipe.flip_keeps),
+    }
+    flags = [flag for flag, value in missing.items() if value]
+    if flags:
+        raise UserError(
+            f"this recipe asks for augmentation that is not there yet: train without it by {' '.join(flags)}"
+        )
 
 
 def check_clip(model: str, clip: Clip) -> None:
@@ -66,136 +92,276 @@ def check_clip(model: str, clip: Clip) -> None:
         ) from None
 
 
-def train(job: Job) -> None:
-    """Train to the end of the recipe, validating and saving on the way."""
-    world = ds.connect(job.device)
-    torch.manual_seed(job.seed)
-    index = Index.load(job.data)
-    model = _model(job, len(index.classes)).to(world.device)
-    engine = ds.Engine(model, job.recipe, world, job.deepspeed)
-    position = _resume(job, engine)
-    steps_per_epoch = len(index) // job.recipe.batch
-    total = total_steps(job.recipe, len(index))
-    interval = max(1, round(job.recipe.validate_epochs * steps_per_epoch))
-    log = _Log(job.out, position.step) if world.leads else None
-    with (
-        _training_stream(job, index, world, position.step, steps_per_epoch) as stream,
-        TrainingProgress(job.model, total, position.step, shown=world.leads) as progress,
-    ):
-        batches = _Batches(stream, steps_per_epoch, position.step, job.recipe.accumulate)
-        for step in range(position.step, total):
-            lr = job.recipe.lr * factor(job.recipe, step, steps_per_epoch)
-            record = _step(engine, batches, lr, job.recipe.accumulate)
-            position.step = step + 1
-            if log is not None:
-                log.write("train", {"step": step, "epoch": step / steps_per_epoch, "lr": lr, **record})
-            progress.advance(record, job.recipe.batch)
-            if position.step % interval == 0 or position.step == total:
-                _validate_and_save(job, engine, position, log, progress, final=position.step == total)
-    ds.disconnect()
-
-
-def _model(job: Job, num_classes: int) -> torch.nn.Module:
-    model = models.build(job.model, num_classes=num_classes)
-    if job.init_from is not None:
-        left = models.init_from(model, job.init_from)
-        if left:
-            print(f"not loaded from {job.init_from}: {', '.join(left)}", file=sys.stderr)
-    return model
-
-
-def _resume(job: Job, engine: ds.Engine) -> Position:
-    if not job.resume:
-        return Position()
-    state = engine.resume(job.out / "checkpoints")
-    return Position(step=int(state["step"]), best=float(state["best"]))
-
-
-def _training_stream(job: Job, index: Index, world: ds.World, step: int, steps_per_epoch: int) -> pipelines.Stream:
-    recipe = job.recipe
-    return pipelines.open(
-        index, clip=job.clip, training=True, batch=ds.micro_batch(recipe, world.size),
-        crop=recipe.crop, crop_area=recipe.crop_area, flip=recipe.flip, seed=job.seed, rank=world.rank,
-        world=world.size, device=job.device, workers=job.workers, first_epoch=step // steps_per_epoch,
-        first_batch=step % steps_per_epoch * recipe.accumulate,
+def settings(job: Job, micro_batch: int, *, universal: bool = False) -> dict[str, Any]:
+    """Return DeepSpeed's configuration of a job."""
+    return ds_config.settings(
+        job.recipe, micro_batch=micro_batch, config=job.deepspeed, offload=job.offload, monitors=job.monitors,
+        folder=job.out / "monitor", universal=universal,
     )  # fmt: skip
 
 
-class _Batches:
-    """(clip, label) of epoch after epoch, from an optimiser step on; `waited` adds up the seconds until each came.
+def train(job: Job) -> None:
+    """Train to the end of the recipe, validating and saving on the way."""
+    interruption = Interruption()
+    if job.deterministic:
+        make_deterministic()
+    world = ds.connect(job.device)
+    run = Run(job, world)
+    with ExitStack() as stack:
+        stream = stack.enter_context(run.open_stream())
+        progress = stack.enter_context(TrainingProgress(job.model, run.total, run.position.step, shown=world.leads))
+        batches = _Batches(stream, run.steps_per_epoch, run.position.step, job.recipe.accumulate)
+        while run.position.step < run.total:
+            stopped = run.step(batches, progress, asked=interruption.asked)
+            if run.due() or stopped:
+                run.validate_and_save(progress, only_save=stopped)
+            elif job.save_steps and run.position.step % job.save_steps == 0:
+                run.save()
+            if stopped:
+                progress.note(f"stopped by a signal after step {run.position.step}: go on with --resume")
+                break
+    ds.disconnect()
 
-    Micro-batches that fill no step of an epoch are dropped.
+
+class Interruption:
+    """Notes SIGTERM and SIGUSR1, by which a scheduler takes a machine back; training then saves and ends."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.asked = True
+
+
+def make_deterministic() -> None:
+    """Choose deterministic kernels; torch names in a warning each operation that has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+class Run:
+    """A training run: the engine, where it stands, and what is done between two steps."""
+
+    def __init__(self, job: Job, world: ds.World) -> None:
+        self.job, self.world, self.recipe = job, world, job.recipe
+        self.index = Index.load(job.data)
+        self.steps_per_epoch = len(self.index) // job.recipe.batch
+        self.total = total_steps(job.recipe, len(self.index))
+        self.interval = max(1, round(job.recipe.validate_epochs * self.steps_per_epoch))
+        torch.manual_seed(job.seed)
+        objective = build_objective(job, len(self.index.classes), world.device)
+        folder = job.out / "checkpoints"
+        universal = job.resume and ds.convert_for(folder, world)
+        made = settings(job, ds.micro_batch(job.recipe, world.size), universal=universal)
+        self.engine = ds.Engine(objective, job.recipe, world, made, fused=job.device == "cuda" and not job.offload)
+        self.ema = Ema(self.engine.network, job.recipe.ema) if job.recipe.ema else None
+        self.position = Position()
+        if job.resume:
+            state = self.engine.resume(folder, universal=universal, ema=self.ema)
+            self.position = Position(**{name: state[name] for name in asdict(self.position)})
+            self._tell_about_ranks(state["ranks"])
+        self.log = Log(job.out, self.position.step) if world.leads else None
+
+    def _tell_about_ranks(self, ranks: int) -> None:
+        if ranks != self.world.size and self.world.leads:
+            print(
+                f"resumed {ranks} ranks' checkpoint on {self.world.size}: global batches hold the same videos and "
+                "clips as before; what depends on a rank's share differs (dropout, batch norm, mixup partners)",
+                file=sys.stderr,
+            )
+
+    def open_stream(self) -> pipelines.Stream:
+        """Open the training videos at the present step."""
+        job, recipe, step = self.job, self.recipe, self.position.step
+        return pipelines.open(
+            self.index, clip=job.clip, training=True, batch=ds.micro_batch(recipe, self.world.size),
+            crop=recipe.crop, crop_area=recipe.crop_area, flip=recipe.flip, seed=job.seed, rank=self.world.rank,
+            world=self.world.size, device=job.device, workers=job.workers, first_epoch=step // self.steps_per_epoch,
+            first_batch=step % self.steps_per_epoch * recipe.accumulate,
+        )  # fmt: skip
+
+    def due(self) -> bool:
+        """Whether to validate after the step just taken."""
+        return self.position.step % self.interval == 0 or self.position.step == self.total
+
+    def step(self, batches: _Batches, progress: TrainingProgress, *, asked: bool) -> bool:
+        """Take one step and log it; return whether any rank was asked to stop."""
+        step, begin, waited = self.position.step, time.perf_counter(), batches.waited
+        torch.manual_seed((self.job.seed * 1_000_003 + step) * 65_536 + self.world.rank)  # a resumed run draws the same
+        lr = self.recipe.lr * factor(self.recipe, step, self.steps_per_epoch)
+        found = self.engine.train_step(
+            self._arguments(batches, step), lr=lr, asked=asked,
+            weight_decay=weight_decay(self.recipe, step, self.steps_per_epoch),
+        )  # fmt: skip
+        if found.held:
+            self._hold(found, batches, lr)
+        elif self.ema is not None:
+            self.ema.update()
+        synchronize(self.world.device)
+        wait = batches.waited - waited
+        self.position.step = step + 1
+        record = {"loss": found.loss, "wait": wait, "compute": time.perf_counter() - begin - wait}
+        if found.grad_norm is not None:
+            record["grad_norm"] = found.grad_norm
+        self._write(step, lr, record)
+        progress.advance(record, self.recipe.batch)
+        return found.asked
+
+    def _arguments(self, batches: _Batches, step: int) -> Iterator[tuple[Any, ...]]:
+        batches.seen.clear()
+        for batch in itertools.islice(batches, self.recipe.accumulate):
+            yield batch.clip, batch.label, losses.Draw(self.job.seed, step, tuple(batch.video.tolist()))
+
+    def _write(self, step: int, lr: float, record: dict[str, float]) -> None:
+        if self.log is None:
+            return
+        speed = self.recipe.batch / (record["wait"] + record["compute"])
+        more = {"clips_s": speed, "memory_mib": memory_mib(self.world.device)}
+        self.log.write("train", {"step": step, "epoch": step / self.steps_per_epoch, "lr": lr, **record, **more})
+        self.engine.record({"lr": lr, **record, **more}, step)
+
+    def _hold(self, found: ds.Step, batches: _Batches, lr: float) -> None:
+        """A loss was not finite: go on where --skip-nan allows it, else stop with what is needed to see why."""
+        self.position.held += 1
+        files = ds.gather(nonfinite.culprits(found.losses, batches.seen, self.index))
+        place = f"step {self.position.step}, learning rate {lr:.4g}: loss not finite; {nonfinite.name(files)}"
+        if self.position.held <= self.job.skip_nan:
+            if self.world.leads:
+                print(f"{place}: left out ({self.position.held} of {self.job.skip_nan})", file=sys.stderr)
+            return
+        folder = self.job.out / f"nonfinite_step_{self.position.step}"
+        self.engine.export(folder / "weights.safetensors")
+        nonfinite.dump(folder / f"rank_{self.world.rank}.pt", found.losses, batches.seen, self.index, lr)
+        ds.disconnect()
+        if not self.world.leads:
+            raise SystemExit(2)
+        raise UserError(f"{place}. Weights and batch are in {folder}; lower --lr, or allow some by --skip-nan")
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.engine.save(
+            self.job.out / "checkpoints", self.position.step, asdict(self.position), keep=self.job.keep, ema=self.ema
+        )
+
+    def validate_and_save(self, progress: TrainingProgress, *, only_save: bool) -> None:
+        """Validate, export the weights where they are the best or the last, and write a checkpoint."""
+        self.engine.average_buffers()
+        if not only_save:
+            with self.ema.applied() if self.ema is not None else ExitStack():
+                self._validate_and_export(progress)
+        self.save()
+
+    def _validate_and_export(self, progress: TrainingProgress) -> None:
+        found = self._validate()
+        aside = ("cls_head.token_linear.",) if self.recipe.objective == "token_label" else ()
+        if found is not None:
+            progress.note(f"step {self.position.step}: validation top-1 {found:.1f} %")
+            if self.log is not None:
+                self.log.write("validation", {"step": self.position.step, "top1": found})
+            self.engine.record({"top1": found}, self.position.step)
+        if found is None or found > self.position.best:
+            self.position.best = self.position.best if found is None else found
+            self.engine.export(self.job.out / "best.safetensors", without=aside)
+        if self.position.step == self.total:
+            self.engine.export(self.job.out / "last.safetensors", without=aside)
+
+    def _validate(self) -> float | None:
+        """Return the top-1 of the validation videos in percent, one centre view each; None where there are none."""
+        job, world, network = self.job, self.world, self.engine.network
+        if job.validation is None or self.recipe.objective == "maskfeat":
+            return None
+        index, forwards = Index.load(job.validation), 0
+        self.engine.engine.eval()
+
+        def forward(clip: Tensor) -> Tensor:
+            nonlocal forwards
+            forwards += 1
+            with autocast(world.device, self.recipe.precision):
+                return network(clip)
+
+        with pipelines.open(
+            index, clip=job.clip, views=Views(), batch=32, rank=world.rank, world=world.size,
+            device=job.device, workers=job.workers,
+        ) as stream:  # fmt: skip
+            mine = evaluate(forward, stream)
+        if self.recipe.zero == 3:  # every forward pass gathers weights from all ranks: do as many as the busiest
+            clip = torch.zeros(1, 3, job.clip.frames, job.clip.size, job.clip.size, device=world.device)
+            with torch.inference_mode():
+                for _ in range(max(ds.gather(forwards)) - forwards):
+                    forward(clip)
+        everything = Predictions.join([p for p in ds.gather(mine) if len(p.video)])
+        return scores(everything, len(index.classes), "1x1")["top1"].value
+
+
+def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.Objective:
+    """Build the model as the recipe asks, with the weights it starts from, inside its objective."""
+    recipe, variant = job.recipe, models.find(job.model)
+    asked = {
+        "drop_path": recipe.drop_path,
+        "token_labels": True if recipe.objective == "token_label" else None,
+        "checkpoint_activations": job.checkpoint_activations or None,
+    }
+    network = models.build(
+        job.model, num_classes=num_classes, pretrained=job.pretrained,
+        **{name: value for name, value in asked.items() if value is not None},
+    )  # fmt: skip
+    if job.init_from is not None:
+        left = models.init_from(network, job.init_from)
+        if left:
+            print(f"not loaded from {job.init_from}: {', '.join(left)}", file=sys.stderr)
+    annotator = None
+    if recipe.annotator is not None:
+        annotator = models.build(recipe.annotator, num_classes=num_classes, checkpoint=job.annotator).to(device)
+    head = (variant.head,) if isinstance(variant.head, str) else variant.head
+    return losses.objective(network, recipe, num_classes=num_classes, clip=job.clip, head=head, annotator=annotator).to(
+        device
+    )
+
+
+def memory_mib(device: torch.device) -> float:
+    """Return the most GPU memory allocated so far, or on a CPU the memory that this process occupies, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**20
+
+
+class _Batches:
+    """Batches of epoch after epoch, from an optimiser step on; `waited` adds up the seconds until each came.
+
+    `seen` holds the batches since it was last cleared; the pixels of only the last one are still valid. Micro-batches
+    that fill no step of an epoch are dropped.
     """
 
     def __init__(self, stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int) -> None:
         self.waited = 0.0
+        self.seen: list[pipelines.Batch] = []
         self._batches = self._endless(stream, steps_per_epoch, step, accumulate)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[pipelines.Batch]:
         return self
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
+    def __next__(self) -> pipelines.Batch:
         begin = time.perf_counter()
         batch = next(self._batches)
         self.waited += time.perf_counter() - begin
+        self.seen.append(batch)
         return batch
 
     @staticmethod
     def _endless(
         stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[pipelines.Batch]:
         while True:
             wanted = (steps_per_epoch - step % steps_per_epoch) * accumulate
             for number, batch in enumerate(stream.epoch()):
                 if number < wanted:
-                    yield batch.clip, batch.label
+                    yield batch
             step = 0
-
-
-def _step(engine: ds.Engine, batches: _Batches, lr: float, accumulate: int) -> dict[str, float]:
-    """Take one step; return its loss, and the seconds of waiting for data and of computing, kept apart."""
-    begin, waited = time.perf_counter(), batches.waited
-    engine.engine.train()
-    measured = engine.train_step(itertools.islice(batches, accumulate), lr)
-    synchronize(engine.world.device)
-    wait = batches.waited - waited
-    return {**measured, "wait": wait, "compute": time.perf_counter() - begin - wait}
-
-
-def _validate_and_save(
-    job: Job, engine: ds.Engine, position: Position, log: _Log | None, progress: TrainingProgress, *, final: bool
-) -> None:
-    top1 = _validate(job, engine, position, progress)
-    if log is not None and top1 is not None:
-        log.write("validation", {"step": position.step, "top1": top1})
-    if top1 is None or top1 > position.best:
-        position.best = top1 if top1 is not None else position.best
-        engine.export(job.out / "best.safetensors")
-    engine.save(job.out / "checkpoints", position.step, {"step": position.step, "best": position.best})
-    if final:
-        engine.export(job.out / "last.safetensors")
-
-
-def _validate(job: Job, engine: ds.Engine, position: Position, progress: TrainingProgress) -> float | None:
-    """Return the top-1 of the validation videos in percent, one centre view each; None without a validation index."""
-    if job.validation is None:
-        return None
-    world, index = engine.world, Index.load(job.validation)
-    engine.module.eval()
-
-    def forward(clip: Tensor) -> Tensor:
-        with autocast(world.device, job.recipe.precision):
-            return engine.module(clip)
-
-    with pipelines.open(
-        index, clip=job.clip, views=Views(), batch=32, rank=world.rank, world=world.size,
-        device=job.device, workers=job.workers,
-    ) as stream:  # fmt: skip
-        mine = evaluate(forward, stream)
-    everything = Predictions.join([p for p in ds.gather(mine) if len(p.video)])
-    top1 = scores(everything, len(index.classes), "1x1")["top1"].value
-    progress.note(f"step {position.step}: validation top-1 {top1:.1f} %")
-    return top1
 
 
 def _same_classes(job: Job, train_index: Index, validation: Index) -> None:
@@ -203,7 +369,7 @@ def _same_classes(job: Job, train_index: Index, validation: Index) -> None:
         raise UserError(f"{job.validation} names other classes than {job.data}: index both with the same class list")
 
 
-class _Log:
+class Log:
     """The JSON-lines files of a run; a resumed run cuts off what it will do again."""
 
     def __init__(self, out: Path, step: int) -> None:
@@ -214,6 +380,7 @@ class _Log:
             self._path(name).write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def write(self, name: str, row: dict[str, float]) -> None:
+        """Append a row."""
         with self._path(name).open("a") as file:
             file.write(json.dumps(row) + "\n")
 

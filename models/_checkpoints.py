@@ -23,6 +23,7 @@ Source = str | Path | Mapping[str, Any]
 State = dict[str, Tensor]
 
 CONTAINERS = ("state_dict", "module", "model", "model_state", "model_state_dict")
+WRAPPERS = ("module.", "network.", "maskfeat.encoder.")  # data parallelism, and what we train with (harness/losses.py)
 # What trainers leave beside the weights. Read as inert placeholders, so nothing of theirs is ever called.
 BYSTANDERS = (
     "argparse.", "deepspeed.", "fvcore.", "lightning.", "lightning_fabric.", "mmcv.", "mmengine.", "numpy.",
@@ -109,8 +110,9 @@ def read(source: Source) -> State:
     state = {key: value for key, value in _unpack(content).items() if isinstance(value, Tensor)}
     if not state:
         raise UserError(f"{_name(source)} holds no tensors: a state dict is needed, flat or under {CONTAINERS}")
-    if all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
+    for prefix in WRAPPERS:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 

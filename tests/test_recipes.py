@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import schedule
+from reelbench.harness import job, schedule
 from reelbench.harness.errors import UserError
 from reelbench.harness.spec import Recipe
 from reelbench.models.maskfeat import MaskFeat
@@ -72,7 +73,8 @@ def official(groups: list[list[float]]) -> dict[tuple[str, str], int]:
 def test_tsm_follows_mmaction(address, config):
     model, name = f"tsm/{address[0]}", address[1]
     golden = GOLDEN["tsm"][f"tsm_imagenet-pretrained-{config}.py"]
-    recipe = recipe_of(model, name).at_batch(128, scale_lr=recipe_of(model, name).auto_scale_lr)
+    recipe = recipe_of(model, name)
+    recipe = replace(recipe, lr=recipe.lr_at(128))  # the constructors ran before any scaling
     assert ours(build(model, 174 if "sthv2" in config else 400), recipe) == official(golden["groups"])
     curve = [recipe.lr * schedule.factor(recipe, 7 * epoch + 3, 7) for epoch in range(golden["epochs"])]
     expected = [lr for _, lr, epochs in golden["lr_runs"] for _ in range(epochs)]
@@ -131,8 +133,11 @@ def test_mmcv_warms_up_by_step_beneath_a_cosine_by_epoch(address):
 
 def test_the_learning_rate_is_scaled_with_the_batch_where_asked():
     recipe = Recipe(lr=0.02, batch=128)
-    assert recipe.at_batch(64, scale_lr=True).lr == 0.01
-    assert recipe.at_batch(64, scale_lr=False).lr == 0.02
+    assert job.adjust(recipe, batch=64, accumulate=2).lr == 0.02
+    assert job.adjust(recipe, batch=64, auto_scale_lr=True).lr == 0.01
+    assert job.adjust(replace(recipe, auto_scale_lr=True), batch=256).lr == 0.04
+    assert job.adjust(replace(recipe, auto_scale_lr=True), batch=256, auto_scale_lr=False).lr == 0.02
+    assert job.adjust(recipe, lr=0.5, batch=64, auto_scale_lr=True).lr == 0.25
 
 
 def test_every_published_recipe_is_there():

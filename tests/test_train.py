@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import engine, schedule, train
+from reelbench.harness import ds_config, engine, schedule, train
 from reelbench.harness.errors import UserError
 from reelbench.harness.job import Job
 from reelbench.harness.spec import Recipe
@@ -125,13 +125,20 @@ def test_parameters_are_grouped_by_the_first_rule_that_matches():
 
 
 def test_a_users_deepspeed_file_may_not_contradict_the_recipe(tmp_path):
-    world = engine.World(0, 1, torch.device("cpu"))
     config = tmp_path / "ds.json"
-    config.write_text(json.dumps({"gradient_clipping": 5.0, "wall_clock_breakdown": True}))
-    with pytest.raises(UserError, match="gradient_clipping contradict"):
-        engine._settings(RECIPE, world, config)
-    config.write_text(json.dumps({"gradient_clipping": 1.0, "wall_clock_breakdown": True}))
-    assert engine._settings(RECIPE, world, config)["wall_clock_breakdown"] is True
+    zero = {"stage": 1, "reduce_bucket_size": 5}
+    config.write_text(json.dumps({"gradient_clipping": 5.0, "zero_optimization": zero}))
+    with pytest.raises(UserError, match=r"gradient_clipping=5.0 against 1.0, zero_optimization.stage=1 against 0"):
+        ds_config.settings(RECIPE, micro_batch=8, config=config)
+    config.write_text(json.dumps({"gradient_clipping": "auto", "zero_optimization": zero}))
+    merged = ds_config.settings(dataclasses.replace(RECIPE, zero=1), micro_batch=8, config=config)
+    assert merged["zero_optimization"] == zero
+    assert merged["gradient_clipping"] == 1.0
+    config.write_text(json.dumps({"optimizer": {"type": "Adam"}, "bf16": {"enabled": True}}))
+    with pytest.raises(UserError, match="optimizer, bf16: the recipe decides that"):
+        ds_config.settings(RECIPE, micro_batch=8, config=config)
     config.write_text("{")
     with pytest.raises(UserError, match="not JSON"):
-        engine._settings(RECIPE, world, config)
+        ds_config.settings(RECIPE, micro_batch=8, config=config)
+    with pytest.raises(UserError, match="--offload needs ZeRO"):
+        ds_config.settings(RECIPE, micro_batch=8, offload=True)
