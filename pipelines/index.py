@@ -76,8 +76,8 @@ class Index:
     """A data set's videos in a fixed order. `table` has one row a video, with the columns of `SCHEMA`.
 
     `rejected` lists the (path, reason) of files that were refused; `multi_label` says that labels are tuples. `metric`
-    is how the field scores the set: `topk`, `mean_class` or `map`. `mirror` holds the pairs of classes that a
-    horizontal flip exchanges; None says that a flip makes some label wrong.
+    is how the field scores the set: `topk`, `mean_class`, or `map` over classes, `map_by_video`, `map_by_category`.
+    `mirror` holds the pairs of classes that a horizontal flip exchanges; None says that a flip makes some label wrong.
     """
 
     table: pd.DataFrame

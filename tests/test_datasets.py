@@ -247,7 +247,7 @@ def test_multi_moments_in_time(tmp_path: Path, put: Callable[..., None]) -> None
     _write(tmp_path / "annotations" / "mmit_categories.txt", "applauding,0\njuggling,1\n")
     _write(tmp_path / "annotations" / "trainingSet.csv", "juggling/a.mp4,0,1\n")
     index = _build("mmit", tmp_path, "train")
-    assert (index[0].label, index.metric) == ((0, 1), "map")
+    assert (index[0].label, index.metric) == ((0, 1), "map_by_video")
 
 
 def test_activitynet_segments(tmp_path: Path, put: Callable[..., None]) -> None:

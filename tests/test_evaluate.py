@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from reelbench.harness.errors import UserError
 from reelbench.harness.evaluate import Predictions, evaluate, scores
 
 
@@ -19,6 +21,9 @@ class Batch:
 
 class Stream:
     """Two videos of two views and a third alone in the last batch; the clips already are the logits."""
+
+    metric, listed, classes = "topk", 10, ("a", "b", "c")
+    broken = (("gone.mp4", "No such file"),)
 
     def epoch(self):
         logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 2.0], [0.0, 0.0, 2.0]])
@@ -40,7 +45,10 @@ def test_scores_are_percent_with_wilson_bounds():
     found = scores(evaluate(lambda clip: clip, Stream()), 3, "2x1")
     assert found["top1"].value == pytest.approx(100 * 2 / 3)
     assert found["top1"].low < found["top1"].value < found["top1"].high
-    assert "2x1 views, 3 videos" in found["top1"].convention
+    assert found["top1"].convention == (
+        "2x1 views, 3 videos, softmax averaged, 1 broken left out, 7 of 10 listed not tested: "
+        "20.00 to 90.00 % of all listed"
+    )
     assert "top5" not in found
     # class 0: 1 of 1; class 1: 1 of 2; class 2 has no videos and does not count
     assert found["mean_class_accuracy"].value == pytest.approx(75.0)
@@ -58,3 +66,56 @@ def test_shards_join_in_the_index_order_and_dump(tmp_path):
     assert table["path"].tolist() == ["a.mp4", "b.mp4", "c.mp4"]
     assert table["predicted"].tolist() == [0, 2, 1]
     assert table["label"].tolist() == [0, 2, 1]
+
+
+def test_nothing_to_score_is_told_in_one_line():
+    nothing = Predictions(torch.zeros(0, dtype=torch.long), torch.zeros(0), torch.zeros(0, 0), (("a.mp4", "gone"),))
+    with pytest.raises(UserError, match="none of the videos could be read: a.mp4: gone"):
+        scores(nothing, 3, "1x1")
+    unlabelled = Predictions(torch.tensor([0]), torch.tensor([-1]), torch.eye(3)[:1])
+    with pytest.raises(UserError, match="without labels"):
+        scores(unlabelled, 3, "1x1")
+
+
+def test_shards_join_with_a_rank_that_had_nothing():
+    empty = Predictions(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0, 0))
+    full = Predictions(torch.tensor([3]), torch.eye(3)[:1], torch.eye(3)[:1], (("x", "y"),), 5, "map", ("a", "b", "c"))
+    joined = Predictions.join([empty, full])
+    assert (joined.video.tolist(), joined.listed, joined.metric, joined.broken) == ([3], 5, "map", (("x", "y"),))
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("map", 0.3468191072003831), ("map_by_video", 0.4404325396825397)])
+def test_mean_average_precision_is_the_official_one(metric: str, expected: float):
+    """The figures are those of MMAction2's `mean_average_precision` and `mmit_mean_average_precision`."""
+    state = np.random.RandomState(12)
+    score = state.standard_normal((30, 8)).astype(np.float32)
+    label = (state.rand(30, 8) < 0.3).astype(np.float32)
+    label[label.sum(1) == 0, 0] = 1
+    label[:, 7] = 0
+    label[label.sum(1) == 0, 0] = 1
+    probability = torch.from_numpy(score).sigmoid()  # only the ranking counts
+    found = scores(Predictions(torch.arange(30), torch.from_numpy(label), probability, metric=metric), 8, "1x1")
+    assert list(found) == ["map"]
+    assert found["map"].value == pytest.approx(100 * expected, abs=1e-4)
+
+
+def test_categories_are_averaged_and_told():
+    """Of two classes of actions and one scene, the scene is found perfectly and one action is never shown."""
+    label = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    score = torch.tensor([[0.9, 0.0, 0.8], [0.1, 0.0, 0.1], [0.5, 0.0, 0.9]])
+    found = Predictions(
+        torch.arange(3), label, score, metric="map_by_category", classes=("action/a", "action/b", "scene/c")
+    )
+    metric = scores(found, 3, "1x1")["map"]
+    assert metric.value == pytest.approx((100 * (1 + 2 / 3) / 2 + 100) / 2)
+    assert metric.convention is not None
+    assert "action 83.33, scene 100.00" in metric.convention
+    assert found.main == "map"
+
+
+def test_a_multi_label_dump_lists_the_classes(tmp_path):
+    found = Predictions(torch.tensor([1, 0]), torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), torch.eye(3)[:2])
+    found.save(tmp_path / "p.parquet", ["a.mp4", "b.mp4"])
+    table = pd.read_parquet(tmp_path / "p.parquet")
+    assert [list(row) for row in table["label"]] == [[0, 2], [1]]
+    assert table["path"].tolist() == ["b.mp4", "a.mp4"]

@@ -32,7 +32,7 @@ class Listing:
     root: Path
     missing: tuple[str, ...] = ()
     multi_label: bool = False
-    metric: Literal["topk", "mean_class", "map"] = "topk"
+    metric: Literal["topk", "mean_class", "map", "map_by_video", "map_by_category"] = "topk"
 
     def __post_init__(self) -> None:
         for entry in self.entries:

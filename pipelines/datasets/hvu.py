@@ -30,4 +30,6 @@ def index(root: Path, split: str) -> Listing:
         listed.append(((f"{record['youtube_id']}_{start:06d}_{end:06d}", record["youtube_id"]), label, None))
     entries, missing = _find.match(listed, _find.folder(root, f"videos_{split}", f"rawframes_{split}"))
     classes = tuple(f"{category}/{tag}" for category, tag in pairs)
-    return Listing(entries=entries, classes=classes, root=root, missing=missing, multi_label=True, metric="map")
+    return Listing(
+        entries=entries, classes=classes, root=root, missing=missing, multi_label=True, metric="map_by_category"
+    )

@@ -23,4 +23,6 @@ def index(root: Path, split: str) -> Listing:
         for row in _find.rows(file)
     ]
     entries, missing = _find.match(listed, _find.folder(root, "videos", "rawframes"))
-    return Listing(entries=entries, classes=classes, root=root, missing=missing, multi_label=True, metric="map")
+    return Listing(
+        entries=entries, classes=classes, root=root, missing=missing, multi_label=True, metric="map_by_video"
+    )
