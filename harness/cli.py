@@ -12,13 +12,14 @@ from typing import Annotated
 
 import typer
 
-from . import cli_data, job
+from . import cli_data, cli_report, job
 from .errors import UserError
 from .result import Result
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(cli_data.data, name="data")
 app.command("train")(job.train)
+app.command("predictions")(cli_report.predictions)
 
 Out = Annotated[Path, typer.Option(help="Results folder.")]
 Device = Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")]

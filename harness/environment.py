@@ -39,6 +39,7 @@ def collect() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": _threads(),
+        "load": round(os.getloadavg()[0], 2),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "packages": _versions(),
         "gpus": gpus(),

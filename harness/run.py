@@ -23,8 +23,9 @@ import torch
 from .. import models, pipelines
 from ..pipelines.index import Index
 from . import data as datasets
-from . import engine, environment, metrics, train
+from . import engine, environment, machine, metrics, train
 from .errors import UnsupportedError, UserError
+from .evaluate import Predictions
 from .job import Job
 from .result import Result, Status, now
 from .schedule import total_steps
@@ -67,8 +68,15 @@ def _measure(case: Case, out: Path, report: Report) -> dict[str, Any]:
         weights, log = _train(case, data, out, report)
         details["train"] = _training_summary(log)
     subject = make_subject(case, index, weights, log)
-    found = metrics.measure(subject, lambda name: report(phase=name))
-    return {"metrics": dict(found), "details": {**details, **subject.notes}}
+    subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
+    with machine.watch(subject.device) as state:
+        found = metrics.measure(subject, lambda name: report(phase=name))
+    return {"metrics": dict(found), "details": {**details, **subject.notes, "machine": state}}
+
+
+def _keep(predictions: Predictions, index: Index, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    predictions.save(path, [str(video.path) for video in index.videos()])
 
 
 def find_checkpoint(pattern: str) -> Path:

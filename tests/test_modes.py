@@ -9,8 +9,10 @@ from reelbench.harness import metrics
 from reelbench.harness.errors import UnsupportedError, UserError
 from reelbench.harness.execution import Float8Linear, prepare, quantise
 from reelbench.harness.measure import Budget
-from reelbench.harness.run import find_checkpoint
+from reelbench.harness.metrics import view_budget
+from reelbench.harness.run import find_checkpoint, make_subject
 from reelbench.harness.spec import Case
+from reelbench.pipelines.index import Index
 
 CPU = torch.device("cpu")
 
@@ -150,3 +152,25 @@ def test_order_is_another_order():
         order = shuffled(frames, seed=0)
         assert sorted(order.tolist()) == list(range(frames))
         assert frames == 2 or order.tolist() not in (list(range(frames)), list(range(frames))[::-1])
+
+
+def test_what_needs_videos_runs_on_them(tiny_synthetic, monkeypatch):
+    """Decoding with the model behind it, the order of frames and the views, on a real index and the real pipeline."""
+    monkeypatch.setattr(view_budget, "BUDGETS", ("1x1", "2x3"))
+    index = Index.load(tiny_synthetic["test"])
+    case = Case(model="vivit/micro", metrics=("accuracy", "order", "view_budget", "end_to_end"), checkpoint="none")
+    made = make_subject(case, index, None, [])
+    made.num_classes = len(index.classes)
+    made.model = models.build("vivit/micro", num_classes=made.num_classes).eval()
+    made.budget = Budget(min_seconds=0.0, max_seconds=0.5)
+    kept = []
+    made.keep = kept.append
+    found = metrics.measure(made, lambda _: None)
+    assert {"top1", "top1_reversed", "top1_shuffled", "end_to_end_clips_s"} <= set(found)
+    assert len(kept[0].label) == len(index)
+    rows = made.notes["view_budget"]
+    counts = [row["count"] for row in rows]
+    assert counts == sorted(counts)
+    assert {"1x1", "2x3"} <= {row["views"] for row in rows}
+    assert rows[-1]["gflops_video"] == pytest.approx(rows[0]["gflops_video"] * counts[-1] / counts[0])
+    assert made.notes["limit"].split()[1] in ("decoder", "model", "host")

@@ -29,7 +29,8 @@ class Subject:
     """A model ready to be measured: in eval mode, on its device, with the way to open its data.
 
     `open_stream` opens the test split of `videos` videos (see `pipelines.open`); `train_log` is the training's record
-    a step. `budget` bounds each timing loop. Metrics share what they found in `notes`, which the result keeps.
+    a step. `budget` bounds each timing loop. Metrics share what they found in `notes`, which the result keeps; `keep`
+    takes the predictions of the case's own protocol, for tests between models.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Subject:
     videos: int
     open_stream: Callable[..., Any]
     train_log: list[dict[str, float]] = field(default_factory=list)
+    keep: Callable[[Any], None] = lambda predictions: None
     budget: Budget = Budget()
     notes: dict[str, Any] = field(default_factory=dict)
 

@@ -1,0 +1,60 @@
+"""Verbs that look closer at what was measured: `predictions`, `explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import UserError, unknown
+
+
+def predictions(
+    sources: Annotated[list[Path], typer.Argument(help="Results folders, or files that `eval --dump` wrote.")],
+    data: Annotated[Path | None, typer.Option(help="Index of the videos, for the names of the classes.")] = None,
+    format: Annotated[str, typer.Option(help="terminal, markdown, or csv: one model's whole confusion matrix.")] = (
+        "terminal"
+    ),
+) -> None:
+    """Compare models video by video: paired tests, accuracy a class, confusions.
+
+    Example: reelbench predictions runs/accuracy --data k400_val.parquet
+    """
+    from ..reports import _predictions, markdown, terminal
+
+    if format not in ("terminal", "markdown", "csv"):
+        raise unknown("format", format, ("terminal", "markdown", "csv"))
+    models = [_predictions.read(path, name) for path, name in _files(sources)]
+    classes = _classes(data) if data else ()
+    if format == "csv":
+        if len(models) != 1:
+            raise UserError(f"--format csv writes one confusion matrix, here are {len(models)}: name one file")
+        print(_predictions.matrix(models[0], classes), end="")
+    elif format == "markdown":
+        print("\n\n".join(markdown.table(table) for table in _predictions.tables(models, classes)))
+    else:
+        print(terminal.show(_predictions.tables(models, classes), title="ReelBench: predictions"))
+
+
+def _files(sources: list[Path]) -> list[tuple[Path, str]]:
+    """Return each file of predictions with the name to show: a case's model, or the file's own."""
+    from . import ledger
+
+    found: list[tuple[Path, str]] = []
+    for source in sources:
+        if not source.is_dir():
+            found.append((source, source.stem))
+            continue
+        cases = {r.case_id: r.case.model for r in ledger.read(source)}
+        files = sorted((source / "predictions").glob("*.parquet"))
+        if not files:
+            raise UserError(f"{source} holds no predictions: run a suite that measures accuracy there")
+        found += [(file, cases.get(file.stem, file.stem)) for file in files]
+    return found
+
+
+def _classes(index: Path) -> tuple[str, ...]:
+    from ..pipelines.index import Index
+
+    return tuple(Index.load(index).classes)

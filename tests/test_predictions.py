@@ -1,0 +1,97 @@
+"""Predictions of several models on the same videos: paired tests by hand, classes, confusions, mistakes in one line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import random
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from reelbench.harness.cli_report import predictions as verb
+from reelbench.harness.errors import UserError
+from reelbench.harness.evaluate import Predictions as Dump
+from reelbench.reports import _predictions
+from reelbench.reports._predictions import Predictions, mcnemar, tables
+
+VIDEOS = [f"{i}.mp4" for i in range(40)]
+LABELS = {video: i % 4 for i, video in enumerate(VIDEOS)}
+
+
+def model(name: str, wrong: set[int], labels: dict[str, int] = LABELS) -> Predictions:
+    predicted = {v: (label + 1) % 4 if i in wrong else label for i, (v, label) in enumerate(labels.items())}
+    return Predictions(name, labels, predicted)
+
+
+def cells(table, row: int) -> list[str]:
+    return [cell.full for cell in table.rows[row].cells]
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (2, 8), (10, 10), (0, 6), (30, 12)])
+def test_mcnemar_is_the_binomial_test_of_a_fair_coin(b: int, c: int):
+    n = b + c
+    as_rare = [math.comb(n, k) for k in range(n + 1) if abs(k - n / 2) >= abs(b - n / 2)]
+    assert mcnemar(b, c) == pytest.approx(sum(as_rare) / 2**n)
+    assert mcnemar(b, c) == mcnemar(c, b)
+
+
+def test_pairs_count_the_videos_that_one_alone_got_right():
+    a, b = model("a", set(range(20))), model("b", {0, 1, 39})
+    paired = tables([a, b])[1]
+    assert cells(paired, 0) == ["a", "b", "1", "18", "+42.5", "< 0.001", "b is better"]
+
+
+def test_alike_models_do_not_differ_however_many_pairs():
+    """Two hundred sets of four equally good models: at most one in twenty names a better one."""
+    draw = random.Random(0)
+    alarms = 0
+    for _ in range(200):
+        made = [model(str(i), {v for v in range(40) if draw.random() < 0.4}) for i in range(4)]
+        alarms += any(row.cells[-1].text != "no difference" for row in tables(made)[1].rows)
+    assert alarms <= 17
+
+
+def test_classes_and_confusions_are_named():
+    _, classes, confusions = tables([model("a", {0, 4, 1})], ("up", "down", "left", "right"))
+    assert [row.cells[0].text for row in classes.rows] == ["up", "down", "left", "right"]
+    assert cells(classes, 0)[:2] == ["up", "10"]
+    assert classes.rows[0].cells[2].value == 80
+    assert cells(confusions, 0) == ["a", "up", "down", "2"]
+
+
+def test_only_videos_in_common_count():
+    half = {v: LABELS[v] for v in VIDEOS[:20]}
+    accuracy = tables([model("a", set()), model("b", set(), half)])[0]
+    assert [row.cells[2].value for row in accuracy.rows] == [20, 0]
+    assert accuracy.caption.startswith("20 videos")
+
+
+def test_other_videos_and_other_labels_are_refused():
+    with pytest.raises(UserError, match="no video in common"):
+        tables([model("a", set()), model("b", set(), {"else.mp4": 0})])
+    with pytest.raises(UserError, match="b was tested with other labels than a"):
+        tables([model("a", set()), model("b", set(), {**LABELS, "3.mp4": 0})])
+
+
+def test_the_matrix_is_whole():
+    rows = list(csv.reader(io.StringIO(_predictions.matrix(model("a", {0}), ('a "b", c', "d", "e", "f")))))
+    assert rows[0] == ["is", 'a "b", c', "d", "e", "f"]
+    assert rows[1][1:] == ["9", "1", "0", "0"]
+    assert sum(int(n) for row in rows[1:] for n in row[1:]) == 40
+
+
+def test_the_verb_reads_what_evaluation_dumps(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    dump = Dump(torch.arange(3), torch.tensor([0, 1, 2]), torch.eye(3)[[0, 1, 1]])
+    dump.save(tmp_path / "tsm.parquet", ["a.mp4", "b.mp4", "c.mp4"])
+    verb([tmp_path / "tsm.parquet"], None, "markdown")
+    assert "66.7" in capsys.readouterr().out
+    verb([tmp_path / "tsm.parquet"], None, "csv")
+    assert capsys.readouterr().out.splitlines()[0] == 'is,"0","1","2"'
+    pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(UserError, match="holds no predictions"):
+        verb([tmp_path / "other.parquet"], None, "terminal")
+    with pytest.raises(UserError, match="holds no predictions: run a suite"):
+        verb([tmp_path], None, "terminal")
