@@ -1,4 +1,7 @@
-"""`top1`, `top5`, `mean_class_accuracy` in percent of the test split: softmax averaged over views, Wilson intervals."""
+"""`top1`, `top5`, `mean_class_accuracy`, or `map` of a multi-label set, in percent of the test split.
+
+Softmax averaged over views, Wilson intervals; videos that broke are named in the notes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ def measure(subject: Subject) -> dict[str, Metric]:
         predictions = evaluate(subject.forward, stream)
     subject.keep(predictions)
     found = scores(predictions, subject.num_classes, str(subject.views))
-    chance = 100 / subject.num_classes
-    low = found["top1"].low or 0.0
-    subject.notes.update(chance=chance, learned=low > 2 * chance, videos=len(predictions.label))
+    subject.notes.update(videos=len(predictions.video), listed=predictions.listed)
+    if predictions.broken:
+        subject.notes["broken"] = [list(pair) for pair in predictions.broken]
+    if "top1" in found:
+        chance = 100 / subject.num_classes
+        subject.notes.update(chance=chance, learned=(found["top1"].low or 0.0) > 2 * chance)
     return found
