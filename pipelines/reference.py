@@ -17,14 +17,14 @@ from .source import Cutter
 EXACT = 0x42002
 
 
-def decode(path: Path | str, stream: int = 0) -> np.ndarray:
-    """Return all frames of a file, F x H x W x 3 uint8 RGB, decoded one after the other."""
-    reformatter = VideoReformatter()
-    with av.open(str(path), mode="r") as container:
-        frames = container.decode(container.streams[stream])
-        return np.stack(
-            [reformatter.reformat(f, format="rgb24", interpolation=EXACT).to_ndarray() for f in frames]  # type: ignore[arg-type]
-        )
+def decode(path: Path | str, stream: int = 0, rotation: int = 0) -> np.ndarray:
+    """Return all frames of a file, or of a folder's JPEG files, upright: F x H x W x 3 uint8 RGB."""
+    path, reformatter, found = Path(path), VideoReformatter(), []
+    for file in sorted(path.glob("*.jpg")) if path.is_dir() else [path]:
+        with av.open(str(file), mode="r") as container:
+            for frame in container.decode(container.streams[stream]):
+                found.append(reformatter.reformat(frame, format="rgb24", interpolation=EXACT).to_ndarray())  # type: ignore[arg-type]
+    return np.rot90(np.stack(found), -rotation // 90, axes=(1, 2))
 
 
 def resample(frames: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:

@@ -209,6 +209,43 @@ def test_a_flip_mirrors_and_changes_nothing_else(vp9: Index):
     assert 0.21 < np.mean(flips) < 0.29
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_flip_exchanges_the_labels_that_it_exchanges(vp9: Index, multi_label: bool):
+    """Classes 0 and 1 are each other's mirror images, class 2 is its own."""
+    videos = [
+        dataclasses.replace(v, label=((0, 2) if v.label else (0,)) if multi_label else v.label) for v in vp9.videos()
+    ]
+    index = indexing.from_videos(videos, vp9.classes, vp9.root, multi_label=multi_label)
+    index = dataclasses.replace(index, mirror=((0, 1),))
+    with pipelines.open(index, clip=CLIP, batch=5, training=True, flip=0.5, seed=1) as stream:
+        (batch,) = stream.epoch()
+    cutter = Cutter(clip=CLIP, views=Views(), training=True, flip=0.5, seed=1)
+    flips = [bool(cutter.cut(v.frames, (v.width, v.height), 0, row).flip) for row, v in enumerate(videos)]
+    assert any(flips)
+    assert not all(flips)
+    for row, label in zip(batch.video.tolist(), batch.label, strict=True):
+        own = {0: 1, 1: 0, 2: 2} if flips[row] else {0: 0, 1: 1, 2: 2}
+        if multi_label:
+            named = videos[row].label
+            assert label.tolist() == [float(k in {own[n] for n in named}) for k in range(3)]
+        else:
+            assert int(label) == own[videos[row].label]
+
+
+def test_nothing_is_flipped_where_a_flip_makes_labels_wrong(vp9: Index):
+    still = dataclasses.replace(vp9, mirror=None)
+    (flipped,) = batches(still, batch=5, training=True, flip=1.0)
+    (plain,) = batches(vp9, batch=5, training=True, flip=0.0)
+    assert torch.equal(flipped.clip, plain.clip)
+
+
+def test_the_label_of_a_test_video_is_its_own_in_every_view(vp9: Index):
+    videos = [dataclasses.replace(video, label=(0, 2)) for video in vp9.videos()]
+    index = indexing.from_videos(videos, vp9.classes, vp9.root, multi_label=True)
+    (batch,) = batches(index, batch=5, views=Views(clips=2, crops=3))
+    assert batch.label.tolist() == [[1.0, 0.0, 1.0]] * 30
+
+
 # --- Order
 
 

@@ -1,0 +1,221 @@
+"""Whatever a camera or a downloader leaves behind is shown as the slow reference shows it, or refused with a reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from reelbench import pipelines
+from reelbench.harness.spec import Clip, Views
+from reelbench.pipelines import _files, _packets, reference
+from reelbench.pipelines import index as indexing
+from reelbench.pipelines._encode import encode
+from reelbench.pipelines.index import Index, from_videos, scan
+from reelbench.pipelines.software import DecodedSource
+from reelbench.pipelines.source import Cutter, Order, Source
+
+CLIP = Clip(frames=5, stride=2, size=40, short_side=48)
+VIEWS = Views(clips=2, crops=3)
+
+
+def pixels(frames: int, width: int, height: int) -> np.ndarray:
+    """Every frame differs from every other by far more than an encoder loses."""
+    coarse = np.random.default_rng(frames).integers(
+        0, 256, (frames, height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8
+    )
+    return coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
+
+
+def film(
+    path: Path, *, size: tuple[int, int] = (96, 72), times: list[int] | None = None, encoder: str = "libx264",
+    pix_fmt: str = "yuv420p", full_range: bool = False, turned: int = 0, **options: str,
+) -> Path:  # fmt: skip
+    """Encode frames shown at the given thirtieths of a second."""
+    times = list(range(20)) if times is None else times
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(encoder, rate=30, options={"g": "6", "threads": "1", **options})
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        if full_range:
+            stream.codec_context.color_range = 2
+        if turned:
+            stream.set_display_rotation(turned)
+        for time, picture in zip(times, pixels(len(times), *size), strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def one(*videos: indexing.Video) -> Index:
+    return from_videos(videos, ("a",), videos[0].path.parent)
+
+
+def agrees(video: indexing.Video, decoder: str = "auto") -> str:
+    """Compare all views with the reference's, and return the decoder that was chosen."""
+    with pipelines.open(one(video), clip=CLIP, batch=1, views=VIEWS, decoder=decoder, workers=1) as stream:  # type: ignore[arg-type]
+        (batch,) = stream.epoch()
+    assert not stream.broken
+    frames = reference.decode(video.path, video.stream, video.rotation)
+    assert len(frames) == video.frames
+    wanted = torch.from_numpy(reference.views(frames, Cutter(clip=CLIP, views=VIEWS, training=False), 0, 0))
+    std = torch.tensor(CLIP.std).view(3, 1, 1, 1)
+    assert ((batch.clip - wanted) * std).abs().max() < 0.75
+    return stream.decoder
+
+
+FORMATS = {
+    "portrait": {"size": (72, 128)},
+    "odd sizes": {"size": (97, 71), "pix_fmt": "yuv444p"},
+    "10 bit": {"pix_fmt": "yuv420p10le"},
+    "4:2:2": {"pix_fmt": "yuv422p"},
+    "4:4:4": {"pix_fmt": "yuv444p"},
+    "full range": {"pix_fmt": "yuvj420p", "full_range": True},
+    "one frame": {"times": [0]},
+    "variable frame rate": {"times": [0, 1, 2, 10, 11, 30, 31, 33, 60, 61, 62, 90]},
+    "b frames": {"bf": "3"},
+    "open groups": {"encoder": "libx265", "x265-params": "log-level=none:open-gop=1:keyint=6:min-keyint=6:bframes=3"},
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_it_is_shown_as_the_reference_shows_it(tmp_path: Path, name: str) -> None:
+    path = film(tmp_path / "a.mp4", **FORMATS[name])  # type: ignore[arg-type]
+    assert agrees(scan(path)) == "software"
+    shown = reference.decode(path)
+    drawn = pixels(len(shown), *shown.shape[2:0:-1])
+    assert np.abs(shown.astype(int) - drawn).mean() < 16  # the colours are those that were drawn, whatever the range
+
+
+@pytest.mark.parametrize("turned", [-90, 90, 180])
+def test_a_turned_video_is_shown_upright(tmp_path: Path, turned: int) -> None:
+    video = scan(film(tmp_path / "a.mp4", turned=turned))
+    assert video.rotation == -turned % 360
+    agrees(video)
+
+
+@pytest.mark.parametrize("size", [(97, 71), (72, 128)])
+def test_odd_and_portrait_vp9_goes_through_dali(tmp_path: Path, size: tuple[int, int]) -> None:
+    video = scan(film(tmp_path / "a.webm", size=size, encoder="libvpx-vp9", deadline="realtime"))
+    assert agrees(video) == "dali"
+
+
+@pytest.mark.parametrize("name", ["with blanks and 'quotes'.mp4", "ein Bär läuft – 走る.mp4", "percent %d #1.mp4"])
+def test_a_name_is_only_a_name(tmp_path: Path, name: str) -> None:
+    agrees(scan(film(tmp_path / name)))
+
+
+def test_frames_before_time_zero_are_not_shown_or_rightly_shown(tmp_path: Path) -> None:
+    whole = film(tmp_path / "whole.mp4", bf="0")
+    for name in ("cut.mp4", "cut.mkv"):
+        with av.open(str(whole)) as old, av.open(str(tmp_path / name), "w") as new:
+            stream = new.add_stream_from_template(old.streams.video[0])
+            for packet in old.demux(video=0):
+                if packet.size:
+                    packet.pts, packet.dts, packet.stream = packet.pts - 512 * 7, packet.dts - 512 * 7, stream
+                    new.mux(packet)
+        agrees(scan(tmp_path / name))
+
+
+def test_a_negative_time_or_a_hidden_packet_is_not_left_to_dali(tmp_path: Path) -> None:
+    video = scan(film(tmp_path / "a.webm", encoder="libvpx-vp9"))
+    for odd in ({"pts": video.pts - 100}, {"hidden": 1}, {"rotation": 90}):
+        index = one(video, dataclasses.replace(video, **odd))
+        assert pipelines.open(index, clip=CLIP, batch=1).decoder == "software"
+
+
+def test_sound_alone_and_a_still_are_refused_or_shown(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4410), np.float32), format="fltp", layout="mono")
+        frame.rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    index = indexing.build([("sound.mp4", 0)], ("a",), tmp_path, workers=0)
+    assert index.rejected == (("sound.mp4", "no video stream"),)
+
+
+# --- Folders of frames
+
+
+def folder(path: Path, pix_fmt: str = "yuvj420p", count: int = 14, name: str = "{:05}.jpg") -> Path:
+    path.mkdir()
+    for number, picture in enumerate(pixels(count, 98, 70)):
+        context = av.CodecContext.create("mjpeg", "w")
+        context.width, context.height, context.pix_fmt, context.time_base = 98, 70, pix_fmt, Fraction(1, 25)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format=pix_fmt)
+        data = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+        (path / name.format(number + 1)).write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["software", "dali"])
+@pytest.mark.parametrize("pix_fmt", ["yuvj420p", "yuvj444p"])
+def test_a_folder_of_frames_is_a_video(tmp_path: Path, pix_fmt: str, decoder: str) -> None:
+    agrees(scan(folder(tmp_path / "1", pix_fmt)), decoder)
+
+
+def test_a_frame_that_changes_breaks_its_folder(tmp_path: Path) -> None:
+    videos = [scan(folder(tmp_path / name)) for name in ("1", "2", "3")]
+    (tmp_path / "2" / "00004.jpg").write_bytes((tmp_path / "2" / "00005.jpg").read_bytes())
+    (tmp_path / "3" / "00014.jpg").unlink()
+    with pipelines.open(one(*videos), clip=CLIP, batch=3, workers=1) as stream:
+        (batch,) = stream.epoch()
+    assert batch.video.tolist() == [0]
+    assert [Path(path).name for path, _ in stream.broken] == ["2", "3"]
+    assert {reason for _, reason in stream.broken} == {"changed since it was indexed"}
+
+
+# --- Large files
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("mp4", {"bf": "3"}),
+        ("mp4", {"encoder": "libx265", **FORMATS["open groups"]}),
+        ("mkv", {"bf": "2"}),
+        ("webm", {"encoder": "libvpx-vp9"}),
+    ],
+)
+def test_an_excerpt_shows_the_same_frames(tmp_path: Path, suffix: str, options: dict) -> None:
+    """Any choice of frames, from a path as from bytes, and never more packets than the groups they lie in."""
+    video = scan(film(tmp_path / f"a.{suffix}", times=list(range(60)), **options))
+    everything, rng = reference.decode(video.path), np.random.default_rng(0)
+    for count in (1, 2, 3, 6, 60):
+        wanted = np.unique(rng.integers(0, 60, count)).astype(np.int32)
+        for content in (video.path, np.fromfile(video.path, np.uint8)):
+            data, numbers = _packets.excerpt(content, video.stream, wanted, video.pts, video.key_frames)
+            (tmp_path / "excerpt.mkv").write_bytes(data.tobytes())
+            shown = reference.decode(tmp_path / "excerpt.mkv")
+            assert np.array_equal(shown[numbers], everything[wanted])
+            if count <= 3:
+                assert data.size < video.size * 0.75
+
+
+def test_a_large_file_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is verified once; then the graph gets an excerpt, and the software decoder opens the path."""
+    path = tmp_path / "a.webm"
+    encode(path, pixels(40, 96, 72), codec="vp9", fps=30, gop=5)
+    video, cutter = scan(path), Cutter(clip=CLIP, views=Views(), training=False)
+    everything, order = reference.decode(path), Order(total=1, batch=1, training=False)
+    cut = cutter.cut(40, (96, 72), 0, 0)
+    monkeypatch.setattr(_files, "LARGE", 1000)
+    monkeypatch.setattr(np, "fromfile", None)
+    files = _files.Files(one(video))
+    (data, numbers), _ = Source(files, order, cutter).content(0, cut)
+    assert data.size < video.size / 2
+    (tmp_path / "excerpt.mkv").write_bytes(data.tobytes())
+    assert np.array_equal(reference.decode(tmp_path / "excerpt.mkv")[numbers], everything[cut.frames])
+    (frames,), boxes = DecodedSource(files, order, cutter).content(0, cut)
+    x, y = (cut.boxes - boxes)[0, :2].astype(int)
+    shown = everything[cut.frames, y : y + frames.shape[1], x : x + frames.shape[2]]
+    assert np.array_equal(frames[:, 4:-4, 4:-4], shown[:, 4:-4, 4:-4])  # the region's own edges lack neighbours
+    path.write_bytes(bytes(video.size))
+    with pytest.raises(_files.Broken, match="changed since"):
+        files.fetch(0, cut.frames)
