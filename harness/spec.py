@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args
 
 from .errors import UserError
@@ -284,7 +285,7 @@ class Case:
         """Read what `to_json` wrote; a field of another version is a `UserError`."""
         return from_fields(cls, data)
 
-    @property
+    @cached_property
     def case_id(self) -> str:
         """Twelve hexadecimal digits that name this case: the hash of everything in it."""
         text = json.dumps(self.to_json(), sort_keys=True)

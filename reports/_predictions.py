@@ -42,6 +42,10 @@ def read(path: Path, name: str) -> Predictions:
         table = pd.read_parquet(path, columns=["path", "label", "predicted"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} holds no predictions ({' '.join(str(error).split())[:80]}): see --dump") from None
+    if table["label"].dtype.kind not in "iu":
+        raise UserError(
+            f"{path} is of a multi-label set: right or wrong, which is tested here, needs one class a video"
+        )
     keys = table["path"].astype(str)
     label, predicted = (dict(zip(keys, table[c].astype(int), strict=True)) for c in ("label", "predicted"))
     return Predictions(name, label, predicted)

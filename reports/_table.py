@@ -87,6 +87,8 @@ METRICS = (
     _percent("map", "mAP"),
     _percent("top1_reversed", "top-1 reversed"),
     _percent("top1_shuffled", "top-1 shuffled"),
+    _percent("map_reversed", "mAP reversed"),
+    _percent("map_shuffled", "mAP shuffled"),
     Column(name="params", header="params", unit="M", scale=1e-6, better="lower"),
     Column(name="gflops_view", header="GFLOPs/view × views", better="lower"),
     Column(name="gflops_video", header="GFLOPs/video", better="lower"),

@@ -29,7 +29,7 @@ BAD = ("slower", "worse", "higher", "lower")
 CLEAR = 0.33  # Cliff's delta from which an effect counts as more than small (Romano and others, 2006)
 MARGIN = 1.05  # a single run a side cannot tell how much runs vary: smaller ratios are not called
 COUNTED = ("params", "gflops_view", "gflops_video")
-ACCURACIES = ("top1", "top5", "mean_class_accuracy", "top1_reversed", "top1_shuffled")
+ACCURACIES = ("top1", "top5", "mean_class_accuracy", "top1_reversed", "top1_shuffled", "map")
 
 
 @dataclass(frozen=True, kw_only=True)

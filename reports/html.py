@@ -7,6 +7,7 @@ HTML, readable without the script; `page.js` makes them sort and filter and draw
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import html
 import json
@@ -18,12 +19,15 @@ from typing import Any
 
 from ..harness.result import Metric, Result
 from ._points import COLUMNS, Plot, colours, plot
+from ._ranking import reversals
 from ._reproduce import command
 from ._stats import pareto
 from ._table import Cell, Column, Row, Table, machine, measured, metric_columns, published
 
 SUFFIX = ".html"
 SAMPLES = 200  # of a longer distribution so many order statistics are kept: its shape
+FEW = 21  # the same where there are many cases: the deciles and what lies between
+PAGE = 500  # so many rows and commands stand in the page itself; the script shows the others when they are asked for
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
@@ -41,11 +45,12 @@ def render(results: Sequence[Result], *, title: str) -> str:
         subtitle=_text(_subtitle(results)),
         cards="\n".join(_cards(results)),
         caption=_text(shown.caption),
-        table=_table(shown, sortable=True),
+        table=_table(dataclasses.replace(shown, rows=shown.rows[:PAGE]), sortable=True),
         notes=_notes(shown),
         failures=_section("failures", "Failures", _failures(results)),
+        ranking=_section("ranking", "The ranking depends on how the models are run", _sentences(reversals(results))),
         published=_section("published", printed.title, _published(printed) if printed.rows else ""),
-        commands="\n".join(_command(i, row, result) for i, (row, result) in enumerate(pairs)),
+        commands="\n".join(_command(i, row, result) for i, (row, result) in enumerate(pairs[:PAGE])),
         environment=_section(
             "environment", "Environment", _table(environment, sortable=False) if environment.rows else ""
         ),
@@ -158,6 +163,11 @@ def _notes(table: Table) -> str:
     return f'<ol class="notes">{items}</ol>' if items else ""
 
 
+def _sentences(sentences: Sequence[str]) -> str:
+    items = "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>" if items else ""
+
+
 def _failures(results: Sequence[Result]) -> str:
     return "".join(
         f'<p><b class="status">{_text(r.status)}</b> <a href="#case-{i}">{_text(r.case.model)}</a> '
@@ -207,41 +217,63 @@ def _several(values: dict[str, None]) -> str:
 
 
 def _data(table: Table, results: Sequence[Result]) -> dict[str, Any]:
-    """Return what the script draws: axes, colours, and per case the numbers in the columns' units."""
+    """Return what the script draws: axes, colours, and per case the numbers in the columns' units.
+
+    Of more than a page of cases, also the cells of every row and the commands that are not in the page.
+    """
     columns = metric_columns(results)
     shown = plot(results)
+    many = len(results) > PAGE
     return {
         "axes": [{"name": c.name, "header": c.header, "unit": c.unit, "better": c.better} for c in columns],
         "colours": colours([r.case.model.partition("/")[0] for r in results]),
         "start": {"x": shown.x.name, "y": shown.y.name, "data": shown.data} if shown else {},
-        "cases": [_case(table, row, result, columns) for row, result in zip(table.rows, results, strict=True)],
+        "columns": [{"name": c.name, "numeric": c.numeric} for c in table.columns],
+        "rows": [[row.status, *map(_plain, row.cells)] for row in table.rows] if many else [],
+        "commands": [command(r.case, row.case_id) for r, row in zip(results[PAGE:], table.rows[PAGE:], strict=True)],
+        "cases": [
+            _case(table, row, result, columns, FEW if many else SAMPLES)
+            for row, result in zip(table.rows, results, strict=True)
+        ],
     }
 
 
-def _case(table: Table, row: Row, result: Result, columns: Sequence[Column]) -> dict[str, Any]:
+def _plain(cell: Cell) -> list[Any]:
+    """Return a cell as the script reads it: text, interval, value, notes, what is empty at the end left away."""
+    parts = [cell.text, cell.interval, cell.value, list(cell.notes)]
+    while parts and not parts[-1] and parts[-1] != 0:
+        parts.pop()
+    return parts
+
+
+def _case(table: Table, row: Row, result: Result, columns: Sequence[Column], samples: int) -> dict[str, Any]:
     measured_here = [c for c in columns if c.name in result.metrics]
     latency = result.metrics.get("latency_ms")
-    cells = {c.name: cell for c, cell in zip(table.columns, row.cells, strict=True)}
-    return {
+    found: dict[str, Any] = {
         "id": row.case_id,
         "model": result.case.model,
         "family": result.case.model.partition("/")[0],
         "data": result.case.data,
         "values": {c.name: _numbers(c, result.metrics[c.name]) for c in measured_here},
-        "texts": {c.name: cells[c.name].full for c in measured_here},
-        "samples": _thin(latency.samples) if latency else [],
+        "samples": _thin(latency.samples, samples) if latency else [],
     }
+    for name in ("batch_sweep", "view_budget"):
+        if name in result.details:
+            found[name] = result.details[name]
+    if "limit" in result.details:
+        found["limit"] = result.details["limit"]
+    return found
 
 
 def _numbers(column: Column, metric: Metric) -> list[float | None]:
     return [None if v is None else _short(v * column.scale) for v in (metric.value, metric.low, metric.high)]
 
 
-def _thin(samples: Sequence[float]) -> list[float]:
+def _thin(samples: Sequence[float], count: int) -> list[float]:
     ordered = sorted(samples)
-    if len(ordered) > SAMPLES:
+    if len(ordered) > count:
         last = len(ordered) - 1
-        ordered = [ordered[round(i * last / (SAMPLES - 1))] for i in range(SAMPLES)]
+        ordered = [ordered[round(i * last / (count - 1))] for i in range(count)]
     return [_short(sample) for sample in ordered]
 
 

@@ -2,10 +2,13 @@
 // Sorts and filters the tables of the page, plots any two metrics against each other, draws the latencies.
 // Texts from results only ever become text nodes: nothing here parses HTML.
 
-const { axes, colours, start, cases } = JSON.parse(document.getElementById("data").textContent);
+const { axes, colours, start, cases, columns, rows, commands } = JSON.parse(document.getElementById("data").textContent);
 const AXES = new Map(axes.map((axis) => [axis.name, axis]));
 const NAMED = 60; // beyond the front, so many bubbles are named
-const ROWS = 40; // so many distributions are drawn
+const ROWS = 40; // so many distributions and curves are drawn
+const PAGE = 500; // so many rows are shown at once
+const CROWD = 1500; // beyond so many bubbles each is a dot without its intervals
+const DRAWS = 200; // of all points within their intervals, for the share in which one is on the front
 const byId = (id) => document.getElementById(id);
 const visible = cases.map(() => true); // by the table's filter
 const hidden = new Set(); // families switched off in the legend
@@ -130,14 +133,31 @@ function drawLegend(families) {
   }
 }
 
-/** The points that no other beats on both axes, from the best x on. */
-function pareto(points, xAxis, yAxis) {
+/** The points that no other beats on both axes, from the best x on; `ends` picks a point's [x, y]. */
+function pareto(points, xAxis, yAxis, ends = (p) => [p.x[0], p.y[0]]) {
   const cost = (axis, value) => (axis.better === "higher" ? -value : value);
-  const sorted = [...points].sort(
-    (p, q) => cost(xAxis, p.x[0]) - cost(xAxis, q.x[0]) || cost(yAxis, p.y[0]) - cost(yAxis, q.y[0]),
-  );
+  const placed = points.map((p) => ({ p, ends: ends(p) }));
+  placed.sort((p, q) => cost(xAxis, p.ends[0]) - cost(xAxis, q.ends[0]) || cost(yAxis, p.ends[1]) - cost(yAxis, q.ends[1]));
   let best = Infinity;
-  return sorted.filter((p) => cost(yAxis, p.y[0]) < best && ((best = cost(yAxis, p.y[0])), true));
+  return placed.filter(({ ends: [, y] }) => cost(yAxis, y) < best && ((best = cost(yAxis, y)), true));
+}
+
+/** The better, or the worse, end of an interval. */
+function endOf(axis, [value, low, high], better) {
+  return ((axis.better === "higher") === better ? high : low) ?? value;
+}
+
+/** In how many of the draws within the intervals (95 % of a normal distribution) each point is on the front. */
+function frontShares(points, xAxis, yAxis) {
+  if (points.length > 300) return;
+  let state = 1; // a fixed seed: the same page says the same
+  const uniform = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 || 1e-9;
+  const normal = () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+  const drawn = ([value, low, high]) => (low === null || high === null ? value : value + (normal() * (high - low)) / 3.92);
+  for (const p of points) p.share = 0;
+  for (let i = 0; i < DRAWS; i++) {
+    for (const { p } of pareto(points, xAxis, yAxis, (q) => [drawn(q.x), drawn(q.y)])) p.share += 1 / DRAWS;
+  }
 }
 
 function drawPlot() {
@@ -163,18 +183,26 @@ function drawPlot() {
     p.bars = [p.x.slice(1).map((v) => v !== null && x.at(v)), p.y.slice(1).map((v) => v !== null && y.at(v))];
     p.radius = largest && p.values.params ? Math.max(4, reach * Math.sqrt(p.values.params[0] / largest)) : 4;
   }
-  const front = pareto(points, xAxis, yAxis);
-  const corners = drawFront(svg, front, xAxis.better === "higher" ? box.left : box.right);
+  const edge = xAxis.better === "higher" ? box.left : box.right;
+  const place = ({ ends }) => [x.at(ends[0]), y.at(ends[1])];
+  const bound = (better) => {
+    const ends = (p) => [endOf(xAxis, p.x, better), endOf(yAxis, p.y, better)];
+    return stairs(pareto(points, xAxis, yAxis, ends).map(place), edge);
+  };
+  make("path", { class: "band", d: `M${[...bound(true), ...bound(false).reverse()].join("L")}Z` }, svg);
+  const steps = pareto(points, xAxis, yAxis);
+  const front = steps.map(({ p }) => p);
+  const corners = stairs(steps.map(place), edge);
+  make("path", { class: "front", d: `M${corners.join("L")}` }, svg);
+  frontShares(points, xAxis, yAxis);
   for (const p of [...points].sort((p, q) => q.radius - p.radius)) drawPoint(svg, p, points.length);
   nameBubbles(svg, box, points, front, corners);
   listen(canvas, svg, points, xAxis, yAxis);
 }
 
-/** Between two points of the front the lesser of them is what can be had: it steps. */
-function drawFront(svg, front, edge) {
-  const corners = front.flatMap((p, i) => [p.at, [i + 1 < front.length ? front[i + 1].at[0] : edge, p.at[1]]]);
-  make("path", { class: "front", d: `M${corners.map((c) => c.join(",")).join("L")}` }, svg);
-  return corners;
+/** Between two points of a front the lesser of them is what can be had: it steps. */
+function stairs(places, edge) {
+  return places.flatMap((at, i) => [at, [i + 1 < places.length ? places[i + 1][0] : edge, at[1]]]);
 }
 
 function drawPoint(svg, p, count) {
@@ -184,6 +212,7 @@ function drawPoint(svg, p, count) {
     group.setAttribute("role", "img");
     group.setAttribute("aria-label", `${p.model}, case ${p.id}`);
   }
+  if (count > CROWD) return void make("circle", { class: "centre", cx: p.at[0], cy: p.at[1], r: 2.2 }, group);
   const [[left, right], [low, high]] = p.bars;
   if (left !== false && right !== false) make("line", { x1: left, x2: right, y1: p.at[1], y2: p.at[1] }, group);
   if (low !== false && high !== false) make("line", { x1: p.at[0], x2: p.at[0], y1: low, y2: high }, group);
@@ -264,9 +293,11 @@ function fillTooltip(tooltip, canvas, p, xAxis, yAxis) {
   make("b", {}, tooltip, p.model);
   make("code", {}, tooltip, p.id);
   for (const axis of new Set([yAxis, xAxis, AXES.get("params")])) {
-    const text = axis && p.texts[axis.name];
+    const text = axis && p.values[axis.name] && cellText(p.index, axis.name);
     if (text) make("span", {}, tooltip, `${axis.header}: ${text} ${axis.unit}`);
   }
+  if (p.share !== undefined) make("span", {}, tooltip, `on the front in ${Math.round(100 * p.share)} % of draws`);
+  if (p.limit) make("span", {}, tooltip, p.limit);
   tooltip.hidden = false;
   const [width, height] = [tooltip.offsetWidth, tooltip.offsetHeight];
   const right = p.at[0] + p.radius + 12;
@@ -276,9 +307,61 @@ function fillTooltip(tooltip, canvas, p, xAxis, yAxis) {
 
 function markRow(index) {
   document.querySelectorAll("tr.marked").forEach((row) => row.classList.remove("marked"));
-  const row = document.querySelector(`#measured tr[data-index="${index}"]`);
+  const row = reveal(index);
   row.classList.add("marked");
   row.scrollIntoView({ block: "center", behavior: "smooth" });
+}
+
+// ---- curves
+
+/** One line a case: `points` are [x, y, low, high, name]. */
+function drawCurves(section, curves, titles) {
+  const canvas = document.querySelector(`#${section} .canvas`);
+  canvas.replaceChildren();
+  byId(section).hidden = !cases.some((c) => c[{ batches: "batch_sweep", budgets: "view_budget" }[section]]);
+  const shown = curves.filter((c) => c.points.length > 1).slice(0, ROWS);
+  if (!shown.length) return;
+  const width = Math.max(300, canvas.clientWidth);
+  const names = Math.min(width * 0.3, Math.max(...shown.map((c) => textWidth(c.model))) + 14);
+  const box = { left: 52, right: width - names, top: 28, bottom: Math.round(Math.min(420, Math.max(280, width * 0.4))) };
+  const svg = make("svg", { viewBox: `0 0 ${width} ${box.bottom + 46}`, role: "group", "aria-label": titles.y }, canvas);
+  const all = shown.flatMap((c) => c.points);
+  const x = scale(all.map((p) => p[0]), box.left, box.right - 8);
+  const y = scale(all.flatMap((p) => [p[1], p[2] ?? p[1], p[3] ?? p[1]]), box.bottom, box.top, titles.percent);
+  drawAxes(svg, box, x, y, titles);
+  const taken = [];
+  for (const c of [...shown].sort((a, b) => a.points.at(-1)[1] - b.points.at(-1)[1])) drawCurve(svg, c, x, y, box, taken);
+}
+
+function drawCurve(svg, c, x, y, box, taken) {
+  const group = coloured("g", c.family, { class: "curve" }, svg);
+  make("title", {}, group, `${c.model}, case ${c.id}: ${c.points.map((p) => `${p[4]} ${digits(p[1])}`).join(", ")}`);
+  make("path", { d: `M${c.points.map((p) => [x.at(p[0]), y.at(p[1])]).join("L")}` }, group);
+  for (const [at, value, low, high] of c.points) {
+    if (low !== null && high !== null) make("line", { x1: x.at(at), x2: x.at(at), y1: y.at(low), y2: y.at(high) }, group);
+    make("circle", { cx: x.at(at), cy: y.at(value), r: 2.5 }, group);
+  }
+  let base = Math.min(box.bottom, y.at(c.points.at(-1)[1]) + 4);
+  while (taken.some((t) => Math.abs(t - base) < 13)) base -= 13; // the lowest name first: the others move up
+  taken.push(base);
+  make("text", { x: box.right, y: base }, group, c.model);
+}
+
+function drawBatches() {
+  const point = (row) => [row.batch, row.clips_s, row.high && (row.batch * 1e3) / row.high, row.low && (row.batch * 1e3) / row.low, `batch ${row.batch}:`];
+  const curves = cases.filter((c, i) => visible[i] && c.batch_sweep).map((c) => ({ ...c, points: c.batch_sweep.map(point) }));
+  drawCurves("batches", curves, { x: "clips in a batch", y: "throughput (clips/s)\u2003↑ better" });
+}
+
+const COSTS = { gflops_video: "GFLOPs", ms_video: "milliseconds", j_video: "joules" };
+function drawBudgets() {
+  const cost = byId("cost").value || "gflops_video";
+  const joules = (c, row) => row.count * (c.values.energy_j_clip?.[0] ?? NaN);
+  const point = (c) => (row) => [cost === "j_video" ? joules(c, row) : row[cost], row.accuracy, row.low, row.high, `${row.views}:`];
+  const curves = cases
+    .filter((c, i) => visible[i] && c.view_budget)
+    .map((c) => ({ ...c, points: c.view_budget.map(point(c)).filter((p) => p[0] > 0).sort((p, q) => p[0] - q[0]) }));
+  drawCurves("budgets", curves, { x: `${COSTS[cost]} a video\u2003← better`, y: "accuracy (%)\u2003↑ better", percent: true });
 }
 
 // ---- the latencies
@@ -338,22 +421,25 @@ function drawLatency(svg, c, x, base, names) {
 
 // ---- the tables
 
-function sortBy(table, column, direction) {
-  const body = table.tBodies[0];
-  const key = (row) => {
-    const { dataset, textContent } = row.cells[column];
-    return dataset.value === undefined ? textContent : Number(dataset.value);
-  };
-  const missing = (k) => k === "–";
-  const keyed = [...body.rows].map((row) => [key(row), row]);
-  keyed.sort(([a], [b]) => {
-    if (missing(a) || missing(b)) return missing(a) - missing(b); // last, in both directions
-    return direction * (typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true }));
-  });
-  body.append(...keyed.map(([, row]) => row));
+const missing = (key) => key === "–";
+
+function compareKeys(a, b, direction) {
+  if (missing(a) || missing(b)) return missing(a) - missing(b); // last, in both directions
+  return direction * (typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true }));
+}
+
+function cellKey({ dataset, textContent }) {
+  return dataset.value === undefined ? textContent : Number(dataset.value);
+}
+
+function sortRows(table, column, direction) {
+  const keyed = [...table.tBodies[0].rows].map((row) => [cellKey(row.cells[column]), row]);
+  keyed.sort(([a], [b]) => compareKeys(a, b, direction));
+  table.tBodies[0].append(...keyed.map(([, row]) => row));
 }
 
 function makeSortable(table) {
+  const sort = table === measured ? sortCases : (column, direction) => sortRows(table, column, direction);
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
     head.querySelector("button").addEventListener("click", () => {
@@ -362,28 +448,91 @@ function makeSortable(table) {
       const order = head.getAttribute("aria-sort") === first ? second : first;
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", order);
-      sortBy(table, column, order === "ascending" ? 1 : -1);
+      sort(column, order === "ascending" ? 1 : -1);
     });
   });
 }
 
-function makeFilter(table) {
-  const rows = [...table.tBodies[0].rows].map((row) => [row, row.textContent.toLowerCase()]);
+// The measured table keeps its rows here; of many cases a row is made when it is first shown.
+const measured = document.querySelector("#measured table");
+const made = new Map([...measured.tBodies[0].rows].map((row) => [Number(row.dataset.index), row]));
+let order = cases.map((_, index) => index);
+let room = PAGE;
+
+function rowOf(index) {
+  if (!made.has(index)) made.set(index, makeRow(index));
+  return made.get(index);
+}
+
+function makeRow(index) {
+  const [status, ...cells] = rows[index];
+  const row = make("tr", { "data-index": index, class: status }, document.createDocumentFragment());
+  cells.forEach(([text = "", interval = "", value = null, notes = []], i) => {
+    const cell = make("td", columns[i].numeric ? { class: "number" } : {}, row);
+    if (value !== null) cell.dataset.value = value;
+    const linked = columns[i].name === "case_id" && make("a", { href: `#case-${index}` }, cell);
+    linked ? make("code", {}, linked, text) : cell.append(text);
+    if (interval) make("small", {}, cell, ` ${interval}`);
+    notes.forEach((note) => make("a", { href: `#note-${note}` }, make("sup", {}, cell), String(note)));
+  });
+  return row;
+}
+
+function caseKey(index, column) {
+  if (!rows.length) return cellKey(rowOf(index).cells[column]);
+  const [text = "", , value = null] = rows[index][column + 1];
+  return value ?? text;
+}
+
+/** What a cell says, its footnotes left out. */
+function cellText(index, name) {
+  const column = columns.findIndex((c) => c.name === name);
+  const nodes = [...rowOf(index).cells[column].childNodes].filter((node) => node.nodeName !== "SUP");
+  return nodes.map((node) => node.textContent).join("");
+}
+
+function showRows() {
+  const shown = order.filter((index) => visible[index]);
+  measured.tBodies[0].replaceChildren(...shown.slice(0, room).map(rowOf));
+  byId("next").hidden = shown.length <= room;
+  byId("next").textContent = `Show more of ${shown.length} rows`;
+}
+
+function reveal(index) {
+  const place = order.filter((i) => visible[i]).indexOf(index);
+  if (place >= room) room = place + PAGE;
+  showRows();
+  return rowOf(index);
+}
+
+function sortCases(column, direction) {
+  const keys = order.map((index) => [caseKey(index, column), index]);
+  order = keys.sort(([a], [b]) => compareKeys(a, b, direction)).map(([, index]) => index);
+  showRows();
+}
+
+function makeFilter() {
+  const textOf = (index) =>
+    rows.length ? rows[index].slice(1).map((cell) => cell.slice(0, 2).join(" ")).join(" ") : rowOf(index).textContent;
+  const texts = cases.map((_, index) => `${textOf(index)} ${rows.length ? rows[index][0] : ""}`.toLowerCase());
   const apply = () => {
     const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-    for (const [row, text] of rows) {
-      row.hidden = !words.every((word) => text.includes(word));
-      visible[Number(row.dataset.index)] = !row.hidden;
-    }
+    texts.forEach((text, index) => (visible[index] = words.every((word) => text.includes(word))));
     byId("count").value = `${visible.filter(Boolean).length} of ${cases.length} cases`;
+    room = PAGE;
+    showRows();
     draw();
   };
   byId("filter").addEventListener("input", apply);
   byId("filter").form.addEventListener("submit", (event) => event.preventDefault());
   byId("count").value = `${cases.length} cases`;
+  byId("next").addEventListener("click", () => {
+    room += PAGE;
+    showRows();
+  });
   const row = (event) => event.target.closest("tr")?.dataset.index;
-  table.tBodies[0].addEventListener("pointerover", (event) => ringFromTable(Number(row(event))));
-  table.tBodies[0].addEventListener("pointerleave", () => ringFromTable(-1));
+  measured.tBodies[0].addEventListener("pointerover", (event) => ringFromTable(Number(row(event))));
+  measured.tBodies[0].addEventListener("pointerleave", () => ringFromTable(-1));
 }
 
 // ---- the page
@@ -403,7 +552,19 @@ function makeTheme() {
   });
 }
 
+/** The commands of the first page of cases stand in the page, the others are made when they are asked for. */
+function makeCommand(anchor) {
+  const index = Number(/^case-(\d+)$/.exec(anchor)?.[1] ?? -1);
+  const text = commands[index - (cases.length - commands.length)];
+  if (byId(anchor) || !text) return;
+  const details = make("details", { id: anchor }, byId("reproduce"));
+  make("summary", {}, details, `${cases[index].model} ${cases[index].id}`);
+  make("pre", {}, details, text);
+  details.scrollIntoView();
+}
+
 function openTarget() {
+  makeCommand(location.hash.slice(1));
   const target = byId(location.hash.slice(1));
   if (target instanceof HTMLDetailsElement) target.open = true;
 }
@@ -411,11 +572,17 @@ function openTarget() {
 function draw() {
   if (start.x) drawPlot();
   drawLatencies();
+  drawBatches();
+  drawBudgets();
 }
 
 document.querySelectorAll("table.sortable").forEach(makeSortable);
-makeFilter(document.querySelector("#measured table"));
+makeFilter();
+showRows();
 makeTheme();
+const joules = cases.some((c) => c.view_budget && c.values.energy_j_clip);
+const costs = Object.entries(COSTS).filter(([name]) => name !== "j_video" || joules);
+fillSelect(byId("cost"), costs.map(([name, text]) => [name, `${text} a video`]), "gflops_video");
 byId("plot").hidden = !start.x;
 byId("latencies").hidden = !cases.some((c) => c.samples.length > 4);
 if (start.x) {

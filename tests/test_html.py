@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from reelbench import reports
 from reelbench.harness.result import Metric, Result
+from reelbench.harness.spec import Case
+from reelbench.reports._ranking import reversals
 
 GOLDEN = Path(__file__).parent / "golden" / "results" / "results.jsonl"
 RESULTS = [Result.from_json(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
@@ -418,3 +420,109 @@ def test_without_a_plot_the_page_still_works(browser: Browser, tmp_path: Path):
     assert browser.run("document.getElementById('plot').hidden") is True
     click_header(browser, "model")
     assert column(browser, "model")[0].startswith("<img")
+
+
+# ---- many cases, curves, rankings
+
+
+def many(count: int) -> list[Result]:
+    first = next(r for r in RESULTS if r.status == "ok" and "latency_ms" in r.metrics)
+    return [dataclasses.replace(first, case=dataclasses.replace(first.case, seed=seed)) for seed in range(count)]
+
+
+def opened(browser: Browser, results: list[Result], tmp_path: Path) -> Browser:
+    browser.send("Emulation.setDeviceMetricsOverride", width=1200, height=900, deviceScaleFactor=1, mobile=False)
+    path = tmp_path / "report.html"
+    path.write_text(str(reports.render(results, "html", title="Example")), encoding="utf-8")
+    browser.open(path)
+    return browser
+
+
+def test_many_rows_are_made_when_they_are_asked_for(browser: Browser, tmp_path: Path):
+    shown = opened(browser, many(1200), tmp_path)
+    rows = "document.querySelectorAll('#measured tbody tr').length"
+    assert shown.run(rows) == 500
+    shown.run("document.getElementById('next').click()")
+    assert shown.run(rows) == 1000
+    shown.run("document.getElementById('next').click()")
+    assert shown.run(rows) == 1200
+    assert shown.run("document.getElementById('next').hidden") is True
+    click_header(shown, "seed")
+    assert column(shown, "seed")[:3] == ["0", "1", "2"]
+    click_header(shown, "seed")
+    assert column(shown, "seed")[:3] == ["1199", "1198", "1197"]
+    row = (
+        "[...document.querySelector('tr[data-index=\"%d\"]').cells].slice(2, -1).map(c => [c.className, c.textContent])"
+    )
+    built, static = ([cell for cell in shown.run(row % i) if cell[1] != str(i)] for i in (1199, 0))
+    assert built == static
+    assert complaints(shown) == []
+
+
+def test_the_filter_reaches_rows_that_are_not_made_yet(browser: Browser, tmp_path: Path):
+    results = many(1200)
+    shown = opened(browser, results, tmp_path)
+    set_value(shown, "filter", results[1111].case_id, "input")
+    assert shown.run("document.getElementById('count').value") == "1 of 1200 cases"
+    assert column(shown, "case") == [results[1111].case_id]
+
+
+def test_every_case_of_many_has_its_command(browser: Browser, tmp_path: Path):
+    results = many(600)
+    shown = opened(browser, results, tmp_path)
+    shown.run("location.hash = '#case-599'")
+    shown.run("new Promise(done => setTimeout(done, 50))")
+    text = shown.run("document.getElementById('case-599').open && document.querySelector('#case-599 pre').textContent")
+    assert "seed=599" in text
+    assert "reelbench run" in text
+
+
+def with_details(**details: object) -> list[Result]:
+    return [dataclasses.replace(r, details=dict(details)) for r in RESULTS if "latency_ms" in r.metrics]
+
+
+def test_curves_of_batches_and_views_are_drawn(browser: Browser, tmp_path: Path):
+    sweep = [{"batch": b, "ms": 2.0 * b, "low": 1.9 * b, "high": 2.1 * b, "clips_s": 500.0} for b in (1, 2, 4)]
+    budget = [
+        {"views": f"{c}x1", "count": c, "metric": "top1", "accuracy": 60.0 + c, "low": 58.0 + c, "high": 62.0 + c,
+         "gflops_video": 2.0 * c, "ms_video": 3.0 * c}
+        for c in (1, 4, 10)
+    ]  # fmt: skip
+    results = with_details(batch_sweep=sweep, view_budget=budget)
+    shown = opened(browser, results, tmp_path)
+    for section in ("batches", "budgets"):
+        assert shown.run(f"document.getElementById('{section}').hidden") is False
+        assert shown.run(f"document.querySelectorAll('#{section} .curve').length") == len(results)
+        assert shown.run(f"document.querySelectorAll('#{section} .curve circle').length") == 3 * len(results)
+    assert "10x1: 70" in shown.run("document.querySelector('#budgets .curve title').textContent")
+    set_value(shown, "cost", "ms_video", "change")
+    assert shown.run("document.querySelector('#budgets .axis-title').textContent").startswith("milliseconds a video")
+    assert complaints(shown) == []
+
+
+def test_without_curves_their_sections_are_hidden(shown: Browser):
+    assert shown.run("document.getElementById('batches').hidden && document.getElementById('budgets').hidden")
+
+
+def test_the_front_shows_how_sure_it_is(shown: Browser):
+    assert shown.run("document.querySelectorAll('#plot .band').length") == 1
+    shown.run("document.querySelector('.point').dispatchEvent(new FocusEvent('focusin', {bubbles: true}))")
+    assert re.search(r"on the front in \d+ % of draws", shown.run("document.querySelector('.tooltip').textContent"))
+
+
+def test_a_ranking_that_changes_with_the_mode_is_told():
+    def timed(model: str, mode: str, ms: float) -> Result:
+        metric = Metric(value=ms, unit="ms", low=0.99 * ms, high=1.01 * ms)
+        case = Case(model=model, mode=mode)  # type: ignore[arg-type]
+        return Result(case=case, status="ok", started="", seconds=1.0, metrics={"latency_ms": metric})
+
+    eager = [timed("tsm/micro", "eager", 2.0), timed("tps/micro", "eager", 3.0)]
+    same = [timed("tsm/micro", "compile", 1.0), timed("tps/micro", "compile", 1.01)]
+    other = [timed("tsm/micro", "compile", 2.0), timed("tps/micro", "compile", 1.0)]
+    assert reversals(eager + same) == []
+    [said] = reversals(eager + other)
+    assert said.startswith(
+        "tsm/micro is faster than tps/micro in cpu, fp32, eager (2.00 against 3.00 ms), but slower in"
+    )
+    assert "The ranking depends on how the models are run" in str(reports.render(eager + other, "html"))
+    assert "The ranking depends" not in str(reports.render(eager + same, "html"))

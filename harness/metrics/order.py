@@ -1,4 +1,4 @@
-"""`top1_reversed`, `top1_shuffled`: what is left of top-1 when the frames of each clip come in another order.
+"""`top1_reversed`, `top1_shuffled`: what is left of top-1 (or mAP) when the frames of a clip come in another order.
 
 A model that keeps its accuracy has not used the order of frames (D.-A. Huang and others, "What makes a video a video",
 CVPR 2018). The shuffle is one permutation, drawn from the case's seed; clips, crops and videos are those of `top1`.
@@ -20,7 +20,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
     if frames < 2:
         return {}
     orders = {"reversed": torch.arange(frames).flip(0), "shuffled": shuffled(frames, subject.case.seed)}
-    return {f"top1_{name}": _top1(subject, order, name) for name, order in orders.items()}
+    return dict(_ordered(subject, order, name) for name, order in orders.items())
 
 
 def shuffled(frames: int, seed: int) -> Tensor:
@@ -33,10 +33,11 @@ def shuffled(frames: int, seed: int) -> Tensor:
             return order
 
 
-def _top1(subject: Subject, order: Tensor, name: str) -> Metric:
+def _ordered(subject: Subject, order: Tensor, name: str) -> tuple[str, Metric]:
     def forward(clip: Tensor) -> Tensor:
         return subject.forward(clip[:, :, order.to(clip.device)])  # N C T H W
 
     with subject.open_stream(batch=max(1, 32 // subject.views.count)) as stream:
         predictions = evaluate(forward, stream)
-    return scores(predictions, subject.num_classes, f"frames {name}, {subject.views}")["top1"]
+    found = scores(predictions, subject.num_classes, f"frames {name}, {subject.views}")
+    return f"{predictions.main}_{name}", found[predictions.main]

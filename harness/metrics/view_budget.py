@@ -1,4 +1,4 @@
-"""`notes["view_budget"]`: top-1 against what it costs a video, from one view to 10x3.
+"""`notes["view_budget"]`: top-1 (or mAP) against what it costs a video, from one view to 10x3.
 
 GFLOPs and milliseconds (and joules where `energy` was measured) are per *video*: all its views. The model's own
 protocol is among the budgets. It has no number of its own: the report draws the curve.
@@ -24,12 +24,14 @@ def measure(subject: Subject) -> dict[str, Metric]:
     rows = []
     for name, views in sorted(budgets.items(), key=lambda item: item[1].count):
         with subject.open_stream(batch=max(1, 32 // views.count), views=views) as stream:
-            found = scores(evaluate(subject.forward, stream), subject.num_classes, name)["top1"]
+            predictions = evaluate(subject.forward, stream)
+        found = scores(predictions, subject.num_classes, name)[predictions.main]
         clip = subject.example(views.count)
         seconds = subject.time(lambda clip=clip: subject.forward(clip)).host
         rows.append(
             {
-                "views": name, "count": views.count, "top1": found.value, "low": found.low, "high": found.high,
+                "views": name, "count": views.count, "metric": predictions.main,
+                "accuracy": found.value, "low": found.low, "high": found.high,
                 "gflops_video": gflops * views.count, "ms_video": 1e3 * median(seconds),
             }
         )  # fmt: skip

@@ -1,0 +1,52 @@
+"""Where it depends on the way of running which of two models is faster: precision, mode, memory format, device."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+
+from ..harness.result import Metric, Result
+from ._table import number
+
+MOST = 50  # sentences
+
+
+def reversals(results: Sequence[Result]) -> list[str]:
+    """Return a sentence for each pair of models that changes places between two ways, beyond both intervals.
+
+    Latencies are compared, within one data set and one batch.
+    """
+    ways: dict[str, dict[str, Metric]] = defaultdict(dict)
+    for result in results:
+        if "latency_ms" in result.metrics:
+            ways[_way(result)][result.case.model] = result.metrics["latency_ms"]
+    found = []
+    for (first, here), (second, there) in combinations(ways.items(), 2):
+        for a, b in combinations([model for model in here if model in there], 2):
+            before, after = _order(here[a], here[b]), _order(there[a], there[b])
+            if before * after < 0:
+                quick, slow = (a, b) if before < 0 else (b, a)
+                found.append(_sentence(quick, slow, (first, here), (second, there)))
+    left = len(found) - MOST
+    return found[:MOST] + ([f"… and {left} more pairs."] if left > 0 else [])
+
+
+def _way(result: Result) -> str:
+    case = result.case
+    parts = [case.device, case.precision, case.mode.replace("_", " ")]
+    return ", ".join([*parts, *(["channels last"] if case.channels_last else [])])
+
+
+def _order(a: Metric, b: Metric) -> int:
+    """Return -1 where a is faster, 1 where b is, 0 where the intervals do not tell."""
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return 0
+    return -1 if a.high < b.low else 1 if b.high < a.low else 0
+
+
+def _sentence(quick: str, slow: str, here: tuple[str, dict[str, Metric]], there: tuple[str, dict[str, Metric]]) -> str:
+    def pair(way: dict[str, Metric]) -> str:
+        return f"{number(way[quick].value)} against {number(way[slow].value)} ms"
+
+    return f"{quick} is faster than {slow} in {here[0]} ({pair(here[1])}), but slower in {there[0]} ({pair(there[1])})."
