@@ -201,9 +201,10 @@ class Engine:
 def newest(folder: Path) -> Path:
     """Return the folder of the newest whole checkpoint, or a `UserError`."""
     latest = folder / "latest"
-    if not latest.exists() or not (folder / latest.read_text().strip()).is_dir():
+    name = latest.read_text().strip() if latest.exists() else ""
+    if not name or not (folder / name / STATE).exists():
         raise UserError(f"nothing to resume in {folder}: leave --resume away to start afresh")
-    return folder / latest.read_text().strip()
+    return folder / name
 
 
 def convert_for(folder: Path, world: World) -> bool:

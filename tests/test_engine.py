@@ -1,0 +1,184 @@
+"""DeepSpeed's engine in this very process, a world of one: what a step does, what a checkpoint holds."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from reelbench.harness import ds_config, engine, losses
+from reelbench.harness.ema import Ema
+from reelbench.harness.errors import UserError
+from reelbench.harness.spec import Recipe
+from safetensors.torch import load_file
+
+RECIPE = Recipe(batch=4, lr=0.1, optimizer="sgd", weight_decay=0.01, clip_grad=0.5)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[engine.World]:
+    before = dict(os.environ)
+    os.environ.update(engine.environment("cpu"))
+    yield engine.connect("cpu")
+    engine.disconnect()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Flatten(),
+        torch.nn.Linear(6, 16),
+        torch.nn.BatchNorm1d(16),
+        torch.nn.Dropout(0.5),
+        torch.nn.Linear(16, 3),
+    )
+
+
+def make(world: engine.World, recipe: Recipe = RECIPE, **options) -> engine.Engine:
+    settings = ds_config.settings(recipe, micro_batch=recipe.batch // recipe.accumulate, **options)
+    return engine.Engine(losses.Classify(network(), recipe, 3), recipe, world, settings)
+
+
+def batches(step: int, recipe: Recipe = RECIPE) -> list[tuple]:
+    generator = torch.Generator().manual_seed(step)
+    count = recipe.batch // recipe.accumulate
+    return [
+        (
+            torch.randn(count, 3, 2, 1, 1, generator=generator),
+            torch.randint(0, 3, (count,), generator=generator),
+            losses.Draw(0, step, tuple(range(count))),
+        )
+        for _ in range(recipe.accumulate)
+    ]
+
+
+def take(made: engine.Engine, step: int, recipe: Recipe = RECIPE) -> engine.Step:
+    torch.manual_seed(step)
+    return made.train_step(batches(step, recipe), lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def weights(made: engine.Engine) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in made.network.parameters()])
+
+
+def test_a_step_is_that_of_torch_and_its_gradient_norm_is_known(world):
+    made, plain = make(world), network()
+    found = take(made, 0)
+    torch.manual_seed(0)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    clip, label, _ = batches(0)[0]
+    loss = torch.nn.functional.cross_entropy(plain(clip), label)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+    for parameter in plain.parameters():
+        if parameter.ndim > 1:  # the default rule: one dimension, no decay
+            parameter.grad += 0.01 * parameter.detach()
+    optimizer.step()
+    assert found.loss == pytest.approx(float(loss.detach()))
+    assert found.grad_norm == pytest.approx(float(norm), rel=1e-5)
+    torch.testing.assert_close(weights(made), torch.cat([p.detach().flatten() for p in plain.parameters()]))
+
+
+@pytest.mark.parametrize("zero", [1, 2])
+def test_zero_takes_the_same_steps(world, zero):
+    expected, recipe = make(world), Recipe(**{**vars(RECIPE), "zero": zero, "accumulate": 1})
+    made = make(world, recipe)
+    for step in range(3):
+        a, b = take(expected, step), take(made, step, recipe)
+        assert a.loss == pytest.approx(b.loss, rel=1e-6)
+        assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-4)
+
+
+@pytest.mark.parametrize(("zero", "accumulate"), [(0, 1), (0, 2), (2, 2)])
+def test_a_loss_that_is_not_finite_changes_no_weight(world, zero, accumulate):
+    recipe = Recipe(**{**vars(RECIPE), "zero": zero, "accumulate": accumulate})
+    made = make(world, recipe)
+    take(made, 0, recipe)
+    before = weights(made).clone()
+    broken = batches(1, recipe)
+    broken[0][0][0] = math.nan
+    found = made.train_step(broken, lr=0.1, weight_decay=0.01)
+    assert found.held
+    assert found.grad_norm is None
+    assert math.isnan(found.losses[0])
+    assert torch.equal(weights(made), before)
+    after = take(made, 2, recipe)
+    assert not after.held
+    assert math.isfinite(after.loss)
+    assert torch.isfinite(weights(made)).all()
+    assert not torch.equal(weights(made), before)
+
+
+def test_a_resumed_run_draws_the_same_dropout_and_averages(world, tmp_path):
+    made = make(world)
+    ema = Ema(made.network, 0.9)
+    found = []
+    for step in range(4):
+        found.append(take(made, step).loss)
+        ema.update()
+        if step == 1:
+            made.save(tmp_path, 2, {"step": 2}, keep=2, ema=ema)
+    again = make(world)
+    other = Ema(again.network, 0.9)
+    assert again.resume(tmp_path, ema=other)["step"] == 2
+    assert [take(again, step).loss for step in (2, 3)] == found[2:]
+    for _ in range(2):
+        other.update()
+    assert torch.equal(weights(again), weights(made))
+
+
+def test_averages_are_lent_to_the_network_and_taken_back(world):
+    made = make(world)
+    ema = Ema(made.network, 0.75)
+    start = weights(made).clone()
+    take(made, 0)
+    ema.update()
+    now = weights(made).clone()
+    with ema.applied():
+        torch.testing.assert_close(weights(made), 0.75 * start + 0.25 * now)
+    assert torch.equal(weights(made), now)
+
+
+def test_a_half_written_checkpoint_is_never_picked_up(world, tmp_path):
+    made = make(world)
+    for step in range(1, 5):
+        take(made, step)
+        made.save(tmp_path, step, {"step": step}, keep=2)
+    assert sorted(p.name for p in tmp_path.glob("step_*")) == ["step_3", "step_4"]
+    torn = tmp_path / "step_7"  # killed while it was written: `latest` still names the one before
+    shutil.copytree(tmp_path / "step_4", torn)
+    next(torn.glob("*.pt")).write_bytes(b"half")
+    assert engine.newest(tmp_path).name == "step_4"
+    again = make(world)
+    assert again.resume(tmp_path)["step"] == 4
+    again.save(tmp_path, 5, {"step": 5}, keep=2)
+    assert sorted(p.name for p in tmp_path.glob("step_*")) == ["step_4", "step_5"]
+    (tmp_path / "latest").write_text("")
+    with pytest.raises(UserError, match="nothing to resume"):
+        engine.newest(tmp_path)
+
+
+def test_weights_are_exported_under_the_networks_own_names(world, tmp_path):
+    made = make(world)
+    made.export(tmp_path / "w.safetensors", without=("4.",))
+    found = load_file(tmp_path / "w.safetensors")
+    assert set(found) == {k for k in made.network.state_dict() if not k.startswith("4.")}
+    assert torch.equal(found["1.weight"], made.network[1].weight)
+
+
+def test_the_monitor_writes_csv(world, tmp_path):
+    made = make(world, monitors=("csv",), folder=tmp_path)
+    made.record({"loss": 1.5, "clips_s": 20.0}, 3)
+    assert (tmp_path / "csv" / "train_loss.csv").read_text().split() == ["step,loss", "3,1.5"]
+
+
+def test_a_checkpoint_of_the_same_world_needs_no_conversion(world, tmp_path: Path):
+    made = make(world)
+    made.save(tmp_path, 1, {"step": 1}, keep=1)
+    assert engine.convert_for(tmp_path, world) is False

@@ -1,0 +1,157 @@
+"""Training that is killed, asked to stop, or goes wrong, in the real launcher's processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from reelbench import models
+from reelbench.harness import engine, launch, train
+from reelbench.harness.job import Job
+from reelbench.harness.spec import Recipe
+from reelbench.pipelines.index import Index
+
+MODEL = "video_swin/micro"
+RECIPE = Recipe(epochs=4, batch=8, lr=1e-3, warmup_epochs=1, drop_path=0.3, mixup=0.8, ema=0.9, validate_epochs=2)
+
+
+def job(data: dict[str, Path], out: Path, recipe: Recipe = RECIPE, **options) -> Job:
+    clip = models.find(MODEL).clip
+    return Job(model=MODEL, data=data["train"], recipe=recipe, clip=clip, out=out, workers=1, **options)
+
+
+def start(made: Job, ranks: int = 1) -> subprocess.Popen[str]:
+    line = engine.command(made.arguments(), ranks=ranks)
+    environment = {**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output = process.communicate(timeout=180)[0]
+    return process.returncode, output
+
+
+def wait_for_step(process: subprocess.Popen[str], made: Job, step: int) -> None:
+    while len(train.read_log(made.out)) < step:
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        time.sleep(0.02)
+
+
+def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [p for p in below if "deepspeed.launcher.launch" in (p.parent() or p).cmdline()]
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    for victim in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        victim.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_killed_anywhere_and_stopped_by_a_signal_a_run_sees_the_same_losses(tiny_synthetic, tmp_path):
+    unbroken = job(tiny_synthetic, tmp_path / "unbroken")
+    whole = start(unbroken)
+    made = job(tiny_synthetic, tmp_path / "broken", save_steps=1)
+    process = start(made)
+    wait_for_step(process, made, random.Random().randint(2, 5))
+    kill(process)
+
+    resumed = dataclasses.replace(made, resume=True)
+    process = start(resumed)
+    wait_for_step(process, made, random.Random().randint(7, 8))
+    launch.ask_to_stop(process.pid)
+    code, output = finish(process)
+    assert code == 0, output[-3000:]
+    assert "go on with --resume" in output
+    assert 7 <= len(train.read_log(made.out)) < 12
+
+    code, output = finish(start(resumed))
+    assert code == 0, output[-3000:]
+    assert finish(whole)[0] == 0
+    losses, expected = ([row["loss"] for row in train.read_log(run.out)] for run in (made, unbroken))
+    assert len(expected) == 12
+    assert losses == expected
+    weights = [models.build(MODEL, num_classes=8, checkpoint=run.out / "last.safetensors") for run in (made, unbroken)]
+    assert all(torch.equal(a, b) for a, b in zip(*(w.state_dict().values() for w in weights), strict=True))
+
+
+def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_synthetic, tmp_path):
+    made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, lr=1e30, warmup_epochs=0, ema=0, mixup=0))
+    code, output = finish(start(made))
+    assert code != 0
+    [line] = [line for line in output.splitlines() if line.startswith("reelbench:")]
+    step = len(train.read_log(tmp_path))
+    assert f"step {step}, learning rate " in line
+    folder = tmp_path / f"nonfinite_step_{step}"
+    dump = torch.load(folder / "rank_0.pt", weights_only=True)
+    assert dump["files"][0][0] in line
+    assert set(dump["files"][0]) <= {str(video.path) for video in Index.load(made.data).videos()}
+    assert dump["clip"].shape[0] == 8
+    assert "Traceback" not in output
+    assert models.build(MODEL, num_classes=8, checkpoint=folder / "weights.safetensors")
+
+
+def test_a_rank_that_dies_ends_the_others(tiny_synthetic, tmp_path):
+    made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=400, validate_epochs=400))
+    process = start(made, ranks=2)
+    wait_for_step(process, made, 1)
+    _, second = ranks_of(process)
+    second.send_signal(signal.SIGABRT)
+    code, _ = finish(process)
+    assert code != 0
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"), [("gpu[03-05,9],cpu1", "gpu03"), ("a,b", "a"), ("n7", "n7"), ("rack[1-2]-ib", "rack1-ib")]
+)
+def test_srun_names_the_ranks(nodes, host):
+    step = {
+        "SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": nodes,
+        "SLURM_JOB_ID": "1234",
+    }  # fmt: skip
+    found = launch.slurm_rank(step)
+    assert found == {
+        "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": host, "MASTER_PORT": "21234",
+    }  # fmt: skip
+    assert launch.slurm_rank({**step, "RANK": "0"}) == {}
+    assert launch.slurm_rank({}) == {}
+
+
+def test_two_launchers_without_ssh_make_one_run(tiny_synthetic, tmp_path):
+    """Two machines in one: each launcher is given its node rank, and they meet over the loopback interface."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 slots=1\nlocalhost slots=1\n")
+    made = job(tiny_synthetic, tmp_path / "run", dataclasses.replace(RECIPE, epochs=1, zero=1))
+    environment = {**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}
+    options = {"hostfile": hosts, "master": f"127.0.0.1:{engine.free_port()}"}
+    lines = [engine.command(made.arguments(), node_rank=node, **options) for node in (0, 1)]
+    nodes = [
+        subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for line in lines
+    ]
+    for node in nodes:
+        code, output = finish(node)
+        assert code == 0, output[-3000:]
+    assert len(train.read_log(made.out)) == 3
+    assert (made.out / "checkpoints" / "step_3" / engine.STATE).read_text().count('"ranks": 2') == 1
+
+
+def test_torchrun_starts_the_module_too(tiny_synthetic, tmp_path):
+    made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=1))
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
+    environment = {**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}
+    command = [*line, "--module", "reelbench.harness.train", *made.arguments()]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    code, output = finish(process)
+    assert code == 0, output[-3000:]
+    assert len(train.read_log(tmp_path)) == 3
