@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import job
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from .decoding import Speed
+
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, index and check data sets.")
+
+IndexFile = Annotated[Path, typer.Argument(help="Index file.")]
+Device = Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")]
+Workers = Annotated[int, typer.Option(min=1, help="Reading processes.")]
 
 
 @data.command("synth")
@@ -66,3 +78,128 @@ def check_index(
         print(f"{problem.path}: {problem.reason}")
     print(f"{len(found)} problems")
     raise typer.Exit(int(bool(found)))
+
+
+@data.command("bench")
+def bench_decoders(
+    index: IndexFile,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Seconds of each measurement.")] = 10.0,
+    workers: Workers = 2,
+    device: Device = None,
+) -> None:
+    """Measure every decoder that can read an index, dense and sparse; the fastest is used from then on.
+
+    Example: reelbench data bench k400_train.parquet --workers 8
+    """
+    from ..pipelines import _remembered
+    from ..pipelines.index import Index
+    from . import decoding
+
+    videos, place = Index.load(index), job.resolve_device(device)
+    with _status("measuring") as report:
+        found = decoding.bench(videos, device=place, workers=workers, seconds=seconds, report=report)
+    chosen = decoding.recommend(found)
+    _remembered.remember(videos, place, chosen)
+    _print_speeds(found)
+    for sampling, decoder in chosen.items():
+        print(f"recommended for {sampling}: {decoder}; `decoder=auto` uses it from now on")
+
+
+@data.command("transcode")
+def transcode_videos(
+    index: IndexFile,
+    out: Annotated[Path, typer.Argument(help="Folder for the new files and their index.")],
+    short_side: Annotated[int, typer.Option(help="Short side in pixels; smaller videos are not enlarged.")] = 256,
+    gop: Annotated[int, typer.Option(help="Frames from one key frame to the next.")] = 16,
+    codec: Annotated[str, typer.Option(help="h264, hevc, vp9, vp8 or av1.")] = "h264",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")] = None,
+    device: Device = None,
+) -> None:
+    """Make a copy that decodes faster, labels and frame times kept; run it again to go on after an interruption.
+
+    Example: reelbench data transcode k400_train.parquet k400_256 --short-side 256 --gop 16
+    """
+    from ..pipelines import decoders, transcode
+    from ..pipelines.index import Index
+    from . import decoding
+
+    made = transcode.transcode(index, out, short_side=short_side, gop=gop, codec=codec, workers=workers)
+    for video, reason in made.rejected:
+        print(f"left out: {video}: {reason}")
+    print(f"{len(made)} videos, {len(made.rejected)} left out -> {out / index.name}")
+    if not len(made):
+        return
+    place = job.resolve_device(device)
+    with _status("measuring") as report:
+        for sampling, clip in decoding.CLIPS.items():
+            rates = []
+            for videos in (Index.load(index), made):
+                report(f"decoding, {sampling}")
+                best = decoders(videos, place)[0]
+                found = decoding.speed(videos, sampling, best, device=place, workers=2, seconds=TRANSCODED_SECONDS)
+                rates.append(found.clips.value)
+            print(
+                f"{sampling} {clip.frames}x{clip.stride}: {rates[0]:.1f} -> {rates[1]:.1f} clips/s, "
+                f"{rates[1] / rates[0]:.2f} times as fast"
+            )
+
+
+TRANSCODED_SECONDS = 3.0
+
+
+@data.command("certify")
+def certify_decoders(
+    index: IndexFile,
+    videos: Annotated[int, typer.Option(min=1, help="Videos of each codec.")] = 8,
+    model: Annotated[str | None, typer.Option(help="Address of a model whose top-1 is compared too.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    workers: Workers = 2,
+    device: Device = None,
+) -> None:
+    """Compare every decoder with the slow reference: the same frames, PSNR, and a checkpoint's top-1.
+
+    Example: reelbench data certify k400_val.parquet --model video_swin/t --checkpoint swin_tiny.pth
+    """
+    from ..pipelines.index import Index
+    from . import certificate
+
+    if (model is None) != (checkpoint is None):
+        raise UserError("--model and --checkpoint go together: give both, or neither")
+    loaded, place = Index.load(index), job.resolve_device(device)
+    with _status("comparing") as report:
+        found = certificate.certify(loaded, device=place, videos=videos, workers=workers, report=report)
+        verdicts = (
+            certificate.compare_accuracy(loaded, model, checkpoint, device=place, workers=workers, report=report)
+            if model is not None and checkpoint is not None
+            else ()
+        )
+    print(f"{'codec':8} {'decoder':9} {'videos':>6} {'frames right':>13} {'PSNR, worst':>11} {'median dB':>9}")
+    for row in found:
+        frames = f"{row.right}/{row.frames}"
+        print(f"{row.codec:8} {row.decoder:9} {row.videos:6} {frames:>13} {row.psnr[0]:11.1f} {row.psnr[1]:9.1f}")
+    for verdict in verdicts:
+        print(f"{verdict.decoder:9} top-1 {verdict.top1:.2f} %, {verdict.changed} of {verdict.videos} classified anew")
+    raise typer.Exit(int(any(row.right < row.frames or not row.videos for row in found)))
+
+
+@contextmanager
+def _status(what: str) -> Iterator[Callable[[str], None]]:
+    """Show on the terminal what is being done."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(what) as status:
+        yield lambda text: status.update(f"{what}: {text}")
+
+
+def _print_speeds(speeds: tuple[Speed, ...]) -> None:
+    print(
+        f"{'sampling':9} {'decoder':13} {'clips/s':>8} {'95 % interval':>17} {'frames/s':>9} {'decoded/kept':>12} "
+        f"{'cores':>6} {'memory':>10}"
+    )
+    for row in speeds:
+        low, high = row.clips.low, row.clips.high
+        interval = f"[{low:.1f}, {high:.1f}]" if low is not None and high is not None else "too few"
+        print(
+            f"{row.sampling:9} {row.name:13} {row.clips.value:8.1f} {interval:>17} {row.frames:9.0f} "
+            f"{row.decoded:12.2f} {row.cores:6.2f} {row.memory:6.0f} MiB"
+        )

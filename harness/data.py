@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,9 @@ class Data:
 
 def cache() -> Path:
     """Return the folder for what can be made again: `$REELBENCH_CACHE`, or `~/.cache/reelbench`."""
-    return Path(os.environ.get("REELBENCH_CACHE", "~/.cache/reelbench")).expanduser()
+    from ..pipelines import _remembered
+
+    return _remembered.cache()
 
 
 def resolve(data: str) -> Data:

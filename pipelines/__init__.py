@@ -4,8 +4,9 @@
         for batch in stream.epoch():
             model(batch.clip)
 
-`open` chooses the decoder; everything after the decoding is one DALI graph, on the GPU and on the CPU alike. torch and
-DALI are imported when a stream starts: the worker processes import this package and need neither.
+`open` chooses the decoder (`reelbench data bench` measures which); everything after the decoding is one DALI graph, on
+the GPU and on the CPU alike. torch and DALI are imported when a stream starts: the worker processes import this package
+and need neither.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .stream import Batch, Stream
 if TYPE_CHECKING:
     from .index import Index
 
-__all__ = ["Batch", "Stream", "open"]
+__all__ = ["Batch", "Stream", "decoders", "open"]
 
 Device = Literal["cpu", "cuda"]
 Decoder = Literal["auto", "dali", "software"]
@@ -71,7 +72,7 @@ def open(
     cutter = Cutter(clip=clip, views=views, training=training, crop=crop, crop_area=crop_area, flip=flip, seed=seed)
     _check(order, device, workers, first_epoch, first_batch)
     return Stream(
-        index, order, cutter, device=device, workers=workers, decoder=_choose(index, decoder, device),
+        index, order, cutter, device=device, workers=workers, decoder=_choose(index, decoder, device, clip.sampling),
         first_epoch=first_epoch, first_batch=first_batch,
     )  # fmt: skip
 
@@ -98,13 +99,23 @@ def _check(order: Order, device: str, workers: int, first_epoch: int, first_batc
         raise UserError(f"first_epoch={first_epoch}, first_batch={first_batch}: an epoch has {order.batches} batches")
 
 
-def _choose(index: Index, decoder: str, device: str) -> str:
-    """Return the decoder's name: DALI's own wherever it knows every file of the index."""
+def _choose(index: Index, decoder: str, device: Device, sampling: str) -> str:
+    """Return the decoder's name: the one that was measured to be the fastest here, else DALI's wherever it can."""
     if decoder not in ("auto", "dali", "software"):
         raise unknown("decoder", decoder, ("auto", "dali", "software"))
     if decoder != "auto":
         return decoder
-    return "dali" if all(_known(kind, device) for kind in _kinds(index)) else "software"
+    from . import _remembered
+
+    able = decoders(index, device)
+    measured = _remembered.recall(index, device, "dense" if sampling == "dense" else "segments")
+    return measured if measured in able else able[0]
+
+
+def decoders(index: Index, device: Device) -> tuple[Literal["dali", "software"], ...]:
+    """Return the decoders of a device that know every file of the index, DALI's own first."""
+    known = all(_known(kind, device) for kind in _kinds(index))
+    return ("dali", "software") if known else ("software",)
 
 
 class Kind(NamedTuple):

@@ -1,16 +1,16 @@
 """Draws a sprite whose class is a motion, so that neither a frame nor an unordered heap of frames tells the class.
 
 A sprite has four coordinates, each on a loop: across, down, angle and size (which starts again small after its
-largest). In every video two of them take evenly spaced values along a stretch of their loop, which begins anywhere, and
-two rest. The class's coordinate takes its values in order; the other one goes there and back:
+largest). In every video three of them take evenly spaced values along a stretch of their loop, which begins anywhere,
+and one rests. The class's coordinate takes its values in order; the other two go there and back:
 
     time        0 1 2 3 4 5 6 7
     class       0 1 2 3 4 5 6 7    or, in the opposite class, 7 6 5 4 3 2 1 0
-    the other   0 2 4 6 7 5 3 1    entered at a random moment, in either direction
+    others      0 2 4 6 7 5 3 1    each entered at a random moment, in either direction
 
 So at any moment, the first too, each coordinate is uniform on its loop whatever the class: a frame is worth nothing.
-Frames without their order show which two coordinates move, so that four classes remain: 2 in 8 is the best there is
-without time, and who does better has seen motion.
+Frames without their order show which coordinate rests, so that six classes remain: 1 in 6 is the best there is without
+time, where chance is 1 in 8, and who does better has seen motion.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def coordinates(motion: str, rng: np.random.Generator, frames: int) -> np.ndarra
     """Return the four coordinates over time, float32 `4 T` in [0, 1); the class decides their order in time alone."""
     place = np.repeat(rng.random((4, 1)), frames, axis=1)
     moving, direction = MOTIONS[motion]
-    other = (moving + rng.integers(1, 4)) % 4
     steps = max(frames - 1, 1)
     place[moving] += rng.uniform(*SPAN) * np.arange(frames)[::direction] / steps
-    place[other] += rng.uniform(*SPAN) * _there_and_back(frames, rng) / steps
+    for other in (moving + rng.permutation([1, 2, 3])[:2]) % 4:
+        place[other] += rng.uniform(*SPAN) * _there_and_back(frames, rng) / steps
     return (place % 1).astype(np.float32)
 
 

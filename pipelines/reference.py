@@ -1,4 +1,4 @@
-"""The same clips, slowly and plainly: the oracle that the tests compare the pipeline with. Nothing else imports it.
+"""The same clips, slowly and plainly: the oracle of the tests and of a decoder's certificate, never in use otherwise.
 
 It shares only the choice of frames and boxes (`Cutter`) with the pipeline. Decoding is sequential from the first
 frame, the resampling is written out in float64, and nothing runs in parallel.

@@ -1,0 +1,60 @@
+"""Which decoder was measured to be the fastest for an index on this machine: a small JSON file in the cache folder.
+
+~/.cache/reelbench/decoders/5f0c….json     {"cpu": {"dense": "software", "segments": "dali"}, "machine": …}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+
+from .index import Index
+
+
+def cache() -> Path:
+    """Return the folder for what can be made again: `$REELBENCH_CACHE`, or `~/.cache/reelbench`."""
+    return Path(os.environ.get("REELBENCH_CACHE", "~/.cache/reelbench")).expanduser()
+
+
+def recall(index: Index, device: str, sampling: str) -> str | None:
+    """Return the decoder to use for a device and a way of sampling; None where nothing was measured."""
+    if not _folder().is_dir():  # the fingerprint of a large index takes a second
+        return None
+    return _read(_file(index)).get(device, {}).get(sampling)
+
+
+def remember(index: Index, device: str, chosen: dict[str, str]) -> None:
+    """Keep the decoder of each way of sampling."""
+    file = _file(index)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    kept = {**_read(file), device: chosen, "machine": _machine()}
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    os.replace(partial, file)
+
+
+def _folder() -> Path:
+    return cache() / "decoders"
+
+
+def _file(index: Index) -> Path:
+    name = f"{index.fingerprint} {' '.join(_machine())}"
+    return _folder() / f"{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}.json"
+
+
+def _read(file: Path) -> dict[str, dict[str, str]]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _machine() -> list[str]:
+    """Name the machine: a cache folder may be shared by many."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+    return [platform.node(), platform.machine(), f"{len(os.sched_getaffinity(0))} cores", *gpus]

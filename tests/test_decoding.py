@@ -1,0 +1,140 @@
+"""The verbs that measure, compare and transcode: real decoders, whole commands, what is remembered is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from reelbench import models, pipelines
+from reelbench.harness import certificate, cli, decoding
+from reelbench.harness.result import Metric
+from reelbench.harness.spec import Clip
+from reelbench.pipelines import _remembered
+from reelbench.pipelines.index import Index
+from safetensors.torch import save_file
+
+
+@pytest.fixture
+def reelbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Run a command line in this process, on small clips, with a cache of its own; return its exit code and outputs."""
+    monkeypatch.setenv("REELBENCH_CACHE", str(tmp_path / "cache"))
+    small = Clip(frames=4, stride=2, size=32, short_side=32)
+    monkeypatch.setattr(
+        decoding, "CLIPS", {"dense": small, "segments": dataclasses.replace(small, sampling="segments")}
+    )
+    monkeypatch.setattr(decoding, "WARM_UP", 1)
+    plain = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    monkeypatch.setattr(certificate, "CLIP", dataclasses.replace(small, frames=8, size=64, short_side=64, **plain))
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["reelbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return command
+
+
+def speed(sampling: str, decoder: str, clips: float) -> decoding.Speed:
+    return decoding.Speed(
+        device="cpu", sampling=sampling, decoder=decoder, clips=Metric(value=clips, unit="clips/s"),  # type: ignore[arg-type]
+        frames=0.0, decoded=0.0, cores=0.0, memory=0.0,
+    )  # fmt: skip
+
+
+def test_the_fastest_is_recommended_for_each_sampling() -> None:
+    speeds = [("dense", "dali", 3), ("dense", "software", 2), ("segments", "dali", 5), ("segments", "software", 9)]
+    assert decoding.recommend(tuple(speed(*row) for row in speeds)) == {"dense": "dali", "segments": "software"}
+
+
+def test_what_is_remembered_is_used_for_this_index_alone(
+    tiny_synthetic: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REELBENCH_CACHE", str(tmp_path))
+    index, other = Index.load(tiny_synthetic["train"]), Index.load(tiny_synthetic["val"])
+
+    def chosen(index: Index, sampling: str) -> str:
+        return pipelines.open(index, clip=Clip(frames=2, size=32, short_side=32, sampling=sampling), batch=1).decoder  # type: ignore[arg-type]
+
+    assert chosen(index, "dense") == "dali"
+    _remembered.remember(index, "cpu", {"dense": "software", "segments": "dali"})
+    assert [chosen(index, sampling) for sampling in ("dense", "segments", "uniform")] == ["software", "dali", "dali"]
+    assert chosen(other, "dense") == "dali"
+    _remembered.remember(index, "cuda", {"dense": "dali"})
+    assert chosen(index, "dense") == "software"
+    _remembered.remember(index, "cpu", {"dense": "nonsense"})
+    assert chosen(index, "dense") == "dali"
+
+
+def test_frames_to_decode_are_counted_from_the_key_frames(tiny_index: Index) -> None:
+    """Key frames are 8 apart in 16 frames: one frame costs 4.5 on average, all of them cost one each."""
+    everything = Clip(frames=16, size=32, short_side=32)
+    assert decoding.decoded_per_frame(tiny_index, everything) == 1.0
+    assert 1.0 < decoding.decoded_per_frame(tiny_index, Clip(frames=2, size=32, sampling="segments")) < 8.0
+
+
+def test_bench_measures_every_decoder_and_remembers(reelbench, tiny_synthetic: dict[str, Path]) -> None:
+    code, out, _ = reelbench("data", "bench", tiny_synthetic["train"], "--seconds", 0.5, "--device", "cpu")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()[1:5]]
+    assert [(row[0], row[1]) for row in rows] == [
+        ("dense", "DALI"), ("dense", "PyAV"), ("segments", "DALI"), ("segments", "PyAV")
+    ]  # fmt: skip
+    assert "recommended for dense: " in out
+    remembered = _remembered.recall(Index.load(tiny_synthetic["train"]), "cpu", "dense")
+    assert f"recommended for dense: {remembered}" in out
+
+
+def test_transcode_says_how_much_faster_it_got(reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path, monkeypatch):
+    from reelbench.harness import cli_data
+
+    monkeypatch.setattr(cli_data, "TRANSCODED_SECONDS", 0.3)
+    line = ("data", "transcode", tiny_synthetic["val"], tmp_path / "out", "--gop", 2, "--codec", "vp9", "--workers", 1)
+    code, out, _ = reelbench(*line, "--device", "cpu")
+    assert code == 0
+    assert f"8 videos, 0 left out -> {tmp_path / 'out' / 'val.parquet'}" in out
+    assert out.count("times as fast") == 2
+    assert max(Index.load(tmp_path / "out" / "val.parquet")[0].key_frames[1:3]) <= 4
+
+
+def test_certify_finds_the_same_frames_and_the_change_in_top1(
+    reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path
+) -> None:
+    model = models.build("tsm/micro", num_classes=len(Index.load(tiny_synthetic["test"]).classes))
+    save_file(model.state_dict(), str(tmp_path / "m.safetensors"))
+    code, out, _ = reelbench(
+        "data", "certify", tiny_synthetic["test"], "--videos", 2, "--device", "cpu",
+        "--model", "tsm/micro", "--checkpoint", tmp_path / "m.safetensors",
+    )  # fmt: skip
+    assert code == 0
+    assert [line.split()[:4] for line in out.splitlines()[1:3]] == [
+        ["vp9", "dali", "2", "16/16"], ["vp9", "software", "2", "16/16"]
+    ]  # fmt: skip
+    assert "0 of 8 classified anew" in out
+    code, _, err = reelbench("data", "certify", tiny_synthetic["test"], "--model", "tsm/micro")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_certify_fails_where_frames_are_wrong(
+    reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reference that is one frame late stands for a decoder that is one early."""
+    from reelbench.pipelines import reference
+
+    honest = reference.decode
+    monkeypatch.setattr(reference, "decode", lambda *arguments: honest(*arguments)[[0, *range(15)]])
+    shutil.copytree(tiny_synthetic["test"].parent, tmp_path / "set")
+    code, out, _ = reelbench("data", "certify", tmp_path / "set" / "test.parquet", "--videos", 1, "--device", "cpu")
+    assert code == 1
+    assert "0/8" in out or "1/8" in out
+
+
+@pytest.mark.parametrize("verb", ["bench", "transcode", "certify"])
+def test_every_verb_explains_itself_with_an_example(reelbench, verb: str) -> None:
+    code, out, _ = reelbench("data", verb, "--help")
+    assert code == 0
+    assert "Example: reelbench data" in out
