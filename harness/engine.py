@@ -43,6 +43,7 @@ class World:
 
 def connect(device: str) -> World:
     """Join the ranks that a launcher started; without a launcher this process is a world of its own."""
+    os.environ.update(_tools(device))
     import deepspeed
 
     if "RANK" not in os.environ:
@@ -251,10 +252,14 @@ def command(
 
 
 def environment(device: str) -> dict[str, str]:
-    """Return the launcher's environment: DeepSpeed finds ninja on PATH and is told to stay off the GPU for `cpu`."""
+    """Return the launcher's environment, for a job that was checked."""
+    return {**os.environ, **_tools(device), CHECKED: "1"}
+
+
+def _tools(device: str) -> dict[str, str]:
+    """DeepSpeed is told to stay off the GPU for `cpu`, and finds our ninja on PATH: another one would compile anew."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    accelerator = {"DS_ACCELERATOR": "cpu"} if device == "cpu" else {}
-    return {**os.environ, "PATH": path, CHECKED: "1", **accelerator}
+    return {"PATH": path, **({"DS_ACCELERATOR": "cpu"} if device == "cpu" else {})}
 
 
 def free_port() -> int:

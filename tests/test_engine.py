@@ -22,7 +22,6 @@ RECIPE = Recipe(batch=4, lr=0.1, optimizer="sgd", weight_decay=0.01, clip_grad=0
 @pytest.fixture(scope="module")
 def world() -> Iterator[engine.World]:
     before = dict(os.environ)
-    os.environ.update(engine.environment("cpu"))
     yield engine.connect("cpu")
     engine.disconnect()
     os.environ.clear()
