@@ -331,8 +331,6 @@ def _published(
     )  # fmt: skip
 
 
-QUICK = Recipe(epochs=4, batch=32, lr=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_grad=1, crop="random", flip=0)
-
 VARIANTS = {
     "t": Variant(
         build=DualFormer,
@@ -396,21 +394,20 @@ VARIANTS = {
     "micro": Variant(
         build=DualFormer,
         options={
-            "dims": (32, 64, 128),
-            "depths": (2, 2, 2),
-            "heads": (2, 4, 8),
+            "dims": (48, 96),
+            "depths": (2, 2),
+            "heads": (2, 4),
             "frames": 8,
-            "size": 64,
+            "size": 32,
             "local": (2, 4, 4),
-            "fine": ((2, 4, 4), (2, 4, 4), (4, 4, 4)),
+            "fine": ((2, 4, 4), (2, 4, 4)),
             "coarse": (2, 2, 2),
             "drop_path": 0.0,
             "dropout": 0.0,
             "init_std": 0.15,
         },
-        clip=Clip(frames=8, stride=2, size=64, short_side=64),
+        clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        recipes={"quick": QUICK},
         keys=official_keys,
         inflate=inflate,
     ),

@@ -287,14 +287,14 @@ VARIANTS = {
     "b_16x4_maskfeat": _variant(pool_at=(1, 3), feature_dim=216),
     "micro": _variant(
         views=Views(),
-        clip=replace(CLIP, frames=8, stride=2, size=64, short_side=64),
+        clip=replace(CLIP, frames=8, stride=2, size=32, short_side=32),
         frames=8,
-        size=64,
+        size=32,
         dim=16,
         depth=4,
         widen_at=(1, 2),
         pool_at=(0, 1),
-        kv_stride=8,
+        kv_stride=4,
         feature_dim=216,
     ),
 }

@@ -196,9 +196,9 @@ VARIANTS = {
     "b_joint": _variant(attention="joint"),
     "micro": _variant(
         views=Views(),
-        clip=replace(CLIP, stride=2, size=64, short_side=64),
-        size=64,
-        patch=16,
+        clip=replace(CLIP, stride=2, size=32, short_side=32),
+        size=32,
+        patch=8,
         dim=64,
         depth=3,
         heads=4,

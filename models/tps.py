@@ -186,7 +186,6 @@ DIVING = replace(
 # Clips of the classes that name a direction are not mirrored.
 STH = replace(DIVING, label_smoothing=0.1, flip_keeps=(86, 87, 93, 94, 166, 167))
 
-QUICK = Recipe(epochs=4, batch=32, lr=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_grad=1, crop="random", flip=0)
 
 VARIANTS = {
     "swin_t": Variant(
@@ -200,19 +199,18 @@ VARIANTS = {
     "micro": Variant(
         build=TPSSwin,
         options={
-            "dim": 64,
+            "dim": 48,
             "depths": (2, 2),
-            "heads": (2, 4),
+            "heads": (3, 6),
             "frames": 4,
             "side": 4,
-            "patch": (2, 8, 8),
+            "patch": (2, 4, 4),
             "drop_path": 0.0,
             "dropout": 0.0,
             "init_std": 0.1,
         },
-        clip=Clip(frames=8, stride=2, size=64, short_side=64),
+        clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        recipes={"quick": QUICK},
         keys=official_keys,
         inflate=_swin.inflate,
     ),

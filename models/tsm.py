@@ -222,8 +222,6 @@ def _non_local(kind: str, top1: float, top5: float, gflops: float, params: float
     )
 
 
-QUICK = Recipe(epochs=4, batch=32, lr=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_grad=1, crop="random", flip=0)
-
 VARIANTS = {
     "r50_8f": Variant(
         build=resnet,
@@ -297,9 +295,8 @@ VARIANTS = {
     "micro": Variant(
         build=resnet,
         options={"depths": (1, 1, 1, 1), "width": 16, "dropout": 0.0},
-        clip=Clip(frames=8, stride=2, size=64, short_side=64),
+        clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        recipes={"quick": QUICK},
         keys=official_keys,
         inflate=inflate,
     ),

@@ -115,8 +115,6 @@ def _published(
     )  # fmt: skip
 
 
-QUICK = Recipe(epochs=4, batch=32, lr=2e-3, weight_decay=0.05, warmup_epochs=0.5, clip_grad=1, crop="random", flip=0)
-
 VARIANTS = {
     "t": Variant(
         build=VideoSwin,
@@ -165,18 +163,17 @@ VARIANTS = {
     "micro": Variant(
         build=VideoSwin,
         options={
-            "dim": 64,
+            "dim": 48,
             "depths": (2, 2),
-            "heads": (2, 4),
+            "heads": (3, 6),
             "window": (2, 4, 4),
-            "patch": (2, 8, 8),
+            "patch": (2, 4, 4),
             "drop_path": 0.0,
             "dropout": 0.0,
             "init_std": 0.1,
         },
-        clip=Clip(frames=8, stride=2, size=64, short_side=64),
+        clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        recipes={"quick": QUICK},
         keys=official_keys,
         inflate=_swin.inflate,
     ),

@@ -5,16 +5,16 @@ from ..harness.spec import Case, Recipe, Suite, Views
 FAMILIES = ("tsm", "video_swin", "tps", "dualformer", "timesformer", "vivit", "mvit")
 
 RECIPE = Recipe(
-    epochs=5,
-    batch=32,
-    lr=2e-3,
+    epochs=8,
+    batch=16,
+    lr=1e-3,
     weight_decay=0.05,
     warmup_epochs=0.5,
     warmup_ratio=0.01,
     clip_grad=1.0,
     crop="center",
     flip=0.0,  # a mirrored `left` is a `right`
-    validate_epochs=5,
+    validate_epochs=8,
 )
 
 SUITE = Suite(
