@@ -101,6 +101,8 @@ class Engine:
         with contextlib.redirect_stdout(sys.stderr):  # it prints while it compiles
             self.engine: Any = deepspeed.initialize(model=objective, optimizer=self.optimizer, config=settings)[0]
         self.network: nn.Module = self.engine.module.network
+        self._buffers = [b for b in self.network.buffers() if b.is_floating_point()]
+        self._kept = [b.clone() for b in self._buffers]
 
     def train_step(
         self, batches: Iterable[tuple[Any, ...]], *, lr: float, weight_decay: float, asked: bool = False
@@ -109,6 +111,7 @@ class Engine:
         for group, (scale, decay_scale) in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
             group["lr"], group["weight_decay"] = lr * scale, weight_decay * decay_scale
         self.engine.train()
+        self._copy(self._buffers, self._kept)
         losses: list[Tensor] = []
         for arguments in batches:
             if losses:
@@ -120,9 +123,16 @@ class Engine:
         self.optimizer.held = bad
         norm = self._own_norm()
         self.engine.step()
+        if bad:
+            self._copy(self._kept, self._buffers)  # a batch norm has taken in what is not finite
         norm = self.engine.get_global_grad_norm() if norm is None else norm
         norm = None if bad or norm is None else float(norm)
         return Step(mean, norm, bad, stop, tuple(float(loss) for loss in losses))
+
+    @staticmethod
+    def _copy(source: list[Tensor], target: list[Tensor]) -> None:
+        if source:
+            torch._foreach_copy_(target, source)
 
     def _agree(self, losses: Tensor, asked: bool) -> tuple[float, bool, bool]:
         """Return the mean loss over all ranks, whether any is not finite, and whether any rank was asked to stop."""
@@ -150,10 +160,9 @@ class Engine:
         """Give all ranks the mean of their buffers, such as a batch norm's statistics: each saw its own videos."""
         if self.world.size == 1:
             return
-        for buffer in self.network.buffers():
-            if buffer.is_floating_point():
-                torch.distributed.all_reduce(buffer)
-                buffer /= self.world.size
+        for buffer in self._buffers:
+            torch.distributed.all_reduce(buffer)
+            buffer /= self.world.size
 
     def save(self, folder: Path, step: int, state: dict[str, Any], *, keep: int, ema: Ema | None = None) -> None:
         """Write a checkpoint that `resume` continues from; `latest` names it only once it is whole."""
