@@ -90,7 +90,7 @@ def evaluate(
 @app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Results folders.")],
-    format: Annotated[str, typer.Option(help="terminal, markdown, csv, latex, html or figure.")] = "terminal",
+    format: Annotated[str, typer.Option(help="terminal, markdown, csv, latex, paper, html or figure.")] = "terminal",
     to: Annotated[Path | None, typer.Option(help="File to write; html writes PNG and SVG beside it.")] = None,
 ) -> None:
     """Write a report of one or more results folders.

@@ -28,9 +28,9 @@ from matplotlib.text import Text
 from reelbench import reports
 from reelbench.harness.errors import UserError
 from reelbench.harness.result import Metric, Result
-from reelbench.harness.spec import Case, Clip, Recipe, Views
+from reelbench.harness.spec import Case, Clip, Published, Recipe, Views
 from reelbench.harness.statistics import median_interval, wilson
-from reelbench.reports import _reproduce, _stats, _table, compare, figure, latex, markdown, terminal
+from reelbench.reports import _reproduce, _stats, _table, compare, figure, latex, markdown, paper, terminal
 from reelbench.reports._points import plot
 from rich.cells import cell_len
 
@@ -72,7 +72,7 @@ def test_a_format_gives_the_expected_text(kind: str):
 
 
 def test_every_format_is_found_by_its_file_name():
-    assert reports.formats() == ["csv", "figure", "html", "latex", "markdown", "terminal"]
+    assert reports.formats() == ["csv", "figure", "html", "latex", "markdown", "paper", "terminal"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "html", "latex", "markdown", "terminal"])
@@ -536,3 +536,27 @@ def test_a_comparison_renders_within_the_width():
     text = compare.render(RESULTS, RESULTS, width=100)
     assert max(map(cell_len, text.splitlines())) <= 100
     assert "no difference" in text
+
+
+# ---- the table of a paper
+
+
+def test_a_papers_table_sets_published_rows_beside_measured_ones():
+    rows = paper.table(RESULTS).rows
+    text = str(reports.render(RESULTS, "paper", title="Example"))
+    assert [c.header for c in paper.COLUMNS][:4] == ["model", "pre-train", "top-1", "top-5"]
+    assert len([row for row in rows if row.case_id]) == len(RESULTS)
+    beside = Published(
+        model="tsm/micro", dataset="K400", source="README", top1=70.0, gflops=33.0, params_m=24.3, views="10x3",
+        pretrain="ImageNet-1K",
+    )  # fmt: skip
+    mine = dataclasses.replace(
+        measured(1.5, samples=(1.0, 2.0)), published=(beside, dataclasses.replace(beside, model="tsm/r50_8f"))
+    )
+    table = paper.table([mine, mine])
+    assert [bool(row.case_id) for row in table.rows] == [True, False, True]
+    shown = {c.name: cell for c, cell in zip(paper.COLUMNS, table.rows[1].cells, strict=True)}
+    assert (shown["gflops"].text, shown["views"].text, shown["pretrain"].text) == ("33 × 10×3", "10×3", "ImageNet-1K")
+    assert shown["latency_ms"].value is None
+    assert table.notes == ("published for K400: README",)
+    assert text.count(r"\begin{tabular}") == 1

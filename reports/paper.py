@@ -1,0 +1,93 @@
+"""The table of a paper, in LaTeX: the field's columns, each model's published rows beside its measured one.
+
+GFLOPs are per view × views (clips × crops) on either side; what papers print as the cost of a whole protocol has been
+divided by its views where the zoo records it, so that the rows compare. Published rows are marked and give no speed:
+the machine was another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..harness.result import Result
+from ..harness.spec import Published
+from . import latex
+from ._table import METRICS, Cell, Column, Row, Table, machine, number, printable, views
+
+SUFFIX = ".tex"
+NUMBERS = {c.name: c for c in METRICS}
+COLUMNS = (
+    Column(name="model", header="model", numeric=False),
+    Column(name="pretrain", header="pre-train", numeric=False),
+    Column(name="top1", header="top-1", unit="%"),
+    Column(name="top5", header="top-5", unit="%"),
+    Column(name="views", header="views"),
+    Column(name="gflops", header="GFLOPs × views"),
+    Column(name="params", header="params", unit="M"),
+    Column(name="latency_ms", header="latency", unit="ms"),
+    Column(name="throughput_clips_s", header="throughput", unit="clips/s"),
+)
+
+
+def render(results: Sequence[Result], *, title: str) -> str:
+    """Return one `table*` of all models that were measured."""
+    return latex.table(table(results), title)
+
+
+def table(results: Sequence[Result]) -> Table:
+    """Return a row a result, followed by the published rows of that very model, each once."""
+    notes: list[str] = []
+    rows: list[Row] = []
+    printed: set[Published] = set()
+    for result in results:
+        rows.append(_measured(result))
+        own = [p for p in result.published if p.model == result.case.model and p not in printed]
+        printed.update(own)
+        rows += [_published(p, notes) for p in own]
+    machines = dict.fromkeys(machine(r.environment) for r in results if r.environment)
+    ways = dict.fromkeys(f"{r.case.device}, {r.case.precision}, {r.case.mode.replace('_', ' ')}" for r in results)
+    caption = "; ".join([*machines, *ways, "brackets: 95 % intervals; numbered: published, not measured here"])
+    return Table(
+        title="Accuracy and cost", columns=COLUMNS, rows=tuple(rows), caption=printable(caption), notes=tuple(notes)
+    )
+
+
+def _measured(result: Result) -> Row:
+    shown = views(result).removeprefix(" × ")
+    numbers = {name: _number(result, name) for name in ("top1", "top5", "params", "latency_ms", "throughput_clips_s")}
+    gflops = _number(result, "gflops_view")
+    cells = (
+        Cell(text=printable(result.case.model)), Cell(),
+        numbers["top1"], numbers["top5"], Cell(text=shown) if shown else Cell(),
+        Cell(text=f"{gflops.text}{views(result)}", value=gflops.value) if gflops.value is not None else Cell(),
+        numbers["params"], numbers["latency_ms"], numbers["throughput_clips_s"],
+    )  # fmt: skip
+    return Row(cells=cells, case_id=result.case_id, status=result.status)
+
+
+def _number(result: Result, name: str) -> Cell:
+    metric, column = result.metrics.get(name), NUMBERS[name]
+    if metric is None:
+        return Cell()
+    known = metric.low is not None and metric.high is not None and name != "params"
+    interval = f"[{column.text(metric.low)}, {column.text(metric.high)}]" if known else ""  # type: ignore[arg-type]
+    return Cell(text=column.text(metric.value), value=metric.value * column.scale, interval=interval)
+
+
+def _published(row: Published, notes: list[str]) -> Row:
+    said = f"published for {row.dataset}: {row.source}"
+    if said not in notes:
+        notes.append(said)
+    shown = (row.views or "").replace("x", "×")
+    gflops = "" if row.gflops is None else f"{row.gflops:g}" + (f" × {shown}" if shown else "")
+    cells = (
+        Cell(text=row.model, notes=(notes.index(said) + 1,)), Cell(text=row.pretrain) if row.pretrain else Cell(),
+        _plain(row.top1, 1), _plain(row.top5, 1), Cell(text=shown) if shown else Cell(),
+        Cell(text=gflops, value=row.gflops) if gflops else Cell(),
+        _plain(row.params_m), Cell(), Cell(),
+    )  # fmt: skip
+    return Row(cells=cells)
+
+
+def _plain(value: float | None, decimals: int | None = None) -> Cell:
+    return Cell() if value is None else Cell(text=number(value, decimals), value=value)
