@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 from .errors import UserError
 
-Sampling = Literal["dense", "segments", "uniform"]
+Sampling = Literal["dense", "dense_middle", "dense_64", "window", "segments", "uniform"]
+OutOfBound = Literal["loop", "repeat_last"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
 Mode = Literal["eager", "compile", "compile_max_autotune", "cuda_graphs"]
@@ -48,8 +49,11 @@ def _choice(owner: str, field: str, value: str, allowed: tuple[str, ...]) -> Non
 class Clip:
     """What a model sees of a video: T frames of size x size RGB pixels, normalised.
 
-    `dense`: T frames `stride` apart (`fxfxfxf`: 4 frames, stride 2, span 7). `segments`: the video in T equal
-    segments, one frame of each (TSN). `uniform`: the SlowFast form of segments, ends included.
+    `dense`: T frames `stride` apart (`fxfxfxf`: 4 frames, stride 2, span 7); several test clips lie from the first
+    possible place to the last, in `dense_middle` (MMAction 0: Video Swin, TPS, DualFormer) in the middle of equal
+    parts. `dense_64`: T frames over 64 (TSM dense). `window`: T frames over T x stride, both ends included (ViViT's
+    trainer). `segments`: the video in T equal segments, one frame of each (TSN). `uniform`: the SlowFast form of
+    segments, ends included. `out_of_bound` says how a dense clip goes on past the end of its video.
     `short_side` is the resize before the crop; `mean` and `std` are on the 0..255 scale, RGB.
     """
 
@@ -58,6 +62,7 @@ class Clip:
     size: int = 224
     short_side: int = 256
     sampling: Sampling = "dense"
+    out_of_bound: OutOfBound = "loop"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -66,6 +71,7 @@ class Clip:
             value = getattr(self, field)
             _require(isinstance(value, int) and value >= 1, f"clip: {field}={value!r} must be a positive integer")
         _choice("clip", "sampling", self.sampling, get_args(Sampling))
+        _choice("clip", "out_of_bound", self.out_of_bound, get_args(OutOfBound))
         _require(self.short_side >= self.size, f"clip: short_side={self.short_side} is below size={self.size}")
         _require(min(self.std) > 0, f"clip: std={self.std} must be positive")
 

@@ -301,7 +301,7 @@ def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 README = "sail-sg/dualformer, README"
-CLIP = Clip(frames=32, stride=2)
+CLIP = Clip(frames=32, stride=2, sampling="dense_middle")
 TEST = Views(clips=4, crops=1, short_side=224)
 SMALL = {"dims": (96, 192, 384, 768), "depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24), "drop_path": 0.2}
 BASE = {"dims": (128, 256, 512, 1024), "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.3}
@@ -315,7 +315,7 @@ RECIPE = Recipe(
 )  # fmt: skip
 TINY = replace(RECIPE, accumulate=1, warmup_epochs=3)
 # The small data sets keep the normalisation of a far older configuration, as their published weights do.
-CLIP_16 = Clip(frames=16, stride=4, mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0))
+CLIP_16 = Clip(frames=16, stride=4, sampling="dense_middle", mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0))
 DIVING = replace(RECIPE, accumulate=1, warmup_epochs=1, validate_epochs=2, clip=replace(CLIP_16, frames=32))
 FINE_TUNE = replace(DIVING, epochs=16, batch=128, accumulate=4, weight_decay=0.1, drop_path=0.3)
 TOKEN_LABEL = replace(RECIPE, objective="token_label", annotator="dualformer/b")

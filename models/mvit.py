@@ -24,7 +24,7 @@ from ._vit import MEAN, STD, make_head
 
 Grid = tuple[int, int, int]
 
-CLIP = Clip(frames=16, stride=4, size=224, short_side=256, mean=MEAN, std=STD)
+CLIP = Clip(frames=16, stride=4, size=224, short_side=256, sampling="window", mean=MEAN, std=STD)
 VIEWS = Views(clips=5, crops=1)
 FINETUNE = Recipe(
     epochs=200,

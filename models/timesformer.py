@@ -19,7 +19,7 @@ from . import Variant, _vit, _vit_init
 
 ATTENTIONS = ("divided", "joint", "space")
 
-CLIP = Clip(frames=8, stride=32, size=224, short_side=256, mean=_vit.MEAN, std=_vit.STD)
+CLIP = Clip(frames=8, stride=32, size=224, short_side=256, sampling="window", mean=_vit.MEAN, std=_vit.STD)
 VIEWS = Views(clips=1, crops=3)
 REPOSITORY = "github.com/mx-mark/VideoTransformer-pytorch README"
 PAPER = "arXiv 2102.05095"

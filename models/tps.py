@@ -190,7 +190,7 @@ STH = replace(DIVING, label_smoothing=0.1, flip_keeps=(86, 87, 93, 94, 166, 167)
 VARIANTS = {
     "swin_t": Variant(
         build=TPSSwin,
-        clip=Clip(frames=32, stride=2),
+        clip=Clip(frames=32, stride=2, sampling="dense_middle"),
         views=Views(clips=4, crops=3, short_side=224),
         recipes={"kinetics400": RECIPE, "sthv1": STH, "sthv2": STH, "diving48": DIVING},
         keys=official_keys,

@@ -186,7 +186,7 @@ KINETICS = Recipe(
 )  # fmt: skip
 NON_LOCAL = replace(KINETICS, lr_rules=(*KINETICS.lr_rules, (r"(g|theta|phi)\.bias$", 2.0)))
 KINETICS_100 = replace(KINETICS, epochs=100, warmup_epochs=10, milestones=(50, 90))
-KINETICS_DENSE = replace(KINETICS, clip=Clip(frames=8, stride=8))
+KINETICS_DENSE = replace(KINETICS, clip=Clip(frames=8, stride=8, sampling="dense_64"))
 STH = replace(KINETICS, weight_decay=5e-4, flip_swaps=((86, 87), (93, 94), (166, 167)))
 MOBILENET = replace(KINETICS_100, weight_decay=2e-5, warmup_epochs=0, milestones=(40, 80), auto_scale_lr=True)
 MOBILEONE = replace(

@@ -87,7 +87,7 @@ def official_keys(key: str) -> str | None:
 
 
 README = "SwinTransformer/Video-Swin-Transformer, README"
-CLIP = Clip(frames=32, stride=2)
+CLIP = Clip(frames=32, stride=2, sampling="dense_middle")
 TEST = Views(clips=4, crops=3, short_side=224)
 BASE = {"dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32)}
 

@@ -18,7 +18,7 @@ from . import Variant, _vit, _vit_init
 
 ATTENTIONS = ("factorised", "joint", "divided")
 
-CLIP = Clip(frames=16, stride=16, size=224, short_side=256, mean=_vit.MEAN, std=_vit.STD)
+CLIP = Clip(frames=16, stride=16, size=224, short_side=256, sampling="window", mean=_vit.MEAN, std=_vit.STD)
 VIEWS = Views(clips=4, crops=3)
 
 KINETICS400 = Recipe(

@@ -108,7 +108,7 @@ def _choose(index: Index, decoder: str, device: Device, sampling: str) -> str:
     from . import _remembered
 
     able = decoders(index, device)
-    measured = _remembered.recall(index, device, "dense" if sampling == "dense" else "segments")
+    measured = _remembered.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
     return measured if measured in able else able[0]
 
 

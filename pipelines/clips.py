@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from ..harness.spec import OutOfBound
+
 Box = tuple[float, float, float, float]
 Draw = Callable[..., Any]
-OutOfBound = Literal["loop", "repeat_last"]
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 
@@ -66,6 +67,34 @@ def even_starts(total: int, length: int, stride: int, clips: int, *, twice: bool
     return np.round(np.arange(clips * (2 if twice else 1)) * (last / (clips - 1)))
 
 
+def middle_starts(total: int, span: int, clips: int) -> np.ndarray:
+    """Return the first frame of each of `clips` clips for testing, as MMAction 0 did (Video Swin, TPS, DualFormer).
+
+    The room for starts is cut into equal parts, and each clip starts in the middle of one; `span` is length x stride.
+
+        clips 3   |..s..|..s..|..s..|xxxxx        a video shorter than the span starts at 0
+    """
+    part = (total - span + 1) / clips
+    return (np.arange(clips) * part + part / 2).astype(int) if total >= span else np.zeros(clips, dtype=int)
+
+
+def window(total: int, length: int, stride: int, clips: int = 1, draw: Draw | None = None) -> np.ndarray:
+    """Return `length` frames spread over length x stride, both ends included (VideoTransformer): clips x length.
+
+        length 4, stride 2 (span 8):   f.f.f..f      a shorter video is spread over whole
+
+    Training draws the start. There is no official rule for testing (a start is drawn there too): here the clips lie
+    evenly from the first start to the last, a lone one in the middle.
+    """
+    room = max(0, total - length * stride - 1)
+    if draw is not None:
+        starts = np.array([int(draw(0, room + 1))])
+    else:
+        starts = np.array([room // 2]) if clips == 1 else np.linspace(0, room, clips).astype(int)
+    ends = np.minimum(starts + length * stride, total) - 1
+    return np.stack([np.linspace(*pair, length) for pair in zip(starts, ends, strict=True)]).astype(np.int32)
+
+
 def frames_at(
     starts: np.ndarray, length: int, stride: int, total: int, out_of_bound: OutOfBound = "loop"
 ) -> np.ndarray:
@@ -107,12 +136,11 @@ def dense_sample(
     Training (with `draw`) takes one start at random; the last possible one is never drawn, as in the official code.
     """
     room = max(1, 1 + total - sample_range)
-    offsets = np.arange(segments) * (sample_range // segments)
     if draw is None:
         starts = np.linspace(0, room - 1, positions, dtype=int)
     else:
         starts = np.array([0 if room == 1 else int(draw(0, room - 1))])
-    return np.mod(starts[:, None] + offsets, total).astype(np.int32)
+    return frames_at(starts, segments, sample_range // segments, total)
 
 
 def uniform_random(total: int, length: int, draw: Draw) -> np.ndarray:

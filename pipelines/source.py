@@ -130,20 +130,36 @@ class Cutter:
         return Cut(frames.astype(np.int32), positions, np.array(boxes, dtype=np.float32), flip)
 
     def _train_frames(self, total: int, rng: np.random.Generator) -> np.ndarray:
-        length, stride = self.clip.frames, self.clip.stride
-        if self.clip.sampling == "uniform":
-            return clips.uniform_random(total, length, rng.integers)
-        if self.clip.sampling == "segments":
-            return clips.frames_at(clips.random_starts(total, 1, length, rng.integers), 1, 1, total).reshape(1, length)
-        return clips.frames_at(clips.random_starts(total, length * stride, 1, rng.integers), length, stride, total)
+        length, stride, beyond = self.clip.frames, self.clip.stride, self.clip.out_of_bound
+        match self.clip.sampling:
+            case "uniform":
+                return clips.uniform_random(total, length, rng.integers)
+            case "segments":
+                starts = clips.random_starts(total, 1, length, rng.integers)
+                return clips.frames_at(starts, 1, 1, total, beyond).reshape(1, length)
+            case "window":
+                return clips.window(total, length, stride, draw=rng.integers)
+            case "dense_64":
+                return clips.dense_sample(total, length, draw=rng.integers)
+        starts = clips.random_starts(total, length * stride, 1, rng.integers)
+        return clips.frames_at(starts, length, stride, total, beyond)
 
     def _test_frames(self, total: int) -> np.ndarray:
-        length, stride, count = self.clip.frames, self.clip.stride, self.views.clips
-        if self.clip.sampling == "uniform":
-            return clips.uniform_even(total, length, count)
-        if self.clip.sampling == "segments":
-            return clips.segments_even(total, length, count)
-        return clips.frames_at(clips.even_starts(total, length, stride, count), length, stride, total)
+        length, stride, count, beyond = self.clip.frames, self.clip.stride, self.views.clips, self.clip.out_of_bound
+        match self.clip.sampling:
+            case "uniform":
+                return clips.uniform_even(total, length, count)
+            case "segments":
+                return clips.segments_even(total, length, count)
+            case "window":
+                return clips.window(total, length, stride, count)
+            case "dense_64":
+                return clips.dense_sample(total, length, count)
+            case "dense_middle":
+                starts = clips.middle_starts(total, length * stride, count)
+            case _:
+                starts = clips.even_starts(total, length, stride, count)
+        return clips.frames_at(starts, length, stride, total, beyond)
 
     def _boxes(self, source: tuple[int, int], rng: np.random.Generator) -> list[clips.Box]:
         resized = clips.rescale(*source, self.short_side)

@@ -40,6 +40,23 @@ def test_dense_sample_frames():
         assert frames.ravel().tolist() == row["frame_inds"], row
 
 
+def test_middle_starts_are_those_of_mmaction_0():
+    """int(i * avg + avg / 2) with avg = (N - 64 + 1) / 4, and all 0 where the video is shorter than the span."""
+    for total in (1, 30, 63, 64, 65, 100, 250, 300):
+        average = (total - 64 + 1) / 4
+        expected = [int(i * average + average / 2) if total >= 64 else 0 for i in range(4)]
+        assert clips.middle_starts(total, 64, 4).tolist() == expected
+    assert clips.middle_starts(300, 64, 1).tolist() == [118]
+
+
+def test_a_window_includes_both_its_ends():
+    assert clips.window(300, 8, 32).tolist() == [np.linspace(21, 276, 8).astype(int).tolist()]
+    assert clips.window(20, 8, 32).tolist() == [np.linspace(0, 19, 8).astype(int).tolist()]
+    assert clips.window(300, 8, 32, clips=3)[:, 0].tolist() == [0, 21, 43]
+    starts = {int(clips.window(60, 4, 10, draw=np.random.default_rng(seed).integers)[0, 0]) for seed in range(200)}
+    assert starts == set(range(60 - 40))
+
+
 def test_uniform_sample():
     for row in GOLDEN["uniform_sample"]:
         frames = clips.uniform_even(row["total_frames"], row["clip_len"], row["num_clips"])
@@ -109,6 +126,9 @@ def test_frames_exist(total: int, length: int, stride: int, count: int, seed: in
         (clips.uniform_even(total, length, count), count),
         (clips.uniform_random(total, length, draw), 1),
         (clips.dense_sample(total, length, count), count),
+        (clips.frames_at(clips.middle_starts(total, length * stride, count), length, stride, total), count),
+        (clips.window(total, length, stride, count), count),
+        (clips.window(total, length, stride, draw=draw), 1),
     ):
         assert frames.shape == (rows, length)
         assert frames.dtype == np.int32

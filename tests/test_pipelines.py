@@ -186,6 +186,9 @@ def test_training_clips_match_the_reference(vp9: Index, sampling: str, crop: str
         ("segments", Views(clips=2, crops=10)),
         ("uniform", Views(clips=3, crops=1)),
         ("dense", Views(clips=1, crops=3, size=32, short_side=32)),
+        ("dense_middle", Views(clips=4, crops=3)),
+        ("dense_64", Views(clips=3, crops=1)),
+        ("window", Views(clips=2, crops=1)),
     ],
 )
 def test_test_views_match_the_reference(vp9: Index, sampling: str, views: Views):
@@ -198,6 +201,14 @@ def test_test_views_match_the_reference(vp9: Index, sampling: str, views: Views)
     clips = torch.cat([batch.clip for batch in found])
     assert clips.shape == (5 * views.count, 3, 6, cutter.size, cutter.size)
     check(clips, torch.cat([expected(vp9, cutter, row) for row in range(5)]))
+
+
+def test_a_short_video_is_looped_or_its_last_frame_repeated(vp9: Index):
+    """The first video has three frames; a clip of six with stride 2 needs eleven."""
+    for rule, expected in (("loop", [0, 2, 1, 0, 2, 1]), ("repeat_last", [0, 2, 2, 2, 2, 2])):
+        clip = dataclasses.replace(CLIP, out_of_bound=rule, stride=2)
+        cut = Cutter(clip=clip, views=Views(), training=False).cut(3, (64, 64), 0, 0)
+        assert cut.frames[cut.positions[0]].tolist() == expected
 
 
 def test_a_flip_mirrors_and_changes_nothing_else(vp9: Index):

@@ -12,7 +12,7 @@ from reelbench.harness.spec import Case, Clip, Recipe, Suite, Views
     [
         (lambda: Clip(frames=0), "frames=0 must be a positive integer"),
         (lambda: Clip(frames=8, size=300, short_side=256), "short_side=256 is below size=300"),
-        (lambda: Clip(frames=8, sampling="sparse"), "none of dense, segments, uniform"),
+        (lambda: Clip(frames=8, sampling="sparse"), "none of dense, dense_middle, dense_64, window, segments, uniform"),
         (lambda: Views(crops=2), "must be 1, 3 or 10"),
         (lambda: Views.parse("4x2"), "write clips x crops"),
         (lambda: Views.parse("0x1"), "at least 1"),
