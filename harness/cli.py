@@ -5,6 +5,7 @@ A mistake of the user's ends in one line and exit code 2; a bug ends in a traceb
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 from . import cli_data, cli_report, job
 from .errors import UserError
 from .result import Result
+from .spec import Clip
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(cli_data.data, name="data")
@@ -71,17 +73,24 @@ def evaluate(
     dump: Annotated[Path | None, typer.Option(help="Write every video's scores to this parquet file.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 8,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
     device: Device = None,
-    workers: Annotated[int, typer.Option(min=1, help="Reading processes.")] = 2,
+    gpus: Annotated[int, typer.Option(min=1, help="Ranks that share the videos (on a CPU: processes).")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Reading processes a rank.")] = 2,
 ) -> None:
     """Test a checkpoint on an index under a protocol of views.
 
     Example: reelbench eval video_swin/t --checkpoint swin_tiny.pth --data k400_val.parquet --views 4x3
     """
+    place = job.resolve_device(device)
+    if gpus > 1 and "RANK" not in os.environ:
+        from . import launch
+
+        raise typer.Exit(launch.again(sys.argv[1:], ranks=gpus, device=place))
     from . import testing
 
-    place = job.resolve_device(device)
-    found = testing.test(model, checkpoint, data, views, place, precision, batch, workers, dump)
+    shape = None if clip is None else job.read_json(Clip, clip)
+    found = testing.test(model, checkpoint, data, views, place, precision, batch, workers, dump, shape)
     for name, metric in found.items():
         interval = f"  [{metric.low:.2f}, {metric.high:.2f}]" if metric.low is not None else ""
         print(f"{name:20} {metric.value:6.2f} {metric.unit}{interval}  ({metric.convention})")

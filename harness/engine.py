@@ -132,7 +132,7 @@ class Engine:
     @staticmethod
     def _copy(source: list[Tensor], target: list[Tensor]) -> None:
         if source:
-            torch._foreach_copy_(target, source)
+            torch._foreach_copy_(target, source)  # pyright: ignore[reportPrivateImportUsage]
 
     def _agree(self, losses: Tensor, asked: bool) -> tuple[float, bool, bool]:
         """Return the mean loss over all ranks, whether any is not finite, and whether any rank was asked to stop."""
@@ -184,6 +184,9 @@ class Engine:
         """Load the newest whole checkpoint and return the state saved with it."""
         tag = newest(folder).name
         _, state = self.engine.load_checkpoint(str(folder), tag=f"{tag}{UNIVERSAL}" if universal else tag)
+        for values in self.optimizer.state.values():
+            if isinstance(values.get("step"), Tensor):
+                values["step"] = values["step"].clone()  # ZeRO 3 gives all of them one counter, which then runs ahead
         if ema is not None:
             share = self.world.rank if self.recipe.zero == 3 else 0
             ema.load(folder / tag / f"ema_{share}.pt")
@@ -246,8 +249,9 @@ def command(
     hostfile: Path | None = None,
     node_rank: int | None = None,
     master: str | None = None,
+    module: str = "reelbench.harness.train",
 ) -> list[str]:
-    """Return the DeepSpeed launcher's command line for `python -m reelbench.harness.train` with these arguments.
+    """Return the DeepSpeed launcher's command line for `python -m MODULE` with these arguments in every rank.
 
     `ranks` run on this machine, or those of a `hostfile`, reached by ssh; with `node_rank` every machine is started by
     hand and meets the others at `master`, an ADDRESS:PORT.
@@ -257,7 +261,7 @@ def command(
     if node_rank is not None:
         address, _, port = (master or "").rpartition(":")
         place += ["--no_ssh", "--node_rank", str(node_rank), "--master_addr", address, "--master_port", port]
-    return [*launcher, *place, "--module", "reelbench.harness.train", *arguments]
+    return [*launcher, *place, "--module", module, *arguments]
 
 
 def environment(device: str) -> dict[str, str]:

@@ -97,7 +97,7 @@ def find_recipe(model: str, name: str | None) -> Recipe:
     if name is None:
         return Recipe()
     if name.endswith(".json"):
-        return _read_json(Recipe, Path(name))
+        return read_json(Recipe, Path(name))
     from .. import models
 
     recipes = models.find(model).recipes
@@ -122,11 +122,12 @@ def find_clip(
     """Return the recipe's clip, else the model's own, or the one in a JSON file, with the given numbers replaced."""
     from .. import models
 
-    clip = recipe.clip or models.find(model).clip if file is None else _read_json(Clip, file)
+    clip = recipe.clip or models.find(model).clip if file is None else read_json(Clip, file)
     return change(clip, frames=frames, stride=stride, size=size)
 
 
-def _read_json(kind: type[T], path: Path) -> T:
+def read_json(kind: type[T], path: Path) -> T:
+    """Return a Recipe or a Clip from a JSON file of its fields."""
     try:
         return from_fields(kind, json.loads(path.read_text()))
     except OSError as error:

@@ -71,6 +71,14 @@ def run(job: Job, machines: Machines) -> None:
     raise typer.Exit(process.wait())
 
 
+def again(arguments: list[str], *, ranks: int, device: str) -> int:
+    """Run this `reelbench` command in so many ranks instead; return the exit code."""
+    from . import engine
+
+    line = engine.command(arguments, ranks=ranks, module="reelbench.harness.cli")
+    return subprocess.run(line, env=engine.environment(device)).returncode
+
+
 def ask_to_stop(launcher: int) -> None:
     """Send SIGUSR1 to the ranks below DeepSpeed's launcher; its other children, such as decoders, would die of it."""
     import psutil

@@ -258,18 +258,19 @@ class Run:
         found = self._validate()
         aside = ("cls_head.token_linear.",) if self.recipe.objective == "token_label" else ()
         if found is not None:
-            progress.note(f"step {self.position.step}: validation top-1 {found:.1f} %")
+            name, value = found
+            progress.note(f"step {self.position.step}: validation {name} {value:.1f} %")
             if self.log is not None:
-                self.log.write("validation", {"step": self.position.step, "top1": found})
-            self.engine.record({"top1": found}, self.position.step)
-        if found is None or found > self.position.best:
-            self.position.best = self.position.best if found is None else found
+                self.log.write("validation", {"step": self.position.step, name: value})
+            self.engine.record({name: value}, self.position.step)
+        if found is None or found[1] > self.position.best:
+            self.position.best = self.position.best if found is None else found[1]
             self.engine.export(self.job.out / "best.safetensors", without=aside)
         if self.position.step == self.total:
             self.engine.export(self.job.out / "last.safetensors", without=aside)
 
-    def _validate(self) -> float | None:
-        """Return the top-1 of the validation videos in percent, one centre view each; None where there are none."""
+    def _validate(self) -> tuple[str, float] | None:
+        """Return the validation videos' metric by name, in percent, one centre view each; None where there are none."""
         job, world, network = self.job, self.world, self.engine.network
         if job.validation is None or self.recipe.objective == "maskfeat":
             return None
@@ -292,8 +293,8 @@ class Run:
             with torch.inference_mode():
                 for _ in range(max(ds.gather(forwards)) - forwards):
                     forward(clip)
-        everything = Predictions.join([p for p in ds.gather(mine) if len(p.video)])
-        return scores(everything, len(index.classes), "1x1")["top1"].value
+        everything = Predictions.join(ds.gather(mine))
+        return everything.main, scores(everything, len(index.classes), "1x1")[everything.main].value
 
 
 def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.Objective:

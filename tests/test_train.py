@@ -75,6 +75,17 @@ def test_a_resumed_run_sees_the_losses_of_an_unbroken_one(one_rank, tmp_path):
     assert resumed == losses
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", [1, 3])
+def test_two_ranks_checkpoint_goes_on_with_one(one_rank, tiny_synthetic, tmp_path, zero):
+    """Through DeepSpeed's universal checkpoint: the losses of a run that one rank made alone."""
+    made = job(tiny_synthetic, tmp_path, zero=zero)
+    assert launch(made, ranks=2) == pytest.approx(one_rank[1], rel=2e-5)
+    (tmp_path / "checkpoints" / "latest").write_text("step_3")
+    resumed = launch(dataclasses.replace(made, resume=True))
+    assert resumed == pytest.approx(one_rank[1], rel=2e-5)
+
+
 def test_bf16_trains(tiny_synthetic, tmp_path):
     losses = launch(job(tiny_synthetic, tmp_path, precision="bf16", zero=1, epochs=1))
     assert len(losses) == 3
