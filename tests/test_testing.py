@@ -1,0 +1,46 @@
+"""`reelbench eval` by several ranks: every video once, the same numbers as one process."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from reelbench import models
+from reelbench.harness import engine, testing
+from reelbench.pipelines.index import Index
+from safetensors.torch import save_model
+
+
+def test_two_ranks_count_every_video_once(tiny_synthetic, tmp_path):
+    index = Index.load(tiny_synthetic["test"])
+    odd = dataclasses.replace(index, table=index.table.iloc[:7].reset_index(drop=True))
+    odd.save(tmp_path / "odd.parquet")
+    torch.manual_seed(0)
+    save_model(models.build("tsm/micro", num_classes=8), str(tmp_path / "w.safetensors"))
+    paths = [tmp_path / name for name in ("w.safetensors", "odd.parquet", "one.parquet", "two.parquet")]
+    alone = testing.test("tsm/micro", paths[0], paths[1], "2x3", "cpu", "fp32", 2, 1, paths[2], None)
+    command = [sys.executable, "-m", "reelbench.harness.cli", "eval", "tsm/micro", "--checkpoint", paths[0]]
+    options = ["--data", paths[1], "--views", "2x3", "--device", "cpu", "--batch", 3, "--workers", 1, "--gpus", 2]
+    environment = {**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}
+    del environment[engine.CHECKED]
+    done = subprocess.run(
+        [str(part) for part in (*command, *options, "--dump", paths[3])],
+        env=environment, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("top1")]
+    assert f"{alone['top1'].value:6.2f} %" in line
+    assert "7 videos" in line
+    one, two = (pd.read_parquet(path) for path in paths[2:])
+    assert two["path"].tolist() == one["path"].tolist()
+    assert two["path"].is_unique
+    for a, b in zip(one["view_logits"], two["view_logits"], strict=True):
+        assert len(a) == len(b) == 6
+        for x, y in zip(a, b, strict=True):
+            assert list(x) == pytest.approx(list(y), abs=1e-5)
+    first = torch.tensor([list(view) for view in one["view_logits"][0]]).softmax(-1).mean(0)
+    assert first.tolist() == pytest.approx([one[f"score_{k}"][0] for k in range(8)], abs=1e-6)
