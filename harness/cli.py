@@ -22,6 +22,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 app.add_typer(cli_data.data, name="data")
 app.command("train")(job.train)
 app.command("predictions")(cli_report.predictions)
+app.command("explain")(cli_report.explain)
 
 Out = Annotated[Path, typer.Option(help="Results folder.")]
 Device = Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")]

@@ -37,6 +37,32 @@ def predictions(
         print(terminal.show(_predictions.tables(models, classes), title="ReelBench: predictions"))
 
 
+def explain(
+    model: Annotated[str, typer.Argument(help="Address of the model, such as dualformer/t.")],
+    video: Annotated[Path, typer.Argument(help="A video file.")],
+    checkpoint: Annotated[Path, typer.Option(help="The model's weights, ours or the official release's.")],
+    method: Annotated[str, typer.Option(help="gradcam, attention, hog (MaskFeat) or tokens (DualFormer).")] = "gradcam",
+    to: Annotated[Path, typer.Option(help="File to write: .gif, .mp4 or .png.")] = Path("explanation.gif"),
+    label: Annotated[int | None, typer.Option(help="gradcam: the class to explain; the predicted one by default.")] = (
+        None
+    ),
+    layer: Annotated[str | None, typer.Option(help="gradcam: another layer, a dotted path such as blocks.-2.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")] = None,
+) -> None:
+    """Show what a checkpoint looked at in one video.
+
+    Example: reelbench explain dualformer/t clip.mp4 --checkpoint dualformer_tiny.pth --to clip.gif
+    """
+    from . import explain as explaining
+    from . import job
+
+    place = job.resolve_device(device)
+    found = explaining.explain(
+        model, video, to, checkpoint=checkpoint, method=method, label=label, layer=layer, device=place
+    )
+    print(f"{found.said}\n{' | '.join(found.titles)} -> {to}")
+
+
 def _files(sources: list[Path]) -> list[tuple[Path, str]]:
     """Return each file of predictions with the name to show: a case's model, or the file's own."""
     from . import ledger

@@ -1,0 +1,163 @@
+"""`reelbench explain`: what a checkpoint looked at in one video, as panels side by side.
+
+- `gradcam`: the frame, and what raised the probability of the class.
+- `attention`: the frame, attention rolled out over the layers, the last layer's.
+- `hog`: MaskFeat: what it was given, the HOG it predicts, the HOG there is, the frame.
+- `tokens`: DualFormer: the frame, and the class of every token.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import models, pipelines
+from ..pipelines.index import Index, build
+from . import explain_maps, explain_pictures
+from .errors import UserError, unknown
+from .explain_pictures import Panel
+from .spec import Clip, Views
+
+METHODS = ("gradcam", "attention", "hog", "tokens")
+SHARE = 0.55  # of a token's colour over its frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Panels, each `T H W 3` in 0..1, with what each shows; `said` is what the model answered."""
+
+    panels: tuple[Panel, ...]
+    titles: tuple[str, ...]
+    said: str
+
+
+def explain(
+    name: str,
+    video: Path,
+    to: Path,
+    *,
+    checkpoint: Path,
+    method: str = "gradcam",
+    label: int | None = None,
+    layer: str | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> Explanation:
+    """Explain the clip in the middle of a video and write the panels; returns them with the model's answer."""
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if to.suffix.lower() not in explain_pictures.FORMATS:
+        raise UserError(f"--to {to}: an explanation ends in {', '.join(explain_pictures.FORMATS)}")
+    model = _load(name, checkpoint, method).to(device).eval()
+    shape = models.find(name).clip
+    clip, seconds = read(video, shape, device)
+    found = look(model, clip, shape, method, label=label, layer=layer)
+    explain_pictures.write(found.panels, to, fps=max(1.0, shape.frames / seconds))
+    return found
+
+
+def look(
+    model: Any, clip: Tensor, shape: Clip, method: str, *, label: int | None = None, layer: str | None = None
+) -> Explanation:
+    """Return the panels of one clip, `1 3 T H W`, normalised as `shape` says."""
+    frames = _frames(clip, shape)
+    if method == "hog":
+        return _hog(model, clip, frames)
+    if method == "tokens":
+        return _tokens(model, clip, frames)
+    if method == "attention":
+        maps = explain_maps.attention(model, clip)
+        panels = (frames, *(explain_pictures.overlay(frames, m[0].cpu().numpy()) for m in maps.values()))
+        return Explanation(panels=panels, titles=("frame", *maps), said=_answer(model, clip))
+    heat, top = explain_maps.grad_cam(model, clip, layer=layer, label=label)
+    panels = (frames, explain_pictures.overlay(frames, heat[0].cpu().numpy()))
+    return Explanation(panels=panels, titles=("frame", f"class {top}"), said=_answer(model, clip))
+
+
+def read(video: Path, clip: Clip, device: Literal["cpu", "cuda"]) -> tuple[Tensor, float]:
+    """Return the clip in the middle of a video, `1 3 T H W`, normalised, and the seconds that it spans."""
+    if not video.is_file():
+        raise UserError(f"no video {video}")
+    index: Index = build([(video.resolve(), 0)], ("video",), video.resolve().parent, workers=0, progress=False)
+    if index.rejected:
+        raise UserError(f"{video} cannot be read: {index.rejected[0][1]}")
+    with pipelines.open(index, clip=clip, views=Views(), batch=1, device=device, workers=1) as stream:
+        found = next(iter(stream.epoch())).clip.clone()
+    return found, max(0.5, clip.frames * clip.stride / 25)
+
+
+def _load(name: str, checkpoint: Path, method: str) -> Any:
+    if method == "hog":
+        from ..models.maskfeat import MaskFeat
+
+        encoder = models.build(name)
+        if not hasattr(encoder, "decoder_pred"):
+            raise UserError(f"{name} was not pre-trained by MaskFeat: --method hog needs mvit/b_16x4_maskfeat")
+        models.init_from(encoder, checkpoint)
+        return MaskFeat(encoder)  # type: ignore[arg-type]
+    state = models.build(name, num_classes=_classes(name, checkpoint), checkpoint=checkpoint)
+    if method == "tokens" and not hasattr(state, "annotate"):
+        raise UserError(f"{name} judges no tokens: --method tokens needs a DualFormer")
+    return state
+
+
+def _classes(name: str, checkpoint: Path) -> int | None:
+    """Return the classes of a checkpoint's head, so that fine-tuned ones are read too; None leaves the published."""
+    if checkpoint.suffix != ".safetensors":
+        return None
+    from safetensors import safe_open
+
+    with safe_open(str(checkpoint), "pt") as file:
+        heads = [key for key in file.keys() if "cls_head" in key and key.endswith("bias")]  # noqa: SIM118
+        return file.get_slice(heads[-1]).get_shape()[0] if heads else None
+
+
+def _frames(clip: Tensor, shape: Clip) -> Panel:
+    """Return what the model saw before it was normalised."""
+    mean, std = (torch.tensor(x, device=clip.device).view(3, 1, 1, 1) for x in (shape.mean, shape.std))
+    return ((clip[0] * std + mean) / 255).clamp(0, 1).permute(1, 2, 3, 0).cpu().numpy()
+
+
+def _answer(model: Any, clip: Tensor) -> str:
+    with torch.inference_mode():
+        top = model(clip).softmax(-1)[0].topk(min(5, model(clip).shape[-1]))
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return ", ".join(f"class {label} {100 * share:.1f} %" for label, share in pairs)
+
+
+def _tokens(model: Any, clip: Tensor, frames: Panel) -> Explanation:
+    with torch.inference_mode():
+        labels = model.annotate(clip)[0].argmax(-1).cpu().numpy()  # t h w
+    painted = explain_pictures.class_colours(explain_pictures.spread(labels, frames.shape[:3]))
+    panels = (frames, (SHARE * painted + (1 - SHARE) * frames).astype(np.float32))
+    return Explanation(panels=panels, titles=("frame", "tokens"), said=_answer(model, clip))
+
+
+def _hog(model: Any, clip: Tensor, frames: Panel) -> Explanation:
+    from ..models.maskfeat import draw_mask, hog_targets
+
+    smallest = max(1, 16 * model.grid[1] * model.grid[2] // 196)  # the official 16 of 14×14, on any grid
+    mask = draw_mask(random.Random(0), model.grid, min_patches=smallest).patches
+    with torch.inference_mode():
+        predicted = model(clip, mask[None].to(clip.device))[0]  # T h w (cells 27)
+    pixels = torch.from_numpy(frames * 255).permute(0, 3, 1, 2)  # T 3 H W
+    there = hog_targets(pixels, model.patch)
+    panels = (
+        explain_pictures.hide(frames, mask.numpy()),
+        explain_pictures.draw_hog(cells(predicted.cpu()).numpy()),
+        explain_pictures.draw_hog(cells(there).numpy()),
+        frames,
+    )
+    said = f"{float(mask.float().mean()):.0%} of the patches were hidden"
+    return Explanation(panels=panels, titles=("given", "predicted", "there is", "frame"), said=said)
+
+
+def cells(patches: Tensor) -> Tensor:
+    """Lay the cells of patches side by side: `T h w (dh dw 27)` -> `T (h dh) (w dw) 27`."""
+    side = round((patches.shape[-1] // 27) ** 0.5)
+    return patches.unflatten(-1, (side, side, 27)).transpose(2, 3).flatten(3, 4).flatten(1, 2)

@@ -1,0 +1,168 @@
+"""What a model looked at: the official Grad-CAM's numbers, every family's maps, pictures that open again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reelbench import models
+from reelbench.harness import cli, explain_maps, explain_pictures
+from reelbench.harness.errors import UserError
+from reelbench.harness.explain import cells, explain, look
+from reelbench.models.maskfeat import MaskFeat, hog_targets
+from reelbench.pipelines.index import Index
+from reelbench.tests import golden_models as goldens
+from safetensors.torch import save_file
+
+MICROS = sorted(name for name in models.names() if name.endswith("/micro"))
+
+
+def micro(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    clip = models.find(name).clip
+    return models.build(name, num_classes=8).eval(), torch.randn(1, 3, clip.frames, clip.size, clip.size)
+
+
+@pytest.mark.slow
+def test_grad_cam_is_the_official_one():
+    golden = goldens.read("dualformer_t_gradcam.json")
+    source = goldens.read(golden["derived_from"])
+    model, clip = models.build("dualformer/t", checkpoint=goldens.filled(source)).eval(), goldens.clip(source)
+    for label, expected in ((None, golden["map_predicted"]), (5, golden["map_label5"])):
+        found, top = explain_maps.grad_cam(model, clip, label=label)
+        assert top == (label or golden["preds"]["argmax"])
+        assert list(found.shape) == expected["shape"]
+        assert found.mean().item() == pytest.approx(expected["mean"], rel=1e-4)
+        samples = found[0, 16, ::32, ::32].flatten()
+        np.testing.assert_allclose(samples, expected["samples_t16"], atol=1e-4)
+        if label is None:
+            _blends_as_the_official_one(clip, found, golden)
+
+
+def _blends_as_the_official_one(clip: torch.Tensor, found: torch.Tensor, golden: dict) -> None:
+    shape = models.find("dualformer/t").clip
+    mean, std = (torch.tensor(x).view(3, 1, 1, 1) for x in (shape.mean, shape.std))
+    frames = ((clip[0] * std + mean) / 255).permute(1, 2, 3, 0).numpy()
+    blended = explain_pictures.blend(frames, found[0].numpy(), golden["alpha"])
+    np.testing.assert_allclose(blended.flatten()[:8], golden["blended"]["head"], atol=2e-3)
+    assert blended.mean() == pytest.approx(golden["blended"]["mean"], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", MICROS)
+def test_every_family_has_a_layer_that_feels_the_class(name):
+    model, clip = micro(name)
+    maps = [explain_maps.grad_cam(model, clip, label=label)[0] for label in (1, 2)]
+    assert all(m.shape == (1, *clip.shape[2:]) for m in maps)
+    assert all(m.min() >= 0 and m.max() <= 1 for m in maps)
+    assert any(m.std() > 0 for m in maps)
+    assert not torch.equal(*maps)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_another_layer_is_found_by_its_path_or_told():
+    model, clip = micro("video_swin/micro")
+    layer = "backbone.layers.0.blocks.-1"
+    assert not torch.equal(explain_maps.grad_cam(model, clip, layer=layer)[0], explain_maps.grad_cam(model, clip)[0])
+    with pytest.raises(UserError, match="there is no 'stages', here are backbone, cls_head"):
+        explain_maps.grad_cam(model, clip, layer="stages.1")
+
+
+@pytest.mark.parametrize("name", ["timesformer/micro", "vivit/micro"])
+def test_attention_follows_the_class_token(name):
+    model, clip = micro(name)
+    maps = explain_maps.attention(model, clip)
+    assert list(maps) == ["rollout", "last layer", "60% of it"]
+    assert all(m.shape == (1, *clip.shape[2:]) for m in maps.values())
+
+
+def test_attention_is_where_the_tokens_say():
+    """The divided TimeSformer's own map, mean over heads, is the last layer's."""
+    model, clip = micro("timesformer/micro")
+    with torch.inference_mode():
+        own = model.attention_map(clip).mean(1)[:, 0, 1:]  # T P
+    side = round(own.shape[1] ** 0.5)
+    expected = torch.nn.functional.interpolate(
+        own.view(1, 1, -1, side, side), size=clip.shape[2:], mode="trilinear", align_corners=False
+    )[0, 0]
+    expected = (expected - expected.min()) / (expected.max() - expected.min())
+    torch.testing.assert_close(explain_maps.attention(model, clip)["last layer"][0], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tsm/micro", "mvit/micro", "video_swin/micro"])
+def test_what_has_no_attention_map_says_so(name):
+    with pytest.raises(UserError, match="use --method gradcam"):
+        explain_maps.attention(*micro(name))
+
+
+def test_a_stroke_lies_along_the_edge():
+    ramp = torch.arange(32.0).expand(1, 3, 32, 32) * 8  # brighter to the right: edges stand upright
+    picture = explain_pictures.draw_hog(cells(hog_targets(ramp, 16)).numpy())[0, 8:16, 8:16, 0]
+    assert picture[:, 3:5].sum() > 3 * picture[3:5].sum() / 2
+
+
+def test_cells_lie_where_the_pixels_were():
+    frames = torch.rand(2, 3, 32, 32) * 255
+    fine, coarse = hog_targets(frames, 8), hog_targets(frames, 16)
+    torch.testing.assert_close(cells(coarse), fine)
+
+
+def test_maskfeat_shows_what_it_was_given_and_what_it_says():
+    model = MaskFeat(models.build("mvit/micro")).eval()
+    shape = models.find("mvit/micro").clip
+    found = look(model, torch.randn(1, 3, shape.frames, shape.size, shape.size), shape, "hog")
+    assert found.titles == ("given", "predicted", "there is", "frame")
+    assert {panel.shape for panel in found.panels} == {(shape.frames, shape.size, shape.size, 3)}
+    given, _, _, frame = found.panels
+    assert 0 < (given != frame).any(-1).mean() < 0.6
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".png"])
+def test_pictures_open_again(suffix: str, tmp_path: Path):
+    frames = np.random.default_rng(0).random((6, 40, 40, 3), dtype=np.float32)
+    to = tmp_path / f"out{suffix}"
+    explain_pictures.write([frames, 1 - frames], to, fps=5)
+    if suffix == ".png":
+        assert Image.open(to).size == (6 * 160, 2 * 160)
+    elif suffix == ".gif":
+        with Image.open(to) as opened:
+            assert (opened.n_frames, opened.size) == (6, (320, 160))  # type: ignore[attr-defined]
+    else:
+        with av.open(str(to)) as file:
+            decoded = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+        assert [frame.shape for frame in decoded] == [(160, 320, 3)] * 6
+
+
+def test_a_video_is_explained_on_the_command_line(tiny_synthetic, tmp_path: Path, monkeypatch, capsys):
+    video = next(iter(Index.load(tiny_synthetic["test"]).videos())).path
+    model, _ = micro("dualformer/micro")
+    save_file(model.state_dict(), str(tmp_path / "w.safetensors"))
+
+    def command(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["reelbench", "explain", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out + printed.err
+
+    given = ["dualformer/micro", video, "--checkpoint", tmp_path / "w.safetensors"]
+    for method in ("gradcam", "tokens"):
+        code, said = command(*given, "--method", method, "--to", tmp_path / f"{method}.png")
+        assert code == 0, said
+        assert "class " in said
+        assert Image.open(tmp_path / f"{method}.png").size == (8 * 160, 2 * 160)
+    for wrong, text in (
+        (["--method", "gradcm"], "did you mean 'gradcam'"),
+        (["--to", "x.webm"], ".gif, .mp4, .png"),
+        (["--method", "hog"], "was not pre-trained by MaskFeat"),
+        (["--method", "attention"], "use --method gradcam"),
+    ):
+        code, said = command(*given, *wrong)
+        assert code == 2, said
+        assert text in said
+    with pytest.raises(UserError, match=r"no video .*none.mp4"):
+        explain("dualformer/micro", tmp_path / "none.mp4", tmp_path / "x.gif", checkpoint=tmp_path / "w.safetensors")
