@@ -1,0 +1,39 @@
+"""The catalogue's cost, counted without computing, is the one that a report measures."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from reelbench import models
+from reelbench.harness import catalogue
+from reelbench.harness.errors import UserError
+from reelbench.harness.metrics import flops
+
+MICROS = [name for name in models.names() if name.endswith("/micro")]
+
+
+@pytest.mark.parametrize("name", MICROS)
+def test_the_cost_is_what_fvcore_counts(name: str) -> None:
+    clip = models.find(name).clip
+    view = torch.rand(1, 3, clip.frames, clip.size, clip.size)
+    model = models.build(name).eval()
+    measured, _ = flops.count(model, view)
+    assert catalogue.gflops(model.to("meta"), view.to("meta")) == pytest.approx(measured / 1e9, rel=1e-4)
+
+
+def test_every_variant_is_listed_with_its_cost_and_its_sources() -> None:
+    rows = {row["model"]: row for row in json.loads(catalogue.render("json"))}
+    assert list(rows) == list(models.names())
+    assert rows["video_swin/t"]["gflops_view"] == pytest.approx(87.9, rel=0.01)  # as the paper prints it
+    assert rows["timesformer/b"]["gflops_view"] == pytest.approx(196, rel=0.01)
+    assert all(row["gflops_view"] > 0 and row["params"] > 0 for row in rows.values())
+    table = catalogue.render("table")
+    assert all(name in table for name in rows)
+    assert "2102.05095" in table
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(UserError, match="unknown format 'yaml'"):
+        catalogue.render("yaml")
