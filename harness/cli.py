@@ -170,6 +170,22 @@ def convert(
     print(f"{sum(p.numel() for p in loaded.parameters())} parameters -> {to}")
 
 
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint: a file, or a training run's checkpoints folder.")],
+    out: Annotated[Path, typer.Argument(help="File to write: .safetensors, .pt2 (torch.export) or .onnx.")],
+    model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
+    clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
+) -> None:
+    """Write a trained model for use elsewhere, checked against the model itself.
+
+    Example: reelbench export runs/train/checkpoints swin.pt2 --model video_swin/t
+    """
+    from . import export as exporter
+
+    print(exporter.export(model, checkpoint, out, None if clip is None else job.read_json(Clip, clip)))
+
+
 @app.command("suites")
 def list_suites() -> None:
     """List the suites.

@@ -70,6 +70,18 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
+def joined_weights(folder: Path) -> dict[str, Tensor] | None:
+    """Return the weights in a DeepSpeed folder's ZeRO shards, joined; None where they are whole already."""
+    latest = folder / "latest"
+    tag = folder / latest.read_text().strip() if latest.is_file() else folder
+    if not list(tag.glob("zero_pp_rank_*_model_states.pt")):
+        return None
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    with contextlib.redirect_stdout(sys.stderr):
+        return get_fp32_state_dict_from_zero_checkpoint(str(tag.parent), tag=tag.name)
+
+
 @dataclass(frozen=True)
 class Step:
     """What one optimiser step found, the same on every rank.

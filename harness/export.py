@@ -1,0 +1,98 @@
+"""`reelbench export`: a checkpoint as one safetensors file, a `torch.export` program or ONNX, checked against eager."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .. import models
+from ..models import _checkpoints
+from .errors import UserError, unknown
+from .spec import Clip
+
+TOLERANCE = 1e-4
+FORMATS = (".safetensors", ".pt2", ".onnx")
+
+
+def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
+    """Write the file that `out`'s suffix asks for and return what is to be said about it.
+
+    A program takes any number of clips, N×3×T×H×W of the model's (or the given) clip. Its logits for random clips must
+    be eager's within `TOLERANCE` of the largest, else nothing is left behind and a `UserError` says by how much.
+    """
+    if out.suffix not in FORMATS:
+        raise unknown("export format", out.suffix, FORMATS)
+    _require_onnx(out)
+    network = load(model, checkpoint).eval()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".safetensors":
+        from safetensors.torch import save_model
+
+        save_model(network, str(out))
+        return f"{sum(p.numel() for p in network.parameters())} parameters -> {out}"
+    shape = clip or models.find(model).clip
+    example = torch.randn(2, 3, shape.frames, shape.size, shape.size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(mode=False), torch.no_grad():
+        network(example)  # what it computes once and keeps, such as masks, must not be kept from the tracing
+    temporary = out.with_name(f".{out.name}")
+    run = (_program if out.suffix == ".pt2" else _onnx)(network, example, temporary)
+    difference = _difference(network, run, torch.cat((example, -example[:1])))
+    if difference > TOLERANCE:
+        temporary.unlink()
+        raise UserError(f"{out}: logits differ from eager's by {difference:.1e} of the largest: not written")
+    temporary.replace(out)
+    return f"logits within {difference:.1e} of eager's largest -> {out}"
+
+
+def load(model: str, checkpoint: Path) -> nn.Module:
+    """Build the model with a checkpoint's weights and number of classes; DeepSpeed's ZeRO shards are joined."""
+    from . import engine
+
+    joined = engine.joined_weights(checkpoint) if checkpoint.is_dir() else None
+    state = _checkpoints.read(checkpoint if joined is None else joined)
+    heads = [v for k, v in state.items() if k.endswith("weight") and "cls" in k and v.ndim == 2]
+    return models.build(model, num_classes=heads[-1].shape[0] if heads else None, checkpoint=_served(state))
+
+
+def _served(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out what only training needs: the branch that learns token labels."""
+    return {key: value for key, value in state.items() if "cls_head.token_linear." not in key}
+
+
+def _program(network: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+    sizes = {0: torch.export.Dim("clips", min=1, max=4096)}
+    torch.export.save(torch.export.export(network, (example,), dynamic_shapes=(sizes,)), path)
+    return torch.export.load(path).module()
+
+
+def _onnx(network: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+    import onnxruntime  # type: ignore[import-not-found]
+
+    sizes = {0: torch.export.Dim("clips", min=1, max=4096)}
+    try:
+        torch.onnx.export(
+            network, (example,), path, dynamo=True, dynamic_shapes=(sizes,), input_names=["clip"],
+            output_names=["logits"], external_data=False, verbose=False,
+        )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UserError(f"torch cannot translate this model to ONNX ({reason[:160]}): export it as .pt2") from None
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda clip: torch.from_numpy(session.run(None, {"clip": clip.numpy()})[0])
+
+
+def _require_onnx(out: Path) -> None:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if out.suffix == ".onnx" and missing:
+        raise UserError(f"{out}: ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}")
+
+
+@torch.inference_mode()
+def _difference(network: nn.Module, run: Callable[[Tensor], Tensor], clip: Tensor) -> float:
+    """Return the largest difference of the logits, as a share of the largest logit."""
+    expected = network(clip)
+    return float((run(clip) - expected).abs().max() / expected.abs().max())

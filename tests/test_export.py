@@ -1,0 +1,76 @@
+"""Exported models: the same logits, for any number of clips, in whatever format."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+from reelbench import models
+from reelbench.harness import export
+from reelbench.harness.errors import UserError
+from safetensors.torch import save_model
+
+HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+
+
+def saved(name: str, folder, classes: int = 5) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = models.build(name, num_classes=classes).eval()
+    save_model(model, str(folder / "w.safetensors"))
+    return model
+
+
+@pytest.mark.parametrize("name", ["tsm/micro", "video_swin/micro", "dualformer/micro"])
+def test_a_program_gives_the_same_logits_for_any_number_of_clips(name, tmp_path):
+    model = saved(name, tmp_path)
+    said = export.export(name, tmp_path / "w.safetensors", tmp_path / "m.pt2", None)
+    assert "logits within" in said
+    shape = models.find(name).clip
+    clip = torch.randn(5, 3, shape.frames, shape.size, shape.size)
+    program = torch.export.load(tmp_path / "m.pt2").module()
+    with torch.no_grad():
+        torch.testing.assert_close(program(clip), model(clip), rtol=1e-4, atol=1e-5)
+
+
+def test_a_program_that_differs_is_not_left_behind(tmp_path, monkeypatch):
+    saved("tsm/micro", tmp_path)
+    monkeypatch.setattr(
+        export, "_program", lambda network, example, path: path.touch() or (lambda c: network(c) * 1.01)
+    )
+    with pytest.raises(UserError, match=r"logits differ from eager's by 1.0e-02"):
+        export.export("tsm/micro", tmp_path / "w.safetensors", tmp_path / "m.pt2", None)
+    assert {p.name for p in tmp_path.iterdir()} == {"w.safetensors"}
+
+
+def test_weights_are_consolidated_out_of_a_training_checkpoint(tmp_path):
+    """The module of DeepSpeed's file is what was trained: the network inside its objective."""
+    model = saved("tsm/micro", tmp_path)
+    folder = tmp_path / "checkpoints" / "step_3"
+    folder.mkdir(parents=True)
+    (folder.parent / "latest").write_text("step_3")
+    module = {f"network.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"module": module}, folder / "mp_rank_00_model_states.pt")
+    export.export("tsm/micro", folder.parent, tmp_path / "out.safetensors", None)
+    found = models.build("tsm/micro", num_classes=5, checkpoint=tmp_path / "out.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(found.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_an_unknown_format_is_told(tmp_path):
+    saved("tsm/micro", tmp_path)
+    with pytest.raises(UserError, match="unknown export format '.pth'"):
+        export.export("tsm/micro", tmp_path / "w.safetensors", tmp_path / "m.pth", None)
+
+
+@pytest.mark.skipif(HAS_ONNX, reason="ONNX is installed")
+def test_onnx_without_its_exporter_is_told(tmp_path):
+    saved("tsm/micro", tmp_path)
+    with pytest.raises(UserError, match="ONNX needs onnx.*: pip install onnx"):
+        export.export("tsm/micro", tmp_path / "w.safetensors", tmp_path / "m.onnx", None)
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
+def test_onnx_gives_the_same_logits(tmp_path):
+    saved("tsm/micro", tmp_path)
+    said = export.export("tsm/micro", tmp_path / "w.safetensors", tmp_path / "m.onnx", None)
+    assert "logits within" in said
