@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from . import engine, environment, machine, metrics, train
 from .errors import UnsupportedError, UserError
 from .evaluate import Predictions
 from .job import Job
-from .result import Result, Status, now
+from .result import Metric, Result, Status, now
 from .schedule import total_steps
 from .spec import Case, Views
 
@@ -71,7 +72,16 @@ def _measure(case: Case, out: Path, report: Report) -> dict[str, Any]:
     subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
     with machine.watch(subject.device) as state:
         found = metrics.measure(subject, lambda name: report(phase=name))
-    return {"metrics": dict(found), "details": {**details, **subject.notes, "machine": state}}
+    return {"metrics": _doubted(found, state), "details": {**details, **subject.notes, "machine": state}}
+
+
+def _doubted(found: Mapping[str, Metric], state: dict[str, Any]) -> dict[str, Metric]:
+    """Return the metrics, those of time with a warning where the GPU was slowed down meanwhile."""
+    if not state.get("throttled"):
+        return dict(found)
+    said = f"the GPU was slowed down ({', '.join(state['throttled'])}): cool it, or measure with --interleave"
+    timed = {name for name, metric in found.items() if metric.unit in ("ms", "s") or metric.unit.endswith("/s")}
+    return {name: replace(metric, warning=said) if name in timed else metric for name, metric in found.items()}
 
 
 def _keep(predictions: Predictions, index: Index, path: Path) -> None:

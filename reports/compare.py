@@ -37,7 +37,8 @@ class Difference:
     """One metric of one case on both sides, in the metric's unit.
 
     `ratio` is b / a with its interval, `effect` Cliff's delta, `p` None where nothing can be tested. `smallest` is the
-    p-value of the clearest outcome that so many rounds can have; a ratio within `margin` is not called.
+    p-value of the clearest outcome that so many rounds can have; an interval that reaches within `margin` is no
+    difference.
     """
 
     column: Column
@@ -79,7 +80,9 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
     found, notes = judge(a, b)
     tests = sum(v.p is not None for v in found)
     if any(v.difference.margin > 1 for v in found):
-        notes.append(f"One run a side cannot tell how much runs vary: ratios within {MARGIN:g} are not called.")
+        notes.append(
+            f"One run a side cannot tell how much runs vary: intervals that reach within {MARGIN:g} are not called."
+        )
     return Table(
         title="Differences",
         columns=_COLUMNS,
@@ -256,9 +259,15 @@ def verdict(d: Difference, p: float | None, tests: int) -> str:
         return "too few rounds to tell" if d.smallest * tests >= ALPHA else "no difference"
     if d.effect is not None and abs(d.effect) < CLEAR:
         return "no difference"
-    if d.ratio is not None and max(d.ratio[0], 1 / d.ratio[0]) <= d.margin:
+    if d.ratio is not None and _nearest_to_one(*d.ratio) <= d.margin:
         return "no difference"
     return _direction(d)
+
+
+def _nearest_to_one(middle: float, low: float | None, high: float | None) -> float:
+    """Return the ratio in the interval that is nearest to 1, as a factor above 1."""
+    low, high = middle if low is None else low, middle if high is None else high
+    return max(1.0, low, 1 / high)
 
 
 def _direction(d: Difference) -> str:

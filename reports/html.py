@@ -48,6 +48,7 @@ def render(results: Sequence[Result], *, title: str) -> str:
         table=_table(dataclasses.replace(shown, rows=shown.rows[:PAGE]), sortable=True),
         notes=_notes(shown),
         failures=_section("failures", "Failures", _failures(results)),
+        limits=_section("limits", "What limits each case", _sentences(_limits(results))),
         ranking=_section("ranking", "The ranking depends on how the models are run", _sentences(reversals(results))),
         published=_section("published", printed.title, _published(printed) if printed.rows else ""),
         commands="\n".join(_command(i, row, result) for i, (row, result) in enumerate(pairs[:PAGE])),
@@ -161,6 +162,11 @@ def _marks(notes: tuple[int, ...]) -> str:
 def _notes(table: Table) -> str:
     items = "".join(f'<li id="note-{i}">{_text(note)}</li>' for i, note in enumerate(table.notes, 1))
     return f'<ol class="notes">{items}</ol>' if items else ""
+
+
+def _limits(results: Sequence[Result]) -> list[str]:
+    """Return what end to end found of each case, the first page of them."""
+    return [f"{r.case.model}: {r.details['limit']}" for r in results if "limit" in r.details][:PAGE]
 
 
 def _sentences(sentences: Sequence[str]) -> str:
