@@ -110,8 +110,12 @@ class Engine:
         network: Any = objective.network
         self.optimizer = _optimizer(network, recipe, fused=fused)
         self.scales = [(group["lr_scale"], group["decay_scale"]) for group in self.optimizer.param_groups]
+        if recipe.zero == 0:
+            settings = {**settings, "gradient_clipping": 0.0}  # see `_clip`
         with contextlib.redirect_stdout(sys.stderr):  # it prints while it compiles
             self.engine: Any = deepspeed.initialize(model=objective, optimizer=self.optimizer, config=settings)[0]
+        if recipe.zero == 0 and world.size == 1:
+            self.engine.enable_backward_allreduce = False  # nothing to exchange
         self.network: nn.Module = self.engine.module.network
         self._buffers = [b for b in self.network.buffers() if b.is_floating_point()]
         self._kept = [b.clone() for b in self._buffers]
@@ -122,7 +126,8 @@ class Engine:
         """Take one optimiser step over micro-batches, each the objective's arguments."""
         for group, (scale, decay_scale) in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
             group["lr"], group["weight_decay"] = lr * scale, weight_decay * decay_scale
-        self.engine.train()
+        if not self.engine.module.training:
+            self.engine.train()
         self._copy(self._buffers, self._kept)
         losses: list[Tensor] = []
         for arguments in batches:
@@ -133,7 +138,7 @@ class Engine:
             losses.append(loss.detach().float())
         mean, bad, stop = self._agree(torch.stack(losses), asked)
         self.optimizer.held = bad
-        norm = self._own_norm()
+        norm = self._clip()
         self.engine.step()
         if bad:
             self._copy(self._kept, self._buffers)  # a batch norm has taken in what is not finite
@@ -148,20 +153,23 @@ class Engine:
 
     def _agree(self, losses: Tensor, asked: bool) -> tuple[float, bool, bool]:
         """Return the mean loss over all ranks, whether any is not finite, and whether any rank was asked to stop."""
-        finite = bool(torch.isfinite(losses).all())
-        values = torch.tensor([float(losses.mean()), float(not finite), float(asked)], dtype=torch.float64)
-        values = values.float().to(self.world.device) if self.world.device.type == "cuda" else values
-        torch.distributed.all_reduce(values)
+        values = torch.stack([losses.mean(), (~torch.isfinite(losses)).any().float(), losses.new_tensor(float(asked))])
+        if self.world.size > 1:
+            torch.distributed.all_reduce(values)
         mean, bad, stop = values.tolist()
         return mean / self.world.size, bad > 0, stop > 0
 
-    def _own_norm(self) -> Tensor | None:
-        """Return the gradients' norm without ZeRO, where DeepSpeed keeps none; they are already the ranks' mean."""
+    def _clip(self) -> Tensor | None:
+        """Without ZeRO, clip the gradients and return their norm before; DeepSpeed is slower and keeps no norm."""
         if self.recipe.zero:
             return None
-        scaler = self.engine.torch_autocast_z0_gradscaler
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients) / (scaler.get_scale() if scaler else 1.0)
+        if self.engine.torch_autocast_z0_gradscaler is not None:
+            self.engine.torch_autocast_z0_gradscaler.unscale_(self.optimizer)
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.recipe.clip_grad:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_grad, norm)
+        return norm
 
     def record(self, values: dict[str, float], step: int) -> None:
         """Hand values to DeepSpeed's monitors: TensorBoard, CSV, Weights & Biases."""

@@ -1,0 +1,67 @@
+"""A training step of every `micro` through DeepSpeed against a bare torch loop, on one CPU thread (`--benchmark-only`).
+
+The two stand side by side in one group a family; DeepSpeed's overhead is meant to stay within 10 %.
+"""
+
+import os
+
+import pytest
+import torch
+from reelbench import models
+from reelbench.harness import ds_config, engine, losses, schedule
+from reelbench.harness.spec import Recipe
+
+FAMILIES = sorted({name.partition("/")[0] for name in models.names()})
+RECIPE = Recipe(batch=8, lr=1e-3, clip_grad=1.0)
+DRAW = losses.Draw(seed=0, step=0, rows=tuple(range(RECIPE.batch)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def world():
+    before, threads = dict(os.environ), torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield engine.connect("cpu")
+    engine.disconnect()
+    torch.set_num_threads(threads)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def batch(family: str) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    clip = models.find(f"{family}/micro").clip
+    shape = (RECIPE.batch, 3, clip.frames, clip.size, clip.size)
+    return models.build(f"{family}/micro", num_classes=8), torch.randn(shape), torch.arange(RECIPE.batch) % 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bare_torch(benchmark, family):
+    benchmark.group = family
+    model, clip, label = batch(family)
+    optimizer = torch.optim.AdamW(schedule.parameter_groups(model.train(), RECIPE), lr=RECIPE.lr)
+
+    def step():
+        loss = torch.nn.functional.cross_entropy(model(clip), label)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), RECIPE.clip_grad)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    assert benchmark.pedantic(step, warmup_rounds=3, rounds=20) < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_through_deepspeed(benchmark, family, world):
+    benchmark.group = family
+    model, clip, label = batch(family)
+    made = engine.Engine(
+        losses.Classify(model, RECIPE, 8), RECIPE, world, ds_config.settings(RECIPE, micro_batch=RECIPE.batch)
+    )
+
+    def step():
+        return made.train_step([(clip, label, DRAW)], lr=RECIPE.lr, weight_decay=RECIPE.weight_decay).loss
+
+    assert benchmark.pedantic(step, warmup_rounds=3, rounds=20) < 3
