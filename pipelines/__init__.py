@@ -11,8 +11,9 @@ and need neither.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from ..harness.errors import UserError, unknown
 from ..harness.spec import Clip, Crop, Views
@@ -21,6 +22,8 @@ from .source import Cutter, Order
 from .stream import Batch, Stream
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .index import Index
 
 __all__ = ["Batch", "Stream", "decoders", "open"]
@@ -50,6 +53,8 @@ def open(
     crop: Crop = "random_resized",
     crop_area: tuple[float, float] = (0.08, 1.0),
     flip: float = 0.0,
+    flip_swaps: tuple[tuple[int, int], ...] = (),
+    flip_keeps: tuple[int, ...] = (),
     seed: int = 0,
     rank: int = 0,
     world: int = 1,
@@ -62,18 +67,21 @@ def open(
     """Open a data set for training or for testing.
 
     `batch` counts videos. `crop`, `crop_area` and `flip` concern training; `views` concerns testing. `rank` and
-    `world` share an epoch out. A flip exchanges the labels that `index.mirror` pairs, and is left out where that is
-    None. `first_epoch` and `first_batch` resume: the clips are those that an unbroken run would have seen. A misfit is
-    a `UserError`.
+    `world` share an epoch out. A flip exchanges the labels that `flip_swaps`, or else `index.mirror`, pairs; it is left
+    out where both are missing (None), and for the labels `flip_keeps`. `first_epoch` and `first_batch` resume: the
+    clips are those that an unbroken run would have seen. A misfit is a `UserError`.
     """
-    index = _load(index)
+    index = _mirrored(_load(index), flip_swaps, flip_keeps)
     flip = flip if index.mirror is not None else 0.0
     order = Order(total=len(index), batch=batch, training=training, seed=seed, rank=rank, world=world)
-    cutter = Cutter(clip=clip, views=views, training=training, crop=crop, crop_area=crop_area, flip=flip, seed=seed)
+    cutter = Cutter(
+        clip=clip, views=views, training=training, crop=crop, crop_area=crop_area, flip=flip, flip_keeps=flip_keeps,
+        seed=seed,
+    )  # fmt: skip
     _check(order, device, workers, first_epoch, first_batch)
     return Stream(
         index, order, cutter, device=device, workers=workers, decoder=_choose(index, decoder, device, clip.sampling),
-        first_epoch=first_epoch, first_batch=first_batch,
+        known=_known(index, device), first_epoch=first_epoch, first_batch=first_batch,
     )  # fmt: skip
 
 
@@ -81,6 +89,15 @@ def _load(data: Index | str | Path) -> Index:
     from .index import Index
 
     return data if isinstance(data, Index) else Index.load(data)
+
+
+def _mirrored(index: Index, swaps: tuple[tuple[int, int], ...], keeps: tuple[int, ...]) -> Index:
+    """Return the index with the pairs of labels that a flip exchanges, those of a recipe before its own."""
+    mirror = swaps or index.mirror
+    named = {*keeps, *(label for pair in mirror or () for label in pair)}
+    if strange := sorted(named - set(range(len(index.classes)))):
+        raise UserError(f"flip_swaps, flip_keeps: label {strange[0]} is none of {len(index.classes)} classes")
+    return dataclasses.replace(index, mirror=mirror)
 
 
 def _check(order: Order, device: str, workers: int, first_epoch: int, first_batch: int) -> None:
@@ -100,47 +117,43 @@ def _check(order: Order, device: str, workers: int, first_epoch: int, first_batc
 
 
 def _choose(index: Index, decoder: str, device: Device, sampling: str) -> str:
-    """Return the decoder's name: the one that was measured to be the fastest here, else DALI's wherever it can."""
+    """Return the decoder's name: the one that was measured to be the fastest here, else DALI's where it mostly can."""
     if decoder not in ("auto", "dali", "software"):
         raise unknown("decoder", decoder, ("auto", "dali", "software"))
-    if decoder != "auto":
-        return decoder
-    from . import _remembered
-
     able = decoders(index, device)
-    measured = _remembered.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
-    return measured if measured in able else able[0]
+    if decoder == "auto":
+        from . import _remembered
+
+        measured = _remembered.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
+        return measured if measured in able else able[0]
+    if decoder not in able:
+        codecs = ", ".join(sorted(set(index.table["codec"])))
+        raise UserError(f"decoder dali: DALI on this {device} knows none of the files ({codecs}): leave it to `auto`")
+    return decoder
 
 
 def decoders(index: Index, device: Device) -> tuple[Literal["dali", "software"], ...]:
-    """Return the decoders of a device that know every file of the index, DALI's own first."""
-    known = all(_known(kind, device) for kind in _kinds(index))
-    return ("dali", "software") if known else ("software",)
+    """Return the decoders of a device that can read the index, the likelier one first.
+
+    DALI's is among them if it knows any of the files; software decodes the odd others then.
+    """
+    known = _known(index, device)
+    if not known.any():
+        return ("software",)
+    return ("dali", "software") if 2 * known.sum() >= len(known) else ("software", "dali")
 
 
-class Kind(NamedTuple):
-    """What decides whether DALI decodes a file: it numbers packets, so hidden and early ones would shift the frames."""
-
-    codec: str
-    pix_fmt: str
-    rotation: int
-    plain: bool
-
-
-def _kinds(index: Index) -> set[Kind]:
+def _known(index: Index, device: Device) -> np.ndarray:
+    """Return for each row whether DALI decodes it rightly: hidden or early frames would shift its numbers."""
     import numpy as np
 
     table = index.table
     pts, ends = flat(table["pts"])
-    first = pts[np.append(0, ends[:-1])] if len(ends) else pts
-    plain = [not hidden and start >= 0 for hidden, start in zip(table["hidden"], first, strict=True)]
-    return set(map(Kind, table["codec"], table["pix_fmt"], table["rotation"], plain))
-
-
-def _known(kind: Kind, device: str) -> bool:
-    if kind.rotation or not kind.plain:
-        return False
-    return _nvdec(kind.codec, kind.pix_fmt) if device == "cuda" else kind.codec in CPU_CODECS
+    early = pts[np.append(0, ends[:-1])] < 0 if len(ends) else np.zeros(0, bool)
+    plain = ~early & (table["hidden"].to_numpy() == 0) & (table["rotation"].to_numpy() == 0)
+    kinds = list(zip(table["codec"], table["pix_fmt"], strict=True))
+    able = {kind: _nvdec(*kind) if device == "cuda" else kind[0] in CPU_CODECS for kind in set(kinds)}
+    return plain & np.array([able[kind] for kind in kinds], dtype=bool)
 
 
 def _nvdec(codec: str, pix_fmt: str) -> bool:

@@ -78,6 +78,7 @@ class Files:
             | {name: np.array(table[name].tolist(), dtype=np.bytes_) for name in ("hash", "codec")}
             | dict(zip(("pts", "pts_ends"), flat(table["pts"]), strict=True))
             | dict(zip(("keys", "key_ends"), flat(table["key_frames"]), strict=True))
+            | dict(zip(("labels", "label_ends"), flat(table["label"]), strict=True))
         )
         self._verified: dict[int, int] = {}
 
@@ -116,6 +117,10 @@ class Files:
     def times(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a file's (pts, key frames)."""
         return self._part("pts", "pts_ends", row), self._part("keys", "key_ends", row)
+
+    def labels(self, row: int) -> np.ndarray:
+        """Return a video's class numbers: one, or in a multi-label set any number of them."""
+        return self._part("labels", "label_ends", row)
 
     def is_folder(self, row: int) -> bool:
         """Whether the video is a folder of frames."""
@@ -175,7 +180,7 @@ class Files:
 
 
 def flat(column: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return a column of lists end to end, and where each list ends; none is empty."""
+    """Return a column of lists end to end, and where each list ends."""
     import pyarrow as pa
 
     lists = pa.array(column)

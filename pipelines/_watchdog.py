@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing import connection, get_context
 from typing import TypeVar
 
+from ..harness.errors import UserError
 from ._files import Broken
 from ._parallel import no_main_module
 from .source import Source
@@ -21,7 +22,8 @@ Place = tuple[int, int]
 
 BATCH_PATIENCE = 300.0  # seconds for one batch before a file is suspected of hanging a decoder
 FILE_PATIENCE = 60.0  # seconds for one file, alone
-READY = "ready"
+START_PATIENCE = 300.0  # seconds for a child to import what it needs
+READY, CRASHES, HANGS = "ready", "crashes the decoder", "hangs the decoder"
 
 
 class Hung(Exception):  # noqa: N818 (an observation)
@@ -48,12 +50,12 @@ def within(seconds: float, function: Callable[[], Found]) -> Found:
     return value  # type: ignore[return-value]
 
 
-def culprits(source: Source, places: Iterable[Place], device_id: int | None, decoded: bool) -> dict[int, str]:
+def culprits(source: Source, places: Iterable[Place], device_id: int | None) -> dict[int, str]:
     """Decode the (epoch, row) samples in child processes; return {row: reason} of those that fail, crash or hang."""
     waiting, found = list(places), {}
     while waiting:
         done = 0
-        for reason in _examine(source, waiting, device_id, decoded):
+        for reason in _examine(source, waiting, device_id):
             if reason:
                 found[waiting[done][1]] = reason
             done += 1
@@ -61,16 +63,17 @@ def culprits(source: Source, places: Iterable[Place], device_id: int | None, dec
     return found
 
 
-def _examine(source: Source, places: list[Place], device_id: int | None, decoded: bool) -> Iterable[str]:
+def _examine(source: Source, places: list[Place], device_id: int | None) -> Iterable[str]:
     """Yield each sample's reason ("" if it decodes) until one takes the child down, whose reason is the last."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_serve, args=(theirs, source, places, device_id, decoded), daemon=True)
+    child = context.Process(target=_serve, args=(theirs, source, places, device_id), daemon=True)
     with no_main_module():
         child.start()
     theirs.close()
     try:
-        _answer(ours, BATCH_PATIENCE)
+        if _answer(ours, START_PATIENCE) != READY:
+            raise UserError("no process can be started to look for a broken file: is memory short?")
         for _ in places:
             reason = _answer(ours, FILE_PATIENCE)
             yield reason
@@ -79,10 +82,6 @@ def _examine(source: Source, places: list[Place], device_id: int | None, decoded
     finally:
         child.kill()
         child.join()
-
-
-CRASHES = "crashes the decoder"
-HANGS = "hangs the decoder"
 
 
 def _answer(ours: connection.Connection, seconds: float) -> str:
@@ -94,16 +93,14 @@ def _answer(ours: connection.Connection, seconds: float) -> str:
         return CRASHES
 
 
-def _serve(
-    theirs: connection.Connection, source: Source, places: list[Place], device_id: int | None, decoded: bool
-) -> None:
-    decode = None if decoded else _dali_decode()
+def _serve(theirs: connection.Connection, source: Source, places: list[Place], device_id: int | None) -> None:
+    decode = None if source.form == "decoded" else _dali_decode()
     theirs.send(READY)
     for epoch, row in places:
         try:
-            content, _ = source.content(row, source.cut(epoch, row, row))
-            if decode is not None:
-                decode(*content, device_id=device_id)
+            (*content,), _ = source.content(row, source.cut(epoch, row, row))
+            if decode is not None and not (source.form == "mixed" and content[-1]):  # 1: pictures, decoded already
+                decode(content[0], content[1], device_id=device_id)
             theirs.send("")
         except Broken as error:
             theirs.send(str(error))

@@ -27,17 +27,20 @@ ANSWERS = 50
 UINT8, INT32, INT64, FLOAT = DALIDataType.UINT8, DALIDataType.INT32, DALIDataType.INT64, DALIDataType.FLOAT
 
 
-def build(
-    source: Source, *, decoded: bool, device_id: int | None, batch: int, workers: int, threads: int, depth: int
-) -> Pipeline:
+# (type, dimensions, layout) of the arrays in each form of a source's content, and of those that follow them.
+ENCODED, DECODED = [(UINT8, 1, ""), (INT32, 1, "")], [(UINT8, 4, "FHWC")]
+FORMS = {"encoded": ENCODED, "decoded": DECODED, "mixed": [*ENCODED, *DECODED, (INT32, 0, "")]}
+REST = [(INT32, 2, ""), (FLOAT, 2, ""), (INT32, 0, ""), (INT64, 0, ""), (UINT8, 1, "")]
+
+
+def build(source: Source, *, device_id: int | None, batch: int, workers: int, threads: int, depth: int) -> Pipeline:
     """Return the built pipeline; its outputs are the views (float32, C T H W), then flip, row and what is broken.
 
-    `decoded` says that the source hands over frames, not files. `device_id=None` keeps everything on the CPU.
-    `depth` is how many batches the workers prepare in advance.
+    `device_id=None` keeps everything on the CPU. `depth` is how many batches the workers prepare in advance.
     """
-    pipeline = _graph(
+    graph: Any = pipeline_def(enable_conditionals=source.form == "mixed")(_graph)
+    pipeline = graph(
         source,
-        decoded,
         device_id is not None,
         depth,
         batch_size=batch,
@@ -69,24 +72,37 @@ def guard(pipeline: Pipeline, sentinels: list[int]) -> None:
     threading.Thread(target=answer, daemon=True).start()
 
 
-@pipeline_def
-def _graph(source: Source, decoded: bool, on_gpu: bool, depth: int) -> tuple[Any, ...]:
-    # (type, dimensions, layout) of each of the source's arrays.
-    content = [(UINT8, 4, "FHWC")] if decoded else [(UINT8, 1, ""), (INT32, 1, "")]
-    rest = [(INT32, 2, ""), (FLOAT, 2, ""), (INT32, 0, ""), (INT64, 0, ""), (UINT8, 1, "")]
-    dtypes, ndims, layouts = zip(*content, *rest, strict=True)
+def _graph(source: Source, on_gpu: bool, depth: int) -> tuple[Any, ...]:
+    arrays = [*FORMS[source.form], *REST]
     *content, positions, boxes, flip, row, broken = fn.external_source(
         source,
-        num_outputs=len(dtypes),
+        num_outputs=len(arrays),
         batch=False,
         parallel=True,
         prefetch_queue_depth=depth,
-        dtype=dtypes,
-        ndim=ndims,
-        layout=layouts,
+        dtype=[kind for kind, _, _ in arrays],
+        ndim=[dimensions for _, dimensions, _ in arrays],
+        layout=[layout for _, _, layout in arrays],
     )
-    video = _decode(content[0], content[1], on_gpu) if not decoded else content[0].gpu() if on_gpu else content[0]
+    if source.form == "mixed":
+        video = _either(content, on_gpu)
+    else:
+        video = _shown(content[0], on_gpu) if source.form == "decoded" else _decode(content[0], content[1], on_gpu)
     return *_views(video, positions, boxes, flip, source.cutter), flip, row, broken
+
+
+def _either(content: list[Any], on_gpu: bool) -> Any:
+    """Take a sample's frames as they are, or decode its file: a condition of each sample, resolved in the graph."""
+    encoded, frames, pictures, decoded = content
+    if decoded == 1:  # noqa: SIM108 (DALI rewrites statements only)
+        video = _shown(pictures, on_gpu)
+    else:
+        video = _decode(encoded, frames, on_gpu)
+    return video
+
+
+def _shown(pictures: Any, on_gpu: bool) -> Any:
+    return pictures.gpu() if on_gpu else pictures
 
 
 def _decode(encoded: Any, frames: Any, on_gpu: bool) -> Any:

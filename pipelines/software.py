@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -39,6 +40,8 @@ Region = tuple[int, int, int, int]
 class DecodedSource(Source):
     """A `Source` whose content is frames, F x H x W x 3 uint8, upright: the region of the picture the boxes need."""
 
+    form = "decoded"
+
     def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Return the decoded frames, and the boxes in the region's pixels."""
         content, wanted = self.fetch(row, cut)
@@ -52,6 +55,27 @@ class DecodedSource(Source):
             x0, y0, x1, y1 = region
             frames = np.ascontiguousarray(np.rot90(frames, -turns, axes=(1, 2))[:, y0:y1, x0:x1])
         return (frames,), cut.boxes - np.array([region[0], region[1]] * 2, dtype=np.float32)
+
+
+class MixedSource(DecodedSource):
+    """Hands the files that DALI knows (`known`, by row) over as they are, and decodes the odd ones among them here.
+
+    The content is both, one of them empty: file and frames to decode, then pictures, then 1 where these are meant.
+    """
+
+    form = "mixed"
+
+    def __init__(self, *arguments: Any, known: np.ndarray, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.known = known
+
+    def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Return the content of a row and the boxes in its pixels."""
+        if self.known[row]:
+            (file, frames), boxes = Source.content(self, row, cut)
+            return (file, frames, np.zeros((1, 2, 2, 3), np.uint8), np.array(0, np.int32)), boxes
+        (pictures,), boxes = super().content(row, cut)
+        return (np.zeros(1, np.uint8), np.zeros(1, np.int32), pictures, np.array(1, np.int32)), boxes
 
 
 def around(boxes: np.ndarray, width: int, height: int) -> Region:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import connection, parent_process
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cutter:
-    """How clips are cut out of videos, for training or for testing."""
+    """How clips are cut out of videos, for training or for testing. Labels in `flip_keeps` are not flipped."""
 
     clip: Clip
     views: Views
@@ -88,6 +88,7 @@ class Cutter:
     crop: Crop = "random_resized"
     crop_area: tuple[float, float] = (0.08, 1.0)
     flip: float = 0.0
+    flip_keeps: tuple[int, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -191,6 +192,8 @@ class Source:
     With `excerpts` every file is cut down to the packets that the frames need; otherwise only large ones are.
     """
 
+    form: ClassVar[Literal["encoded", "decoded", "mixed"]] = "encoded"
+
     def __init__(
         self,
         files: Files,
@@ -234,7 +237,10 @@ class Source:
 
     def cut(self, epoch: int, sample: int, row: int) -> Cut:
         """Return how a row is cut when it is shown as a sample of an epoch: its own, or one that it stands in for."""
-        return self.cutter.cut(self.files.frames(row), self.files.size(row), epoch, sample)
+        cut = self.cutter.cut(self.files.frames(row), self.files.size(row), epoch, sample)
+        if cut.flip and not set(self.cutter.flip_keeps).isdisjoint(self.files.labels(row).tolist()):
+            return cut._replace(flip=0)
+        return cut
 
     def _candidates(self, epoch: int, sample: int) -> Iterator[int]:
         """Yield the sample's own row, then those that may stand in for it."""

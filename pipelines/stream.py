@@ -21,6 +21,7 @@ from ._files import Files
 from .source import PADDING, Cutter, Order, Source
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from .index import Index
@@ -56,6 +57,7 @@ class Batch:
 class Stream:
     """Epochs of batches. `decoder` says which one was chosen, `batches` how many an epoch has on this rank.
 
+    Among the files of `decoder="dali"`, the rows that it does not know (not `known`) are decoded in software.
     `metric` is how the data set is scored, `listed` how many videos its official list names, here or missing.
     """
 
@@ -68,6 +70,7 @@ class Stream:
         device: str,
         workers: int,
         decoder: str,
+        known: np.ndarray,
         first_epoch: int = 0,
         first_batch: int = 0,
     ) -> None:
@@ -75,7 +78,7 @@ class Stream:
         self.metric, self.listed = index.metric, index.listed
         self.batch, self.batches = order.batch, order.batches
         self.device, self.workers, self.decoder = device, workers, decoder
-        self._index, self._order, self._cutter = index, order, cutter
+        self._index, self._order, self._cutter, self._known = index, order, cutter, known
         self._files: Files | None = None
         self._labels: Tensor | None = None
         self._broken: dict[int, str] = {}
@@ -146,7 +149,7 @@ class Stream:
             except StopIteration:
                 break
             samples = [(place[0], int(row)) for row in self._order.rows(*place) if int(row) not in self._barred]
-            if found := _watchdog.culprits(source, samples, self._device_id(), self.decoder == "software"):
+            if found := _watchdog.culprits(source, samples, self._device_id()):
                 return found
         return {}
 
@@ -173,7 +176,6 @@ class Stream:
         others = set(active_children())
         pipeline = dali.build(
             self._source(epoch, number),
-            decoded=self.decoder == "software",
             device_id=self._device_id(),
             batch=self.batch,
             workers=self.workers,
@@ -198,7 +200,12 @@ class Stream:
 
             return DecodedSource(*parts, barred=self._barred)
         # NVDEC seeks by itself; DALI's CPU decoder does not.
-        return Source(*parts, excerpts=self.device == "cpu", barred=self._barred)
+        excerpts = self.device == "cpu"
+        if self._known.all():
+            return Source(*parts, excerpts=excerpts, barred=self._barred)
+        from .software import MixedSource
+
+        return MixedSource(*parts, excerpts=excerpts, barred=self._barred, known=self._known)
 
     def _batch(self, outputs: Any) -> Batch:
         import numpy as np

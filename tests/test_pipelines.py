@@ -24,7 +24,7 @@ from reelbench.pipelines.index import Index
 from reelbench.pipelines.source import Cutter, Order
 
 CODECS = ("vp9", "vp8", "mjpeg", "h264", "hevc", "mpeg4", "av1")
-ON_CPU = ("vp9", "vp8", "mjpeg")
+ON_CPU = ("vp9", "vp8")
 LENGTHS = (3, 9, 17, 26, 30)
 SIZES = ((96, 72), (72, 96), (80, 64), (98, 66), (72, 72))
 CLIP = Clip(frames=6, stride=3, size=48, short_side=56)
@@ -75,7 +75,7 @@ def grey(clip: torch.Tensor, of: Clip = CLIP) -> torch.Tensor:
 
 def expected(index: Index, cutter: Cutter, row: int, epoch: int = 0) -> torch.Tensor:
     video = index[row]
-    frames = reference.decode(video.path, video.stream)[video.offset : video.offset + video.frames]
+    frames = reference.decode(video.path, video.stream, video.rotation)[video.offset : video.offset + video.frames]
     return torch.from_numpy(reference.views(frames, cutter, epoch, row))
 
 
@@ -93,7 +93,7 @@ def test_frames_and_pixels_are_those_of_a_full_decode(index_of: Callable[..., In
     index = index_of(codec, ((64, 64),) * 5)
     for training in (False, True):
         with pipelines.open(index, clip=PLAIN, batch=2, training=training, crop="center") as stream:
-            assert stream.decoder == ("dali" if codec in ("vp9", "vp8") else "software")
+            assert stream.decoder == ("dali" if codec in ON_CPU else "software")
             found = list(stream.epoch())
         cutter = Cutter(clip=PLAIN, views=Views(), training=training, crop="center")
         rows = [int(row) for batch in found for row in batch.video]
@@ -243,6 +243,18 @@ def test_a_flip_exchanges_the_labels_that_it_exchanges(vp9: Index, multi_label: 
             assert int(label) == own[videos[row].label]
 
 
+def test_a_recipe_says_which_labels_a_flip_exchanges_and_which_it_spares(vp9: Index):
+    """Rows 0 and 3 have label 0, rows 1 and 4 label 1, row 2 label 2."""
+    options = {"batch": 5, "training": True}
+    (plain,) = batches(vp9, **options)
+    (batch,) = batches(vp9, flip=1.0, flip_swaps=((0, 2),), flip_keeps=(1,), **options)
+    for row, label, clip, still in zip(batch.video.tolist(), batch.label, batch.clip, plain.clip, strict=True):
+        assert int(label) == {0: 2, 1: 1, 2: 0}[row % 3]
+        assert torch.equal(clip, still if row % 3 == 1 else still.flip(-1))
+    with pytest.raises(UserError, match="label 7 is none of 3 classes"):
+        pipelines.open(vp9, clip=CLIP, batch=1, flip_keeps=(7,))
+
+
 def test_nothing_is_flipped_where_a_flip_makes_labels_wrong(vp9: Index):
     still = dataclasses.replace(vp9, mirror=None)
     (flipped,) = batches(still, batch=5, training=True, flip=1.0)
@@ -339,10 +351,24 @@ def test_the_decoder_follows_the_codecs(index_of: Callable[..., Index], vp9: Ind
         return pipelines.open(index, clip=CLIP, batch=1).decoder
 
     assert [chosen(index_of(codec)) for codec in ("vp9", "h264")] == ["dali", "software"]
-    mixed = indexing.from_videos([vp9[0], index_of("h264")[0]], vp9.classes, Path("/"))
-    assert chosen(mixed) == "software"
-    hidden = indexing.from_videos([dataclasses.replace(vp9[0], hidden=1)], vp9.classes, Path("/"))
-    assert chosen(hidden) == "software"
+    mostly = indexing.from_videos([vp9[0], vp9[1], index_of("h264")[0]], vp9.classes, Path("/"))
+    rarely = indexing.from_videos([vp9[0], *index_of("h264").videos()], vp9.classes, Path("/"))
+    assert [chosen(mostly), chosen(rarely)] == ["dali", "software"]
+    with pytest.raises(UserError, match="DALI on this cpu knows none of the files \\(h264\\)"):
+        pipelines.open(index_of("h264"), clip=CLIP, batch=1, decoder="dali")
+
+
+def test_an_odd_file_among_others_is_decoded_in_software(index_of: Callable[..., Index], vp9: Index):
+    """VP9, H.264, VP9 that hides a packet, turned VP9: one batch, each as the reference shows it."""
+    turned = dataclasses.replace(vp9[2], rotation=90)
+    videos = [vp9[0], index_of("h264")[4], dataclasses.replace(vp9[3], hidden=1), turned, vp9[4]]
+    index = indexing.from_videos(videos, vp9.classes, Path("/"))
+    with pipelines.open(index, clip=CLIP, batch=5, views=Views(clips=2), decoder="dali") as stream:
+        (batch,) = stream.epoch()
+        assert stream.decoder == "dali"
+    cutter = Cutter(clip=CLIP, views=Views(clips=2), training=False)
+    assert batch.video.tolist() == np.arange(5).repeat(2).tolist()
+    check(batch.clip, torch.cat([expected(index, cutter, row) for row in range(5)]))
 
 
 @pytest.mark.parametrize(
