@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from reelbench.harness.spec import Clip
 from reelbench.pipelines import _watchdog
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import CODECS, encode
+from reelbench.pipelines._files import Files
 from reelbench.pipelines.index import Index
 from reelbench.pipelines.stream import Stream
 
@@ -144,15 +146,34 @@ def test_a_decoder_that_hangs_or_crashes_costs_one_video(
         return getattr(treacherous, name)(*real(self, epoch, number), barred=self._barred)
 
     def real(stream: Stream, epoch: int, number: int):
-        return pipelines._files.Files(stream._index), stream._order, stream._cutter, epoch, number
+        return Files(stream._index), stream._order, stream._cutter, epoch, number
 
     monkeypatch.setattr(Stream, "_source", source)
-    monkeypatch.setattr(_watchdog, "BATCH_PATIENCE", 8.0)
+    monkeypatch.setattr(_watchdog, "BATCH_PATIENCE", 3.0)
     monkeypatch.setattr(_watchdog, "FILE_PATIENCE", 2.0)
     with pipelines.open(index, clip=CLIP, batch=2, decoder="software", workers=2) as stream:
         assert [batch.video.tolist() for batch in stream.epoch()] == [[0, 1], [2], [4, 5]]
         assert [batch.video.tolist() for batch in stream.epoch()] == [[0, 1], [2], [4, 5]]
     assert [broken.reason for broken in stream.broken] == [f"{reason} the decoder"]
+
+
+def test_what_workers_know_is_shared_not_copied(index: Index) -> None:
+    """A pickled address, a few hundred bytes, whatever the index holds; the other side reads the same columns."""
+    times = np.arange(100_000) * 512
+    index = indexing.from_videos(
+        [dataclasses.replace(v, pts=times + n, frames=len(times)) for n, v in enumerate(index.videos())],
+        index.classes, index.root,
+    )  # fmt: skip
+    files = Files(index)
+    carried = pickle.dumps(files)
+    assert len(carried) < 2000
+    there = pickle.loads(carried)
+    for row, video in enumerate(index.videos()):
+        assert np.array_equal(there.times(row)[0], video.pts)
+        assert np.array_equal(there.times(row)[1], video.key_frames)
+        assert (there.path(row), there.size(row), there.frames(row)) == (video.path, (64, 64), video.frames)
+        assert there.labels(row).tolist() == [video.label]
+        assert not there.times(row)[0].flags.writeable
 
 
 # --- Mutants
@@ -194,15 +215,24 @@ def mutants(root: Path, codecs: list[str], each: int) -> Index:
     return indexing.build(entries, ("a",), root, workers=2, progress=False)
 
 
-@pytest.mark.parametrize(("decoder", "codecs"), [("software", list(CODECS)), ("dali", ["vp9", "vp8"])])
-def test_hundreds_of_mutants_end_nothing(tmp_path: Path, decoder: str, codecs: list[str]) -> None:
-    each = 40
-    index = mutants(tmp_path, codecs, each)
-    assert len(index) + len(index.rejected) == len(codecs) * (each + 1)
-    with pipelines.open(index, clip=CLIP, batch=64, decoder=decoder, workers=2) as stream:
+def survives(index: Index, codecs: list[str], decoder: str, device: str) -> None:
+    """Every mutant is shown or named, and the whole videos are shown."""
+    with pipelines.open(index, clip=CLIP, batch=64, decoder=decoder, workers=2, device=device) as stream:  # type: ignore[arg-type]
         seen = [row for batch in stream.epoch() for row in batch.video.tolist()]
     assert len(seen) == len(set(seen))
     assert len(seen) + len(stream.broken) == len(index)
-    shown = {index[row].path.stem for row in seen}
-    assert shown >= set(codecs)
+    assert {index[row].path.stem for row in seen} >= set(codecs)
     assert len(stream.broken) > 0
+
+
+@pytest.mark.parametrize(("decoder", "codecs"), [("software", list(CODECS)), ("dali", ["vp9", "vp8"])])
+def test_hundreds_of_mutants_end_nothing(tmp_path: Path, decoder: str, codecs: list[str]) -> None:
+    index = mutants(tmp_path, codecs, 40)
+    assert len(index) + len(index.rejected) == len(codecs) * 41
+    survives(index, codecs, decoder, "cpu")
+
+
+@pytest.mark.gpu
+def test_hundreds_of_mutants_end_nothing_on_a_gpu(tmp_path: Path) -> None:
+    codecs = ["h264", "hevc", "vp9", "mpeg4"]
+    survives(mutants(tmp_path, codecs, 60), codecs, "dali", "cuda")

@@ -18,7 +18,8 @@ from reelbench.pipelines import index as indexing
 from reelbench.pipelines import reference
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index
-from reelbench.pipelines.source import Cutter
+from reelbench.pipelines.source import Cutter, Source
+from reelbench.pipelines.stream import Stream
 
 pytestmark = pytest.mark.gpu
 
@@ -58,6 +59,39 @@ def test_nvdec_shows_the_frames_that_were_asked_for(tmp_path: Path, codec: str):
                 distance = np.abs(shown[:, None] - everything[None]).mean(axis=(2, 3, 4))
                 assert distance.argmin(axis=1).tolist() == wanted.frames[wanted.positions[int(view)]].tolist()
                 assert distance.min(axis=1).max() < 6
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9"])
+def test_nvdec_shows_the_same_frames_of_an_excerpt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str):
+    """A large file reaches NVDEC as the packets of the needed groups of pictures alone."""
+    index = made(tmp_path, codec)
+    with pipelines.open(index, clip=CLIP, batch=3, device="cuda", decoder="dali") as stream:
+        whole = torch.cat([batch.clip for batch in stream.epoch()])
+    honest = Stream._source
+
+    def cut_down(self: Stream, epoch: int, number: int) -> Source:
+        source = honest(self, epoch, number)
+        source.excerpts = True
+        return source
+
+    monkeypatch.setattr(Stream, "_source", cut_down)
+    with pipelines.open(index, clip=CLIP, batch=3, device="cuda", decoder="dali") as stream:
+        excerpts = torch.cat([batch.clip for batch in stream.epoch()])
+    assert torch.equal(whole, excerpts)
+
+
+def test_odd_files_are_decoded_in_software_beside_nvdec(tmp_path: Path):
+    index = made(tmp_path, "h264")
+    videos = list(index.videos())
+    videos[1] = dataclasses.replace(videos[1], hidden=1)
+    odd = indexing.from_videos(videos, index.classes, index.root)
+    options = {"clip": CLIP, "batch": 3, "device": "cuda", "decoder": "dali"}
+    with pipelines.open(index, **options) as stream:
+        ours = torch.cat([batch.clip for batch in stream.epoch()])
+    with pipelines.open(odd, **options) as stream:
+        theirs = torch.cat([batch.clip for batch in stream.epoch()])
+    assert (ours - theirs).abs().mean() < 6
+    assert torch.equal(ours[0], theirs[0])
 
 
 def test_training_clips_on_the_gpu_are_those_of_the_cpu(tmp_path: Path):
