@@ -37,6 +37,7 @@ def settings(
         "gradient_clipping": recipe.clip_grad,
         "zero_optimization": {"stage": recipe.zero, **_offload(recipe, offload), **_whole(recipe)},
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's own serves, and nothing has to be compiled
         "steps_per_print": 10**9,
     }
     dtype = {"bf16": "bfloat16", "fp16": "float16"}.get(recipe.precision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import socket
@@ -139,11 +140,13 @@ class Engine:
         mean, bad, stop = self._agree(torch.stack(losses), asked)
         self.optimizer.held = bad
         norm = self._clip()
+        scale = self._scale()
         self.engine.step()
+        self._scale_down(scale)
         if bad:
             self._copy(self._kept, self._buffers)  # a batch norm has taken in what is not finite
         norm = self.engine.get_global_grad_norm() if norm is None else norm
-        norm = None if bad or norm is None else float(norm)
+        norm = None if bad or norm is None or not math.isfinite(norm) else float(norm) / scale
         return Step(mean, norm, bad, stop, tuple(float(loss) for loss in losses))
 
     @staticmethod
@@ -163,13 +166,32 @@ class Engine:
         """Without ZeRO, clip the gradients and return their norm before; DeepSpeed is slower and keeps no norm."""
         if self.recipe.zero:
             return None
-        if self.engine.torch_autocast_z0_gradscaler is not None:
-            self.engine.torch_autocast_z0_gradscaler.unscale_(self.optimizer)
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)
         parameters = [p for p in self.network.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.recipe.clip_grad:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_grad, norm)
         return norm
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        """The loss scaler of fp16 training, wherever DeepSpeed keeps it."""
+        owner, name = (self.engine.optimizer, "") if self.recipe.zero else (self.engine, "_z0")
+        return getattr(owner, f"torch_autocast{name}_gradscaler", None)
+
+    def _scale(self) -> float:
+        """Return the loss scale that is still in ZeRO's gradients; DeepSpeed 0.19 clips before it takes it out."""
+        if not self.recipe.zero:
+            return 1.0
+        scale = self._scaler.get_scale() if self._scaler is not None else 1.0
+        self.engine.optimizer.clip_grad = self.recipe.clip_grad * scale
+        return scale
+
+    def _scale_down(self, scale: float) -> None:
+        """After an overflow under ZeRO, halve the loss scale: DeepSpeed 0.19 skips the step, and would for ever."""
+        if self.recipe.zero and self._scaler is not None and self.engine.optimizer.overflow:
+            self._scaler.update(scale / 2)
 
     def record(self, values: dict[str, float], step: int) -> None:
         """Hand values to DeepSpeed's monitors: TensorBoard, CSV, Weights & Biases."""
@@ -190,7 +212,8 @@ class Engine:
         if self.world.leads:
             shutil.rmtree(tag, ignore_errors=True)  # what an interrupted run has left
         torch.distributed.barrier()
-        state = {**state, "ranks": self.world.size, "zero": self.recipe.zero}
+        scaler = self._scaler.state_dict() if self._scaler is not None else None
+        state = {**state, "ranks": self.world.size, "zero": self.recipe.zero, "scaler": scaler}
         self.engine.save_checkpoint(str(folder), tag=tag.name, client_state=state, save_latest=False)
         if ema is not None and (self.world.leads or self.recipe.zero == 3):
             ema.save(tag / f"ema_{self.world.rank}.pt")
@@ -207,10 +230,12 @@ class Engine:
         for values in self.optimizer.state.values():
             if isinstance(values.get("step"), Tensor):
                 values["step"] = values["step"].clone()  # ZeRO 3 gives all of them one counter, which then runs ahead
+        if self._scaler is not None and state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
         if ema is not None:
             share = self.world.rank if self.recipe.zero == 3 else 0
             ema.load(folder / tag / f"ema_{share}.pt")
-        return state or {}
+        return state
 
     def export(self, path: Path, *, without: tuple[str, ...] = ()) -> None:
         """Write the network's weights alone (safetensors), from rank 0; keys that begin with `without` are left out."""

@@ -214,3 +214,36 @@ def test_zero_3_averages_and_exports_whole_weights(world, tmp_path):
     again.resume(tmp_path / "c", ema=other)
     assert take(again, 2, recipe).loss == take(made, 2, recipe).loss
     assert all(torch.equal(a, b) for a, b in zip(other.averages, averages[1].averages, strict=True))
+
+
+class Steep(torch.nn.Module):
+    """Gradients that overflow in half precision until the loss scale has come down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.outer = torch.nn.Linear(6, 16), torch.nn.Linear(16, 3)
+
+    def forward(self, clip):
+        return self.outer(self.inner(300 * clip.flatten(1)))
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_half_precision_clips_and_scales_alike_with_zero(world, zero, tmp_path):
+    """Last in this file: DeepSpeed remembers autocasting for the life of the process."""
+    found = []
+    for stage in (0, zero):
+        recipe = Recipe(batch=4, lr=1e-3, optimizer="sgd", clip_grad=0.5, zero=stage, precision="fp16")
+        settings = ds_config.settings(recipe, micro_batch=4)
+        made = engine.Engine(losses.Classify(Steep(), recipe, 3), recipe, world, settings)
+        steps = [take(made, 0, recipe) for _ in range(12)]
+        made.save(tmp_path / str(stage), 12, {"step": 12}, keep=1)
+        again = engine.Engine(losses.Classify(Steep(), recipe, 3), recipe, world, settings)
+        again.resume(tmp_path / str(stage))
+        assert take(again, 0, recipe) == take(made, 0, recipe)
+        assert steps[0].grad_norm is None  # an overflow: nothing was learnt yet
+        assert steps[1].loss == steps[0].loss
+        found.append(steps)
+    assert [s.loss for s in found[1]] == pytest.approx([s.loss for s in found[0]], rel=1e-3)
+    assert found[1][-1].loss < found[1][0].loss
+    assert found[1][-1].grad_norm == pytest.approx(found[0][-1].grad_norm, rel=1e-2)
