@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+MAX_ROWS = 65_535  # of one call: CUDA's fused attention puts them into a grid dimension of that size
+
 
 class DropPath(nn.Module):
     """Stochastic depth: drops a residual branch per sample, scales what stays by 1 / (1 - rate). `N ...` -> `N ...`.
@@ -70,8 +72,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 
     `bias` is added to the scores: broadcastable to `B heads N M`, in the dtype of q.
     """
-    x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    return x.transpose(1, 2).flatten(2)
+    return fused_attention(q, k, v, bias).transpose(1, 2).flatten(2)
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return softmax(q k^T / sqrt(d) + bias) v, `B heads N d`, in calls small enough for CUDA's fused kernels."""
+    if not q.is_cuda or q.shape[0] <= MAX_ROWS:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    rows = [t.split(MAX_ROWS) for t in (q, k, v)]
+    shared = bias is None or bias.shape[0] == 1
+    biases = [bias] * len(rows[0]) if shared else bias.split(MAX_ROWS)  # type: ignore[union-attr]
+    return torch.cat([fused_attention(*part) for part in zip(*rows, biases, strict=True)])
 
 
 def drop_rates(rate: float, depth: int) -> list[float]:

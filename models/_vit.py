@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..harness.errors import UserError
 from ._layers import DropPath, Mlp, attend, drop_rates, run, split_heads
+from ._time_shift import TimeShift
 
 COPY_STRATEGIES = ("repeat", "set_zero")
 EXTEND_STRATEGIES = ("temporal_avg", "center_frame")
@@ -49,11 +50,15 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Pre-norm self-attention over all tokens, with its residual. `N L D` -> `N L D`; `frames` is not looked at."""
+    """Pre-norm self-attention over all tokens, with its residual. `N L D` -> `N L D`.
 
-    def __init__(self, dim: int, heads: int, drop_path: float) -> None:
+    With a `shift`, rows are frames and `frames` of them a clip: what is attended to comes from other frames too.
+    """
+
+    def __init__(self, dim: int, heads: int, drop_path: float, shift: TimeShift | None = None) -> None:
         super().__init__()
         self.heads = heads
+        self.shift = shift
         self.norm = nn.LayerNorm(dim, eps=1e-5)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -64,7 +69,10 @@ class Attention(nn.Module):
         return self.drop_path(self.proj(attend(*split_heads(self.qkv(x), 3, self.heads))))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        return x + self.attend(self.norm(x))
+        if self.shift is None:
+            return x + self.attend(self.norm(x))
+        shifted = self.attend(self.shift(self.norm(x), frames))
+        return x + self.shift.back(shifted, frames)
 
 
 class TimeAttention(Attention):
@@ -111,10 +119,15 @@ class SpaceAttention(Attention):
 class Block(nn.Module):
     """A transformer block: one attention over all tokens, or `divided` into time then space; then the perceptron."""
 
-    def __init__(self, dim: int, heads: int, drop_path: float, divided: bool) -> None:
+    def __init__(
+        self, dim: int, heads: int, drop_path: float, divided: bool = False, shift: TimeShift | None = None
+    ) -> None:
         super().__init__()
-        kinds = (TimeAttention, SpaceAttention) if divided else (Attention,)
-        self.attentions = nn.ModuleList(kind(dim, heads, drop_path) for kind in kinds)
+        if divided:
+            kinds = [TimeAttention(dim, heads, drop_path), SpaceAttention(dim, heads, drop_path)]
+        else:
+            kinds = [Attention(dim, heads, drop_path, shift)]
+        self.attentions = nn.ModuleList(kinds)
         self.norm = nn.LayerNorm(dim, eps=1e-5)
         self.mlp = Mlp(dim, 4 * dim)
         self.drop_path = DropPath(drop_path)
@@ -125,9 +138,18 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm(x)))
 
 
-def make_blocks(depth: int, dim: int, heads: int, drop_path: float, divided: bool = False) -> nn.ModuleList:
-    """Return an encoder's blocks, their stochastic depth rising linearly to `drop_path`."""
-    return nn.ModuleList(Block(dim, heads, rate, divided) for rate in drop_rates(drop_path, depth))
+def make_blocks(
+    depth: int, dim: int, heads: int, drop_path: float, divided: bool = False, shift_grid: tuple[int, int] | None = None
+) -> nn.ModuleList:
+    """Return an encoder's blocks, their stochastic depth rising linearly to `drop_path`.
+
+    With `shift_grid`, the patches (H, W) of a frame, even blocks shift channels in time and odd ones patches.
+    """
+    blocks = nn.ModuleList()
+    for i, rate in enumerate(drop_rates(drop_path, depth)):
+        shift = TimeShift(patch=i % 2 == 1, heads=heads, grid=shift_grid) if shift_grid else None
+        blocks.append(Block(dim, heads, rate, divided, shift))
+    return blocks
 
 
 def encode(blocks: Iterable[nn.Module], x: Tensor, frames: int, checkpointed: bool) -> Tensor:

@@ -211,7 +211,7 @@ class MViT(nn.Module):
         self.cls_head = make_head(dim, num_classes)
 
     def _init_weights(self) -> None:
-        self.apply(init_transformer)
+        init_transformer(self)
         for table in self.parameters(recurse=False):
             nn.init.trunc_normal_(table, std=0.02)
         nn.init.xavier_uniform_(self.patch_embed.weight.flatten(1))

@@ -2,14 +2,9 @@
 
     models.build("tps/swin_t", num_classes=400)(clip)     # N 3 32 224 224 -> N 400
 
-Attention stays inside a window of one frame. Even blocks shift a part of every head's channels from the neighbouring
-frames; odd blocks exchange whole tokens: inside a window, a token moves along time by the entry of this pattern,
-
-    -4 +1 +2      repeated over the window; the clip is a circle; the tokens move back after attention
-    -1  0 +3
-    -2 -3 +4
-
-which is a permutation, and so part of the one that cuts the windows.
+Attention stays inside a window of one frame. Even blocks shift channels between neighbouring frames, odd ones exchange
+tokens inside each window: `_time_shift` has both. The exchange is a permutation, and so part of the one that cuts the
+windows.
 """
 
 from __future__ import annotations
@@ -22,10 +17,8 @@ from torch import Tensor, nn
 
 from ..harness.errors import UserError
 from ..harness.spec import Clip, Recipe, Views
-from . import Variant, _layers, _swin, _windows
+from . import Variant, _layers, _swin, _time_shift, _windows
 from ._windows import Size3, Windows
-
-PATTERN = ((-4, 1, 2), (-1, 0, 3), (-2, -3, 4))
 
 
 class ShiftAttention(nn.Module):
@@ -51,7 +44,7 @@ class ShiftAttention(nn.Module):
         side = self.window[1]
         windows = _frame_windows(grid, side, self.patch, x.device)
         if not self.patch:
-            x = shift_channels(x, self.heads)
+            x = _time_shift.shift_channels(x, self.heads)
         q, k, v = self._split(self.qkv(windows.cut(x)))
         bias = self._bias().to(q.dtype)
         out = _windows.attend_kinds(windows, batch, self._attend, q, k, v, bias=bias)
@@ -63,7 +56,7 @@ class ShiftAttention(nn.Module):
         return parts.permute(3, 0, 1, 4, 2, 5).flatten(2, 3).unbind(0)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        out = _layers.fused_attention(q, k, v, bias)
         return out.unflatten(1, (self.frames, self.heads)).transpose(2, 3).flatten(3).flatten(1, 2)
 
     def _bias(self) -> Tensor:
@@ -82,24 +75,6 @@ class ShiftAttention(nn.Module):
             )
 
 
-def shift_channels(x: Tensor, heads: int) -> Tensor:
-    """Take an eighth of every head's channels from the previous frame and an eighth from the next, `B D H W C`.
-
-    The first and the last frame keep their own where there is no neighbour.
-    """
-    x = x.unflatten(-1, (heads, -1))
-    fold = x.shape[-1] // 8
-    before, after = x[..., :fold], x[..., fold : 2 * fold]
-    before = torch.cat([before[:, :1], before[:, :-1]], dim=1)
-    after = torch.cat([after[:, 1:], after[:, -1:]], dim=1)
-    return torch.cat([before, after, x[..., 2 * fold :]], dim=-1).flatten(-2)
-
-
-def _steps(side: int, device: torch.device) -> Tensor:
-    axis = torch.arange(side, device=device) % 3
-    return torch.tensor(PATTERN, device=device)[axis[:, None], axis[None, :]].flatten()
-
-
 @lru_cache(maxsize=64)
 def _frame_windows(grid: Size3, side: int, patch: bool, device: torch.device) -> Windows:
     frames, height, width = grid
@@ -109,15 +84,14 @@ def _frame_windows(grid: Size3, side: int, patch: bool, device: torch.device) ->
         runs = []
         for rows, cut in _windows.cut_runs(grid, window, shift, device):
             if patch:
-                rows = _exchange(rows.unflatten(1, (frames, -1)), _steps(side, device)).flatten(1)
+                rows = _exchange(rows.unflatten(1, (frames, -1)), side).flatten(1)
             runs.append((rows, _windows.mask((1, side, side), shift, cut, device)))
         return _windows.assemble(grid, window, runs)
 
 
-def _exchange(rows: Tensor, steps: Tensor) -> Tensor:
-    # `windows D tokens`: at frame t stands the token of frame t - step.
-    frames = rows.shape[1]
-    source = (torch.arange(frames, device=rows.device)[:, None] - steps[None, :]) % frames
+def _exchange(rows: Tensor, side: int) -> Tensor:
+    """Exchange the rows of a window's tokens along time: `windows D tokens` -> the same."""
+    source = _time_shift.sources(rows.shape[1], _time_shift.steps(side, side, rows.device))
     return rows.gather(1, source.expand_as(rows))
 
 
@@ -128,7 +102,7 @@ def _bias_index(frames: int, side: int, patch: bool, device: torch.device) -> Te
         plane = _windows.bias_index((1, side, side), device)
         time = torch.arange(frames, device=device)[:, None, None].expand(-1, *plane.shape)
         if patch:
-            steps = _steps(side, device)
+            steps = _time_shift.steps(side, side, device)
             time = (time - steps[:, None]) % frames - (-steps[None, :]) % frames
         return (time + frames - 1) * (2 * side - 1) ** 2 + plane
 

@@ -132,6 +132,15 @@ def test_compiles_whole_and_computes_the_same(name):
     logits.sum().backward()
 
 
+@pytest.mark.slow
+def test_inductor_generates_code_that_computes_the_same():
+    torch.compiler.reset()
+    model, clip = _build("vivit/micro").eval(), _clip("vivit/micro")
+    with torch.no_grad():
+        compiled = torch.compile(model, fullgraph=True)(clip)
+        torch.testing.assert_close(compiled, model(clip), rtol=1e-4, atol=1e-5)
+
+
 CHECKPOINTED = [n for n in MICROS if "checkpoint_activations" in inspect.signature(models.find(n).build).parameters]
 
 

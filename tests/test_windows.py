@@ -116,11 +116,3 @@ def test_tps_moves_tokens_along_time_by_its_pattern():
         steps = torch.tensor(expected[row % 3])
         assert torch.equal(moved[:, row], ((torch.arange(16)[:, None] + steps) % 16).float())
     assert torch.equal(windows.join(windows.cut(frames), 1), frames)
-
-
-def test_tps_shifts_an_eighth_of_each_heads_channels_both_ways():
-    x = torch.arange(3.0).view(1, 3, 1, 1, 1).expand(1, 3, 1, 1, 32)
-    shifted = tps.shift_channels(x, heads=2)[0, :, 0, 0]
-    head = torch.tensor([[0, 0, 1, 1], [0, 0, 2, 2], [1, 1, 2, 2]])
-    rest = torch.arange(3)[:, None].expand(3, 12)
-    assert torch.equal(shifted, torch.cat([head, rest, head, rest], dim=1).float())
