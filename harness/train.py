@@ -6,6 +6,7 @@ weights alone in `last.safetensors` and `best.safetensors`. SIGTERM and SIGUSR1 
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -50,6 +51,9 @@ def check(job: Job, ranks: int) -> None:
     _refuse_unwired(job.recipe)
     check_clip(job.model, job.clip)
     settings(job, ds.micro_batch(job.recipe, ranks))
+    for name in job.monitors:
+        if name != "csv" and importlib.util.find_spec(name) is None:
+            raise UserError(f"--monitor {name} needs its package: pip install {name}")
     index = Index.load(job.data)
     index.verify()
     if len(index) < job.recipe.batch:
@@ -69,7 +73,6 @@ def _refuse_unwired(recipe: Recipe) -> None:
         "--color-jitter 0": recipe.color_jitter,
         "--erase 0": recipe.erase,
         "--crop random_resized": recipe.crop == "random" and recipe.short_sides,
-        "--flip 0": recipe.flip and (recipe.flip_swaps or recipe.flip_keeps),
     }
     flags = [flag for flag, value in missing.items() if value]
     if flags:
@@ -120,6 +123,8 @@ def train(job: Job) -> None:
             if stopped:
                 progress.note(f"stopped by a signal after step {run.position.step}: go on with --resume")
                 break
+        for path, reason in stream.broken:
+            print(f"passed over: {path}: {reason}", file=sys.stderr)
     ds.disconnect()
 
 
@@ -178,8 +183,9 @@ class Run:
         job, recipe, step = self.job, self.recipe, self.position.step
         return pipelines.open(
             self.index, clip=job.clip, training=True, batch=ds.micro_batch(recipe, self.world.size),
-            crop=recipe.crop, crop_area=recipe.crop_area, flip=recipe.flip, seed=job.seed, rank=self.world.rank,
-            world=self.world.size, device=job.device, workers=job.workers, first_epoch=step // self.steps_per_epoch,
+            crop=recipe.crop, crop_area=recipe.crop_area, flip=recipe.flip, flip_swaps=recipe.flip_swaps,
+            flip_keeps=recipe.flip_keeps, seed=job.seed, rank=self.world.rank, world=self.world.size,
+            device=job.device, workers=job.workers, first_epoch=step // self.steps_per_epoch,
             first_batch=step % self.steps_per_epoch * recipe.accumulate,
         )  # fmt: skip
 

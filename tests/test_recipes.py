@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import job, schedule
+from reelbench.harness import job, schedule, train
 from reelbench.harness.errors import UserError
-from reelbench.harness.spec import Recipe
+from reelbench.harness.spec import Recipe, from_fields
 from reelbench.models.maskfeat import MaskFeat
 from reelbench.tests import golden_models as goldens
 
@@ -167,3 +168,17 @@ def test_every_published_recipe_is_there():
 def test_a_recipe_checks_itself(fields, said):
     with pytest.raises(UserError, match=said):
         Recipe(**fields)
+
+
+def test_augmentation_that_is_not_there_yet_is_refused_with_its_flags():
+    with pytest.raises(UserError, match=r"train without it by --rand-augment none --erase 0$"):
+        train._refuse_unwired(recipe_of("video_swin/b_w16", "sthv2"))
+    train._refuse_unwired(recipe_of("tsm/r50_8f", "sthv2"))
+    train._refuse_unwired(job.adjust(recipe_of("tps/swin_t", "sthv2"), rand_augment="none", erase=0.0))
+
+
+def test_a_recipe_brings_its_clip_and_travels_as_json():
+    recipe = recipe_of("dualformer/s", "diving48")
+    clip = job.find_clip("dualformer/s", recipe, None, frames=None, stride=None, size=None)
+    assert (clip.frames, clip.stride, clip.std) == (32, 4, (1.0, 1.0, 1.0))
+    assert from_fields(Recipe, json.loads(json.dumps(asdict(recipe)))) == recipe
