@@ -59,7 +59,8 @@ def index_videos(
     made.save(path)
     for video, reason in made.rejected:
         print(f"left out: {video}: {reason}")
-    print(f"{len(made)} videos, {len(made.classes)} classes, {len(made.rejected)} left out -> {path}")
+    counts = f"{len(made)} videos of {made.listed} listed, {len(made.rejected)} left out"
+    print(f"{counts}, {len(made.classes)} classes -> {path}")
 
 
 @data.command("check")

@@ -2,6 +2,9 @@
 
 ROOT/annotations/jester-v1-{labels,train,validation}.csv     one name a line; id;name
 ROOT/rawframes/<id>/00001.jpg                                or videos/<id>.mp4
+
+One class a video, scored by top-1 and top-5. A flip exchanges swiping left and right, turning clockwise and
+counterclockwise, and the like.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 ROOT/annotations/something-something-v1-{labels,train,validation}.csv     one name a line; id;name
 ROOT/rawframes/<id>/00001.jpg                                             or videos/<id>.mp4
+
+174 classes, one a video, scored by top-1 and top-5. A flip exchanges those that name left and right.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Skipped by default; `pytest tests/benchmarks/test_decoding.py --benchmark-only` 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import av
 import numpy as np
@@ -130,3 +131,17 @@ def test_memory_stays_level(benchmark, footage: Callable[[str], Index]):
     found = benchmark.pedantic(slope, rounds=1, iterations=1)
     benchmark.extra_info["mib_a_batch"] = found
     assert found < 0.1
+
+
+def test_files_indexed_a_second(benchmark, footage: Callable[[str], Index], tmp_path: Path):
+    """Short files from a warm cache, in this process alone."""
+    content = footage("h264")[0].path.read_bytes()
+    entries = []
+    for number in range(300):
+        (tmp_path / f"{number}.mp4").write_bytes(content)
+        entries.append((f"{number}.mp4", 0))
+    found = benchmark.pedantic(
+        lambda: indexing.build(entries, ("a",), tmp_path, workers=0, progress=False), rounds=3, iterations=1
+    )
+    assert len(found) == 300
+    benchmark.extra_info["files_a_second"] = 300 / benchmark.stats["median"]
