@@ -58,12 +58,17 @@ class Job:
         if self.init_from is not None and self.pretrained is not None:
             raise UserError("--init-from (a video checkpoint) and --pretrained (a 2D one): give one of them")
 
-    def arguments(self) -> Arguments:
-        """Return the command line that gives this job to every rank."""
+    def write(self) -> tuple[Path, Path]:
+        """Write the recipe and the clip as JSON into OUT; return the files."""
         self.out.mkdir(parents=True, exist_ok=True)
         recipe, clip = self.out / "recipe.json", self.out / "clip.json"
         recipe.write_text(json.dumps(dataclasses.asdict(self.recipe), indent=1))
         clip.write_text(json.dumps(dataclasses.asdict(self.clip), indent=1))
+        return recipe, clip
+
+    def arguments(self) -> Arguments:
+        """Return the command line that gives this job to every rank."""
+        recipe, clip = self.write()
         values = {
             "--data": self.data,
             "--val": self.validation,

@@ -61,6 +61,7 @@ def run(job: Job, machines: Machines) -> None:
         train_here(job)
         return
     check(job, machines.total)
+    _check_gpus(job, machines)
     line = engine.command(
         job.arguments(), ranks=machines.ranks, hostfile=machines.hostfile, node_rank=machines.node_rank,
         master=machines.master,
@@ -69,6 +70,13 @@ def run(job: Job, machines: Machines) -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: ask_to_stop(process.pid))
     raise typer.Exit(process.wait())
+
+
+def _check_gpus(job: Job, machines: Machines) -> None:
+    import torch
+
+    if job.device == "cuda" and machines.hostfile is None and machines.ranks > torch.cuda.device_count():
+        raise UserError(f"--gpus {machines.ranks}: torch finds {torch.cuda.device_count()} here")
 
 
 def again(arguments: list[str], *, ranks: int, device: str) -> int:

@@ -50,6 +50,8 @@ def check(job: Job, ranks: int) -> None:
     """Find what is wrong with a job before any process is started; each mistake is a `UserError`."""
     _refuse_unwired(job.recipe)
     check_clip(job.model, job.clip)
+    with torch.device("meta"):
+        models.build(job.model, num_classes=2, **_options(job))
     settings(job, ds.micro_batch(job.recipe, ranks))
     for name in job.monitors:
         if name != "csv" and importlib.util.find_spec(name) is None:
@@ -58,6 +60,12 @@ def check(job: Job, ranks: int) -> None:
     index.verify()
     if len(index) < job.recipe.batch:
         raise UserError(f"{job.data}: {len(index)} videos do not fill one batch of {job.recipe.batch}: lower --batch")
+    if index.multi_label != (job.recipe.objective == "multilabel") and job.recipe.objective != "maskfeat":
+        other = "multilabel" if index.multi_label else "classify"
+        raise UserError(
+            f"{job.data}: its videos have {'several labels' if index.multi_label else 'one label'} each: "
+            f"--objective {other}"
+        )
     if job.validation is not None:
         _same_classes(job, index, Index.load(job.validation))
     if (job.recipe.objective == "token_label") != (job.annotator is not None):
@@ -168,6 +176,8 @@ class Run:
             state = self.engine.resume(folder, universal=universal, ema=self.ema)
             self.position = Position(**{name: state[name] for name in asdict(self.position)})
             self._tell_about_ranks(state["ranks"])
+        if world.leads:
+            job.write()
         self.log = Log(job.out, self.position.step) if world.leads else None
 
     def _tell_about_ranks(self, ranks: int) -> None:
@@ -306,15 +316,7 @@ class Run:
 def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.Objective:
     """Build the model as the recipe asks, with the weights it starts from, inside its objective."""
     recipe, variant = job.recipe, models.find(job.model)
-    asked = {
-        "drop_path": recipe.drop_path,
-        "token_labels": True if recipe.objective == "token_label" else None,
-        "checkpoint_activations": job.checkpoint_activations or None,
-    }
-    network = models.build(
-        job.model, num_classes=num_classes, pretrained=job.pretrained,
-        **{name: value for name, value in asked.items() if value is not None},
-    )  # fmt: skip
+    network = models.build(job.model, num_classes=num_classes, pretrained=job.pretrained, **_options(job))
     if job.init_from is not None:
         left = models.init_from(network, job.init_from)
         if left:
@@ -326,6 +328,16 @@ def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.
     return losses.objective(network, recipe, num_classes=num_classes, clip=job.clip, head=head, annotator=annotator).to(
         device
     )
+
+
+def _options(job: Job) -> dict[str, Any]:
+    """Return what the job asks of the model's constructor, beyond its own."""
+    asked = {
+        "drop_path": job.recipe.drop_path,
+        "token_labels": True if job.recipe.objective == "token_label" else None,
+        "checkpoint_activations": job.checkpoint_activations or None,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def memory_mib(device: torch.device) -> float:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 import torch
+from reelbench import models
 from reelbench.harness import train
-from safetensors.torch import load_file
+from reelbench.harness.spec import Recipe
+from safetensors.torch import load_file, save_model
 
 
 def reelbench(*arguments: object) -> str:
@@ -42,3 +47,20 @@ def test_pretrain_then_probe(tiny_synthetic: dict[str, Path], tmp_path: Path):
     assert changed == {"cls_head.weight", "cls_head.bias"}
     assert len(train.read_log(after, "validation")) == 1
     assert (after / "monitor" / "csv" / "train_loss.csv").read_text().count("\n") == 4
+
+
+@pytest.mark.slow
+def test_token_labels_train_through_the_launcher(tiny_synthetic: dict[str, Path], tmp_path: Path):
+    """The annotator's weights are read in every rank; what is exported is the plain model."""
+    name, out = "dualformer/micro", tmp_path / "run"
+    save_model(models.build(name, num_classes=8), str(tmp_path / "annotator.safetensors"))
+    recipe = Recipe(objective="token_label", annotator=name, epochs=1, batch=8, zero=2, ema=0.5, precision="bf16")
+    (tmp_path / "recipe.json").write_text(json.dumps(asdict(recipe)))
+    reelbench(
+        "train", name, "--recipe", tmp_path / "recipe.json", "--annotator", tmp_path / "annotator.safetensors",
+        "--out", out, "--data", tiny_synthetic["train"], "--val", tiny_synthetic["val"], "--device", "cpu",
+        "--workers", 1, "--checkpoint-activations", "--deterministic",
+    )  # fmt: skip
+    assert len(train.read_log(out)) == 3
+    assert models.build(name, num_classes=8, checkpoint=out / "best.safetensors")
+    assert json.loads((out / "recipe.json").read_text())["annotator"] == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
 import subprocess
@@ -14,6 +15,7 @@ from reelbench import models
 from reelbench.harness import ds_config, engine, schedule, train
 from reelbench.harness.errors import UserError
 from reelbench.harness.job import Job
+from reelbench.harness.launch import Machines
 from reelbench.harness.spec import Recipe
 
 MODEL = "video_swin/micro"
@@ -153,3 +155,40 @@ def test_a_users_deepspeed_file_may_not_contradict_the_recipe(tmp_path):
         ds_config.settings(RECIPE, micro_batch=8, config=config)
     with pytest.raises(UserError, match="--offload needs ZeRO"):
         ds_config.settings(RECIPE, micro_batch=8, offload=True)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "said"),
+    [
+        ({"objective": "multilabel"}, {}, "its videos have one label each: --objective classify"),
+        ({"erase": 0.25}, {}, "train without it by --erase 0"),
+        ({"batch": 32}, {}, "24 videos do not fill one batch of 32"),
+        ({}, {"annotator": Path("x")}, "token labels need their annotator's weights, and nothing else does"),
+        ({}, {"resume": True}, "nothing to resume"),
+        ({}, {"offload": True}, "--offload needs ZeRO"),
+    ],
+)
+def test_a_job_is_checked_before_anything_is_started(tiny_synthetic, tmp_path, recipe, options, said):
+    made = dataclasses.replace(job(tiny_synthetic, tmp_path, **recipe), **options)
+    with pytest.raises(UserError, match=said):
+        train.check(made, 1)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_monitor_without_its_package_is_told(tiny_synthetic, tmp_path):
+    with pytest.raises(UserError, match="--monitor wandb needs its package: pip install wandb"):
+        train.check(dataclasses.replace(job(tiny_synthetic, tmp_path), monitors=("wandb",)), 1)
+
+
+def test_contradicting_options_are_told():
+    with pytest.raises(UserError, match="unknown monitor 'csw': did you mean 'csv'"):
+        Job(model=MODEL, data=Path(), recipe=RECIPE, clip=models.find(MODEL).clip, out=Path(), monitors=("csw",))
+    with pytest.raises(UserError, match="--init-from .* and --pretrained"):
+        Job(
+            model=MODEL, data=Path(), recipe=RECIPE, clip=models.find(MODEL).clip, out=Path(), init_from=Path("a"),
+            pretrained=Path("b"),
+        )  # fmt: skip
+    with pytest.raises(UserError, match="--node-rank needs --hostfile, and --master"):
+        Machines(node_rank=0)
+    with pytest.raises(UserError, match="no such file: write a line"):
+        Machines(hostfile=Path("/nowhere/hosts"))
