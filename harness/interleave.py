@@ -2,8 +2,9 @@
 
 Each case is first measured alone, from start to end, in a process that is gone before the next begins: its memory and
 its best batch come from there. Then every case gets a resident process, one of which is active at a time, and each
-round times each case once. A round during which the GPU was slowed down is repeated, and marked where that does not
-help. What the rounds found lies in `OUT/solo/rounds.jsonl`, so that a killed sweep goes on with the round it was in.
+round times each case once. A round that was disturbed (a GPU slowed down, cores used by others) is repeated, and left
+out where that does not help; where too few are left, the times carry a warning and are compared with none. What the
+rounds found lies in `OUT/solo/rounds.jsonl`, so that a killed sweep goes on with the round it was in.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from . import ledger
 from .child import Child
 from .measure import combine
 from .progress import SuiteProgress
-from .result import Metric, Result
+from .result import DISTURBED, Metric, Result
 
 FOLDER = "solo"
 FILE = "rounds.jsonl"
 TIMED = ("latency", "throughput")
 REPEATS = 2
+QUIET = 3  # undisturbed rounds that are enough to leave the others out
 
 Rounds = dict[int, dict[str, Any]]
 
@@ -57,17 +59,24 @@ def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None) -> Resu
     """Return the result with the medians of its rounds; a case whose process `ended` early says so and has none."""
     found: dict[str, list[Metric]] = defaultdict(list)
     ordered = [rounds[number] for number in sorted(rounds)]
-    for row in ordered:
+    quiet = [row for row in ordered if not row["machine"].get("disturbed")]
+    enough = len(quiet) >= max(QUIET, len(ordered) / 2)
+    for row in quiet if enough else ordered:
         for name, metric in row["metrics"].items():
             found[name].append(Metric(**metric))
-    slowed = [str(number) for number in sorted(rounds) if rounds[number]["machine"].get("throttled")]
-    warning = f"the GPU was slowed down in round {', '.join(slowed)}: cool it, or close its other users"
-    timed = {name: combine(metrics, warning if slowed else "") for name, metrics in found.items()}
+    warning = "" if enough or not ordered else _doubt(ordered)
+    timed = {name: combine(metrics, warning) for name, metrics in found.items()}
     details = {**result.details, "rounds": [row["machine"] for row in ordered]}
     if ended is None:
         return dataclasses.replace(result, metrics={**result.metrics, **timed}, details=details)
     kept = {name: metric for name, metric in result.metrics.items() if name not in timed}
     return dataclasses.replace(result, status=ended[0], error=ended[1], metrics=kept, details=details)
+
+
+def _doubt(rounds: Sequence[dict[str, Any]]) -> str:
+    reasons = [reason for row in rounds for reason in row["machine"].get("disturbed", ())]
+    last = f", in {len(rounds)} rounds: {reasons[-1]}" if reasons else " for lack of quiet rounds"
+    return f"{DISTURBED}{last}; measure again when the machine is quiet"
 
 
 class _Resident:
@@ -90,7 +99,7 @@ class _Resident:
         found = None
         for _ in range(1 + REPEATS):
             found = self._check(self.child.ask(self.case.time_limit, round=number))
-            if found is None or not found["machine"].get("throttled"):
+            if found is None or not found["machine"].get("disturbed"):
                 break
         return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 PERIOD = 0.1
+BUSY = {"cpu": 0.1, "cuda": 0.5}  # share of the cores that others may use before a measurement is disturbed
 # Bits of nvmlDeviceGetCurrentClocksEventReasons that slow a GPU down; the power cap is how a busy one always ends up,
 # so it is told but no reason to measure again.
 SLOWED = {0x08: "hardware slowdown", 0x20: "too hot", 0x40: "too hot (hardware)", 0x80: "power brake"}
@@ -32,13 +34,17 @@ def nvml_handle(device: torch.device) -> Any:
 
 @contextmanager
 def watch(device: torch.device) -> Iterator[dict[str, Any]]:
-    """Fill the yielded dict, at the end of the block, with what the machine did during it."""
+    """Fill the yielded dict, at the end of the block, with what the machine did during it.
+
+    `disturbed` lists what spoilt a measurement: a GPU that was slowed down or shared, cores that others used.
+    """
     found: dict[str, Any] = {"load_before": round(os.getloadavg()[0], 2)}
     samples: list[dict[str, Any]] = []
     stop = threading.Event()
     sampler = threading.Thread(target=_sample, args=(device, samples, stop), daemon=True)
     if device.type == "cuda":
         sampler.start()
+    begin, busy, own = time.monotonic(), _busy_seconds(), _own_seconds()
     try:
         yield found
     finally:
@@ -47,7 +53,42 @@ def watch(device: torch.device) -> Iterator[dict[str, Any]]:
             sampler.join()
         found["load_after"] = round(os.getloadavg()[0], 2)
         found["cpu_mhz"] = cpu_mhz()
+        spent = (_busy_seconds() - busy) - (_own_seconds() - own)
+        found["others_cpu"] = round(max(0.0, spent / (time.monotonic() - begin) / (os.cpu_count() or 1)), 3)
         found.update(summary(samples))
+        found["disturbed"] = disturbances(found, device.type)
+
+
+def disturbances(found: dict[str, Any], device: str) -> list[str]:
+    """Return what of a summary spoils a measurement."""
+    said = list(found.get("slowed", ()))
+    if found.get("other_users"):
+        said.append("the GPU has other users")
+    if found["others_cpu"] > BUSY[device]:
+        said.append(f"others used {found['others_cpu']:.0%} of the cores")
+    return said
+
+
+def _busy_seconds() -> float:
+    """Return the seconds that all cores together have worked, or were taken away by a hypervisor."""
+    import psutil
+
+    times = psutil.cpu_times()._asdict()
+    return sum(times.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+
+
+def _own_seconds() -> float:
+    """Return the seconds of a core that this process and its children, finished ones included, have used."""
+    import psutil
+
+    total = 0.0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def cpu_mhz() -> float | None:
@@ -72,7 +113,7 @@ def summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
         bits |= sample["reasons"]
     told = [name for bit, name in TOLD.items() if bits & bit]
     slowed = [name for bit, name in SLOWED.items() if bits & bit]
-    return {**spans, "reasons": told, "throttled": slowed, "other_users": max(s["others"] for s in samples)}
+    return {**spans, "reasons": told, "slowed": slowed, "other_users": max(s["others"] for s in samples)}
 
 
 def _sample(device: torch.device, samples: list[dict[str, Any]], stop: threading.Event) -> None:

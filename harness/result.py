@@ -12,6 +12,7 @@ from .errors import UserError
 from .spec import Case, Published
 
 SCHEMA = 1
+DISTURBED = "disturbed"  # how the warning of a time begins that the machine spoilt: it is compared with none
 Status = Literal["ok", "failed", "oom", "timeout", "unsupported"]
 
 

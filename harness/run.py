@@ -28,7 +28,7 @@ from . import engine, environment, machine, metrics, train
 from .errors import UnsupportedError, UserError
 from .evaluate import Predictions
 from .job import Job
-from .result import Metric, Result, Status, now
+from .result import DISTURBED, Metric, Result, Status, now
 from .schedule import total_steps
 from .spec import Case, Views
 
@@ -76,10 +76,10 @@ def _measure(case: Case, out: Path, report: Report) -> dict[str, Any]:
 
 
 def _doubted(found: Mapping[str, Metric], state: dict[str, Any]) -> dict[str, Metric]:
-    """Return the metrics, those of time with a warning where the GPU was slowed down meanwhile."""
-    if not state.get("throttled"):
+    """Return the metrics, those of time with a warning where the machine was disturbed meanwhile."""
+    if not state["disturbed"]:
         return dict(found)
-    said = f"the GPU was slowed down ({', '.join(state['throttled'])}): cool it, or measure with --interleave"
+    said = f"{DISTURBED}: {', '.join(state['disturbed'])}; measure again when the machine is quiet"
     timed = {name for name, metric in found.items() if metric.unit in ("ms", "s") or metric.unit.endswith("/s")}
     return {name: replace(metric, warning=said) if name in timed else metric for name, metric in found.items()}
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from ..harness.result import Metric, Result
-from ._table import number
 
 MOST = 50  # sentences
 
@@ -47,6 +46,6 @@ def _order(a: Metric, b: Metric) -> int:
 
 def _sentence(quick: str, slow: str, here: tuple[str, dict[str, Metric]], there: tuple[str, dict[str, Metric]]) -> str:
     def pair(way: dict[str, Metric]) -> str:
-        return f"{number(way[quick].value)} against {number(way[slow].value)} ms"
+        return f"{way[quick].value:#.3g} against {way[slow].value:#.3g} ms"
 
     return f"{quick} is faster than {slow} in {here[0]} ({pair(here[1])}), but slower in {there[0]} ({pair(there[1])})."

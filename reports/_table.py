@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ..harness.result import Metric, Result
 from ..harness.spec import Published
+from ._ranking import reversals
 
 MISSING = "–"
 
@@ -178,9 +179,13 @@ def metric_columns(results: Sequence[Result]) -> list[Column]:
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
-    """Return the measured table and, where the results bring any, the published rows as a table of their own."""
-    printed = published(results)
-    return [measured(results), *([printed] if printed.rows else [])]
+    """Return the measured table and, where the results bring any, the published rows as a table of their own.
+
+    The measured one notes where the ranking depends on how the models are run.
+    """
+    shown, printed = measured(results), published(results)
+    shown = replace(shown, notes=(*shown.notes, *reversals(results)))
+    return [shown, *([printed] if printed.rows else [])]
 
 
 def measured(results: Sequence[Result]) -> Table:

@@ -18,7 +18,7 @@ from itertools import accumulate
 from statistics import median
 
 from ..harness.errors import UserError
-from ..harness.result import Metric, Result
+from ..harness.result import DISTURBED, Metric, Result
 from . import terminal
 from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p
 from ._table import Cell, Column, Row, Table, metric_columns
@@ -49,6 +49,7 @@ class Difference:
     p: float | None = None
     smallest: float = 0.0
     margin: float = 1.0
+    disturbed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +202,7 @@ def _difference(column: Column, a: list[Metric], b: list[Metric]) -> Difference:
         p=mann_whitney(*rounds),
         smallest=smallest_p(*map(len, rounds)),
         margin=MARGIN if len(a) == 1 or len(b) == 1 else 1.0,
+        disturbed=any(m.warning.startswith(DISTURBED) for m in (*a, *b)),
     )
 
 
@@ -261,7 +263,7 @@ def verdict(d: Difference, p: float | None, tests: int) -> str:
         return "no difference"
     if d.ratio is not None and _nearest_to_one(*d.ratio) <= d.margin:
         return "no difference"
-    return _direction(d)
+    return "doubtful: the machine was disturbed" if d.disturbed else _direction(d)
 
 
 def _nearest_to_one(middle: float, low: float | None, high: float | None) -> float:

@@ -1,7 +1,7 @@
 """The speed–accuracy plot for a paper: PNG, SVG or PDF.
 
 Accuracy with its interval over latency (or throughput), a bubble's area is the number of parameters, colours are
-architectures, and the line is the Pareto front: what no other case beats in both.
+architectures, and the line is the Pareto front: what no other case beats in both, with a band where it may lie.
 """
 
 from __future__ import annotations
@@ -109,13 +109,28 @@ def _axes(axes: Axes, shown: Plot, title: str) -> None:
 
 
 def _front(axes: Axes, shown: Plot) -> Corners:
-    """Draw the front and return its corners: between two of its points the lesser is what can be had, so it steps."""
-    points = [shown.points[i] for i in _front_indices(shown)]
+    """Draw the front and return its corners: between two of its points the lesser is what can be had, so it steps.
+
+    The band is where it may lie: between the fronts of the better and of the worse ends of all intervals.
+    """
     edge = axes.get_xlim()[shown.x.better == "lower"]
-    xs, ys = [p.x for p in points], [p.y for p in points]
-    corners = [(x, y) for i, y in enumerate(ys) for x in (xs[i], [*xs, edge][i + 1])]
+    corners = _stairs(shown, [(p.x, p.y) for p in shown.points], edge)
+    best, worst = (_stairs(shown, [_end(p, shown, better) for p in shown.points], edge) for better in (True, False))
+    axes.fill(*zip(*best, *reversed(worst), strict=True), color=INK, alpha=0.07, linewidth=0, zorder=0.5)
     axes.plot(*zip(*corners, strict=True), color=INK, alpha=0.5, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     return corners
+
+
+def _stairs(shown: Plot, places: Sequence[tuple[float, float]], edge: float) -> Corners:
+    """Return the corners of the front of these places, one a point, to the edge of the picture."""
+    front = [places[i] for i in pareto(places, lower_x=shown.x.better == "lower")]
+    xs = [x for x, _ in front]
+    return [(x, y) for i, (_, y) in enumerate(front) for x in (xs[i], [*xs, edge][i + 1])]
+
+
+def _end(point: Point, shown: Plot, better: bool) -> tuple[float, float]:
+    """Return the better, or the worse, corner of a point's intervals."""
+    return point.x_interval[better == (shown.x.better == "higher")], point.y_interval[better]
 
 
 def _front_indices(shown: Plot) -> list[int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import sys
 
 import pytest
-from reelbench.harness import measure
+from reelbench.harness import cli, interleave, ledger, measure
 from reelbench.harness.errors import UserError
 from reelbench.harness.measure import Budget
-from reelbench.harness.result import Metric, Result
+from reelbench.harness.result import DISTURBED, Metric, Result
 from reelbench.harness.spec import Case
 from reelbench.reports import compare
 
@@ -94,6 +95,28 @@ def test_a_small_effect_is_not_called_however_sure():
     assert found.text == "no difference"
 
 
+def test_a_disturbed_machine_is_not_taken_for_a_difference(suite):
+    before, after = suite(0), suite(1, pace=1.3)
+    metric = dataclasses.replace(after[0].metrics["latency_ms"], warning=f"{DISTURBED}: others used 40% of the cores")
+    after[0] = dataclasses.replace(after[0], metrics={"latency_ms": metric})
+    assert verdicts(before, after) == ["doubtful: the machine was disturbed", "slower", "slower"]
+    assert len(compare.failing(before, after, "slower:5%")) == 2
+
+
+@pytest.mark.parametrize(("spoilt", "left", "doubted"), [(0, 8, False), (3, 5, False), (5, 8, True), (8, 8, True)])
+def test_disturbed_rounds_are_left_out_or_told(spoilt, left, doubted):
+    def row(number: int) -> dict:
+        bad = number <= spoilt
+        metric = dataclasses.asdict(Metric(value=9.0 if bad else 1.0, unit="ms", samples=(1.0, 2.0)))
+        return {"metrics": {"latency_ms": metric}, "machine": {"disturbed": ["too hot"] if bad else []}}
+
+    solo = result("tsm/micro", Metric(value=5.0, unit="ms"))
+    found = interleave.merge(solo, {n: row(n) for n in range(1, 9)}, None).metrics["latency_ms"]
+    assert len(found.rounds) == left
+    assert found.warning.startswith(DISTURBED) is doubted
+    assert doubted or found.value == 1.0
+
+
 def test_fail_if_names_what_is_slower_by_that_much(suite):
     before, after = suite(0), suite(1, pace=1.3)
     lines = compare.failing(before, after, "slower:5%")
@@ -111,3 +134,25 @@ def test_a_round_without_samples_counts_with_its_value():
     assert found.rounds == (1,) * 6
     tagged = dataclasses.replace(found, warning="")
     assert measure.combine([tagged, tagged]).rounds == (6, 6)
+
+
+def test_a_build_fails_on_the_command_line(suite, tmp_path, monkeypatch, capsys):
+    for folder, results in (("a", suite(0)), ("b", suite(1, pace=1.3))):
+        for found in results:
+            ledger.append(tmp_path / folder, found)
+
+    def command(first: str, second: str, rule: str) -> tuple[int, str]:
+        line = ["reelbench", "compare", str(tmp_path / first), str(tmp_path / second), "--fail-if", rule]
+        monkeypatch.setattr(sys, "argv", line)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out + printed.err
+
+    code, said = command("a", "b", "slower:5%")
+    assert code == 1
+    assert said.count("--fail-if slower:5%: ") == 3
+    assert command("b", "a", "slower:5%")[0] == 0
+    code, said = command("a", "b", "slow:5")
+    assert code == 2
+    assert "such as slower:5%" in said

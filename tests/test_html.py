@@ -524,5 +524,6 @@ def test_a_ranking_that_changes_with_the_mode_is_told():
     assert said.startswith(
         "tsm/micro is faster than tps/micro in cpu, fp32, eager (2.00 against 3.00 ms), but slower in"
     )
+    assert said in str(reports.render(eager + other, "terminal")).replace("\n", " ")
     assert "The ranking depends on how the models are run" in str(reports.render(eager + other, "html"))
     assert "The ranking depends" not in str(reports.render(eager + same, "html"))

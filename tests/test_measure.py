@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -148,13 +153,41 @@ def test_a_gpu_that_was_slowed_down_says_why():
     found = machine.summary([calm, calm, hot])
     assert found["sm_clock_mhz"] == [1200, 1980, 1980]
     assert found["reasons"] == ["power cap", "too hot"]
-    assert found["throttled"] == ["too hot"]
+    assert found["slowed"] == ["too hot"]
     assert found["other_users"] == 1
-    assert machine.summary([calm])["throttled"] == []
+    assert machine.disturbances({**found, "others_cpu": 0.3}, "cuda") == ["too hot", "the GPU has other users"]
+    assert machine.disturbances({**machine.summary([calm]), "others_cpu": 0.0}, "cuda") == []
 
 
 def test_watching_a_cpu_tells_its_load():
     with machine.watch(torch.device("cpu")) as found:
         pass
     assert found["load_after"] >= 0
-    assert "throttled" not in found
+    assert "sm_clock_mhz" not in found
+
+
+def test_cores_that_others_use_disturb_and_our_own_do_not():
+    """Our own work, in this process and in a child, is told from that of a process that is not ours."""
+    ours, others = _watched_beside(lambda: None), _watched_beside(_stranger)
+    assert others["others_cpu"] > ours["others_cpu"]
+    assert machine.disturbances({"others_cpu": 0.2}, "cpu") == ["others used 20% of the cores"]
+    assert machine.disturbances({"others_cpu": 0.05}, "cpu") == []
+
+
+def _watched_beside(start):
+    stranger = start()
+    with machine.watch(torch.device("cpu")) as found:
+        end = time.process_time() + 0.3
+        while time.process_time() < end:
+            pass
+    if stranger is not None:
+        os.kill(stranger, signal.SIGKILL)
+    return found
+
+
+def _stranger() -> int:
+    """Start a busy process that is no child of ours; it ends by itself if the test does not end it."""
+    loop = "import time; end = time.time() + 20\nwhile time.time() < end: pass"
+    start = f"Popen([sys.executable, '-c', {loop!r}], stdout=DEVNULL, stderr=DEVNULL)"
+    line = [sys.executable, "-c", f"import sys; from subprocess import *; print({start}.pid)"]
+    return int(subprocess.run(line, capture_output=True, text=True, check=True, timeout=30).stdout)

@@ -119,7 +119,7 @@ def test_watching_samples_clocks_and_temperature():
     low, middle, high = found["sm_clock_mhz"]
     assert 0 < low <= middle <= high
     assert 10 < found["temperature_c"][1] < 110
-    assert isinstance(found["throttled"], list)
+    assert isinstance(found["disturbed"], list)
     assert found["other_users"] >= 0
 
 
