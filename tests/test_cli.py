@@ -39,7 +39,10 @@ def suite_of(folder: Path, case: str) -> Path:
     return suite_file(folder, f"SUITE = Suite(name='mine', description='', cases=({case},))")
 
 
-@pytest.mark.parametrize("verb", ["run", "train", "eval", "report", "compare", "convert", "models", "suites", "doctor"])
+@pytest.mark.parametrize(
+    "verb",
+    ["run", "train", "eval", "report", "compare", "predictions", "explain", "convert", "models", "suites", "doctor"],
+)
 def test_every_verb_explains_itself_with_an_example(reelbench, verb):
     code, out, _ = reelbench(verb, "--help")
     assert code == 0
