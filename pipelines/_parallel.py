@@ -1,11 +1,11 @@
-"""Runs a function over many files in processes, in order, and survives the file that crashes a native library."""
+"""Runs a function over many files in processes, in order; survives the file that crashes or hangs a native library."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +19,7 @@ from rich.progress import Progress
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 CHUNK = 64
+PATIENCE = 900.0  # seconds
 
 
 def ordered(
@@ -29,16 +30,20 @@ def ordered(
     title: str,
     workers: int | None = None,
     progress: bool = True,
+    patience: float = PATIENCE,
 ) -> Iterator[Found]:
     """Yield `function(item)` for each item in order, or `crashed(item)` where it took its process down.
 
+    So does one that is not finished after `patience` seconds: its process is killed.
     `function` must be picklable. `workers` defaults to the cores; with fewer than two, or little to do, everything runs
     in this process. A progress bar is shown on a terminal.
     """
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     size = min(CHUNK, max(1, len(items) // (4 * max(workers, 1))))
     chunks = [items[i : i + size] for i in range(0, len(items), size)]
-    found = map(partial(_each, function), chunks) if workers < 2 else _survive(function, chunks, crashed, workers)
+    found = (
+        map(partial(_each, function), chunks) if workers < 2 else _survive(function, chunks, crashed, workers, patience)
+    )
     quiet = not (progress and sys.stderr.isatty())
     with Progress(disable=quiet, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=len(items))
@@ -63,17 +68,21 @@ def _survive(
     chunks: Sequence[Sequence[Item]],
     crashed: Callable[[Item], Found],
     workers: int,
+    patience: float,
 ) -> Iterator[list[Found]]:
     done = 0
     while done < len(chunks):
-        try:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                for found in pool.map(partial(_each, function), chunks[done:]):
-                    yield found
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            futures = [pool.submit(_each, function, chunk) for chunk in chunks[done:]]
+            try:
+                for future in futures:
+                    yield future.result(timeout=patience)
                     done += 1
-        except BrokenProcessPool:
+            except (BrokenProcessPool, TimeoutError):
+                _kill(pool)
+        if done < len(chunks):
             # One of this chunk's items, or of those beside it: a process for each item of it, and then go on.
-            yield [_alone(function, item, crashed) for item in chunks[done]]
+            yield [_alone(function, item, crashed, patience) for item in chunks[done]]
             done += 1
 
 
@@ -81,9 +90,16 @@ def _each(function: Callable[[Item], Found], items: Sequence[Item]) -> list[Foun
     return [function(item) for item in items]
 
 
-def _alone(function: Callable[[Item], Found], item: Item, crashed: Callable[[Item], Found]) -> Found:
-    try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            return pool.submit(function, item).result()
-    except BrokenProcessPool:
-        return crashed(item)
+def _alone(function: Callable[[Item], Found], item: Item, crashed: Callable[[Item], Found], patience: float) -> Found:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, item).result(timeout=patience)
+        except (BrokenProcessPool, TimeoutError):
+            _kill(pool)
+    return crashed(item)
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    """End the processes at once: the pool itself would wait for what they are at."""
+    for process in list((pool._processes or {}).values()):  # public only from Python 3.14 on
+        process.kill()

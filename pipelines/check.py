@@ -110,4 +110,4 @@ def _spread(video: Video) -> str:
 
 
 def _crashed(video: Video) -> str:
-    return "crashes the decoder"
+    return "crashes or hangs the decoder"

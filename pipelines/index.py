@@ -293,4 +293,4 @@ def _scan_one(entry: Entry) -> Video | str:
 
 
 def _crashed(entry: Entry) -> str:
-    return "crashes the demuxer"
+    return "crashes or hangs the demuxer"

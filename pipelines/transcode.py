@@ -26,6 +26,7 @@ from .index import Index, Rejected, Unreadable, Video, from_videos, scan
 
 CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the others' containers keep no frame times
 BILINEAR = 2
+HOURS = 6 * 3600.0  # seconds that one video may take
 UNTIMED = Fraction(1, 25)  # what a folder of frames is played at: it carries no times
 
 
@@ -65,7 +66,7 @@ def transcode(
         for video in source.videos()
     ]
     found = list(_parallel.ordered(
-        _transcode, jobs, crashed=_crashed, title="transcoding", workers=workers, progress=progress
+        _transcode, jobs, crashed=_crashed, title="transcoding", workers=workers, progress=progress, patience=HOURS
     ))  # fmt: skip
     made = from_videos(
         [now for now in found if isinstance(now, Video)], source.classes, out,
@@ -113,7 +114,7 @@ def _transcode(job: _Job) -> Video | str:
 
 
 def _crashed(job: _Job) -> str:
-    return "crashes the decoder or the encoder"
+    return "crashes or hangs the decoder or the encoder"
 
 
 def _pictures(job: _Job) -> Iterator[av.VideoFrame]:
