@@ -232,6 +232,28 @@ def test_hundreds_of_mutants_end_nothing(tmp_path: Path, decoder: str, codecs: l
     survives(index, codecs, decoder, "cpu")
 
 
+@pytest.mark.parametrize("decoder", ["software", "dali"])
+def test_what_is_damaged_after_the_indexing_is_never_shown(tmp_path: Path, decoder: str) -> None:
+    """Half of the files of every codec: each one is named, even those that would decode to wrong pixels in silence."""
+    videos, damaged = [], set()
+    for codec in CODECS if decoder == "software" else ("vp9", "vp8"):
+        path = tmp_path / f"{codec}{CODECS[codec].suffix}"
+        film(path, codec)
+        content, whole = path.read_bytes(), indexing.scan(path, 0)
+        for number in range(30):
+            copy, rng = path.with_stem(f"{codec}{number}"), np.random.default_rng(number)
+            damage = mutate(content, rng) if number % 2 else content
+            copy.write_bytes(damage)
+            videos.append(dataclasses.replace(whole, path=copy))
+            damaged |= {str(copy)} if damage != content else set()
+    index = indexing.from_videos(videos, ("a",), tmp_path)
+    with pipelines.open(index, clip=CLIP, batch=32, decoder=decoder, workers=2) as stream:  # type: ignore[arg-type]
+        seen = {str(index[row].path) for batch in stream.epoch() for row in batch.video.tolist()}
+    assert {broken.path for broken in stream.broken} == damaged
+    assert seen == {str(video.path) for video in videos} - damaged
+    assert len(damaged) > len(videos) * 0.4
+
+
 @pytest.mark.gpu
 def test_hundreds_of_mutants_end_nothing_on_a_gpu(tmp_path: Path) -> None:
     codecs = ["h264", "hevc", "vp9", "mpeg4"]
