@@ -10,7 +10,6 @@ import importlib.util
 import itertools
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -26,9 +25,11 @@ from .. import models, pipelines
 from ..pipelines.index import Index
 from . import ds_config, losses, nonfinite
 from . import engine as ds
+from .batches import Batches
 from .ema import Ema
 from .errors import UserError
 from .evaluate import Predictions, evaluate, scores
+from .interruption import Interruption
 from .job import Job
 from .measure import synchronize
 from .metrics import autocast
@@ -121,7 +122,7 @@ def train(job: Job) -> None:
     with ExitStack() as stack:
         stream = stack.enter_context(run.open_stream())
         progress = stack.enter_context(TrainingProgress(job.model, run.total, run.position.step, shown=world.leads))
-        batches = _Batches(stream, run.steps_per_epoch, run.position.step, job.recipe.accumulate)
+        batches = Batches(stream, run.steps_per_epoch, run.position.step, job.recipe.accumulate)
         while run.position.step < run.total:
             stopped = run.step(batches, progress, asked=interruption.asked)
             if run.due() or stopped:
@@ -134,18 +135,6 @@ def train(job: Job) -> None:
         for path, reason in stream.broken:
             print(f"passed over: {path}: {reason}", file=sys.stderr)
     ds.disconnect()
-
-
-class Interruption:
-    """Notes SIGTERM and SIGUSR1, by which a scheduler takes a machine back; training then saves and ends."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.asked = True
 
 
 def make_deterministic() -> None:
@@ -203,7 +192,7 @@ class Run:
         """Whether to validate after the step just taken."""
         return self.position.step % self.interval == 0 or self.position.step == self.total
 
-    def step(self, batches: _Batches, progress: TrainingProgress, *, asked: bool) -> bool:
+    def step(self, batches: Batches, progress: TrainingProgress, *, asked: bool) -> bool:
         """Take one step and log it; return whether any rank was asked to stop."""
         step, begin, waited = self.position.step, time.perf_counter(), batches.waited
         torch.manual_seed((self.job.seed * 1_000_003 + step) * 65_536 + self.world.rank)  # a resumed run draws the same
@@ -226,7 +215,7 @@ class Run:
         progress.advance(record, self.recipe.batch)
         return found.asked
 
-    def _arguments(self, batches: _Batches, step: int) -> Iterator[tuple[Any, ...]]:
+    def _arguments(self, batches: Batches, step: int) -> Iterator[tuple[Any, ...]]:
         batches.seen.clear()
         for batch in itertools.islice(batches, self.recipe.accumulate):
             yield batch.clip, batch.label, losses.Draw(self.job.seed, step, tuple(batch.video.tolist()))
@@ -239,7 +228,7 @@ class Run:
         self.log.write("train", {"step": step, "epoch": step / self.steps_per_epoch, "lr": lr, **record, **more})
         self.engine.record({"lr": lr, **record, **more}, step)
 
-    def _hold(self, found: ds.Step, batches: _Batches, lr: float) -> None:
+    def _hold(self, found: ds.Step, batches: Batches, lr: float) -> None:
         """A loss was not finite: go on where --skip-nan allows it, else stop with what is needed to see why."""
         self.position.held += 1
         files = ds.gather(nonfinite.culprits(found.losses, batches.seen, self.index))
@@ -347,40 +336,6 @@ def memory_mib(device: torch.device) -> float:
     import psutil
 
     return psutil.Process().memory_info().rss / 2**20
-
-
-class _Batches:
-    """Batches of epoch after epoch, from an optimiser step on; `waited` adds up the seconds until each came.
-
-    `seen` holds the batches since it was last cleared; the pixels of only the last one are still valid. Micro-batches
-    that fill no step of an epoch are dropped.
-    """
-
-    def __init__(self, stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int) -> None:
-        self.waited = 0.0
-        self.seen: list[pipelines.Batch] = []
-        self._batches = self._endless(stream, steps_per_epoch, step, accumulate)
-
-    def __iter__(self) -> Iterator[pipelines.Batch]:
-        return self
-
-    def __next__(self) -> pipelines.Batch:
-        begin = time.perf_counter()
-        batch = next(self._batches)
-        self.waited += time.perf_counter() - begin
-        self.seen.append(batch)
-        return batch
-
-    @staticmethod
-    def _endless(
-        stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int
-    ) -> Iterator[pipelines.Batch]:
-        while True:
-            wanted = (steps_per_epoch - step % steps_per_epoch) * accumulate
-            for number, batch in enumerate(stream.epoch()):
-                if number < wanted:
-                    yield batch
-            step = 0
 
 
 def _same_classes(job: Job, train_index: Index, validation: Index) -> None:

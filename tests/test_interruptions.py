@@ -85,9 +85,12 @@ def test_killed_anywhere_and_stopped_by_a_signal_a_run_sees_the_same_losses(tiny
 
 
 def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_synthetic, tmp_path):
-    made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, lr=1e30, warmup_epochs=0, ema=0, mixup=0))
+    recipe = dataclasses.replace(RECIPE, lr=1e30, warmup_epochs=0, ema=0, mixup=0)
+    made = job(tiny_synthetic, tmp_path, recipe, skip_nan=2)
     code, output = finish(start(made))
     assert code != 0
+    assert "left out (1 of 2)" in output
+    assert "left out (2 of 2)" in output
     [line] = [line for line in output.splitlines() if line.startswith("reelbench:")]
     step = len(train.read_log(tmp_path))
     assert f"step {step}, learning rate " in line
