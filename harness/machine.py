@@ -119,19 +119,26 @@ def summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
 def _sample(device: torch.device, samples: list[dict[str, Any]], stop: threading.Event) -> None:
     import pynvml
 
-    handle, own = nvml_handle(device), _suite()
-    while not stop.is_set():
-        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        samples.append(
-            {
-                "sm_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-                "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-                "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
-                "reasons": pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
-                "others": sum(process.pid not in own for process in processes),
-            }
-        )
-        stop.wait(PERIOD)
+    try:
+        handle, own = nvml_handle(device), _suite()
+        while not stop.is_set():
+            samples.append(_look(handle, own))
+            stop.wait(PERIOD)
+    except pynvml.NVMLError:
+        return  # a slice of a GPU tells none of this
+
+
+def _look(handle: Any, own: set[int]) -> dict[str, Any]:
+    import pynvml
+
+    processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    return {
+        "sm_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+        "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+        "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
+        "reasons": pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
+        "others": sum(process.pid not in own for process in processes),
+    }
 
 
 def _suite() -> set[int]:

@@ -70,9 +70,10 @@ class Subject:
         return self._execute(clip)
 
     def time(self, step: Callable[[], object], budget: Budget | None = None) -> timing.Timing:
-        """Time a step; `notes` add up the seconds of all warm-ups and of all that was measured."""
+        """Time a step; `notes` add up the seconds of warm-ups and of what was measured, and the warm-ups cut short."""
         taken = timing.take(step, self.device, budget or self.budget)
-        spent = self.notes.setdefault("timing_seconds", {"warm_up": 0.0, "measured": 0.0})
+        spent = self.notes.setdefault("timing_seconds", {"warm_up": 0.0, "measured": 0.0, "cut_short": 0})
+        spent["cut_short"] += not taken.steady
         spent["warm_up"] += taken.warm_up
         spent["measured"] += sum(taken.host)
         return taken

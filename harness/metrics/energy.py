@@ -1,7 +1,7 @@
 """`energy_j_clip`, `energy_j_video`: joules from NVML's energy counter over a window long enough for it.
 
 The counter is the whole board's, idle power included, and the convention states that power; it moves in steps of tens
-of milliseconds, so the window lasts seconds. Only on a GPU (Volta or newer).
+of milliseconds, so the window lasts seconds. Only on a GPU that has the counter (Volta or newer, not a slice of one).
 """
 
 from __future__ import annotations
@@ -24,9 +24,15 @@ def measure(subject: Subject) -> dict[str, Metric]:
     """Run at the best batch for the window and divide the joules by the clips."""
     if subject.device.type != "cuda":
         return {}
+    import pynvml
+
+    handle = nvml_handle(subject.device)
+    try:
+        _joules(handle)
+    except pynvml.NVMLError_NotSupported:  # type: ignore[attr-defined]
+        return {}
     batch = throughput.best_batch(subject)
     clip = subject.example(batch)
-    handle = nvml_handle(subject.device)
     timing.synchronize(subject.device)
     idle = _idle_watts(handle)
     timing.warm_up(lambda: subject.forward(clip), subject.device, limit=1.0)
