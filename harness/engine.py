@@ -207,10 +207,10 @@ class Engine:
             buffer /= self.world.size
 
     def save(self, folder: Path, step: int, state: dict[str, Any], *, keep: int, ema: Ema | None = None) -> None:
-        """Write a checkpoint that `resume` continues from; `latest` names it only once it is whole."""
+        """Write a checkpoint that `resume` continues from; its `run.json` comes last, then `latest` names it."""
         tag = folder / f"step_{step}"
         if self.world.leads:
-            shutil.rmtree(tag, ignore_errors=True)  # what an interrupted run has left
+            _remove(tag)  # an interrupted run may have left it
         torch.distributed.barrier()
         scaler = self._scaler.state_dict() if self._scaler is not None else None
         state = {**state, "ranks": self.world.size, "zero": self.recipe.zero, "scaler": scaler}
@@ -219,7 +219,7 @@ class Engine:
             ema.save(tag / f"ema_{self.world.rank}.pt")
         torch.distributed.barrier()
         if self.world.leads:
-            (tag / STATE).write_text(json.dumps(state))
+            _replace_text(tag / STATE, json.dumps(state))
             _replace_text(folder / "latest", tag.name)
             _forget_old(folder, step, keep)
 
@@ -257,12 +257,19 @@ class Engine:
 
 
 def newest(folder: Path) -> Path:
-    """Return the folder of the newest whole checkpoint, or a `UserError`."""
+    """Return the newest whole checkpoint: the one that `latest` names, if it is whole. None is a `UserError`."""
     latest = folder / "latest"
-    name = latest.read_text().strip() if latest.exists() else ""
-    if not name or not (folder / name / STATE).exists():
+    named = folder / (latest.read_text().strip() if latest.exists() else "")
+    whole = [path for _, path in _saved(folder) if (path / STATE).exists()]
+    if not whole:
         raise UserError(f"nothing to resume in {folder}: leave --resume away to start afresh")
-    return folder / name
+    return named if named in whole else whole[-1]
+
+
+def _saved(folder: Path) -> list[tuple[int, Path]]:
+    """Return the (step, folder) of every checkpoint, whole or torn, in order."""
+    found = (path for path in folder.glob("step_*") if path.is_dir() and not path.name.endswith(UNIVERSAL))
+    return sorted((int(path.name.removeprefix("step_")), path) for path in found)
 
 
 def convert_for(folder: Path, world: World) -> bool:
@@ -370,7 +377,13 @@ def _replace_text(path: Path, text: str) -> None:
 
 def _forget_old(folder: Path, step: int, keep: int) -> None:
     """Keep the newest `keep` checkpoints up to this step; later ones are torn, or of a run that was taken back."""
-    found = sorted((int(p.name.split("_")[1]), p) for p in folder.glob("step_*") if p.is_dir())
-    upto = [p for number, p in found if number <= step]
-    for path in [p for number, p in found if number > step] + upto[:-keep]:
-        shutil.rmtree(path, ignore_errors=True)
+    upto = [path for number, path in _saved(folder) if number <= step]
+    for path in folder.glob("step_*"):
+        if path not in upto[-keep:]:
+            _remove(path)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Delete a checkpoint, first of all what says that it is whole."""
+    (checkpoint / STATE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)

@@ -125,10 +125,10 @@ def train(job: Job) -> None:
         batches = Batches(stream, run.steps_per_epoch, run.position.step, job.recipe.accumulate)
         while run.position.step < run.total:
             stopped = run.step(batches, progress, asked=interruption.asked)
-            if run.due() or stopped:
-                run.validate_and_save(progress, only_save=stopped)
-            elif job.save_steps and run.position.step % job.save_steps == 0:
+            if stopped or (job.save_steps and run.position.step % job.save_steps == 0):
                 run.save()
+            if run.due():
+                run.validate_and_save(progress)
             if stopped:
                 progress.note(f"stopped by a signal after step {run.position.step}: go on with --resume")
                 break
@@ -247,16 +247,16 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint."""
+        self.engine.average_buffers()
         self.engine.save(
             self.job.out / "checkpoints", self.position.step, asdict(self.position), keep=self.job.keep, ema=self.ema
         )
 
-    def validate_and_save(self, progress: TrainingProgress, *, only_save: bool) -> None:
+    def validate_and_save(self, progress: TrainingProgress) -> None:
         """Validate, export the weights where they are the best or the last, and write a checkpoint."""
         self.engine.average_buffers()
-        if not only_save:
-            with self.ema.applied() if self.ema is not None else ExitStack():
-                self._validate_and_export(progress)
+        with self.ema.applied() if self.ema is not None else ExitStack():
+            self._validate_and_export(progress)
         self.save()
 
     def _validate_and_export(self, progress: TrainingProgress) -> None:

@@ -153,15 +153,17 @@ def test_a_half_written_checkpoint_is_never_picked_up(world, tmp_path):
         take(made, step)
         made.save(tmp_path, step, {"step": step}, keep=2)
     assert sorted(p.name for p in tmp_path.glob("step_*")) == ["step_3", "step_4"]
-    torn = tmp_path / "step_7"  # killed while it was written: `latest` still names the one before
-    shutil.copytree(tmp_path / "step_4", torn)
+    torn = tmp_path / "step_7"  # killed while it was written
+    shutil.copytree(tmp_path / "step_4", torn, ignore=shutil.ignore_patterns(engine.STATE))
     next(torn.glob("*.pt")).write_bytes(b"half")
     assert engine.newest(tmp_path).name == "step_4"
     again = make(world)
     assert again.resume(tmp_path)["step"] == 4
     again.save(tmp_path, 5, {"step": 5}, keep=2)
     assert sorted(p.name for p in tmp_path.glob("step_*")) == ["step_4", "step_5"]
-    (tmp_path / "latest").write_text("")
+    (tmp_path / "step_5" / engine.STATE).unlink()  # killed while it was written once more
+    assert engine.newest(tmp_path).name == "step_4"
+    (tmp_path / "step_4" / engine.STATE).unlink()
     with pytest.raises(UserError, match="nothing to resume"):
         engine.newest(tmp_path)
 
