@@ -80,7 +80,6 @@ class Stream:
         self.device, self.workers, self.decoder = device, workers, decoder
         self._index, self._order, self._cutter, self._known = index, order, cutter, known
         self._files: Files | None = None
-        self._labels: Tensor | None = None
         self._broken: dict[int, str] = {}
         self._barred: dict[int, str] = {}
         self._next = first_epoch, first_batch
@@ -257,6 +256,7 @@ class Stream:
         if self._running is not None:
             self._running.close()
         self._stop()
+        self._files = None
 
     def __enter__(self) -> Stream:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -64,8 +65,16 @@ def replaced(index: Index) -> Index:
     return index
 
 
+def forbidden(index: Index) -> Index:
+    index[BAD].path.chmod(0)
+    if os.access(index[BAD].path, os.R_OK):
+        pytest.skip("this user may read everything")
+    return index
+
+
 BREAKAGES = [
     (vanished, "No such file"),
+    (forbidden, "Permission denied"),
     (flipped, "changed since it was indexed"),
     (replaced, "changed since it was indexed"),
     (undecodable, "cannot be decoded"),
