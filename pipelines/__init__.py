@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from ..harness.errors import UserError, unknown
 from ..harness.spec import Clip, Crop, Views
 from ._files import flat
+from .augment import Augment
 from .source import Cutter, Order
 from .stream import Batch, Stream
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from .index import Index
 
-__all__ = ["Batch", "Stream", "decoders", "open"]
+__all__ = ["Augment", "Batch", "Stream", "decoders", "open"]
 
 Device = Literal["cpu", "cuda"]
 Decoder = Literal["auto", "dali", "software"]
@@ -52,9 +53,11 @@ def open(
     views: Views = Views(),  # noqa: B008 (frozen)
     crop: Crop = "random_resized",
     crop_area: tuple[float, float] = (0.08, 1.0),
+    short_sides: tuple[int, int] | None = None,
     flip: float = 0.0,
     flip_swaps: tuple[tuple[int, int], ...] = (),
     flip_keeps: tuple[int, ...] = (),
+    augment: Augment = Augment(),  # noqa: B008 (frozen)
     seed: int = 0,
     rank: int = 0,
     world: int = 1,
@@ -66,17 +69,17 @@ def open(
 ) -> Stream:
     """Open a data set for training or for testing.
 
-    `batch` counts videos. `crop`, `crop_area` and `flip` concern training; `views` concerns testing. `rank` and
-    `world` share an epoch out. A flip exchanges the labels that `flip_swaps`, or else `index.mirror`, pairs; it is left
-    out where both are missing (None), and for the labels `flip_keeps`. `first_epoch` and `first_batch` resume: the
-    clips are those that an unbroken run would have seen. A misfit is a `UserError`.
+    `batch` counts videos. `crop`, `crop_area`, `short_sides`, `flip` and `augment` concern training, `views` testing.
+    `rank` and `world` share an epoch out. A flip exchanges the labels that `flip_swaps`, or else `index.mirror`, pairs;
+    it is left out where both are missing (None), and for the labels `flip_keeps`. `first_epoch` and `first_batch`
+    resume: the clips are those that an unbroken run would have seen. A misfit is a `UserError`.
     """
     index = _mirrored(_load(index), flip_swaps, flip_keeps)
     flip = flip if index.mirror is not None else 0.0
     order = Order(total=len(index), batch=batch, training=training, seed=seed, rank=rank, world=world)
     cutter = Cutter(
-        clip=clip, views=views, training=training, crop=crop, crop_area=crop_area, flip=flip, flip_keeps=flip_keeps,
-        seed=seed,
+        clip=clip, views=views, training=training, crop=crop, crop_area=crop_area, short_sides=short_sides,
+        flip=flip, flip_keeps=flip_keeps, augment=augment, seed=seed,
     )  # fmt: skip
     _check(order, device, workers, first_epoch, first_batch)
     return Stream(

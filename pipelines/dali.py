@@ -1,4 +1,4 @@
-"""The graph, one for GPU and CPU: decode, one resampling a box, gather frames, mirror, normalise.
+"""The graph, one for GPU and CPU: decode, one resampling a box, gather frames, augment, mirror, normalise, erase.
 
 This is the only file that imports `nvidia.dali`.
 
@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import nvidia.dali.fn as fn
+from nvidia.dali.auto_aug import augmentations as auto_aug
 from nvidia.dali.pipeline import Pipeline, pipeline_def
 from nvidia.dali.types import DALIDataType, DALIInterpType
 
+from . import augment
 from ._parallel import no_main_module
 from .source import Cutter, Source
 
@@ -31,6 +33,9 @@ UINT8, INT32, INT64, FLOAT = DALIDataType.UINT8, DALIDataType.INT32, DALIDataTyp
 ENCODED, DECODED = [(UINT8, 1, ""), (INT32, 1, "")], [(UINT8, 4, "FHWC")]
 FORMS = {"encoded": ENCODED, "decoded": DECODED, "mixed": [*ENCODED, *DECODED, (INT32, 0, "")]}
 REST = [(INT32, 2, ""), (FLOAT, 2, ""), (INT32, 0, ""), (INT64, 0, ""), (UINT8, 1, "")]
+LOOK = [(INT32, 1, ""), (FLOAT, 2, ""), (FLOAT, 1, "")]
+GREY = 128  # what imgaug's cutout leaves
+augmentations: Any = auto_aug  # decorated beyond what a type checker follows
 
 
 def build(source: Source, *, device_id: int | None, batch: int, workers: int, threads: int, depth: int) -> Pipeline:
@@ -38,7 +43,8 @@ def build(source: Source, *, device_id: int | None, batch: int, workers: int, th
 
     `device_id=None` keeps everything on the CPU. `depth` is how many batches the workers prepare in advance.
     """
-    graph: Any = pipeline_def(enable_conditionals=source.form == "mixed")(_graph)
+    conditional = source.form == "mixed" or source.cutter.augmented
+    graph: Any = pipeline_def(enable_conditionals=conditional)(_graph)
     pipeline = graph(
         source,
         device_id is not None,
@@ -73,8 +79,8 @@ def guard(pipeline: Pipeline, sentinels: list[int]) -> None:
 
 
 def _graph(source: Source, on_gpu: bool, depth: int) -> tuple[Any, ...]:
-    arrays = [*FORMS[source.form], *REST]
-    *content, positions, boxes, flip, row, broken = fn.external_source(
+    arrays = [*FORMS[source.form], *REST, *(LOOK if source.cutter.augmented else [])]
+    outputs: Any = fn.external_source(
         source,
         num_outputs=len(arrays),
         batch=False,
@@ -84,11 +90,14 @@ def _graph(source: Source, on_gpu: bool, depth: int) -> tuple[Any, ...]:
         ndim=[dimensions for _, dimensions, _ in arrays],
         layout=[layout for _, _, layout in arrays],
     )
+    count = len(FORMS[source.form])
+    content, look = outputs[:count], outputs[count + len(REST) :]
+    positions, boxes, flip, row, broken = outputs[count : count + len(REST)]
     if source.form == "mixed":
         video = _either(content, on_gpu)
     else:
         video = _shown(content[0], on_gpu) if source.form == "decoded" else _decode(content[0], content[1], on_gpu)
-    return *_views(video, positions, boxes, flip, source.cutter), flip, row, broken
+    return *_views(video, positions, boxes, flip, look, source.cutter, on_gpu), flip, row, broken
 
 
 def _either(content: list[Any], on_gpu: bool) -> Any:
@@ -123,7 +132,9 @@ def decode(content: np.ndarray, frames: np.ndarray, *, device_id: int | None) ->
     pipeline.run()
 
 
-def _views(video: Any, positions: Any, boxes: Any, flip: Any, cutter: Cutter) -> list[Any]:
+def _views(
+    video: Any, positions: Any, boxes: Any, flip: Any, look: list[Any], cutter: Cutter, on_gpu: bool
+) -> list[Any]:
     """Resample the video once a box, then pick each clip's frames: the pictures are smaller by then."""
     views, resampled = [], {}
     for box, clip, flipped in cutter.plan:
@@ -137,13 +148,51 @@ def _views(video: Any, positions: Any, boxes: Any, flip: Any, cutter: Cutter) ->
                 antialias=False,
             )
         picked = fn.sequence_rearrange(resampled[box], new_order=positions[clip])
-        views.append(
-            fn.crop_mirror_normalize(
-                picked,
-                output_layout="CFHW",
-                mirror=1 if flipped else flip,
-                mean=list(cutter.clip.mean),
-                std=list(cutter.clip.std),
-            )
+        if look:
+            picked = _augment(picked, look[0], look[1], cutter.augment, on_gpu)
+        view = fn.crop_mirror_normalize(
+            picked,
+            output_layout="CFHW",
+            mirror=1 if flipped else flip,
+            mean=list(cutter.clip.mean),
+            std=list(cutter.clip.std),
         )
+        if look:
+            view = fn.erase(view, anchor=look[2][:2], shape=look[2][2:], axis_names="HW", fill_value=0.0)
+        views.append(view)
     return views
+
+
+def _augment(clip: Any, operations: Any, numbers: Any, chosen: augment.Augment, on_gpu: bool) -> Any:
+    for k in range(chosen.steps):
+        clip = _step(clip, operations[k], numbers[k], chosen.policy, on_gpu)
+    return clip
+
+
+def _step(clip: Any, operation: Any, numbers: Any, policy: augment.Policy, on_gpu: bool) -> Any:
+    """Do one operation to all frames of a clip, F H W 3: a condition of each sample, resolved in the graph."""
+    number = numbers[0].gpu() if on_gpu else numbers[0]
+    kernel: Any = fn.reshape(numbers, shape=[5, 5])
+    if operation == augment.AFFINE:
+        matrix = fn.reshape(numbers[:6], shape=[2, 3])
+        interp = DALIInterpType.INTERP_LINEAR if policy.linear else DALIInterpType.INTERP_NN
+        clip = fn.warp_affine(clip, matrix=matrix, fill_value=policy.fill, interp_type=interp, inverse_map=True)
+    elif operation == augment.FILTER:
+        clip = fn.filter(clip, kernel.gpu() if on_gpu else kernel)
+    elif operation == augment.BRIGHTNESS:
+        clip = augmentations.brightness.op(clip, numbers[0])
+    elif operation == augment.CONTRAST:
+        clip = augmentations.contrast.op(clip, number)
+    elif operation == augment.COLOUR:
+        clip = augmentations.color.op(clip, numbers[0])
+    elif operation == augment.POSTERIZE:
+        clip = augmentations.posterize.op(clip, fn.cast(number, dtype=UINT8))
+    elif operation == augment.SOLARIZE:
+        clip = augmentations.solarize.op(clip, number)
+    elif operation == augment.EQUALIZE:
+        clip = fn.equalize(clip)
+    elif operation == augment.AUTOCONTRAST:
+        clip = augmentations.auto_contrast.op(clip, None)
+    elif operation == augment.CUTOUT:
+        clip = fn.erase(clip, anchor=numbers[:2], shape=numbers[2:4], axis_names="HW", fill_value=float(GREY))
+    return clip

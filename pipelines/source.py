@@ -24,6 +24,7 @@ from ..harness.spec import Clip, Crop, Views
 from . import clips
 from ._files import Broken, Files
 from ._packets import excerpt
+from .augment import Augment, Look
 
 PADDING = -1
 SPARES = 16  # videos that are tried in place of a broken one
@@ -69,26 +70,33 @@ class Cut(NamedTuple):
     """What is cut out of one video.
 
     `frames` are the distinct frames to decode, in order (int32); `positions` (int32, clips x T) point into them;
-    `boxes` (float32, boxes x 4) are x0 y0 x1 y1 in the source's pixels; `flip` is 0 or 1.
+    `boxes` (float32, boxes x 4) are x0 y0 x1 y1 in the source's pixels; `flip` is 0 or 1. `look` is the augmentation.
     """
 
     frames: np.ndarray
     positions: np.ndarray
     boxes: np.ndarray
     flip: int
+    look: Look | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cutter:
-    """How clips are cut out of videos, for training or for testing. Labels in `flip_keeps` are not flipped."""
+    """How clips are cut out of videos, for training or for testing.
+
+    Labels in `flip_keeps` are not flipped. Training draws its short side from `short_sides`, both ends included, and
+    augments; testing does neither.
+    """
 
     clip: Clip
     views: Views
     training: bool
     crop: Crop = "random_resized"
     crop_area: tuple[float, float] = (0.08, 1.0)
+    short_sides: tuple[int, int] | None = None
     flip: float = 0.0
     flip_keeps: tuple[int, ...] = ()
+    augment: Augment = Augment()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -100,6 +108,8 @@ class Cutter:
             raise UserError(f"flip={self.flip} must lie in 0..1")
         if self.short_side < self.size:
             raise UserError(f"views: short_side={self.short_side} is below size={self.size}")
+        if self.short_sides and not self.size <= self.short_sides[0] <= self.short_sides[1]:
+            raise UserError(f"short_sides={self.short_sides} must be two ascending numbers from size={self.size} on")
 
     @property
     def size(self) -> int:
@@ -128,7 +138,13 @@ class Cutter:
         boxes = self._boxes(size, rng)
         flip = int(self.training and rng.random() < self.flip)
         positions = positions.reshape(wanted.shape).astype(np.int32)
-        return Cut(frames.astype(np.int32), positions, np.array(boxes, dtype=np.float32), flip)
+        look = self.augment.draw(rng, self.size) if self.augmented else None
+        return Cut(frames.astype(np.int32), positions, np.array(boxes, dtype=np.float32), flip, look)
+
+    @property
+    def augmented(self) -> bool:
+        """Whether a cut has a look."""
+        return self.training and self.augment.active
 
     def _train_frames(self, total: int, rng: np.random.Generator) -> np.ndarray:
         length, stride, beyond = self.clip.frames, self.clip.stride, self.clip.out_of_bound
@@ -163,7 +179,10 @@ class Cutter:
         return clips.frames_at(starts, length, stride, total, beyond)
 
     def _boxes(self, source: tuple[int, int], rng: np.random.Generator) -> list[clips.Box]:
-        resized = clips.rescale(*source, self.short_side)
+        short_side = self.short_side
+        if self.training and self.short_sides:
+            short_side = int(rng.integers(*self.short_sides, endpoint=True))
+        resized = clips.rescale(*source, short_side)
         found = [self._train_box(resized, rng)] if self.training else self._test_boxes(resized)
         return [clips.in_source(box, resized, source) for box in found]
 
@@ -184,10 +203,11 @@ class Cutter:
 class Source:
     """The callable that DALI's workers run: `source(SampleInfo)` returns the arrays of one sample.
 
-    They are the content (here the file's bytes and the frames to decode), then positions, boxes, flip, row, and what
-    was found broken: JSON of [row, reason] pairs, as bytes. The row is `PADDING` where a single frame is decoded only
-    to fill the batch: at the end of a test, and in place of a video that is broken. In training another video stands
-    in for a broken one, drawn by (seed, epoch, row). `barred` maps the rows that brought a decoder down to the reason.
+    They are the content (here the file's bytes and the frames to decode), then positions, boxes, flip, row, what was
+    found broken: JSON of [row, reason] pairs, as bytes, and the look, if the cutter augments. The row is `PADDING`
+    where a single frame is decoded only to fill the batch: at the end of a test, and in place of a video that is
+    broken. In training another video stands in for a broken one, drawn by (seed, epoch, row). `barred` maps the rows
+    that brought a decoder down to the reason.
 
     With `excerpts` every file is cut down to the packets that the frames need; otherwise only large ones are.
     """
@@ -228,7 +248,8 @@ class Source:
                 continue
             said = np.frombuffer(json.dumps(broken).encode(), np.uint8)
             row_shown = np.array(PADDING if padding else row, np.int64)
-            return (*content, cut.positions, boxes, np.array(cut.flip, np.int32), row_shown, said)
+            rest = cut.positions, boxes, np.array(cut.flip, np.int32), row_shown, said
+            return (*content, *rest, *(cut.look or ()))
         row, reason = broken[0]
         raise UserError(
             f"{self.files.path(row)}: {reason}, and so on for {len(broken)} videos in a row: "

@@ -14,8 +14,8 @@ import pytest
 import torch
 from reelbench import pipelines
 from reelbench.harness.spec import Clip, Views
+from reelbench.pipelines import augment, reference
 from reelbench.pipelines import index as indexing
-from reelbench.pipelines import reference
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index
 from reelbench.pipelines.source import Cutter, Source
@@ -114,3 +114,15 @@ def test_software_frames_reach_the_gpu_unchanged(tmp_path: Path):
     with pipelines.open(index, device="cuda", **options) as stream:
         theirs = torch.cat([batch.clip.cpu() for batch in stream.epoch()])
     assert (ours - theirs).abs().max() < 1.01
+
+
+@pytest.mark.parametrize("policy", ["", *augment.POLICIES])
+def test_augmentation_looks_the_same_on_both_devices(tmp_path: Path, policy: str):
+    index = made(tmp_path, "h264")
+    chosen = pipelines.Augment(rand_augment=policy, color_jitter=0.4, erase=0.5)
+    options = {"clip": CLIP, "batch": 3, "training": True, "decoder": "software", "augment": chosen}
+    with pipelines.open(index, device="cpu", **options) as stream:
+        ours = torch.cat([batch.clip for _ in range(3) for batch in stream.epoch()])
+    with pipelines.open(index, device="cuda", **options) as stream:
+        theirs = torch.cat([batch.clip.cpu() for _ in range(3) for batch in stream.epoch()])
+    assert (ours - theirs).abs().mean() < 2
