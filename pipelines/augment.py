@@ -41,7 +41,7 @@ class Look(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """A RandAugment: so many `draws` of `makes`; `fill` is the grey that a picture leaves behind, `linear` its sampling."""
+    """A RandAugment: so many `draws` of `makes`. `fill` is the grey that a moved picture bares, `linear` its sampling."""
 
     draws: int
     makes: tuple[Make, ...]
