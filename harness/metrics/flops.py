@@ -7,6 +7,7 @@ second time by torch's own counter, attention a third time by its closed form; t
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections import Counter
@@ -78,9 +79,12 @@ def count(model: nn.Module, clip: torch.Tensor) -> tuple[float, dict[str, int]]:
 
 
 def count_all(model: nn.Module, clip: torch.Tensor) -> Counts:
-    """Count one forward pass in every way; the clip, N×3×T×H×W, is moved to where the model is."""
-    clip = clip.to(next(model.parameters()).device)
-    total, by_operator, skipped = _fvcore(model, clip)
+    """Count one forward pass of a clip, N×3×T×H×W, in every way; it is moved to where the model is.
+
+    fvcore traces a real pass. The others count shapes, for which a model and a clip without contents will do.
+    """
+    total, by_operator, skipped = _fvcore(model, clip.to(next(model.parameters()).device))
+    model, clip = copy.deepcopy(model).to("meta"), clip.to("meta")
     with FlopCounterMode(display=False) as counter, _Attention() as seen, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         # The fused kernels are not in torch's list on every device; written out as products attention is.
         model.eval()(clip)
