@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .. import models, pipelines
+from ..pipelines.augment import Augment
 from ..pipelines.index import Index
 from . import ds_config, losses, nonfinite
 from . import engine as ds
@@ -49,11 +50,11 @@ class Position:
 
 def check(job: Job, ranks: int) -> None:
     """Find what is wrong with a job before any process is started; each mistake is a `UserError`."""
-    _refuse_unwired(job.recipe)
     check_clip(job.model, job.clip)
     with torch.device("meta"):
         models.build(job.model, num_classes=2, **_options(job))
     settings(job, ds.micro_batch(job.recipe, ranks))
+    _augment(job.recipe)
     for name in job.monitors:
         if name != "csv" and importlib.util.find_spec(name) is None:
             raise UserError(f"--monitor {name} needs its package: pip install {name}")
@@ -73,21 +74,6 @@ def check(job: Job, ranks: int) -> None:
         raise UserError("token labels need their annotator's weights, and nothing else does: --annotator CHECKPOINT")
     if job.resume:
         ds.newest(job.out / "checkpoints")
-
-
-def _refuse_unwired(recipe: Recipe) -> None:
-    """Say which of a recipe's fields the decoding graph cannot draw yet; each is left out by its flag."""
-    missing = {
-        "--rand-augment none": recipe.rand_augment,
-        "--color-jitter 0": recipe.color_jitter,
-        "--erase 0": recipe.erase,
-        "--crop random_resized": recipe.crop == "random" and recipe.short_sides,
-    }
-    flags = [flag for flag, value in missing.items() if value]
-    if flags:
-        raise UserError(
-            f"this recipe asks for augmentation that is not there yet: train without it by {' '.join(flags)}"
-        )
 
 
 def check_clip(model: str, clip: Clip) -> None:
@@ -182,10 +168,10 @@ class Run:
         job, recipe, step = self.job, self.recipe, self.position.step
         return pipelines.open(
             self.index, clip=job.clip, training=True, batch=ds.micro_batch(recipe, self.world.size),
-            crop=recipe.crop, crop_area=recipe.crop_area, flip=recipe.flip, flip_swaps=recipe.flip_swaps,
-            flip_keeps=recipe.flip_keeps, seed=job.seed, rank=self.world.rank, world=self.world.size,
-            device=job.device, workers=job.workers, first_epoch=step // self.steps_per_epoch,
-            first_batch=step % self.steps_per_epoch * recipe.accumulate,
+            crop=recipe.crop, crop_area=recipe.crop_area, short_sides=recipe.short_sides, flip=recipe.flip,
+            flip_swaps=recipe.flip_swaps, flip_keeps=recipe.flip_keeps, augment=_augment(recipe), seed=job.seed,
+            rank=self.world.rank, world=self.world.size, device=job.device, workers=job.workers,
+            first_epoch=step // self.steps_per_epoch, first_batch=step % self.steps_per_epoch * recipe.accumulate,
         )  # fmt: skip
 
     def due(self) -> bool:
@@ -317,6 +303,10 @@ def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.
     return losses.objective(network, recipe, num_classes=num_classes, clip=job.clip, head=head, annotator=annotator).to(
         device
     )
+
+
+def _augment(recipe: Recipe) -> Augment:
+    return Augment(rand_augment=recipe.rand_augment, color_jitter=recipe.color_jitter, erase=recipe.erase)
 
 
 def _options(job: Job) -> dict[str, Any]:

@@ -170,11 +170,13 @@ def test_a_recipe_checks_itself(fields, said):
         Recipe(**fields)
 
 
-def test_augmentation_that_is_not_there_yet_is_refused_with_its_flags():
-    with pytest.raises(UserError, match=r"train without it by --rand-augment none --erase 0$"):
-        train._refuse_unwired(recipe_of("video_swin/b_w16", "sthv2"))
-    train._refuse_unwired(recipe_of("tsm/r50_8f", "sthv2"))
-    train._refuse_unwired(job.adjust(recipe_of("tps/swin_t", "sthv2"), rand_augment="none", erase=0.0))
+def test_every_augmentation_that_a_recipe_names_exists():
+    for name in models.names():
+        for recipe in models.find(name).recipes.values():
+            train._augment(recipe)
+    assert job.adjust(recipe_of("tps/swin_t", "sthv2"), rand_augment="none", erase=0.0).rand_augment == ""
+    with pytest.raises(UserError, match="unknown rand_augment policy 'imgaug_n4'"):
+        train._augment(Recipe(rand_augment="imgaug_n4"))
 
 
 def test_a_recipe_brings_its_clip_and_travels_as_json():

@@ -161,7 +161,7 @@ def test_a_users_deepspeed_file_may_not_contradict_the_recipe(tmp_path):
     ("recipe", "options", "said"),
     [
         ({"objective": "multilabel"}, {}, "its videos have one label each: --objective classify"),
-        ({"erase": 0.25}, {}, "train without it by --erase 0"),
+        ({"rand_augment": "n9"}, {}, "unknown rand_augment policy 'n9'"),
         ({"batch": 32}, {}, "24 videos do not fill one batch of 32"),
         ({}, {"annotator": Path("x")}, "token labels need their annotator's weights, and nothing else does"),
         ({}, {"resume": True}, "nothing to resume"),
