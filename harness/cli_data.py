@@ -183,6 +183,36 @@ def certify_decoders(
     raise typer.Exit(int(any(row.right < row.frames or not row.videos for row in found)))
 
 
+@data.command("show")
+def show_clips(
+    index: IndexFile,
+    model: Annotated[str, typer.Option(help="Address of the model whose clips are shown.")],
+    recipe: Annotated[str | None, typer.Option(help="One of its recipes, or a JSON file.")] = None,
+    to: Annotated[Path, typer.Option(help="Image to write: .png, .svg or .pdf.")] = Path("clips.png"),
+    videos: Annotated[int, typer.Option(min=1, max=64, help="Clips, one a row.")] = 8,
+    epoch: Annotated[int, typer.Option(min=0, help="Epoch of the run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    device: Device = None,
+    workers: Workers = 2,
+) -> None:
+    """Draw what a model will really see in training: crops, flips and augmentation as the recipe draws them.
+
+    Example: reelbench data show k400_train.parquet --model tps/swin_t --recipe sthv2 --to clips.png
+    """
+    from ..pipelines.index import Index
+    from . import contact_sheet
+
+    if to.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"{to}: name a .png, .svg or .pdf file")
+    chosen = job.find_recipe(model, recipe)
+    clip = job.find_clip(model, chosen, None, frames=None, stride=None, size=None)
+    rows = contact_sheet.show(
+        Index.load(index), chosen, clip, to, videos=videos, epoch=epoch, device=job.resolve_device(device),
+        workers=workers, seed=seed,
+    )  # fmt: skip
+    print(*rows, f"{len(rows)} clips -> {to}", sep="\n")
+
+
 @contextmanager
 def _status(what: str) -> Iterator[Callable[[str], None]]:
     """Show on the terminal what is being done."""

@@ -99,7 +99,10 @@ def _mirrored(index: Index, swaps: tuple[tuple[int, int], ...], keeps: tuple[int
     mirror = swaps or index.mirror
     named = {*keeps, *(label for pair in mirror or () for label in pair)}
     if strange := sorted(named - set(range(len(index.classes)))):
-        raise UserError(f"flip_swaps, flip_keeps: label {strange[0]} is none of {len(index.classes)} classes")
+        raise UserError(
+            f"flip_swaps, flip_keeps: label {strange[0]} is none of the index's {len(index.classes)} classes: "
+            "is this recipe meant for another data set?"
+        )
     return dataclasses.replace(index, mirror=mirror)
 
 

@@ -41,7 +41,7 @@ class Look(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """A RandAugment: so many `draws` of `makes`. `fill` is the grey that a moved picture bares, `linear` its sampling."""
+    """A RandAugment: so many `draws` of `makes`. `fill` is the grey that a moved picture bares; `linear` sampling."""
 
     draws: int
     makes: tuple[Make, ...]
@@ -89,6 +89,10 @@ class Augment:
             row[: len(values)] = values
         operations = np.array([operation for operation, _ in steps], np.int32)
         return Look(operations, numbers, np.array(_erased(rng, self.erase, size), np.float32))
+
+    def needed(self, look: Look) -> tuple[np.ndarray, ...]:
+        """Return the arrays of a look that the graph makes use of."""
+        return (*look[: 2 if self.steps else 0], *look[2 : 3 if self.erase else 2])
 
 
 def _jitter(rng: np.random.Generator, strength: float) -> list[Step]:

@@ -33,7 +33,7 @@ UINT8, INT32, INT64, FLOAT = DALIDataType.UINT8, DALIDataType.INT32, DALIDataTyp
 ENCODED, DECODED = [(UINT8, 1, ""), (INT32, 1, "")], [(UINT8, 4, "FHWC")]
 FORMS = {"encoded": ENCODED, "decoded": DECODED, "mixed": [*ENCODED, *DECODED, (INT32, 0, "")]}
 REST = [(INT32, 2, ""), (FLOAT, 2, ""), (INT32, 0, ""), (INT64, 0, ""), (UINT8, 1, "")]
-LOOK = [(INT32, 1, ""), (FLOAT, 2, ""), (FLOAT, 1, "")]
+STEPS, ERASED = [(INT32, 1, ""), (FLOAT, 2, "")], [(FLOAT, 1, "")]
 GREY = 128  # what imgaug's cutout leaves
 augmentations: Any = auto_aug  # decorated beyond what a type checker follows
 
@@ -79,7 +79,7 @@ def guard(pipeline: Pipeline, sentinels: list[int]) -> None:
 
 
 def _graph(source: Source, on_gpu: bool, depth: int) -> tuple[Any, ...]:
-    arrays = [*FORMS[source.form], *REST, *(LOOK if source.cutter.augmented else [])]
+    arrays = [*FORMS[source.form], *REST, *_look(source.cutter)]
     outputs: Any = fn.external_source(
         source,
         num_outputs=len(arrays),
@@ -98,6 +98,13 @@ def _graph(source: Source, on_gpu: bool, depth: int) -> tuple[Any, ...]:
     else:
         video = _shown(content[0], on_gpu) if source.form == "decoded" else _decode(content[0], content[1], on_gpu)
     return *_views(video, positions, boxes, flip, look, source.cutter, on_gpu), flip, row, broken
+
+
+def _look(cutter: Cutter) -> list[Any]:
+    """Return the (type, dimensions, layout) of the arrays of a look that the graph needs."""
+    if not cutter.augmented:
+        return []
+    return [*(STEPS if cutter.augment.steps else []), *(ERASED if cutter.augment.erase else [])]
 
 
 def _either(content: list[Any], on_gpu: bool) -> Any:
@@ -148,7 +155,7 @@ def _views(
                 antialias=False,
             )
         picked = fn.sequence_rearrange(resampled[box], new_order=positions[clip])
-        if look:
+        if look and cutter.augment.steps:
             picked = _augment(picked, look[0], look[1], cutter.augment, on_gpu)
         view = fn.crop_mirror_normalize(
             picked,
@@ -157,8 +164,8 @@ def _views(
             mean=list(cutter.clip.mean),
             std=list(cutter.clip.std),
         )
-        if look:
-            view = fn.erase(view, anchor=look[2][:2], shape=look[2][2:], axis_names="HW", fill_value=0.0)
+        if look and cutter.augment.erase:
+            view = fn.erase(view, anchor=look[-1][:2], shape=look[-1][2:], axis_names="HW", fill_value=0.0)
         views.append(view)
     return views
 

@@ -249,7 +249,7 @@ class Source:
             said = np.frombuffer(json.dumps(broken).encode(), np.uint8)
             row_shown = np.array(PADDING if padding else row, np.int64)
             rest = cut.positions, boxes, np.array(cut.flip, np.int32), row_shown, said
-            return (*content, *rest, *(cut.look or ()))
+            return (*content, *rest, *(self.cutter.augment.needed(cut.look) if cut.look else ()))
         row, reason = broken[0]
         raise UserError(
             f"{self.files.path(row)}: {reason}, and so on for {len(broken)} videos in a row: "

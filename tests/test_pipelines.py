@@ -251,7 +251,7 @@ def test_a_recipe_says_which_labels_a_flip_exchanges_and_which_it_spares(vp9: In
     for row, label, clip, still in zip(batch.video.tolist(), batch.label, batch.clip, plain.clip, strict=True):
         assert int(label) == {0: 2, 1: 1, 2: 0}[row % 3]
         assert torch.equal(clip, still if row % 3 == 1 else still.flip(-1))
-    with pytest.raises(UserError, match="label 7 is none of 3 classes"):
+    with pytest.raises(UserError, match="label 7 is none of the index.s 3 classes"):
         pipelines.open(vp9, clip=CLIP, batch=1, flip_keeps=(7,))
 
 
