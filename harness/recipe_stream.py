@@ -25,10 +25,14 @@ def open_stream(
 
     Mixup and cutmix follow on the device, where whole batches are.
     """
-    augment = pipelines.Augment(rand_augment=recipe.rand_augment, color_jitter=recipe.color_jitter, erase=recipe.erase)
     return pipelines.open(
         index, clip=clip, training=True, batch=batch, crop=recipe.crop, crop_area=recipe.crop_area,
         short_sides=recipe.short_sides, flip=recipe.flip, flip_swaps=recipe.flip_swaps, flip_keeps=recipe.flip_keeps,
-        augment=augment, seed=seed, rank=rank, world=world, device=device, workers=workers, first_epoch=first_epoch,
-        first_batch=first_batch,
+        augment=augment(recipe), seed=seed, rank=rank, world=world, device=device, workers=workers,
+        first_epoch=first_epoch, first_batch=first_batch,
     )  # fmt: skip
+
+
+def augment(recipe: Recipe) -> pipelines.Augment:
+    """Return how a recipe's clips are changed; an unknown policy is a `UserError`."""
+    return pipelines.Augment(rand_augment=recipe.rand_augment, color_jitter=recipe.color_jitter, erase=recipe.erase)

@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from .. import models, pipelines
-from ..pipelines.augment import Augment
 from ..pipelines.index import Index
-from . import ds_config, losses, nonfinite
+from . import ds_config, losses, nonfinite, recipe_stream
 from . import engine as ds
 from .batches import Batches
 from .ema import Ema
@@ -36,7 +35,7 @@ from .measure import synchronize
 from .metrics import autocast
 from .progress import TrainingProgress
 from .schedule import factor, total_steps, weight_decay
-from .spec import Clip, Recipe, Views
+from .spec import Clip, Views
 
 
 @dataclass
@@ -54,7 +53,7 @@ def check(job: Job, ranks: int) -> None:
     with torch.device("meta"):
         models.build(job.model, num_classes=2, **_options(job))
     settings(job, ds.micro_batch(job.recipe, ranks))
-    _augment(job.recipe)
+    recipe_stream.augment(job.recipe)
     for name in job.monitors:
         if name != "csv" and importlib.util.find_spec(name) is None:
             raise UserError(f"--monitor {name} needs its package: pip install {name}")
@@ -166,11 +165,9 @@ class Run:
     def open_stream(self) -> pipelines.Stream:
         """Open the training videos at the present step."""
         job, recipe, step = self.job, self.recipe, self.position.step
-        return pipelines.open(
-            self.index, clip=job.clip, training=True, batch=ds.micro_batch(recipe, self.world.size),
-            crop=recipe.crop, crop_area=recipe.crop_area, short_sides=recipe.short_sides, flip=recipe.flip,
-            flip_swaps=recipe.flip_swaps, flip_keeps=recipe.flip_keeps, augment=_augment(recipe), seed=job.seed,
-            rank=self.world.rank, world=self.world.size, device=job.device, workers=job.workers,
+        return recipe_stream.open_stream(
+            self.index, recipe, job.clip, batch=ds.micro_batch(recipe, self.world.size), device=job.device,
+            workers=job.workers, seed=job.seed, rank=self.world.rank, world=self.world.size,
             first_epoch=step // self.steps_per_epoch, first_batch=step % self.steps_per_epoch * recipe.accumulate,
         )  # fmt: skip
 
@@ -303,10 +300,6 @@ def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.
     return losses.objective(network, recipe, num_classes=num_classes, clip=job.clip, head=head, annotator=annotator).to(
         device
     )
-
-
-def _augment(recipe: Recipe) -> Augment:
-    return Augment(rand_augment=recipe.rand_augment, color_jitter=recipe.color_jitter, erase=recipe.erase)
 
 
 def _options(job: Job) -> dict[str, Any]:
