@@ -141,8 +141,7 @@ def _tokens(model: Any, clip: Tensor, frames: Panel) -> Explanation:
 def _hog(model: Any, clip: Tensor, frames: Panel) -> Explanation:
     from ..models.maskfeat import draw_mask, hog_targets
 
-    smallest = max(1, 16 * model.grid[1] * model.grid[2] // 196)  # the official 16 of 14×14, on any grid
-    mask = draw_mask(random.Random(0), model.grid, min_patches=smallest).patches
+    mask = draw_mask(random.Random(0), model.grid).patches
     with torch.inference_mode():
         predicted = model(clip, mask[None].to(clip.device))[0]  # T h w (cells 27)
     pixels = torch.from_numpy(frames * 255).permute(0, 3, 1, 2)  # T 3 H W

@@ -40,16 +40,16 @@ def draw_mask(
     grid: Grid = (8, 14, 14),
     *,
     ratio: float = 0.4,
-    min_patches: int = 16,
     min_aspect: float = 0.3,
 ) -> CubeMask:
     """Draw cubes until `ratio` of the time slots are masked, each over about `ratio` of its patches.
 
     The same `rng` state gives the same mask as the official generator. With 8×14×14 and 0.4, three slots of 78
-    patches: 15 % of all patches are hidden.
+    patches: 15 % of all patches are hidden. A rectangle covers at least 16 of 14×14 patches, on any grid.
     """
     slots, rows, columns = grid
     wanted = int(slots * ratio)
+    min_patches = max(1, 16 * rows * columns // 196)
     patches = np.zeros(grid, dtype=bool)
     taken = np.zeros(slots, dtype=bool)
     cubes = []

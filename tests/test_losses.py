@@ -89,7 +89,7 @@ def test_the_annotator_stays_frozen_and_outside():
     made = objective(recipe, "dualformer/micro", token_labels=True).train()
     annotator = made._annotator[0]
     before = {k: v.clone() for k, v in annotator.state_dict().items()}
-    loss = made(torch.randn(2, 3, 8, 64, 64), torch.tensor([1, 2]), DRAW)
+    loss = made(torch.randn(2, 3, 8, 32, 32), torch.tensor([1, 2]), DRAW)
     loss.backward()
     assert not annotator.training
     assert all(torch.equal(v, before[k]) for k, v in annotator.state_dict().items())  # batch norms too
@@ -99,7 +99,7 @@ def test_the_annotator_stays_frozen_and_outside():
 
 def test_masked_features_are_learnt_and_their_masks_repeat():
     made = objective(Recipe(objective="maskfeat"), "mvit/micro")
-    clip, label = torch.randn(4, 3, 8, 64, 64), torch.zeros(4, dtype=torch.long)
+    clip, label = torch.randn(4, 3, 8, 32, 32), torch.zeros(4, dtype=torch.long)
     loss = made(clip, label, DRAW)
     loss.backward()
     assert loss == made(clip, label, DRAW)
@@ -120,7 +120,7 @@ def test_the_pixels_of_a_clip_are_recovered():
 def test_a_linear_probe_trains_the_head_alone():
     made = objective(Recipe(linear_probe=True), "tsm/micro").train()
     before = {k: v.clone() for k, v in made.network.backbone.state_dict().items()}
-    made(torch.randn(2, 3, 8, 64, 64), torch.tensor([1, 2]), DRAW).backward()
+    made(torch.randn(2, 3, 8, 32, 32), torch.tensor([1, 2]), DRAW).backward()
     assert {n for n, p in made.network.named_parameters() if p.grad is not None} == {
         "cls_head.fc_cls.weight", "cls_head.fc_cls.bias",
     }  # fmt: skip

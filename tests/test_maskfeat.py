@@ -45,6 +45,12 @@ def test_masks_hide_the_official_share():
     assert min(shares) == pytest.approx(GOLDEN["mask_stats"]["min"], abs=1e-6)
 
 
+@pytest.mark.parametrize("grid", [(4, 2, 2), (4, 4, 4), (8, 7, 7)])
+def test_a_small_grid_is_masked_too(grid):
+    shares = [draw_mask(random.Random(seed), grid).patches.float().mean().item() for seed in range(200)]
+    assert 0.05 < min(shares) <= max(shares) < 0.16
+
+
 @pytest.mark.parametrize("golden", GOLDEN["hog"], ids=lambda golden: golden["name"])
 def test_targets_are_the_official_ones(golden):
     target = hog_targets(torch.from_numpy(IMAGES[golden["name"]]()).permute(2, 0, 1), 16)
@@ -113,8 +119,8 @@ def test_pre_training_learns_and_reaches_what_fine_tuning_leaves_idle():
     rng = random.Random(0)
     encoder = models.build("mvit/micro")
     model = MaskFeat(encoder)
-    frames = torch.randint(0, 256, (2, 3, 8, 8, 8)).float().repeat_interleave(8, dim=3).repeat_interleave(8, dim=4)
-    masks = [draw_mask(rng, model.grid, min_patches=2) for _ in range(2)]
+    frames = torch.randint(0, 256, (2, 3, 8, 4, 4)).float().repeat_interleave(8, dim=3).repeat_interleave(8, dim=4)
+    masks = [draw_mask(rng, model.grid) for _ in range(2)]
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     losses = []
     for _ in range(12):
