@@ -240,7 +240,8 @@ class Case:
     `data` is an index file or `synthetic`, the embedded data set. With a `recipe` the model is trained first;
     with a `checkpoint` it is loaded; with neither it keeps its random weights, and accuracy cannot be asked for.
     A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's, `mode` how it is
-    run, `channels_last` the memory format of its convolutions; the training follows its recipe. `clip` and `views` replace the variant's own. `batch=0` lets the harness find the best batch for throughput.
+    run, `channels_last` the memory format of its convolutions; the training follows its recipe. `clip` and `views`
+    replace the variant's own. `batch=0` lets the harness find the best batch for throughput.
     `fingerprint` is the data's, filled in by the sweep.
     """
 
