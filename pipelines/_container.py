@@ -31,6 +31,13 @@ def declared_size(path: Path) -> int:
     return 0
 
 
+def holds_times(path: Path) -> bool:
+    """Whether this is a Matroska or MP4 file, which state every frame's time themselves."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return head[:4] == EBML or head[4:8] == b"ftyp"
+
+
 def rotation(path: Path) -> int:
     """Return the clockwise rotation in degrees that an MP4's video track asks players for; 0 in other containers."""
     with path.open("rb") as file:

@@ -10,18 +10,20 @@ discards, and VP8's hidden reference frames. Positions are in *presentation* ord
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.error import FFmpegError
 
-from . import _container, _frames
+from . import _container, _frames, _header
 from ._video import Label, Unreadable, Video
 
-BLOCK = 1 << 20
+BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and the hash
 
 
 def scan(path: Path | str, label: Label = -1) -> Video:
@@ -31,52 +33,59 @@ def scan(path: Path | str, label: Label = -1) -> Video:
         return _frames.scan(path, label)
     size = _complete_size(path)
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream):
-                raise Unreadable("no video stream")
-            if stream.codec_context is None:
-                raise Unreadable("a codec that this PyAV does not know")
-            pts, key_frames, step, hidden = _presentation(container, stream)
-            context = stream.codec_context
-            time_base = stream.time_base or Fraction(1, 1)
-            facts = {
-                "width": context.width,
-                "height": context.height,
-                "codec": context.codec.canonical_name,
-                "profile": context.profile or "",
-                "pix_fmt": context.pix_fmt or "",
-                "stream": stream.index,
-                "hidden": hidden,
-            }
+        facts = _demux(path, _header.UNDECODED) if _container.holds_times(path) else None
+        facts = facts or _demux(path, {})
     except FFmpegError as error:
         raise Unreadable(f"cannot be demuxed: {error.strerror}") from error
     except ValueError as error:  # PyAV decodes a header's texts as it opens the file
         raise Unreadable(f"cannot be demuxed: {error}") from error
-    if not len(pts):
-        raise Unreadable("no frames")
-    duration = float((int(pts[-1] - pts[0]) + step) * time_base)
     return Video(
-        path=path,
-        label=label,
-        frames=len(pts),
-        pts=pts,
-        time_base=time_base,
-        key_frames=key_frames,
-        duration=duration,
-        size=size,
-        hash=file_hash(path),
-        rotation=_container.rotation(path),
-        **facts,
+        path=path, label=label, size=size, hash=file_hash(path), rotation=_container.rotation(path), **(facts or {})
     )
+
+
+def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
+    """Return the fields of a `Video` that its packets tell; None if, opened `UNDECODED`, they do not tell them all."""
+    with av.open(str(path), options=options) as container:
+        stream = container.streams.best("video")
+        if not isinstance(stream, av.VideoStream):
+            raise Unreadable("no video stream")
+        if stream.codec_context is None:
+            raise Unreadable("a codec that this PyAV does not know")
+        context = stream.codec_context
+        packets = container.demux(stream)
+        if options:
+            first = next(packets)
+            known = _header.read(stream, first) if first.size else None
+            if known is None:
+                return None
+            context, packets = known, itertools.chain([first], packets)
+        pts, key_frames, step, hidden = _presentation(packets, context.codec.canonical_name)
+        if not len(pts):
+            raise Unreadable("no frames")
+        time_base = stream.time_base or Fraction(1, 1)
+        return {
+            "frames": len(pts),
+            "pts": pts,
+            "time_base": time_base,
+            "key_frames": key_frames,
+            "duration": float((int(pts[-1] - pts[0]) + step) * time_base),
+            "width": context.width,
+            "height": context.height,
+            "codec": context.codec.canonical_name,
+            "profile": context.profile or "",
+            "pix_fmt": context.pix_fmt or "",
+            "stream": stream.index,
+            "hidden": hidden,
+        }
 
 
 def file_hash(path: Path) -> str:
     """Return the content's hash: 16 bytes of BLAKE2b, in hexadecimal."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
+    digest, block = hashlib.blake2b(digest_size=16), bytearray(BLOCK)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            digest.update(memoryview(block)[:count])
     return digest.hexdigest()
 
 
@@ -92,12 +101,12 @@ def _complete_size(path: Path) -> int:
     return size
 
 
-def _presentation(container: InputContainer, stream: av.VideoStream) -> tuple[np.ndarray, np.ndarray, int, int]:
+def _presentation(packets: Iterable[av.Packet], codec: str) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Return the sorted pts, the positions of the key frames, the last frame's duration, and how many are hidden."""
-    vp8 = stream.codec_context.codec.canonical_name == "vp8"
+    vp8 = codec == "vp8"
     shown: list[tuple[int | None, int | None, bool]] = []
     hidden = step = 0
-    for packet in container.demux(stream):
+    for packet in packets:
         if packet.is_corrupt:
             raise Unreadable("truncated: a packet is cut short")
         if packet.is_discard or (vp8 and _hidden_vp8(packet)):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from reelbench import pipelines
 from reelbench.harness.spec import Clip, Views
-from reelbench.pipelines import _files, _packets, reference
+from reelbench.pipelines import _container, _files, _header, _packets, reference
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index, from_videos, scan
@@ -120,6 +120,26 @@ def test_it_is_shown_as_the_reference_shows_it(formats: dict, name: str) -> None
     drawn = pixels(video.frames, video.width, video.height)
     difference = reference.decode(video.path).astype(int) - drawn
     assert np.abs(difference).mean() < 16  # the colours are those that were drawn, whatever the range
+
+
+def test_headers_tell_what_decoding_a_picture_tells(
+    formats: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan that decodes nothing finds every field of a scan in which FFmpeg decodes the first pictures."""
+    films = [video.path for video, _ in formats.values()]
+    for encoder, profile, pix_fmt in (("libvpx-vp9", "0", "yuv420p"), ("libvpx-vp9", "1", "yuv444p")):
+        films.append(film(tmp_path / f"{profile}.webm", encoder=encoder, pix_fmt=pix_fmt, profile=profile))
+    films.append(film(tmp_path / "8.webm", encoder="libvpx"))
+    read, without = _header.read, []
+    monkeypatch.setattr(_header, "read", lambda *asked: without.append(found := read(*asked)) or found)
+    quick = [scan(path) for path in films]
+    assert (
+        len([found for found in without if found]) == len(films) - 2
+    )  # HEVC is not asked, and a long header of VP9 needs the other way
+    monkeypatch.setattr(_container, "holds_times", lambda path: False)
+    for one, other in zip(quick, map(scan, films), strict=True):
+        for field in dataclasses.fields(one):
+            assert np.array_equal(getattr(one, field.name), getattr(other, field.name)), (one.path, field.name)
 
 
 @pytest.mark.parametrize("size", [(97, 71), (72, 128)])
