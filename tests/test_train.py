@@ -1,4 +1,4 @@
-"""Training through the real DeepSpeed launcher: two ranks equal one, a resumed run equals an unbroken one."""
+"""Training in processes of its own: two ranks equal one, whatever the ZeRO stage, and a job is checked first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import importlib.util
 import json
 import math
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from reelbench.harness.errors import UserError
 from reelbench.harness.job import Job
 from reelbench.harness.launch import Machines
 from reelbench.harness.spec import Recipe
+from reelbench.tests import ranks
 
 MODEL = "video_swin/micro"
 RECIPE = Recipe(epochs=2, batch=8, lr=1e-3, warmup_epochs=1, clip_grad=1.0, crop="random_resized", flip=0.5)
@@ -24,24 +24,15 @@ RECIPE = Recipe(epochs=2, batch=8, lr=1e-3, warmup_epochs=1, clip_grad=1.0, crop
 
 def job(data: dict[str, Path], out: Path, **recipe) -> Job:
     chosen = dataclasses.replace(RECIPE, **recipe)
-    clip = models.find(MODEL).clip
-    return Job(model=MODEL, data=data["train"], validation=data["val"], recipe=chosen, clip=clip, out=out, workers=1)
-
-
-def launch(made: Job, ranks: int = 1) -> list[float]:
-    """Train in the launcher's processes, one thread each; return the losses."""
-    line = engine.command(made.arguments(), ranks=ranks)
-    done = subprocess.run(
-        line, env={**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return [row["loss"] for row in train.read_log(made.out)]
+    return Job(model=MODEL, data=data["train"], recipe=chosen, clip=models.find(MODEL).clip, out=out, workers=1)
 
 
 @pytest.fixture(scope="module")
 def one_rank(tiny_synthetic, tmp_path_factory) -> tuple[Job, list[float]]:
+    """A whole run through the launcher, which all others are held against."""
     made = job(tiny_synthetic, tmp_path_factory.mktemp("one"))
-    return made, launch(made)
+    made = dataclasses.replace(made, validation=tiny_synthetic["val"])
+    return made, ranks.losses(made, ranks.launched(made))
 
 
 def test_one_rank_leaves_everything_a_user_needs(one_rank):
@@ -58,62 +49,34 @@ def test_one_rank_leaves_everything_a_user_needs(one_rank):
     assert [r["step"] for r in train.read_log(made.out, "validation")] == [3, 6]
 
 
-def test_two_ranks_see_the_losses_of_one(one_rank, tiny_synthetic, tmp_path):
-    losses = launch(job(tiny_synthetic, tmp_path, zero=1), ranks=2)
-    assert losses == pytest.approx(one_rank[1], rel=2e-5)
+def test_two_ranks_and_accumulation_see_the_losses_of_one(one_rank, tiny_synthetic, tmp_path):
+    made = job(tiny_synthetic, tmp_path, accumulate=2, zero=2)
+    assert ranks.losses(made, *ranks.bare(made, 2)) == pytest.approx(one_rank[1], rel=2e-5)
 
 
-def test_accumulation_and_zero_2_see_the_same_losses(one_rank, tiny_synthetic, tmp_path):
-    losses = launch(job(tiny_synthetic, tmp_path, accumulate=2, zero=2))
-    assert losses == pytest.approx(one_rank[1], rel=2e-5)
-
-
-def test_a_resumed_run_sees_the_losses_of_an_unbroken_one(one_rank, tmp_path):
-    made, losses = one_rank
-    folder = tmp_path / "resumed"
-    subprocess.run(["cp", "-r", made.out, folder], check=True)
-    (folder / "checkpoints" / "latest").write_text("step_3")
-    resumed = launch(dataclasses.replace(made, out=folder, resume=True))
-    assert resumed == losses
-
-
-@pytest.mark.slow
+@pytest.mark.slow  # three processes, each with its imports and decoders
 @pytest.mark.parametrize("zero", [1, 3])
 def test_two_ranks_checkpoint_goes_on_with_one(one_rank, tiny_synthetic, tmp_path, zero):
     """Through DeepSpeed's universal checkpoint: the losses of a run that one rank made alone."""
     made = job(tiny_synthetic, tmp_path, zero=zero)
-    assert launch(made, ranks=2) == pytest.approx(one_rank[1], rel=2e-5)
+    assert ranks.losses(made, *ranks.bare(made, 2)) == pytest.approx(one_rank[1], rel=2e-5)
     (tmp_path / "checkpoints" / "latest").write_text("step_3")
-    resumed = launch(dataclasses.replace(made, resume=True))
-    assert resumed == pytest.approx(one_rank[1], rel=2e-5)
-
-
-def test_bf16_trains(tiny_synthetic, tmp_path):
-    losses = launch(job(tiny_synthetic, tmp_path, precision="bf16", zero=1, epochs=1))
-    assert len(losses) == 3
-    assert all(math.isfinite(loss) for loss in losses)
+    resumed = dataclasses.replace(made, resume=True)
+    assert ranks.losses(resumed, *ranks.bare(resumed)) == pytest.approx(one_rank[1], rel=2e-5)
 
 
 def test_the_module_is_launched_directly_too(tiny_synthetic, tmp_path):
-    """The line that the README gives, with `--local_rank` appended by the launcher."""
+    """The line that the README gives, with `--local_rank` appended by the launcher; in bf16."""
     line = [*engine.command([], ranks=1)[:5], "--num_gpus", "1", "--master_port", str(engine.free_port())]
     line = [a for a in line if a != "--no_local_rank"]
-    options = ["--data", tiny_synthetic["train"], "--epochs", "0.34", "--batch", "8", "--out", tmp_path]
-    line += [
-        "--module",
-        "reelbench.harness.train",
-        "tsm/micro",
-        *map(str, options),
-        "--device",
-        "cpu",
-        "--workers",
-        "1",
-    ]
-    done = subprocess.run(
-        line, env={**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(train.read_log(tmp_path)) == 1
+    options = ["--data", tiny_synthetic["train"], "--epochs", "0.67", "--batch", "8", "--out", tmp_path]
+    place = ["--device", "cpu", "--workers", "1", "--precision", "bf16", "--zero", "1"]
+    command = [*line, "--module", "reelbench.harness.train", "tsm/micro", *map(str, options), *place]
+    code, output = ranks.finish(ranks.start(command))
+    assert code == 0, output[-3000:]
+    losses = [row["loss"] for row in train.read_log(tmp_path)]
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) for loss in losses)
 
 
 @pytest.mark.parametrize(
