@@ -26,6 +26,8 @@ from .spec import Recipe
 UNIVERSAL = "_universal"
 STATE = "run.json"
 CHECKED = "REELBENCH_JOB_CHECKED"
+SHARED_MEMORY = "deepspeed_shm_comm"
+COMPILING = "compiling DeepSpeed's shared-memory communication for this environment: once, about half a minute"
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,24 @@ class World:
         return self.rank == 0
 
 
+def will_compile(device: str) -> bool:
+    """Whether the next `connect` compiles what ranks on a CPU talk through; torch keeps it in its extensions' cache."""
+    if device != "cpu" or sys.platform != "linux":
+        return False
+    from torch.utils import cpp_extension
+
+    with contextlib.redirect_stdout(sys.stderr):
+        folder = cpp_extension._get_build_directory(SHARED_MEMORY, verbose=False)
+    return not (Path(folder) / f"{SHARED_MEMORY}.so").exists()
+
+
 def connect(device: str) -> World:
     """Join the ranks that a launcher started; without a launcher this process is a world of its own."""
     os.environ.update(_tools(device))
     import deepspeed
 
+    if os.environ.get("LOCAL_RANK", "0") == "0" and will_compile(device):
+        print(COMPILING, file=sys.stderr, flush=True)
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
         os.environ.update(alone, MASTER_PORT=str(free_port()))
@@ -258,12 +273,17 @@ class Engine:
 
 def newest(folder: Path) -> Path:
     """Return the newest whole checkpoint: the one that `latest` names, if it is whole. None is a `UserError`."""
+    found = whole(folder)
+    if not found:
+        raise UserError(f"nothing to resume in {folder}: leave --resume away to start afresh")
     latest = folder / "latest"
     named = folder / (latest.read_text().strip() if latest.exists() else "")
-    whole = [path for _, path in _saved(folder) if (path / STATE).exists()]
-    if not whole:
-        raise UserError(f"nothing to resume in {folder}: leave --resume away to start afresh")
-    return named if named in whole else whole[-1]
+    return named if named in found else found[-1]
+
+
+def whole(folder: Path) -> list[Path]:
+    """Return the checkpoints that were written to their end, in order."""
+    return [path for _, path in _saved(folder) if (path / STATE).exists()]
 
 
 def _saved(folder: Path) -> list[tuple[int, Path]]:

@@ -121,14 +121,19 @@ def adjust(recipe: Recipe, **flags: Any) -> Recipe:
     return change(recipe, **given)
 
 
+def choose_clip(model: str, recipe: Recipe | None, given: Clip | None = None) -> Clip:
+    """Return the clip that was given, else the recipe's, else the model's own."""
+    from .. import models
+
+    return given or (recipe and recipe.clip) or models.find(model).clip
+
+
 def find_clip(
     model: str, recipe: Recipe, file: Path | None, *, frames: int | None, stride: int | None, size: int | None
 ) -> Clip:
     """Return the recipe's clip, else the model's own, or the one in a JSON file, with the given numbers replaced."""
-    from .. import models
-
-    clip = recipe.clip or models.find(model).clip if file is None else read_json(Clip, file)
-    return change(clip, frames=frames, stride=stride, size=size)
+    given = None if file is None else read_json(Clip, file)
+    return change(choose_clip(model, recipe, given), frames=frames, stride=stride, size=size)
 
 
 def read_json(kind: type[T], path: Path) -> T:

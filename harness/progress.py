@@ -83,8 +83,10 @@ class SuiteProgress(_Display):
         if not self.console.is_terminal:
             self.console.print(f"{case.model} ({case.case_id}) …", highlight=False)
 
-    def update(self, *, phase: str, done: int = 0, total: int | None = None) -> None:
-        """Show the running case's phase and how far it is."""
+    def update(self, *, phase: str, done: int = 0, total: int | None = None, note: str = "") -> None:
+        """Show the running case's phase and how far it is; print a note above the bars."""
+        if note:
+            self.bar.console.print(note, highlight=False)
         self.bar.update(self.case, completed=done, total=total or 1, state=phase)
 
     def finish(self, result: Result) -> None:

@@ -69,9 +69,10 @@ def reelbench_step(reelbench_case: Any) -> Callable[[], None]:
     from . import measure
     from .errors import UnsupportedError
     from .execution import prepare
+    from .job import choose_clip
 
-    variant, device = models.find(reelbench_case.model), torch.device(reelbench_case.device)
-    views, clip = reelbench_case.views or variant.views, reelbench_case.clip or variant.clip
+    device, views = torch.device(reelbench_case.device), reelbench_case.views or models.find(reelbench_case.model).views
+    clip = choose_clip(reelbench_case.model, reelbench_case.recipe, reelbench_case.clip)
     size = views.size or clip.size
     model = models.build(reelbench_case.model).to(device).eval()
     try:

@@ -27,7 +27,7 @@ from . import data as datasets
 from . import engine, environment, machine, metrics, train
 from .errors import UnsupportedError, UserError
 from .evaluate import Predictions
-from .job import Job
+from .job import Job, choose_clip
 from .result import DISTURBED, Metric, Result, Status, now
 from .schedule import total_steps
 from .spec import Case, Views
@@ -114,7 +114,7 @@ def make_subject(case: Case, index: Index, weights: str | Path | None, log: list
     labelled = weights is not None
     num_classes = len(index.classes) if labelled else variant.num_classes
     model = models.build(case.model, num_classes=num_classes, checkpoint=weights).to(device).eval()
-    clip, views = case.clip or variant.clip, case.views or variant.views
+    clip, views = choose_clip(case.model, case.recipe, case.clip), case.views or variant.views
 
     def open_stream(batch: int, views: Views = views) -> pipelines.Stream:
         return pipelines.open(index, clip=clip, views=views, batch=batch, device=case.device, workers=case.workers)
@@ -133,15 +133,17 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     folder = training_folder(case, out)
     job = Job(
         model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
-        clip=case.clip or models.find(case.model).clip, workers=case.workers, seed=case.seed,
-        resume=(folder / "checkpoints" / "latest").exists(),
+        clip=choose_clip(case.model, case.recipe, case.clip), workers=case.workers, seed=case.seed,
+        resume=bool(engine.whole(folder / "checkpoints")),
     )  # fmt: skip
     train.check(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))
     line = engine.command(job.arguments(), ranks=case.ranks)
+    if engine.will_compile(case.device):
+        report(phase="compile", note=engine.COMPILING)
     process = subprocess.Popen(line, stdout=sys.stderr, env=engine.environment(case.device))
     while process.poll() is None:
-        report(phase="train", done=len(train.read_log(folder)), total=total)
+        report(phase="train", done=train.steps_done(folder), total=total)
         time.sleep(0.5)
     if process.returncode:
         raise UserError(f"training ended with exit code {process.returncode}: see the log")

@@ -66,12 +66,13 @@ def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progr
 def resolve_cases(suite: Suite, device: str, only: str | None) -> list[Case]:
     """Return the cases to run with the device and the data's fingerprint filled in; check every model and clip."""
     from .. import models
+    from .job import choose_clip
     from .train import check_clip
 
     for case in suite.cases:
-        own = models.find(case.model).clip
-        if case.clip not in (None, own):
-            check_clip(case.model, case.clip)
+        clip = choose_clip(case.model, case.recipe, case.clip)
+        if clip != models.find(case.model).clip:
+            check_clip(case.model, clip)
     chosen = [c for c in suite.cases if only is None or fnmatch.fnmatch(c.model, only)]
     if not chosen:
         raise UserError(f"--only '{only}' matches no case of {suite.name}: {', '.join(c.model for c in suite.cases)}")

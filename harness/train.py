@@ -37,6 +37,8 @@ from .progress import TrainingProgress
 from .schedule import factor, total_steps, weight_decay
 from .spec import Clip, Views
 
+TAIL = 4096  # bytes: several lines of a log
+
 
 @dataclass
 class Position:
@@ -350,6 +352,17 @@ def read_log(out: Path, name: str = "train") -> list[dict[str, float]]:
     path = out / f"{name}.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def steps_done(out: Path) -> int:
+    """Return how many steps a run's log holds, from its last whole line alone, however long the log."""
+    path = out / "train.jsonl"
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        whole = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+    return json.loads(whole[-1])["step"] + 1 if whole else 0
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import ds_config, engine, schedule, train
+from reelbench.harness import ds_config, engine, run, schedule, train
 from reelbench.harness.errors import UserError
 from reelbench.harness.job import Job
 from reelbench.harness.launch import Machines
-from reelbench.harness.spec import Recipe
+from reelbench.harness.spec import Case, Recipe
 from reelbench.tests import ranks
 
 MODEL = "video_swin/micro"
@@ -141,6 +141,27 @@ def test_a_job_is_checked_before_anything_is_started(tiny_synthetic, tmp_path, r
 def test_a_monitor_without_its_package_is_told(tiny_synthetic, tmp_path):
     with pytest.raises(UserError, match="--monitor wandb needs its package: pip install wandb"):
         train.check(dataclasses.replace(job(tiny_synthetic, tmp_path), monitors=("wandb",)), 1)
+
+
+def test_the_steps_of_a_long_log_are_counted_from_its_end(tmp_path):
+    assert train.steps_done(tmp_path) == 0
+    log = train.Log(tmp_path, 0)
+    assert train.steps_done(tmp_path) == 0
+    for step in range(100):
+        log.write("train", {"step": step, "loss": 1 / (step + 1), "clips_s": 1234.5})
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write('{"step": 100, "lo')  # killed while it wrote
+    assert (tmp_path / "train.jsonl").stat().st_size > train.TAIL
+    assert train.steps_done(tmp_path) == 100
+
+
+def test_a_case_is_tested_on_the_clip_that_its_recipe_trains_on(tiny_index):
+    own = models.find(MODEL).clip
+    sparse, given = dataclasses.replace(own, sampling="uniform"), dataclasses.replace(own, stride=1)
+    case = Case(model=MODEL, recipe=dataclasses.replace(RECIPE, clip=sparse))
+    assert run.make_subject(case, tiny_index, None, []).clip == sparse
+    assert run.make_subject(dataclasses.replace(case, clip=given), tiny_index, None, []).clip == given
+    assert run.make_subject(Case(model=MODEL, recipe=RECIPE), tiny_index, None, []).clip == own
 
 
 def test_contradicting_options_are_told():
