@@ -87,10 +87,11 @@ def test_a_step_is_that_of_torch_and_its_gradient_norm_is_known(world):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("offload", [False, True])
 @pytest.mark.parametrize("zero", [1, 2, 3])
-def test_zero_takes_the_same_steps(world, zero):
+def test_zero_takes_the_same_steps(world, zero, offload):
     expected, recipe = make(world), Recipe(**{**vars(RECIPE), "zero": zero, "accumulate": 1})
-    made = make(world, recipe)
+    made = make(world, recipe, offload=offload)
     for step in range(3):
         a, b = take(expected, step), take(made, step, recipe)
         assert a.loss == pytest.approx(b.loss, rel=1e-6)
