@@ -18,6 +18,7 @@ from reelbench.harness import engine, launch, train
 from reelbench.harness.job import Job
 from reelbench.harness.spec import Recipe
 from reelbench.pipelines.index import Index
+from reelbench.tests import ranks
 
 MODEL = "video_swin/micro"
 RECIPE = Recipe(epochs=4, batch=8, lr=1e-3, warmup_epochs=1, drop_path=0.3, mixup=0.8, ema=0.9, validate_epochs=2)
@@ -26,17 +27,6 @@ RECIPE = Recipe(epochs=4, batch=8, lr=1e-3, warmup_epochs=1, drop_path=0.3, mixu
 def job(data: dict[str, Path], out: Path, recipe: Recipe = RECIPE, **options) -> Job:
     clip = models.find(MODEL).clip
     return Job(model=MODEL, data=data["train"], recipe=recipe, clip=clip, out=out, workers=1, **options)
-
-
-def start(made: Job, ranks: int = 1) -> subprocess.Popen[str]:
-    line = engine.command(made.arguments(), ranks=ranks)
-    environment = {**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output = process.communicate(timeout=180)[0]
-    return process.returncode, output
 
 
 def wait_for_step(process: subprocess.Popen[str], made: Job, step: int) -> None:
@@ -50,34 +40,36 @@ def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [p for p in below if "deepspeed.launcher.launch" in (p.parent() or p).cmdline()]
 
 
+def still_there(folder: Path) -> list[psutil.Process]:
+    found = psutil.process_iter(["cmdline"])
+    return [p for p in found if str(folder) in " ".join(p.info["cmdline"] or [])]
+
+
 def kill(process: subprocess.Popen[str]) -> None:
     for victim in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
         victim.kill()
     process.communicate()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # four trainings, each with its imports and decoders
 def test_killed_anywhere_and_stopped_by_a_signal_a_run_sees_the_same_losses(tiny_synthetic, tmp_path):
     unbroken = job(tiny_synthetic, tmp_path / "unbroken")
-    whole = start(unbroken)
+    whole = ranks.bare(unbroken)
     made = job(tiny_synthetic, tmp_path / "broken", save_steps=1)
-    process = start(made)
+    process = ranks.launched(made)
     wait_for_step(process, made, random.Random().randint(2, 5))
     kill(process)
 
     resumed = dataclasses.replace(made, resume=True)
-    process = start(resumed)
+    process = ranks.launched(resumed)
     wait_for_step(process, made, random.Random().randint(7, 8))
     launch.ask_to_stop(process.pid)
-    code, output = finish(process)
+    code, output = ranks.finish(process)
     assert code == 0, output[-3000:]
     assert "go on with --resume" in output
     assert 7 <= len(train.read_log(made.out)) < 12
 
-    code, output = finish(start(resumed))
-    assert code == 0, output[-3000:]
-    assert finish(whole)[0] == 0
-    losses, expected = ([row["loss"] for row in train.read_log(run.out)] for run in (made, unbroken))
+    losses, expected = ranks.losses(resumed, *ranks.bare(resumed)), ranks.losses(unbroken, *whole)
     assert len(expected) == 12
     assert losses == expected
     weights = [models.build(MODEL, num_classes=8, checkpoint=run.out / "last.safetensors") for run in (made, unbroken)]
@@ -87,7 +79,7 @@ def test_killed_anywhere_and_stopped_by_a_signal_a_run_sees_the_same_losses(tiny
 def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_synthetic, tmp_path):
     recipe = dataclasses.replace(RECIPE, lr=1e30, warmup_epochs=0, ema=0, mixup=0)
     made = job(tiny_synthetic, tmp_path, recipe, skip_nan=2)
-    code, output = finish(start(made))
+    code, output = ranks.finish(*ranks.bare(made))
     assert code != 0
     assert "left out (1 of 2)" in output
     assert "left out (2 of 2)" in output
@@ -103,15 +95,30 @@ def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_syn
     assert models.build(MODEL, num_classes=8, checkpoint=folder / "weights.safetensors")
 
 
-def test_a_rank_that_dies_ends_the_others(tiny_synthetic, tmp_path):
+def test_a_rank_that_is_killed_ends_the_others(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=400, validate_epochs=400))
-    process = start(made, ranks=2)
+    process = ranks.launched(made, 2)
     wait_for_step(process, made, 1)
     _, second = ranks_of(process)
     second.send_signal(signal.SIGABRT)
-    code, _ = finish(process)
+    code, _ = ranks.finish(process)
     assert code != 0
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+    assert not still_there(tmp_path)
+
+
+def test_a_rank_that_raises_ends_the_others_and_says_why(tiny_synthetic, tmp_path):
+    """One machine lacks a package that is first needed when weights are written, in the midst of training."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif os.environ.get('RANK') == '1':\n    sys.modules['safetensors.torch'] = None\n"
+    )
+    made = job(tiny_synthetic, tmp_path / "run", dataclasses.replace(RECIPE, epochs=400, validate_epochs=1))
+    process = ranks.launched(made, 2, PYTHONPATH=tmp_path)
+    wait_for_step(process, made, 3)
+    code, output = ranks.finish(process, limit=60)
+    assert code != 0
+    assert "import of safetensors.torch halted" in output
+    assert "in export\n" in output
+    assert not still_there(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -135,26 +142,14 @@ def test_two_launchers_without_ssh_make_one_run(tiny_synthetic, tmp_path):
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 slots=1\nlocalhost slots=1\n")
     made = job(tiny_synthetic, tmp_path / "run", dataclasses.replace(RECIPE, epochs=1, zero=1))
-    environment = {**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}
     options = {"hostfile": hosts, "master": f"127.0.0.1:{engine.free_port()}"}
     lines = [engine.command(made.arguments(), node_rank=node, **options) for node in (0, 1)]
-    nodes = [
-        subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for line in lines
-    ]
-    for node in nodes:
-        code, output = finish(node)
-        assert code == 0, output[-3000:]
-    assert len(train.read_log(made.out)) == 3
+    assert len(ranks.losses(made, *map(ranks.start, lines))) == 3
     assert (made.out / "checkpoints" / "step_3" / engine.STATE).read_text().count('"ranks": 2') == 1
 
 
 def test_torchrun_starts_the_module_too(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=1))
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
-    environment = {**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}
     command = [*line, "--module", "reelbench.harness.train", *made.arguments()]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    code, output = finish(process)
-    assert code == 0, output[-3000:]
-    assert len(train.read_log(tmp_path)) == 3
+    assert len(ranks.losses(made, ranks.start(command))) == 3

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,17 +13,15 @@ import torch
 from reelbench import models
 from reelbench.harness import train
 from reelbench.harness.spec import Recipe
+from reelbench.tests import ranks
 from safetensors.torch import load_file, save_model
 
 
-def reelbench(*arguments: object) -> str:
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    done = subprocess.run(
-        [sys.executable, "-m", "reelbench.harness.cli", *map(str, arguments)],
-        env={**environment, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    return done.stderr
+def reelbench(*arguments: object) -> None:
+    """Run a command as the one rank of a world, as torchrun would."""
+    line = [sys.executable, "-m", "reelbench.harness.cli", *map(str, arguments)]
+    code, output = ranks.finish(ranks.start(line, **ranks.place()))
+    assert code == 0, output[-3000:]
 
 
 def test_pretrain_then_probe(tiny_synthetic: dict[str, Path], tmp_path: Path):
@@ -49,7 +45,7 @@ def test_pretrain_then_probe(tiny_synthetic: dict[str, Path], tmp_path: Path):
     assert (after / "monitor" / "csv" / "train_loss.csv").read_text().count("\n") == 4
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a training of two models, with activations computed twice
 def test_token_labels_train_through_the_launcher(tiny_synthetic: dict[str, Path], tmp_path: Path):
     """The annotator's weights are read in every rank; what is exported is the plain model."""
     name, out = "dualformer/micro", tmp_path / "run"
