@@ -8,6 +8,7 @@ from pathlib import Path
 from .errors import UserError
 
 SPLITS = ("train", "val", "test")
+EMBEDDED = ("synthetic", "synthetic-hard")
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ def cache() -> Path:
 
 
 def resolve(data: str) -> Data:
-    """Return the splits behind a name: `synthetic` (made on first use), a folder that holds them, or an index file."""
-    if data == "synthetic":
+    """Return the splits behind a name: an `EMBEDDED` one (made on first use), a folder of them, or an index file."""
+    if data in EMBEDDED:
         from ..pipelines import synthetic
 
-        return Data(**synthetic.ensure(cache()))
+        return Data(**synthetic.ensure(cache(), hard=data == "synthetic-hard"))
     path = Path(data)
     if path.is_dir():
         found = {split: path / f"{split}.parquet" for split in SPLITS if (path / f"{split}.parquet").exists()}
@@ -39,7 +40,7 @@ def resolve(data: str) -> Data:
             raise UserError(f"{path} holds no test.parquet: index its videos with `reelbench data index`")
         return Data(**found)
     if not path.exists():
-        raise UserError(f"no data '{data}': give an index file, a folder of indexes, or 'synthetic'")
+        raise UserError(f"no data '{data}': give an index file, a folder of indexes, or one of {', '.join(EMBEDDED)}")
     return Data(test=path)
 
 

@@ -237,8 +237,8 @@ class Recipe:
 class Case:
     """One row of a suite: everything needed to repeat a measurement.
 
-    `data` is an index file or `synthetic`, the embedded data set. With a `recipe` the model is trained first;
-    with a `checkpoint` it is loaded; with neither it keeps its random weights, and accuracy cannot be asked for.
+    `data` is an index file, or an embedded set: `synthetic`, `synthetic-hard`. With a `recipe` the model is
+    trained first, with a `checkpoint` loaded; with neither its weights are random, and accuracy cannot be asked for.
     A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's, `mode` how it is
     run, `channels_last` the memory format of its convolutions; the training follows its recipe. `clip` and `views`
     replace the variant's own. `batch=0` lets the harness find the best batch for throughput.

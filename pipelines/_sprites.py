@@ -11,6 +11,9 @@ and one rests. The class's coordinate takes its values in order; the other two g
 So at any moment, the first too, each coordinate is uniform on its loop whatever the class: a frame is worth nothing.
 Frames without their order show which coordinate rests, so that six classes remain: 1 in 6 is the best there is without
 time, where chance is 1 in 8, and who does better has seen motion.
+
+The harder classes are pairs of motions, one after the other, of the sprite with the red front; sprites with a blue one
+move by pairs of their own. Who counts frames but not their order finds at most which coordinates took part.
 """
 
 from __future__ import annotations
@@ -28,22 +31,46 @@ MOTIONS: dict[str, tuple[int, int]] = {
     "approach": (3, 1),
     "recede": (3, -1),
 }
+PAIRS: dict[str, tuple[str, str]] = {
+    f"{first}_then_{second}": (first, second)
+    for first in MOTIONS
+    for second in MOTIONS
+    if MOTIONS[first][0] != MOTIONS[second][0]
+}
+OTHERS = 2  # sprites beside the one that counts
 RADIUS = (0.18, 0.42)  # of the short side
 SPAN = (0.5, 0.8)  # of a loop
 
 
 def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int, int]) -> np.ndarray:
     """Return one video, uint8 `T H W 3`. `size` is (width, height); all randomness comes from `rng`."""
-    width, height = size
-    rows = np.arange(height, dtype=np.float32)[:, None]
-    columns = np.arange(width, dtype=np.float32)
     background = _background(rng, frames, size)
     colours = _colours(rng)
     shape = rng.integers(len(SHAPES))
-    across, down, angle, growth = coordinates(motion, rng, frames)[:, :, None, None]
+    return _paint(background, coordinates(motion, rng, frames), shape, colours).astype(np.uint8)
+
+
+def draw_pair(pair: str, rng: np.random.Generator, *, frames: int, size: tuple[int, int]) -> np.ndarray:
+    """Return one video of the harder classes, uint8 `T H W 3`: a red sprite moves by `pair`, in front of the others."""
+    video = _background(rng, frames, size)
+    names = list(PAIRS)
+    blue = [names[i] for i in rng.integers(len(names), size=OTHERS)]
+    for name, channel in [*((name, 2) for name in blue), (pair, 0)]:
+        colours = _colours(rng)
+        colours[1, [1, 2 - channel]] -= 195  # of the bright front, one channel stays
+        video = _paint(video, pair_coordinates(name, rng, frames), rng.integers(len(SHAPES)), colours)
+    return video.astype(np.uint8)
+
+
+def _paint(video: np.ndarray, place: np.ndarray, shape: np.integer, colours: np.ndarray) -> np.ndarray:
+    """Return a video, float32 `T H W 3`, with a sprite in front of it at coordinates `4 T`."""
+    height, width = video.shape[1:3]
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    columns = np.arange(width, dtype=np.float32)
+    across, down, angle, growth = place[:, :, None, None]
     x = _wrap(columns - across * width, width)
     y = _wrap(rows - down * height, height)
-    radius = min(size) * RADIUS[0] * (RADIUS[1] / RADIUS[0]) ** growth
+    radius = min(height, width) * RADIUS[0] * (RADIUS[1] / RADIUS[0]) ** growth
     angle = 2 * np.pi * angle
     cos, sin = np.cos(angle), np.sin(angle)
     u = (cos * x + sin * y) / radius
@@ -51,7 +78,7 @@ def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int,
     inside = np.clip((1 - SHAPES[shape](u, v)) * radius + 0.5, 0, 1)[..., None]
     front = np.clip(u * radius + 0.5, 0, 1)[..., None]
     sprite = colours[0] + (colours[1] - colours[0]) * front
-    return (background + (sprite - background) * inside).astype(np.uint8)
+    return video + (sprite - video) * inside
 
 
 def coordinates(motion: str, rng: np.random.Generator, frames: int) -> np.ndarray:
@@ -63,6 +90,14 @@ def coordinates(motion: str, rng: np.random.Generator, frames: int) -> np.ndarra
     for other in (moving + rng.permutation([1, 2, 3])[:2]) % 4:
         place[other] += rng.uniform(*SPAN) * _there_and_back(frames, rng) / steps
     return (place % 1).astype(np.float32)
+
+
+def pair_coordinates(pair: str, rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Return the four coordinates of one motion and then another, `4 T`: the second begins where the first ended."""
+    first, second = PAIRS[pair]
+    before = coordinates(first, rng, frames // 2)
+    after = coordinates(second, rng, frames - frames // 2)
+    return np.concatenate([before, (after - after[:, :1] + before[:, -1:]) % 1], axis=1)
 
 
 def _there_and_back(frames: int, rng: np.random.Generator) -> np.ndarray:

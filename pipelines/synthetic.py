@@ -2,6 +2,7 @@
 
     paths = make(Path("data"), videos=(1600, 240, 400))   # {"train": data/train.parquet, "val": …, "test": …}
     paths = ensure(cache_root)                            # made once, then found
+    paths = ensure(cache_root, hard=True)                 # pairs of motions, one sprite of three, longer videos
 
 A horizontal flip turns `left` into `right` and `clockwise` into `counter_clockwise`: the indexes' `mirror` says so.
 """
@@ -15,16 +16,19 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..harness.errors import UserError
 from . import _parallel
 from ._encode import encode, find
-from ._sprites import MOTIONS, draw
+from ._sprites import MOTIONS, PAIRS, draw, draw_pair
 from .index import build, mirrored
 
 CLASSES = tuple(MOTIONS)
+HARD_CLASSES = tuple(PAIRS)
+HARD = {"hard": True, "videos": (3840, 480, 960), "frames": 32}
 SPLITS = ("train", "val", "test")
 GENERATION = 5  # raise it when the pixels change, so that a cached set is made anew
 
@@ -42,10 +46,15 @@ class _Video:
     codec: str
     gop: int
     seed: int
+    hard: bool
+
+    @property
+    def label(self) -> int:
+        return self.number % len(_classes(self.hard))
 
     @property
     def motion(self) -> str:
-        return CLASSES[self.number % len(CLASSES)]
+        return _classes(self.hard)[self.label]
 
     @property
     def path(self) -> Path:
@@ -62,19 +71,30 @@ def make(
     codec: str = "vp9",
     gop: int = 8,
     seed: int = 0,
+    hard: bool = False,
     workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, Path]:
     """Write `out/{train,val,test}/<class>/<number>.<suffix>` and an index for each split; return the indexes' paths.
 
     `videos` counts train, val and test; `size` is (width, height), both even; `gop` is the key-frame interval. The
-    pixels follow from `seed` alone; the files are equal byte for byte on one machine. `workers` defaults to the
-    cores; 0 works in this process. A codec that cannot be written here is a `UserError`.
+    pixels follow from `seed` alone; the files are equal byte for byte on one machine. `hard` draws the 48 classes that
+    `_sprites` calls harder. `workers` defaults to the cores; 0 works in this process. A codec that cannot be written
+    here is a `UserError`.
     """
     _check(videos, size, frames, fps, gop)
     find(codec)
     out = Path(out).absolute()
-    shared = {"out": out, "size": size, "frames": frames, "fps": fps, "codec": codec, "gop": gop, "seed": seed}
+    shared = {
+        "out": out,
+        "size": size,
+        "frames": frames,
+        "fps": fps,
+        "codec": codec,
+        "gop": gop,
+        "seed": seed,
+        "hard": hard,
+    }
     plan = [
         _Video(split=split, number=number, **shared)
         for split, count in zip(SPLITS, videos, strict=True)
@@ -86,38 +106,45 @@ def make(
         pass
     indexes = {split: out / f"{split}.parquet" for split in SPLITS}
     for split, path in indexes.items():
-        entries = [(video.path, CLASSES.index(video.motion)) for video in plan if video.split == split]
-        index = build(entries, CLASSES, out, workers=workers, progress=progress)
-        replace(index, mirror=mirrored(CLASSES)).save(path)
+        entries = [(video.path, video.label) for video in plan if video.split == split]
+        index = build(entries, _classes(hard), out, workers=workers, progress=progress)
+        replace(index, mirror=mirrored(_classes(hard))).save(path)
     return indexes
 
 
-def ensure(cache_root: Path | str, *, workers: int | None = None, progress: bool = True) -> dict[str, Path]:
+def ensure(
+    cache_root: Path | str, *, hard: bool = False, workers: int | None = None, progress: bool = True
+) -> dict[str, Path]:
     """Return the embedded set's indexes, made on the first call. Safe when interrupted and when two processes race.
 
     The folder's name is the hash of what the set is made from, and the folder appears only once it is complete.
     """
+    chosen = HARD if hard else {}
     parameters = {name: value for name, value in (make.__kwdefaults__ or {}).items() if name not in _EXTERNAL}
-    text = json.dumps([GENERATION, parameters], sort_keys=True)
+    text = json.dumps([GENERATION, {**parameters, **chosen}], sort_keys=True)
     root = Path(cache_root).expanduser().absolute()
-    folder = root / f"synthetic-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+    folder = root / f"synthetic-{'hard-' if hard else ''}{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
     if not folder.is_dir():
         root.mkdir(parents=True, exist_ok=True)
         with (root / f".{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
-                _make_whole(folder, workers, progress)
+                _make_whole(folder, chosen, workers, progress)
     return {split: folder / f"{split}.parquet" for split in SPLITS}
 
 
-_EXTERNAL = ("workers", "progress")
+_EXTERNAL = ("hard", "workers", "progress")
 
 
-def _make_whole(folder: Path, workers: int | None, progress: bool) -> None:
+def _make_whole(folder: Path, chosen: dict[str, Any], workers: int | None, progress: bool) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    make(partial, workers=workers, progress=progress)
+    make(partial, **chosen, workers=workers, progress=progress)
     os.replace(partial, folder)
+
+
+def _classes(hard: bool) -> tuple[str, ...]:
+    return HARD_CLASSES if hard else CLASSES
 
 
 def _check(videos: tuple[int, int, int], size: tuple[int, int], frames: int, fps: int, gop: int) -> None:
@@ -129,7 +156,8 @@ def _check(videos: tuple[int, int, int], size: tuple[int, int], frames: int, fps
 
 def _write(video: _Video) -> None:
     rng = np.random.default_rng([video.seed, SPLITS.index(video.split), video.number])
-    pixels = draw(video.motion, rng, frames=video.frames, size=video.size)
+    drawn = draw_pair if video.hard else draw
+    pixels = drawn(video.motion, rng, frames=video.frames, size=video.size)
     encode(video.path, pixels, codec=video.codec, fps=video.fps, gop=video.gop)
 
 

@@ -143,6 +143,49 @@ def test_no_moment_tells_anything() -> None:
                 assert gap < 2.2 / math.sqrt(len(values)), motion
 
 
+def test_the_harder_classes_are_pairs_that_a_flip_pairs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(synthetic.HARD, "videos", (48, 0, 2))
+    monkeypatch.setitem(synthetic.HARD, "frames", 8)
+    paths = synthetic.ensure(tmp_path, hard=True, workers=0, progress=False)
+    index = Index.load(paths["train"])
+    assert sorted(video.label for video in index.videos()) == list(range(48))
+    assert paths["train"].parent.name.startswith("synthetic-hard-")
+    names = index.classes
+    assert (names.index("left_then_up"), names.index("right_then_up")) in (index.mirror or ())
+    assert all(index[row].path.parent.name == names[index[row].label] for row in range(48))
+
+
+@pytest.mark.parametrize("pair", ["left_then_up", "clockwise_then_right", "recede_then_down"])
+def test_a_pairs_second_motion_begins_where_the_first_ended(pair: str) -> None:
+    first, second = (_sprites.MOTIONS[motion] for motion in _sprites.PAIRS[pair])
+    for seed in range(20):
+        place = np.unwrap(_sprites.pair_coordinates(pair, np.random.default_rng(seed), 32), period=1)
+        assert np.allclose(place[:, 15], place[:, 16], atol=1e-5)
+        for (axis, direction), part in zip((first, second), (place[:, :16], place[:, 16:]), strict=True):
+            assert np.allclose(np.diff(part[axis]), np.diff(part[axis])[0], atol=1e-5)
+            assert np.sign(np.diff(part[axis])[0]) == direction
+
+
+def test_no_moment_tells_which_pair_it_is() -> None:
+    for pair in ("left_then_up", "clockwise_then_right"):
+        drawn = [_sprites.pair_coordinates(pair, np.random.default_rng([7, i]), 32) for i in range(1000)]
+        for values in np.sort(np.stack(drawn)[:, :, (0, 15, 31)].reshape(1000, -1), axis=0).T:
+            gap = np.abs(values - np.linspace(0, 1, len(values))).max()
+            assert gap < 2.2 / math.sqrt(len(values)), pair
+
+
+def test_the_sprite_that_counts_is_the_red_one_in_front() -> None:
+    """Where it is not, other sprites are: the same video with another pair differs near the red sprite alone."""
+    one, other = (
+        _sprites.draw_pair(pair, np.random.default_rng(3), frames=32, size=(64, 64)).astype(int)
+        for pair in ("left_then_up", "right_then_up")
+    )
+    red = np.maximum(*(video[..., 0] - video[..., 1:].max(-1) for video in (one, other)))
+    assert (red > 60).any()
+    blue = (one[..., 2] - one[..., :2].max(-1) > 100) & (other[..., 2] - other[..., :2].max(-1) > 100)
+    assert (one == other).all(-1)[blue].mean() > 0.95
+
+
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Train and test clips, uint8 `N 3 8 32 32`, with their labels: every second frame of really encoded videos."""
