@@ -120,8 +120,16 @@ METRICS = (
 )
 """The metrics in the order of the columns; one that is not listed follows under its own name."""
 
+
+def _clip(result: Result) -> str:
+    """Return `16x4, 224²` (frames x stride, pixels) where a case replaces its model's own clip."""
+    clip = result.case.clip
+    return f"{clip.frames}x{clip.stride}, {clip.size}²" if clip else "own clip"
+
+
 SETTINGS: dict[str, Callable[[Result], str]] = {
     "data": lambda r: r.case.data,
+    "clip": _clip,
     "machine": lambda r: machine(r.environment),
     "device": lambda r: r.case.device,
     "precision": lambda r: r.case.precision,
@@ -135,7 +143,7 @@ SETTINGS: dict[str, Callable[[Result], str]] = {
 }
 
 
-USUAL = ("eager", "contiguous")  # settings that go without saying
+USUAL = ("eager", "contiguous", "own clip")  # settings that go without saying
 
 
 class _Notes:

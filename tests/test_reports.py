@@ -135,6 +135,16 @@ def test_a_column_exists_where_something_differs_or_was_measured():
     assert "precision" in [c.name for c in _table.measured(RESULTS).columns]
 
 
+def test_a_clip_of_its_own_is_named():
+    plain = measured(1.0)
+    longer = dataclasses.replace(plain, case=dataclasses.replace(plain.case, clip=Clip(frames=16, stride=4)))
+    table = _table.measured([plain, longer])
+    assert table.columns[1].name == "clip"
+    assert [row.cells[1].text for row in table.rows] == ["own clip", "16x4, 224²"]
+    assert "clip" not in _table.measured([plain]).caption
+    assert "clip 16x4, 224²" in _table.measured([longer]).caption
+
+
 def test_a_metric_that_no_table_knows_gets_a_column():
     table = _table.measured([measured(3.25, name="decibels")])
     assert [c.label for c in table.columns] == ["model", "decibels (ms)", "case"]
