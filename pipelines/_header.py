@@ -15,7 +15,7 @@ import av
 from av.error import FFmpegError
 
 UNDECODED = {"codec_whitelist": "none"}
-CODECS = ("h264", "vp8", "vp9")  # the others' format is found without a picture
+CODECS = ("h264", "vp9")  # the others' format is mostly found without a picture
 ENOUGH = 256  # bytes of a picture that hold its headers, mostly; too many of VP9, and it is decoded after all
 SLICES = (1, 5)  # H.264 units that hold a picture's part
 
@@ -34,7 +34,7 @@ def read(stream: av.VideoStream, packet: av.Packet) -> av.VideoCodecContext | No
     context.options = {"ec": "0"}  # the missing rest of the picture is not to be made up
     with suppress(FFmpegError):  # which must come: the picture is cut off
         context.decode(av.Packet(shown[:ENOUGH]))
-    return context if context.pix_fmt else None
+    return context if context.pix_fmt and context.width else None
 
 
 def _slice(packet: bytes, configuration: bytes) -> bytes:

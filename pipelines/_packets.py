@@ -20,6 +20,8 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
+from ._header import UNDECODED
+
 MILLISECONDS = 40  # between the frames of a Matroska excerpt, whose unit is the millisecond
 
 
@@ -27,9 +29,17 @@ class Mismatch(Exception):  # noqa: N818 (caught: the whole file is then used in
     """A file showed other frames than the index lists."""
 
 
-def opened(content: np.ndarray | Path) -> InputContainer:
+def opened(content: np.ndarray | Path, options: dict[str, str] | None = None) -> InputContainer:
     """Open a file by its bytes or its path."""
-    return av.open(str(content) if isinstance(content, Path) else io.BytesIO(content.data), mode="r")
+    return av.open(str(content) if isinstance(content, Path) else io.BytesIO(content.data), mode="r", options=options)
+
+
+def is_avi(content: np.ndarray | Path) -> bool:
+    """Whether a file is an AVI, which knows no presentation times: FFmpeg guesses them, and not always in order."""
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return file.read(4) == b"RIFF"
+    return content[:4].tobytes() == b"RIFF"
 
 
 def groups(wanted: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -46,10 +56,9 @@ def excerpt(
 
     Where packets do not match the index, it is the whole file and `wanted` again.
     """
-    file = io.BytesIO()
+    file, avi = io.BytesIO(), is_avi(content)
     try:
-        with opened(content) as source:
-            avi = source.format.name == "avi"
+        with opened(content, None if avi else UNDECODED) as source:
             video = source.streams[stream]
             packets = list(_needed(source, video, wanted, pts, keys))
             shown = sorted(packet.pts for packet in packets)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from av.video import VideoStream
 from av.video.reformatter import VideoReformatter
 
 from ._files import Broken
-from ._packets import Mismatch, groups, opened
+from ._header import UNDECODED
+from ._packets import Mismatch, groups, is_avi, opened
 from .source import Cut, Source
 
 # SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: what DALI's CPU decoder asks of swscale.
@@ -92,10 +94,11 @@ def decode(
 
     The frames are those that decoding from the first one would show under these numbers.
     """
-    try:
-        return _convert(_seeking(content, stream, wanted, pts, keys), len(wanted), region)
-    except Mismatch:
-        return _convert(_counting(content, stream, wanted), len(wanted), region)
+    # Only a look at its first pictures tells of some H.264 files by how much they are reordered.
+    for options in () if is_avi(content) else (UNDECODED, {}):
+        with suppress(Mismatch):
+            return _convert(_seeking(content, stream, wanted, pts, keys, options), len(wanted), region)
+    return _convert(_counting(content, stream, wanted), len(wanted), region)
 
 
 def _convert(frames: Iterator[av.VideoFrame], count: int, region: Region) -> np.ndarray:
@@ -157,13 +160,11 @@ def _counting(content: np.ndarray | Path, stream: int, wanted: np.ndarray) -> It
 
 
 def _seeking(
-    content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray
-) -> Iterator[av.VideoFrame]:
+    content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray,
+    options: dict[str, str],
+) -> Iterator[av.VideoFrame]:  # fmt: skip
     """Yield the wanted frames, found by their time after a seek to the key frame before them."""
-    with opened(content) as container:
-        # AVI knows no presentation times: FFmpeg guesses them, and not always in order.
-        if container.format.name == "avi":
-            raise Mismatch("no presentation times")
+    with opened(content, options) as container:
         video = _video(container, stream)
         for key, group in groups(wanted, keys):
             container.seek(int(pts[key]), stream=video)
