@@ -26,7 +26,7 @@ def render(results: Sequence[Result], kind: str, *, title: str = TITLE) -> str |
         raise unknown("report format", kind, formats())
     if not results:
         raise UserError("nothing to report: no results found (run a suite first: `reelbench run quick`)")
-    return discover.module("reports", kind, "report format").render(results, title=title)
+    return discover.module("reports", kind, "report format").render(_rows(results, kind), title=title)
 
 
 def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE) -> list[Path]:
@@ -34,6 +34,7 @@ def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE)
     from . import figure, terminal
     from ._points import plot
 
+    results = _rows(results, kind)
     if kind == "figure":
         return [figure.write(results, to, title=title)]
     rendered = render(results, kind, title=title)
@@ -43,3 +44,10 @@ def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE)
     to.write_bytes(rendered if isinstance(rendered, bytes) else rendered.encode())
     beside = [".png", ".svg"] if kind == "html" and plot(results) else []
     return [to, *(figure.write(results, to.with_suffix(suffix), title=title) for suffix in beside)]
+
+
+def _rows(results: Sequence[Result], kind: str) -> Sequence[Result]:
+    """Return the rows of a report: one for all seeds of a case, but in CSV, which holds what was measured."""
+    from ._seeds import merge
+
+    return results if kind == "csv" else merge(results)

@@ -138,9 +138,15 @@ SETTINGS: dict[str, Callable[[Result], str]] = {
     "batch": lambda r: str(r.case.batch or "automatic"),
     "ranks": lambda r: str(r.case.ranks),
     "workers": lambda r: str(r.case.workers),
-    "seed": lambda r: str(r.case.seed),
+    "seed": lambda r: seeds(r),
     "checkpoint": lambda r: r.case.checkpoint or "",
 }
+
+
+def seeds(result: Result) -> str:
+    """Return a case's seed, or the seeds behind a mean."""
+    merged = result.details.get("seeds")
+    return f"{', '.join(map(str, merged))} (mean of {len(merged)})" if merged else str(result.case.seed)
 
 
 USUAL = ("eager", "contiguous", "own clip")  # settings that go without saying
@@ -214,7 +220,7 @@ def measured(results: Sequence[Result]) -> Table:
                 *(Cell(text=printable(settings[n][i]) or MISSING) for n in differing),
                 *(_cell(c, r, notes) for c in columns),
                 *(_status(r, notes) for _ in failures),
-                Cell(text=case_id),
+                _names(r, notes),
             ),
         )
         for i, (r, case_id) in enumerate(zip(results, [r.case_id for r in results], strict=True))
@@ -290,6 +296,12 @@ def _unlearned(result: Result) -> str:
 def _status(result: Result, notes: _Notes) -> Cell:
     error = "" if result.status == "ok" else f"{result.case.model} ({result.case_id}): {result.error}"
     return Cell(text=result.status, notes=notes.add(error))
+
+
+def _names(result: Result, notes: _Notes) -> Cell:
+    """Return the case's name; for a mean over seeds that of its first case, the others in a note."""
+    cases = result.details.get("cases", ())
+    return Cell(text=result.case_id, notes=notes.add(f"cases {', '.join(cases)}" if cases else ""))
 
 
 def _caption(shared: dict[str, str], rows: Sequence[Row]) -> str:

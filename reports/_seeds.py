@@ -1,0 +1,91 @@
+"""Cases that differ in their seed alone become one result: each metric's mean over the seeds, with its t-interval."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..harness.result import Metric, Result
+from ._table import machine
+
+
+def merge(results: Sequence[Result]) -> list[Result]:
+    """Return one result for the finished cases that differ in nothing but their seed, in the order of their first.
+
+    Its `details` name the `seeds` and the `cases`. Results without such siblings are returned as they are.
+    """
+    groups: dict[str, list[Result]] = {}
+    for number, result in enumerate(results):
+        groups.setdefault(_key(result) if result.status == "ok" else str(number), []).append(result)
+    return [merged for group in groups.values() for merged in _merged(group)]
+
+
+def mean_interval(samples: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of normal samples and the interval that holds the true one in 95 % of all such draws.
+
+    Student, "The probable error of a mean", Biometrika 6 (1908).
+    """
+    mean, spread = statistics.fmean(samples), statistics.stdev(samples)
+    half = t_quantile(len(samples) - 1) * spread / math.sqrt(len(samples))
+    return mean, mean - half, mean + half
+
+
+def t_quantile(freedom: int, confidence: float = 0.95) -> float:
+    """Return how many standard errors hold `confidence` of Student's t with so many degrees of freedom."""
+    low, high = 0.0, 1.0
+    while _within(high, freedom) < confidence:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+    return high
+
+
+def _within(t: float, freedom: int) -> float:
+    """Return P(|T| <= t): the finite series for whole degrees of freedom (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    term = total = cosine if odd else 1.0
+    for k in range(2 + odd, freedom - 1, 2):
+        term *= cosine**2 * (k - 1) / k
+        total += term
+    if odd:
+        return 2 / math.pi * (angle + sine * (total if freedom > 1 else 0.0))
+    return sine * total
+
+
+def _key(result: Result) -> str:
+    case = {**result.case.to_json(), "seed": None}
+    return json.dumps([case, machine(result.environment)], sort_keys=True)
+
+
+def _merged(group: list[Result]) -> list[Result]:
+    seeds = [result.case.seed for result in group]
+    if len(set(seeds)) < len(seeds) or len(group) == 1:
+        return group
+    names = dict.fromkeys(name for result in group for name in result.metrics)
+    metrics = {name: _mean([r.metrics[name] for r in group if name in r.metrics]) for name in names}
+    details = {**group[0].details, "seeds": seeds, "cases": [result.case_id for result in group]}
+    if any(result.details.get("learned") is False for result in group):
+        details["learned"] = False
+    return [replace(group[0], metrics=metrics, details=details, seconds=sum(result.seconds for result in group))]
+
+
+def _mean(found: list[Metric]) -> Metric:
+    """Return what the seeds agree on as it is, else their mean; a share stays within 0..100 %."""
+    values = [metric.value for metric in found]
+    if len(set(values)) == 1:
+        return found[0]
+    mean, low, high = mean_interval(values)
+    if found[0].unit == "%":
+        low, high = max(low, 0.0), min(high, 100.0)
+    said = "; ".join(part for part in (found[0].convention, f"mean over {len(found)} seeds, t-interval") if part)
+    warnings = dict.fromkeys(metric.warning for metric in found if metric.warning)
+    return replace(
+        found[0], value=mean, low=low, high=high, samples=tuple(values), rounds=(), convention=said,
+        warning="; ".join(warnings),
+    )  # fmt: skip
