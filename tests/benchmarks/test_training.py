@@ -1,18 +1,25 @@
 """A training step of every `micro` through DeepSpeed against a bare torch loop, on one CPU thread (`--benchmark-only`).
 
-The two stand side by side in one group a family; DeepSpeed's overhead is meant to stay within 10 %.
+The two stand side by side in one group a family; DeepSpeed's overhead is meant to stay within 10 %. Then the scaling
+efficiency of two ranks: their clips/s over twice those of one rank, each rank with its own batch, decoding included.
 """
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import ds_config, engine, losses, schedule
+from reelbench.harness import ds_config, engine, losses, schedule, train
+from reelbench.harness.job import Job
 from reelbench.harness.spec import Recipe
+from reelbench.pipelines import synthetic
+from reelbench.tests import ranks
 
 FAMILIES = sorted({name.partition("/")[0] for name in models.names()})
 RECIPE = Recipe(batch=8, lr=1e-3, clip_grad=1.0)
+STEPS, WARM_UP, VIDEOS = 24, 6, 96
 DRAW = losses.Draw(seed=0, step=0, rows=tuple(range(RECIPE.batch)))
 
 
@@ -34,7 +41,7 @@ def batch(family: str) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
     return models.build(f"{family}/micro", num_classes=8), torch.randn(shape), torch.arange(RECIPE.batch) % 8
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # 23 training steps a family
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bare_torch(benchmark, family):
     benchmark.group = family
@@ -52,7 +59,7 @@ def test_bare_torch(benchmark, family):
     assert benchmark.pedantic(step, warmup_rounds=3, rounds=20) < 3
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # 23 training steps a family
 @pytest.mark.parametrize("family", FAMILIES)
 def test_through_deepspeed(benchmark, family, world):
     benchmark.group = family
@@ -65,3 +72,25 @@ def test_through_deepspeed(benchmark, family, world):
         return made.train_step([(clip, label, DRAW)], lr=RECIPE.lr, weight_decay=RECIPE.weight_decay).loss
 
     assert benchmark.pedantic(step, warmup_rounds=3, rounds=20) < 3
+
+
+def clips_s(data: Path, out: Path, count: int) -> float:
+    """Train `STEPS` steps in so many ranks; return the clips a second of those after the first ones."""
+    name, batch = "video_swin/micro", RECIPE.batch * count
+    epochs = STEPS * batch / VIDEOS
+    recipe = replace(RECIPE, batch=batch, epochs=epochs, validate_epochs=epochs)
+    made = Job(model=name, data=data, recipe=recipe, clip=models.find(name).clip, out=out, workers=1)
+    ranks.losses(made, *ranks.bare(made, count))
+    rows = train.read_log(out)[WARM_UP:]
+    return len(rows) * batch / sum(row["wait"] + row["compute"] for row in rows)
+
+
+@pytest.mark.slow  # two trainings, the second in two processes
+def test_two_ranks_scale(benchmark, tmp_path, capsys):
+    made = synthetic.make(tmp_path / "data", videos=(VIDEOS, 0, 0), progress=False)
+    alone = clips_s(made["train"], tmp_path / "one", 1)
+    both = benchmark.pedantic(clips_s, args=(made["train"], tmp_path / "two", 2))
+    benchmark.extra_info.update(clips_s_one=alone, clips_s_two=both, efficiency=both / (2 * alone))
+    with capsys.disabled():
+        print(f"\nscaling: {alone:.1f} clips/s by one rank, {both:.1f} by two: {both / (2 * alone):.0%} efficient")
+    assert min(alone, both) > 0
