@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,7 +148,45 @@ def test_two_launchers_without_ssh_make_one_run(tiny_synthetic, tmp_path):
     options = {"hostfile": hosts, "master": f"127.0.0.1:{engine.free_port()}"}
     lines = [engine.command(made.arguments(), node_rank=node, **options) for node in (0, 1)]
     assert len(ranks.losses(made, *map(ranks.start, lines))) == 3
-    assert (made.out / "checkpoints" / "step_3" / engine.STATE).read_text().count('"ranks": 2') == 1
+    assert json.loads((made.out / "checkpoints" / "step_3" / engine.STATE).read_text())["ranks"] == 2
+
+
+CABLE = """
+ip link set lo up
+unshare --net sleep 300 & second=$!
+trap 'kill $second' EXIT
+until [ "$(readlink /proc/$second/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
+inside="nsenter --target $second --net"
+ip link add first type veth peer name second netns $second
+ip address add 10.77.0.1/24 dev first
+ip link set first up
+$inside ip link set lo up
+$inside ip address add 10.77.0.2/24 dev second
+$inside ip link set second up
+"""
+
+
+def apart(script: str) -> list[str]:
+    """Return a command that runs a script where `$inside` leads to a second machine: namespaces joined by a cable."""
+    return ["unshare", "--map-root-user", "--net", "bash", "-ec", CABLE + script]
+
+
+def may_be_apart() -> bool:
+    tools = all(shutil.which(name) for name in ("unshare", "nsenter", "ip", "bash"))
+    return tools and subprocess.run(apart("$inside ip link show second"), capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not may_be_apart(), reason="the kernel forbids network namespaces here")
+def test_two_network_namespaces_make_one_run(tiny_synthetic, tmp_path):
+    """Two machines that share no loopback interface and reach each other by their addresses alone."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("10.77.0.1 slots=1\n10.77.0.2 slots=1\n")
+    made = job(tiny_synthetic, tmp_path / "run", dataclasses.replace(RECIPE, epochs=1, zero=1))
+    options = {"hostfile": hosts, "master": "10.77.0.1:29555"}
+    first, second = (shlex.join(engine.command(made.arguments(), node_rank=node, **options)) for node in (0, 1))
+    script = f"GLOO_SOCKET_IFNAME=second $inside {second} & other=$!\nGLOO_SOCKET_IFNAME=first {first}\nwait $other"
+    assert len(ranks.losses(made, ranks.start(apart(script)))) == 3
+    assert json.loads((made.out / "checkpoints" / "step_3" / engine.STATE).read_text())["ranks"] == 2
 
 
 def test_torchrun_starts_the_module_too(tiny_synthetic, tmp_path):
