@@ -66,6 +66,8 @@ def test(
         if not world.leads:
             return {}
         mine, by_view = Predictions.join(parts), {video: rows for part in by_views for video, rows in part.items()}
+    for path, reason in mine.broken:
+        print(f"left out: {path}: {reason}", file=sys.stderr)
     if dump is not None:
         _save(mine, by_view, dump, index)
     return scores(mine, len(index.classes), str(protocol))

@@ -181,22 +181,35 @@ class Index:
         """Yield the videos in order."""
         return (self[position] for position in range(len(self)))
 
-    def verify(self, *, contents: bool = False) -> None:
-        """Compare every file's size, and with `contents` its hash, with the index; a difference is a `UserError`."""
-        changed = [video.path for video in self.videos() if not _unchanged(video, contents)]
-        if changed:
+    def verify(self) -> None:
+        """Refuse an index whose files have moved: a `UserError` if half of them or more are gone or changed.
+
+        Fewer are no reason not to start: each is treated like a file that breaks during the run, named and counted in
+        `Stream.broken`, replaced by another video in training and left out of a test.
+        """
+        changed = self.changed()
+        if changed and 2 * len(changed) >= len(self):
             raise UserError(
                 f"{changed[0]}: moved or changed since it was indexed ({len(changed)} of {len(self)} files): "
                 "put the files back, leave them out with `reelbench data check`, or index the data again"
             )
 
+    def changed(self, *, contents: bool = False) -> tuple[Path, ...]:
+        """Return the files that are gone or have another size than was indexed; with `contents`, another hash."""
+        rows = zip(*(self.table[name] for name in ("path", "codec", "size", "hash")), strict=True)
+        return tuple(
+            self.root / path
+            for path, codec, size, digest in rows
+            if not _unchanged(self.root / path, codec, size, digest if contents else None)
+        )
 
-def _unchanged(video: Video, contents: bool) -> bool:
+
+def _unchanged(path: Path, codec: str, size: int, digest: str | None) -> bool:
     try:
-        if video.codec == "frames":
-            size = sum(file.stat().st_size for file in _frames.files(video.path))
-            return size == video.size and (not contents or _frames.scan(video.path).hash == video.hash)
-        return video.path.stat().st_size == video.size and (not contents or file_hash(video.path) == video.hash)
+        if codec == "frames":
+            now = sum(file.stat().st_size for file in _frames.files(path))
+            return now == size and (digest is None or _frames.scan(path).hash == digest)
+        return path.stat().st_size == size and (digest is None or file_hash(path) == digest)
     except (OSError, Unreadable):
         return False
 

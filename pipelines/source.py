@@ -27,7 +27,7 @@ from ._packets import excerpt
 from .augment import Augment, Look
 
 PADDING = -1
-SPARES = 16  # videos that are tried in place of a broken one
+SPARES = 64  # videos that are tried in place of a broken one: enough where almost half of an index is gone
 
 
 @dataclass(frozen=True, kw_only=True)

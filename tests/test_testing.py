@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from reelbench import models
 from reelbench.harness import engine, testing
+from reelbench.harness.errors import UserError
 from reelbench.pipelines.index import Index
 from safetensors.torch import save_model
 
@@ -44,3 +46,28 @@ def test_two_ranks_count_every_video_once(tiny_synthetic, tmp_path):
             assert list(x) == pytest.approx(list(y), abs=1e-5)
     first = torch.tensor([list(view) for view in one["view_logits"][0]]).softmax(-1).mean(0)
     assert first.tolist() == pytest.approx([one[f"score_{k}"][0] for k in range(8)], abs=1e-6)
+
+
+def test_what_is_gone_at_the_start_is_left_out_and_named(tiny_synthetic, tmp_path, capsys):
+    shutil.copytree(tiny_synthetic["test"].parent, tmp_path / "set")
+    index = Index.load(tmp_path / "set" / "test.parquet")
+    save_model(models.build("tsm/micro", num_classes=8), str(tmp_path / "w.safetensors"))
+
+    def tested():
+        return testing.test(
+            "tsm/micro", tmp_path / "w.safetensors", tmp_path / "set" / "test.parquet", "1x1", "cpu", "fp32", 4, 1,
+            None, None,
+        )["top1"]  # fmt: skip
+
+    index[2].path.unlink()
+    index[5].path.write_bytes(b"no video")
+    convention = tested().convention
+    assert "6 videos" in convention
+    assert "2 broken left out, 2 of 8 listed not tested" in convention
+    said = capsys.readouterr().err
+    assert f"left out: {index[2].path}: No such file" in said
+    assert f"left out: {index[5].path}: changed since it was indexed" in said
+    for row in (0, 1):
+        index[row].path.unlink()
+    with pytest.raises(UserError, match=r"4 of 8 files"):
+        tested()
