@@ -16,12 +16,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_average_precision,
-    multiclass_accuracy,
-    multiclass_stat_scores,
-)
+from torchmetrics.functional.classification import multiclass_accuracy
 
+from . import bootstrap
+from .bootstrap import Precision
 from .errors import UserError
 from .result import Metric
 from .statistics import wilson
@@ -131,10 +129,7 @@ def scores(predictions: Predictions, num_classes: int, views: str) -> dict[str, 
         for k in (1, 5)
         if k < num_classes
     }
-    per_class = multiclass_stat_scores(predictions.score.argmax(1), predictions.label, num_classes, average=None)
-    support = per_class[:, 4]
-    mean = (per_class[:, 0] / support.clamp(min=1))[support > 0].mean()
-    found["mean_class_accuracy"] = Metric(value=100 * float(mean), unit="%", convention=convention)
+    found["mean_class_accuracy"] = _mean_class_accuracy(predictions, num_classes, convention)
     return found
 
 
@@ -173,30 +168,56 @@ def _share(correct: int, predictions: Predictions, convention: str) -> Metric:
     return Metric(value=100 * correct / count, unit="%", low=100 * low, high=100 * high, convention=convention)
 
 
+def _mean_class_accuracy(predictions: Predictions, num_classes: int, convention: str) -> Metric:
+    label, right = predictions.label, (predictions.score.argmax(1) == predictions.label).double()
+
+    def mean(counts: Tensor) -> Tensor:
+        support = torch.bincount(label, counts, minlength=num_classes)
+        share = torch.bincount(label, counts * right, minlength=num_classes) / support
+        return share.nanmean()  # a class without a video does not count
+
+    return _bootstrapped(mean, len(label), convention)
+
+
 def _mean_average_precision(predictions: Predictions, convention: str) -> Metric:
     """Return mAP as the data set defines it: over classes, over videos (Multi-Moments), or over categories (HVU).
 
-    Classes without a positive are left out. HVU's categories stand before the slash of a class's name.
+    Classes without a positive are left out. HVU's categories stand before the slash of a class's name. Bounds for
+    what was not tested are given over videos only: elsewhere they depend on labels that the index does not know.
     """
-    score, label = predictions.score, predictions.label.long()
+    score, label = predictions.score, predictions.label
     if predictions.metric == "map_by_video":
-        value = 100 * float(_average_precision(score.T, label.T).nanmean())
-        return Metric(value=value, unit="%", convention=f"{convention}, mean over videos")
-    precision = 100 * _average_precision(score, label)
+        return _map_by_video(Precision(score.T, label.T)(torch.ones(score.shape[1]).double()), predictions, convention)
+    precision, classes = Precision(score, label), score.shape[1]
     if predictions.metric != "map_by_category":
-        return Metric(value=float(precision.nanmean()), unit="%", convention=f"{convention}, mean over classes")
+        told = f"{convention}, mean over classes"
+        return _bootstrapped(lambda counts: precision(counts).nanmean(), len(score), told, work=classes)
     names = [name.partition("/")[0] for name in predictions.classes]
-    means = {c: float(precision[[name == c for name in names]].nanmean()) for c in dict.fromkeys(names)}
-    means = {category: mean for category, mean in means.items() if mean == mean}  # NaN: nothing of it was shown
-    told = ", ".join(f"{category} {mean:.2f}" for category, mean in means.items())
-    value = sum(means.values()) / len(means)
-    return Metric(value=value, unit="%", convention=f"{convention}, mean over categories: {told}")
+    columns = {category: torch.tensor([name == category for name in names]) for category in dict.fromkeys(names)}
+
+    def means(counts: Tensor) -> Tensor:
+        found = precision(counts)
+        return torch.stack([found[chosen].nanmean() for chosen in columns.values()])
+
+    shown = zip(columns, (100 * means(torch.ones(len(score)).double())).tolist(), strict=True)
+    told = ", ".join(f"{category} {mean:.2f}" for category, mean in shown if mean == mean)  # NaN: nothing of it
+    told = f"{convention}, mean over categories: {told}"
+    return _bootstrapped(lambda counts: means(counts).nanmean(), len(score), told, work=classes)
 
 
-def _average_precision(score: Tensor, label: Tensor) -> Tensor:
-    """Return the average precision of each column; NaN for one without a positive."""
-    positive = label.any(0).nonzero().flatten()
-    precision = torch.full((label.shape[1],), torch.nan)
-    for column in positive.tolist():
-        precision[column] = binary_average_precision(score[:, column], label[:, column])
-    return precision
+def _map_by_video(precision: Tensor, predictions: Predictions, convention: str) -> Metric:
+    known, untested = ~precision.isnan(), _untested(predictions)
+    total, count = float(precision[known].sum()), int(known.sum())
+    told = f"{convention}, mean over videos"
+    if untested:
+        bounds = (100 * sum_ / (count + untested) for sum_ in (total, total + untested))
+        told += ": {:.2f} to {:.2f} % of all listed".format(*bounds)
+    shown = precision[known]
+    return _bootstrapped(lambda counts: (counts * shown).sum() / counts.sum(), count, told)
+
+
+def _bootstrapped(statistic: Callable[[Tensor], Tensor], videos: int, convention: str, *, work: float = 1) -> Metric:
+    value = 100 * float(statistic(torch.ones(videos).double()))
+    low, high, said = bootstrap.interval(value, statistic, videos, work=work)
+    convention = f"{convention}, {said}" if said else convention
+    return Metric(value=value, unit="%", low=low, high=high, convention=convention)

@@ -1,6 +1,7 @@
 """`top1`, `top5`, `mean_class_accuracy`, or `map` of a multi-label set, in percent of the test split.
 
-Softmax averaged over views, Wilson intervals; videos that broke are named in the notes.
+Softmax averaged over views; Wilson intervals of shares, bootstraps over videos of the others; videos that broke are
+named in the notes.
 """
 
 from __future__ import annotations
