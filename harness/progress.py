@@ -86,7 +86,7 @@ class SuiteProgress(_Display):
     def update(self, *, phase: str, done: int = 0, total: int | None = None, note: str = "") -> None:
         """Show the running case's phase and how far it is; print a note above the bars."""
         if note:
-            self.bar.console.print(note, highlight=False)
+            self.bar.console.print(note, highlight=False, soft_wrap=True)
         self.bar.update(self.case, completed=done, total=total or 1, state=phase)
 
     def finish(self, result: Result) -> None:
