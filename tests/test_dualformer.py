@@ -28,7 +28,7 @@ def test_token_label_loss(case):
     assert loss.item() == pytest.approx(case["loss"], rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # clips through a model of full size
 def test_token_labels_end_to_end():
     model = models.build("dualformer/t", token_labels=True, checkpoint=goldens.filled(TOKENS)).eval()
     assert sum(p.numel() for p in model.parameters()) == TOKENS["params"]
@@ -57,7 +57,7 @@ def test_an_annotator_gives_what_the_student_needs():
         annotator.forward_tokens(clip)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # builds and fills a model of full size
 def test_inflation():
     golden = goldens.read("dualformer_t_inflate2d.json")
     model = models.build("dualformer/t", pretrained=goldens.filled(golden, "state_dict_2d")).eval()

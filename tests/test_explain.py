@@ -28,7 +28,7 @@ def micro(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
     return models.build(name, num_classes=8).eval(), torch.randn(1, 3, clip.frames, clip.size, clip.size)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # clips through a model of full size
 def test_grad_cam_is_the_official_one():
     golden = goldens.read("dualformer_t_gradcam.json")
     source = goldens.read(golden["derived_from"])

@@ -90,7 +90,7 @@ def test_the_loss_of_given_predictions_is_the_official_one():
     assert loss.item() == pytest.approx(golden["loss"], rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # clips through a model of full size
 def test_the_model_predicts_and_loses_as_the_official_one():
     encoder = models.build("mvit/b_16x4_maskfeat")
     assert models.init_from(encoder, goldens.filled(GOLDEN)) == []

@@ -120,7 +120,7 @@ def test_state_dict_comes_back_through_a_file(name, tmp_path):
         torch.testing.assert_close(again(clip), model(clip), rtol=0, atol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # traces a whole model
 @pytest.mark.parametrize("name", MICROS)
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call:UserWarning")
 def test_compiles_whole_and_computes_the_same(name):
@@ -132,7 +132,7 @@ def test_compiles_whole_and_computes_the_same(name):
     logits.sum().backward()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # generates and compiles C++
 def test_inductor_generates_code_that_computes_the_same():
     torch.compiler.reset()
     model, clip = _build("vivit/micro").eval(), _clip("vivit/micro")

@@ -26,7 +26,7 @@ def _build(golden: dict) -> torch.nn.Module:
     return models.build(golden["model"], num_classes=golden["num_classes"], checkpoint=goldens.filled(golden)).eval()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # clips through every model of full size
 @pytest.mark.parametrize("name", PLAIN)
 def test_logits(name):
     golden = goldens.read(name)

@@ -60,7 +60,7 @@ class Small(torch.nn.Module):
         return self.head(clip.mean((2, 3, 4)).sin())
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # generates and compiles C++
 def test_a_compiled_model_gives_the_same_logits():
     made = subject("vivit/micro", mode="compile", metrics=("startup", "parameters"))
     made.model = Small().eval()

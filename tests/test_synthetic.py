@@ -251,7 +251,7 @@ def _reversed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(backwards.view(-1, 1, 1, 1, 1), x.flip(2), x), torch.where(backwards, y ^ 1, y)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains four small networks on a thousand videos
 def test_only_the_order_of_frames_tells_the_class(clips: tuple[Tensor, ...]) -> None:
     """Single frames stay at chance (1 in 8), heaps of them at 1 in 6; four deviations of 400 clips are 7 %."""
     train, labels, test, truth = clips

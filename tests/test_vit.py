@@ -38,7 +38,7 @@ def randomise(model: torch.nn.Module) -> torch.nn.Module:
 # --- from an image -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # builds and fills models of full size
 @pytest.mark.parametrize("case", INFLATE["cases"], ids=lambda case: case["name"])
 def test_an_image_checkpoint_becomes_what_the_official_code_makes_of_it(case):
     image = {key: goldens.fill(key, tuple(shape)) for key, shape in INFLATE["sources"][case["source"]]}
@@ -225,7 +225,7 @@ def test_every_clip_of_a_batch_keeps_its_own_class_token():
         torch.testing.assert_close(model(clips)[i], model(clips[i : i + 1])[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # clips through a model of full size
 def test_a_batch_of_vivit_equals_the_official_single_clips():
     golden = goldens.read("vivit_batch.json")
     model = models.build("vivit/b", checkpoint=goldens.filled(goldens.read(golden["derived_from"]))).eval()
@@ -237,7 +237,7 @@ def test_a_batch_of_vivit_equals_the_official_single_clips():
         assert goldens.difference(logits[i, :32], golden["single"][i]) < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a clip through a model of full size
 def test_the_attention_map_is_the_official_one():
     golden = goldens.read("timesformer_attention_map.json")
     source = goldens.read(golden["derived_from"])

@@ -24,7 +24,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # models of full size
 @pytest.mark.parametrize("family", FAMILIES)
 def test_forward(benchmark, family):
     variant = models.find(PUBLISHED[family])
