@@ -70,7 +70,7 @@ def check(job: Job, ranks: int) -> None:
             f"--objective {other}"
         )
     if job.validation is not None:
-        _same_classes(job, index, Index.load(job.validation))
+        _check_validation(job, index, Index.load(job.validation))
     if (job.recipe.objective == "token_label") != (job.annotator is not None):
         raise UserError("token labels need their annotator's weights, and nothing else does: --annotator CHECKPOINT")
     if job.resume:
@@ -323,7 +323,10 @@ def memory_mib(device: torch.device) -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
-def _same_classes(job: Job, train_index: Index, validation: Index) -> None:
+def _check_validation(job: Job, train_index: Index, validation: Index) -> None:
+    validation.verify()
+    if not len(validation):
+        raise UserError(f"{job.validation} holds no videos: leave --val away to train without validation")
     if train_index.classes != validation.classes:
         raise UserError(f"{job.validation} names other classes than {job.data}: index both with the same class list")
 

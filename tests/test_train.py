@@ -16,6 +16,7 @@ from reelbench.harness.errors import UserError
 from reelbench.harness.job import Job
 from reelbench.harness.launch import Machines
 from reelbench.harness.spec import Case, Recipe
+from reelbench.pipelines.index import Index
 from reelbench.tests import ranks
 
 MODEL = "video_swin/micro"
@@ -134,6 +135,14 @@ def test_a_users_deepspeed_file_may_not_contradict_the_recipe(tmp_path):
 def test_a_job_is_checked_before_anything_is_started(tiny_synthetic, tmp_path, recipe, options, said):
     made = dataclasses.replace(job(tiny_synthetic, tmp_path, **recipe), **options)
     with pytest.raises(UserError, match=said):
+        train.check(made, 1)
+
+
+def test_a_validation_set_is_looked_at_before_the_first_epoch(tiny_synthetic, tmp_path):
+    index = Index.load(tiny_synthetic["val"])
+    dataclasses.replace(index, table=index.table.iloc[:0]).save(tmp_path / "empty.parquet")
+    made = dataclasses.replace(job(tiny_synthetic, tmp_path), validation=tmp_path / "empty.parquet")
+    with pytest.raises(UserError, match="holds no videos: leave --val away"):
         train.check(made, 1)
 
 
