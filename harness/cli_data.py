@@ -13,6 +13,7 @@ from . import job
 from .errors import UserError
 
 if TYPE_CHECKING:
+    from ..pipelines.index import Index
     from .decoding import Speed
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, index and check data sets.")
@@ -36,7 +37,9 @@ def synthesise(
     Example: reelbench data synth clips --codec h264 --train 800
     """
     from ..pipelines import synthetic
+    from ..pipelines.index import writable
 
+    writable(out / "train.parquet")
     for split, path in synthetic.make(out, videos=(train, val, test), codec=codec, seed=seed).items():
         print(f"{split:6} {path}")
 
@@ -53,12 +56,19 @@ def index_videos(
     Example: reelbench data index folder /data/my_videos --to my_videos.parquet
     """
     from ..pipelines import datasets
+    from ..pipelines.index import writable
 
-    made = datasets.build_index(name, root, split)
     path = to or (root if root.is_dir() else root.parent) / f"{split}.parquet"
-    made.save(path)
+    if to is not None or root.exists():
+        writable(path)
+    made = datasets.build_index(name, root, split)
     for video, reason in made.rejected:
         print(f"left out: {video}: {reason}")
+    if not len(made):
+        raise UserError(f"{root}: none of {made.listed} listed videos can be used, for the reasons above")
+    made.save(path)
+    if again := int(made.table.duplicated(["path", "offset", "frames"]).sum()):
+        print(f"{again} of the videos stand in the list more than once, and count as often")
     counts = f"{len(made)} videos of {made.listed} listed, {len(made.rejected)} left out"
     print(f"{counts}, {len(made.classes)} classes -> {path}")
 
@@ -93,15 +103,14 @@ def bench_decoders(
     Example: reelbench data bench k400_train.parquet --workers 8
     """
     from ..pipelines import _remembered
-    from ..pipelines.index import Index
     from . import decoding
 
-    videos, place = Index.load(index), job.resolve_device(device)
+    videos, place = _load(index), job.resolve_device(device)
     with _status("measuring") as report:
         found = decoding.bench(videos, device=place, workers=workers, seconds=seconds, report=report)
+    _print_speeds(found)
     chosen = decoding.recommend(found)
     _remembered.remember(videos, place, chosen)
-    _print_speeds(found)
     for sampling, decoder in chosen.items():
         print(f"recommended for {sampling}: {decoder}; `decoder=auto` uses it from now on")
 
@@ -121,20 +130,19 @@ def transcode_videos(
     Example: reelbench data transcode k400_train.parquet k400_256 --short-side 256 --gop 16
     """
     from ..pipelines import decoders, transcode
-    from ..pipelines.index import Index
     from . import decoding
 
+    source, place = _load(index), job.resolve_device(device)
     made = transcode.transcode(index, out, short_side=short_side, gop=gop, codec=codec, workers=workers)
     for video, reason in made.rejected:
         print(f"left out: {video}: {reason}")
     print(f"{len(made)} videos, {len(made.rejected)} left out -> {out / index.name}")
     if not len(made):
-        return
-    place = job.resolve_device(device)
+        raise typer.Exit(1)
     with _status("measuring") as report:
         for sampling, clip in decoding.CLIPS.items():
             rates = []
-            for videos in (Index.load(index), made):
+            for videos in (source, made):
                 report(f"decoding, {sampling}")
                 best = decoders(videos, place)[0]
                 found = decoding.speed(videos, sampling, best, device=place, workers=2, seconds=TRANSCODED_SECONDS)
@@ -161,12 +169,11 @@ def certify_decoders(
 
     Example: reelbench data certify k400_val.parquet --model video_swin/t --checkpoint swin_tiny.pth
     """
-    from ..pipelines.index import Index
     from . import certificate
 
     if (model is None) != (checkpoint is None):
         raise UserError("--model and --checkpoint go together: give both, or neither")
-    loaded, place = Index.load(index), job.resolve_device(device)
+    loaded, place = _load(index), job.resolve_device(device)
     with _status("comparing") as report:
         found = certificate.certify(loaded, device=place, videos=videos, workers=workers, report=report)
         verdicts = (
@@ -199,18 +206,31 @@ def show_clips(
 
     Example: reelbench data show k400_train.parquet --model tps/swin_t --recipe sthv2 --to clips.png
     """
-    from ..pipelines.index import Index
+    from ..pipelines.index import writable
     from . import contact_sheet
 
     if to.suffix not in (".png", ".svg", ".pdf"):
         raise UserError(f"{to}: name a .png, .svg or .pdf file")
+    writable(to)
     chosen = job.find_recipe(model, recipe)
     clip = job.find_clip(model, chosen, None, frames=None, stride=None, size=None)
     rows = contact_sheet.show(
-        Index.load(index), chosen, clip, to, videos=videos, epoch=epoch, device=job.resolve_device(device),
+        _load(index), chosen, clip, to, videos=videos, epoch=epoch, device=job.resolve_device(device),
         workers=workers, seed=seed,
     )  # fmt: skip
     print(*rows, f"{len(rows)} clips -> {to}", sep="\n")
+
+
+def _load(path: Path) -> Index:
+    """Read an index that holds videos; an empty one is a `UserError`."""
+    from ..pipelines.index import Index
+
+    index = Index.load(path)
+    if not len(index):
+        raise UserError(
+            f"index {path}: holds no videos, {len(index.rejected)} were left out: `reelbench data check` it"
+        )
+    return index
 
 
 @contextmanager

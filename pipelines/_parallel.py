@@ -35,7 +35,7 @@ def ordered(
     """Yield `function(item)` for each item in order, or `crashed(item)` where it took its process down.
 
     So does one that is not finished after `patience` seconds: its process is killed.
-    `function` must be picklable. `workers` defaults to the cores; with fewer than two, or little to do, everything runs
+    `function` must be picklable. `workers` defaults to the cores; with fewer than two, everything runs
     in this process. A progress bar is shown on a terminal.
     """
     workers = len(os.sched_getaffinity(0)) if workers is None else workers

@@ -11,7 +11,7 @@ import os
 import platform
 from pathlib import Path
 
-from .index import Index
+from .index import Index, writable
 
 
 def cache() -> Path:
@@ -27,9 +27,9 @@ def recall(index: Index, device: str, sampling: str) -> str | None:
 
 
 def remember(index: Index, device: str, chosen: dict[str, str]) -> None:
-    """Keep the decoder of each way of sampling."""
+    """Keep the decoder of each way of sampling; a cache folder that cannot be written to is a `UserError`."""
     file = _file(index)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    writable(file)
     kept = {**_read(file), device: chosen, "machine": _machine()}
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")

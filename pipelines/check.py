@@ -19,6 +19,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from ..harness.errors import UserError
 from . import _frames, _parallel
 from .index import Index, Unreadable, Video, quarantine_file, scan
 
@@ -35,11 +36,19 @@ class Problem:
 def check(
     index: Path | str, *, deep: bool = False, workers: int | None = None, progress: bool = True
 ) -> tuple[Problem, ...]:
-    """Check every video of an index file and rewrite its quarantine list; return what was found, in index order."""
+    """Check every video of an index file and rewrite its quarantine list; return what was found, in index order.
+
+    An index none of whose files is there is a `UserError`: they have moved, and none is at fault.
+    """
     path = Path(index)
     quarantine_file(path).unlink(missing_ok=True)
-    videos = list(Index.load(path).videos())
-    root = Index.load(path).root
+    loaded = Index.load(path)
+    videos, root = list(loaded.videos()), loaded.root
+    if videos and not any(video.path.exists() for video in videos):
+        raise UserError(
+            f"{root}: none of the {len(videos)} files of {path.name} is there: put index and files back as they lay "
+            "to each other, or index the data again"
+        )
     reasons = _parallel.ordered(
         partial(_examine, deep=deep), videos, crashed=_crashed, title="checking", workers=workers, progress=progress
     )

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,6 +35,7 @@ __all__ = ["Entry", "Index", "Span", "Unreadable", "Video", "build", "file_hash"
 
 VERSION = 1
 METADATA = b"reelbench"
+FACTS = {"root", "classes", "rejected", "multi_label", "metric", "mirror"}
 OTHER = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
 SIDE = re.compile(r"(?<![a-z])(?:left|right|counterclockwise|clockwise)(?![a-z])")
 
@@ -108,7 +110,8 @@ class Index:
     @classmethod
     def _read(cls, path: Path) -> Index:
         if not path.is_file():
-            raise UserError(f"index {path}: no such file: make one with `reelbench data index`")
+            remedies = "no such file: make one with `reelbench data index`", "a folder: name the index file in it"
+            raise UserError(f"index {path}: {remedies[path.is_dir()]}")
         try:
             table = pq.read_table(path)
         except pa.ArrowInvalid:
@@ -118,6 +121,8 @@ class Index:
             raise UserError(
                 f"index {path}: version {facts.get('version')}, this ReelBench reads {VERSION}: index the data again"
             )
+        if lacking := sorted((set(SCHEMA.names) - set(table.column_names)) | (FACTS - set(facts))):
+            raise UserError(f"index {path}: lacks {', '.join(lacking)}: index the data again")
         return cls(
             table=table.select(SCHEMA.names).to_pandas(types_mapper=pd.ArrowDtype),
             classes=tuple(facts["classes"]),
@@ -129,9 +134,12 @@ class Index:
         )
 
     def save(self, path: Path | str) -> None:
-        """Write the index file atomically. The root is stored relative to it, so that a folder can move as a whole."""
+        """Write the index file atomically; a place that cannot be written to is a `UserError`.
+
+        The root is stored relative to it, so that a folder can move as a whole.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        writable(path)
         facts = {
             "version": VERSION,
             "root": os.path.relpath(self.root, path.parent.absolute()),
@@ -214,6 +222,18 @@ def _unchanged(path: Path, codec: str, size: int, digest: str | None) -> bool:
         return False
 
 
+def writable(path: Path) -> None:
+    """Make a file's folder, and see that the file can be written there: before the work of hours, not after it."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder: name the file to write in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}: choose another place") from None
+
+
 def quarantine_file(index: Path) -> Path:
     """Return where the quarantine list of an index file lies: beside it."""
     return index.with_suffix(".quarantine.json")
@@ -224,7 +244,10 @@ def quarantined(index: Path) -> dict[tuple[str, str], str]:
     file = quarantine_file(index)
     if not file.is_file():
         return {}
-    return {(row["path"], row["hash"]): row["reason"] for row in json.loads(file.read_text(encoding="utf-8"))}
+    try:
+        return {(row["path"], row["hash"]): row["reason"] for row in json.loads(file.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError, KeyError):
+        raise UserError(f"{file}: cannot be read: make it again with `reelbench data check {index}`") from None
 
 
 def mirrored(classes: Sequence[str]) -> tuple[tuple[int, int], ...] | None:

@@ -22,7 +22,7 @@ from av.error import FFmpegError
 from ..harness.errors import UserError, unknown
 from . import _frames, _parallel
 from ._encode import encode, find
-from .index import Index, Rejected, Unreadable, Video, from_videos, scan
+from .index import Index, Rejected, Unreadable, Video, from_videos, scan, writable
 
 CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the others' containers keep no frame times
 BILINEAR = 2
@@ -60,6 +60,9 @@ def transcode(
     if short_side < 64 or gop < 1:
         raise UserError(f"short_side={short_side} must be at least 64 and gop={gop} at least 1")
     source, out = Index.load(index), Path(out).absolute()
+    if out.resolve() in (Path(index).absolute().parent.resolve(), source.root.resolve()):
+        raise UserError(f"{out}: holds the index or the videos themselves: choose another folder for the copy")
+    source.verify()
     _claim(out, {"short_side": short_side, "gop": gop, "codec": codec})
     jobs = [
         _Job(video=video, target=_target(video, source.root, out, codec), short_side=short_side, gop=gop, codec=codec)
@@ -84,10 +87,11 @@ def _failed(jobs: list[_Job], found: list[Video | str]) -> tuple[Rejected, ...]:
 def _claim(out: Path, setting: dict[str, object]) -> None:
     """Write down how a folder is made; one that was made in another way is refused."""
     file = out / "transcode.json"
-    if file.is_file() and (before := json.loads(file.read_text(encoding="utf-8"))) != setting:
-        raise UserError(f"{out}: was made with {before}, not {setting}: choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(setting), encoding="utf-8")
+    writable(file)
+    if not file.is_file():
+        file.write_text(json.dumps(setting), encoding="utf-8")
+    elif (before := file.read_text(encoding="utf-8")) != json.dumps(setting):
+        raise UserError(f"{out}: was made with {before}, not {json.dumps(setting)}: choose another folder")
 
 
 def _target(video: Video, root: Path, out: Path, codec: str) -> Path:

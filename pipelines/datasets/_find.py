@@ -37,6 +37,8 @@ def lines(path: Path) -> Iterator[str]:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8: is this the list? Then save it as UTF-8") from None
     return (line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
 
 
@@ -49,6 +51,8 @@ def read_json(path: Path) -> Any:
     """Return a JSON file's value."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON: {error}") from None
 

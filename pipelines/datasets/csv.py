@@ -7,6 +7,7 @@ then the set is multi-label. Names are numbered in sorted order, or by the lines
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 from ...harness.errors import UserError
@@ -14,20 +15,23 @@ from .._video import Label, Span
 from . import Entry, Listing, _find
 
 SPLITS: tuple[str, ...] = ()
+MOST = 100_000  # classes: a larger number is a mistake
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 
 
 def index(root: Path, split: str) -> Listing:
     """Read the table; a missing column, an empty label or an end before its start is a `UserError`."""
     file = root / f"{split}.csv" if root.is_dir() else root
-    table = csv.DictReader(_find.lines(file))
+    if root.is_dir() and not file.is_file():
+        raise UserError(f"{file}: no such file: name the CSV file itself, or choose the split that lies in the folder")
+    table = csv.DictReader(_find.lines(file), skipinitialspace=True)
     columns = tuple(table.fieldnames or ())
     if not {"path", "label"} <= set(columns):
         raise UserError(f"{file}: columns {', '.join(columns) or 'none'}: the header must name path and label")
     records = list(table)
     words = [tuple(filter(None, (record["label"] or "").split("|"))) for record in records]
     multi_label = any(len(labels) > 1 for labels in words)
-    classes = class_names(file.parent, {word for labels in words for word in labels})
-    numbers = {**{str(i): i for i in range(len(classes))}, **{name: i for i, name in enumerate(classes)}}
+    classes, numbers = class_numbers(file, {word for labels in words for word in labels})
     entries: list[Entry] = []
     missing: list[str] = []
     for record, labels in zip(records, words, strict=True):
@@ -50,12 +54,30 @@ def index(root: Path, split: str) -> Listing:
     )
 
 
-def class_names(top: Path, used: set[str]) -> tuple[str, ...]:
-    """Return the classes of a list: the lines of `classes.txt`, else all numbers up to the largest, or sorted names."""
-    if (top / "classes.txt").is_file():
-        return tuple(_find.lines(top / "classes.txt"))
-    if used and all(word.isdigit() for word in used):
-        return tuple(map(str, range(max(map(int, used)) + 1)))
+def class_numbers(file: Path, used: set[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Return a list's classes, and the number of every label.
+
+    Classes are the lines of a `classes.txt` beside the list, else all numbers up to the largest, or sorted names.
+    """
+    names = file.parent / "classes.txt"
+    classes = tuple(_find.lines(names)) if names.is_file() else _named(file, used - {"-1"})
+    return classes, numbered(classes)
+
+
+def numbered(classes: tuple[str, ...]) -> dict[str, int]:
+    """Return the number of every label, be it the number itself or a class's name; -1 is an unknown one."""
+    return {"-1": -1, **{str(i): i for i in range(len(classes))}, **{name: i for i, name in enumerate(classes)}}
+
+
+def _named(file: Path, used: set[str]) -> tuple[str, ...]:
+    if used and all(word.isdecimal() for word in used):
+        largest = max(map(int, used))
+        if largest >= MOST:
+            raise UserError(f"{file}: label {largest}: classes are numbered from 0, up to {MOST} of them")
+        return tuple(map(str, range(largest + 1)))
+    if used and all(NUMBER.fullmatch(word) for word in used):
+        odd = min(word for word in used if not word.isdecimal())
+        raise UserError(f"{file}: label {odd}: labels are whole numbers from 0 (-1: unknown), or names")
     return tuple(sorted(used))
 
 

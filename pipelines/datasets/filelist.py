@@ -10,14 +10,16 @@ Class names come from the lines of a `classes.txt` beside the list, else from th
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ...harness.errors import UserError
 from .._video import Label, Span
 from . import Entry, Listing, _find
-from .csv import class_names
+from .csv import class_numbers, numbered
 
 SPLITS = ("all", "offset")
+LABEL = re.compile(r"-?\d+")
 
 
 def index(root: Path, split: str) -> Listing:
@@ -29,8 +31,10 @@ def read(root: Path, tops: list[Path], *, classes: tuple[str, ...] = (), offset:
     """Read the list `root`, whose paths start in one of the folders `tops`, with its classes if they are known."""
     rows = [_row(line, tops, root, offset) for line in _find.lines(root)]
     multi_label = any(len(labels) > 1 for _, _, labels, _ in rows)
-    classes = classes or class_names(root.parent, {word for _, _, labels, _ in rows for word in labels})
-    numbers = {**{str(i): i for i in range(len(classes))}, **{name: i for i, name in enumerate(classes)}}
+    if classes:
+        numbers = numbered(classes)
+    else:
+        classes, numbers = class_numbers(root, {word for _, _, labels, _ in rows for word in labels})
     entries: list[Entry] = []
     missing: list[str] = []
     for name, path, words, span in rows:
@@ -53,11 +57,11 @@ def read(root: Path, tops: list[Path], *, classes: tuple[str, ...] = (), offset:
 def _row(line: str, tops: list[Path], root: Path, offset: bool) -> tuple[str, Path | None, list[str], Span | None]:
     """Split a line into its path as listed, the path on the disk, its labels as text, and its span."""
     name, tab, class_name = line.partition("\t")
-    if tab and not class_name.strip().isdigit():
+    if tab and not LABEL.fullmatch(class_name.strip()):
         return name, _existing(name, tops), [class_name.strip()], None
     words = line.split()
     numbers: list[str] = []
-    while len(words) > 1 and words[-1].isdigit():
+    while len(words) > 1 and LABEL.fullmatch(words[-1]):
         numbers.insert(0, words.pop())
     name = " ".join(words)
     path = _existing(name, tops)
@@ -68,6 +72,8 @@ def _row(line: str, tops: list[Path], root: Path, offset: bool) -> tuple[str, Pa
         raise UserError(f"{root}: '{line}': a folder of frames needs {'offset, ' * offset}frames and label")
     first = int(numbers.pop(0)) if offset else 0
     count = int(numbers.pop(0))
+    if first < 0 or count < 1:
+        raise UserError(f"{root}: '{line}': {count} frames from {first} on are none")
     return name, path, numbers, Span(start=first, end=first + count, unit="frames")
 
 

@@ -18,7 +18,7 @@ def index(root: Path, split: str) -> Listing:
     """List every video below the class folders."""
     top = root if split == "all" else root / split
     if not top.is_dir():
-        raise UserError(f"{top}: no such folder")
+        raise UserError(f"{top}: {'a file, not a' if top.exists() else 'no such'} folder")
     classes = tuple(sorted(p.name for p in top.iterdir() if p.is_dir() and not p.name.startswith(".")))
     if not classes:
         return _unlabelled(top)
