@@ -105,7 +105,7 @@ def test_an_impossible_clip(reelbench, tmp_path):
 
 def test_a_clip_that_the_model_cannot_take(reelbench, tmp_path):
     suite = suite_of(tmp_path, "Case(model='mvit/micro', clip=Clip(frames=8, size=50, short_side=50))")
-    refused(reelbench("run", suite), "mvit/micro cannot take 8 frames of 50x50", "its own: 8 of 64x64")
+    refused(reelbench("run", suite), "mvit/micro cannot take 8 frames of 50x50", "its own: 8 of 32x32")
 
 
 def test_data_that_is_not_there(reelbench, tmp_path):
