@@ -297,3 +297,24 @@ def test_mirrored_classes_are_found_by_their_names() -> None:
     assert mirrored(["clockwise", "counter_clockwise", "bright"]) == ((0, 1),)
     assert mirrored(["turning left", "turning back"]) is None
     assert mirrored(["abseiling"]) == ()
+
+
+SPOILT = [
+    ("kinetics", "train", {"kinetics_train.csv": "name,id\na,b\n"}),
+    ("ucf101", "train1", {"classInd.txt": "one two three\n", "trainlist01.txt": "a/b.avi 1\n"}),
+    ("sthv2", "val", {"labels.json": "[1, 2]", "validation.json": "{}"}),
+    ("diving48", "train", {"Diving48_vocab.json": '["a"]', "Diving48_V2_train.json": '[{"name": "x"}]'}),
+    ("activitynet", "val", {"activity_net.v1-3.min.json": "[]"}),
+    ("hvu", "train", {"HVU_Tags_Categories_V1.0.csv": "a;b\n1;2\n"}),
+    ("hmdb51", "test1", {"annotations/run_test_split1.txt": "clip.avi\n"}),
+    ("mit", "val", {"moments_categories.txt": "a,0\n", "validationSet.csv": "a/b.mp4\n"}),
+]
+
+
+@pytest.mark.parametrize(("name", "split", "files"), SPOILT, ids=[row[0] for row in SPOILT])
+def test_a_foreign_annotation_file_is_told_in_one_line(tmp_path: Path, name: str, split: str, files: dict) -> None:
+    for place, text in files.items():
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(text)
+    with pytest.raises(UserError, match=rf"{name} {split} have another form than the official ones"):
+        _build(name, tmp_path, split)

@@ -54,11 +54,22 @@ def names() -> list[str]:
 def build_index(
     name: str, root: Path | str, split: str = "all", *, workers: int | None = None, progress: bool = True
 ) -> Index:
-    """List and scan one split of a data set. An unknown name or split, or an empty split, is a `UserError`."""
+    """List and scan one split of a data set.
+
+    An unknown name or split, an empty split, and files of annotations in another form are a `UserError`.
+    """
     module = discover.module("pipelines.datasets", name, "data set")
     if module.SPLITS and split not in module.SPLITS:
         raise unknown(f"{name} split", split, module.SPLITS)
-    listing: Listing = module.index(Path(root).expanduser().absolute(), split)
+    try:
+        listing: Listing = module.index(Path(root).expanduser().absolute(), split)
+    except (LookupError, ValueError, TypeError, AttributeError) as error:  # what parsing another file's contents raises
+        raise UserError(
+            f"{root}: the annotation files of {name} {split} have another form than the official ones "
+            f"({type(error).__name__}: {error}): download them again, or list your videos in a CSV file: path,label"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{error.filename or root}: {error.strerror}") from None
     if not listing.entries:
         raise UserError(f"{root}: none of {listing.listed} listed videos of {name} {split} is there")
     made = build(
