@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from types import ModuleType
@@ -15,6 +15,8 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import Progress
+
+from ._workers import belong_to_parent
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -72,14 +74,11 @@ def _survive(
 ) -> Iterator[list[Found]]:
     done = 0
     while done < len(chunks):
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with _pool(workers) as pool, suppress(BrokenProcessPool, TimeoutError):
             futures = [pool.submit(_each, function, chunk) for chunk in chunks[done:]]
-            try:
-                for future in futures:
-                    yield future.result(timeout=patience)
-                    done += 1
-            except (BrokenProcessPool, TimeoutError):
-                _kill(pool)
+            for future in futures:
+                yield future.result(timeout=patience)
+                done += 1
         if done < len(chunks):
             # One of this chunk's items, or of those beside it: a process for each item of it, and then go on.
             yield [_alone(function, item, crashed, patience) for item in chunks[done]]
@@ -91,15 +90,18 @@ def _each(function: Callable[[Item], Found], items: Sequence[Item]) -> list[Foun
 
 
 def _alone(function: Callable[[Item], Found], item: Item, crashed: Callable[[Item], Found], patience: float) -> Found:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(function, item).result(timeout=patience)
-        except (BrokenProcessPool, TimeoutError):
-            _kill(pool)
+    with _pool(1) as pool, suppress(BrokenProcessPool, TimeoutError):
+        return pool.submit(function, item).result(timeout=patience)
     return crashed(item)
 
 
-def _kill(pool: ProcessPoolExecutor) -> None:
-    """End the processes at once: the pool itself would wait for what they are at."""
-    for process in list((pool._processes or {}).values()):  # public only from Python 3.14 on
-        process.kill()
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Start processes, which end at once however the block ends: the pool itself would finish what it was given."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=belong_to_parent) as pool:
+        try:
+            yield pool
+        finally:
+            for process in list((pool._processes or {}).values()):  # public only from Python 3.14 on
+                process.kill()

@@ -7,13 +7,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -24,6 +20,7 @@ from ..harness.spec import Clip, Crop, Views
 from . import clips
 from ._files import Broken, Files
 from ._packets import excerpt
+from ._workers import belong_to_parent
 from .augment import Augment, Look
 
 PADDING = -1
@@ -298,12 +295,4 @@ class Source:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive in a worker process: from now on it ends when its parent does, and leaves Ctrl-C to it."""
         self.__dict__.update(state)
-        parent = parent_process()
-        if parent is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)
+        belong_to_parent()

@@ -8,6 +8,7 @@ setting; a trimmed video becomes a file of its own, a turned one is stored uprig
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Iterator
@@ -106,6 +107,8 @@ def _transcode(job: _Job) -> Video | str:
     try:
         if not job.target.is_file():
             job.target.parent.mkdir(parents=True, exist_ok=True)
+            for left in job.target.parent.glob(f".{glob.escape(job.target.stem)}.*{job.target.suffix}"):
+                left.unlink()  # of a run that was killed
             fps = Fraction(job.video.fps).limit_denominator(1001) if job.video.fps else 1 / UNTIMED
             encode(job.target, _pictures(job), codec=job.codec, fps=fps, gop=job.gop)
         made = scan(job.target, job.video.label)
