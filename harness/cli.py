@@ -245,15 +245,20 @@ def main() -> None:
     _guard(app)
 
 
+INTERRUPTED = 130
+
+
 def _guard(command: Callable[[], None]) -> None:
     try:
         command()
     except UserError as error:
         print(f"reelbench: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # which is what typer makes of a Ctrl-C
+            raise
         print("reelbench: interrupted; finished work is kept, run the same command to go on", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

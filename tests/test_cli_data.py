@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from reelbench.harness import cli
-from reelbench.pipelines import transcode
+from reelbench.pipelines import datasets, transcode
 from reelbench.pipelines.index import METADATA, Index
 
 
@@ -194,3 +194,12 @@ def test_transcoding_spares_its_source_and_goes_on_after_an_interruption(
     (out / "transcode.json").write_text("{")
     code, printed = data("transcode", index, out, "--codec", "vp9")
     assert (code, "choose another folder" in printed) == (2, True)
+
+
+def test_an_interruption_says_how_to_go_on(data, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> Index:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(datasets, "build_index", interrupted)
+    code, printed = data("index", "folder", clips)
+    assert (code, "interrupted; finished work is kept" in printed) == (130, True)
