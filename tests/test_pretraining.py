@@ -50,13 +50,13 @@ def test_token_labels_train_through_the_launcher(tiny_synthetic: dict[str, Path]
     """The annotator's weights are read in every rank; what is exported is the plain model."""
     name, out = "dualformer/micro", tmp_path / "run"
     save_model(models.build(name, num_classes=8), str(tmp_path / "annotator.safetensors"))
-    recipe = Recipe(objective="token_label", annotator=name, epochs=1, batch=8, zero=2, ema=0.5, precision="bf16")
+    recipe = Recipe(objective="token_label", annotator=name, epochs=0.34, batch=8, zero=2, ema=0.5, precision="bf16")
     (tmp_path / "recipe.json").write_text(json.dumps(asdict(recipe)))
     reelbench(
         "train", name, "--recipe", tmp_path / "recipe.json", "--annotator", tmp_path / "annotator.safetensors",
         "--out", out, "--data", tiny_synthetic["train"], "--val", tiny_synthetic["val"], "--device", "cpu",
         "--workers", 1, "--checkpoint-activations", "--deterministic",
     )  # fmt: skip
-    assert len(train.read_log(out)) == 3
+    assert len(train.read_log(out)) == 1
     assert models.build(name, num_classes=8, checkpoint=out / "best.safetensors")
     assert json.loads((out / "recipe.json").read_text())["annotator"] == name
