@@ -5,7 +5,7 @@ from ..harness.spec import Case, Recipe, Suite, Views
 FAMILIES = ("tsm", "video_swin", "tps", "dualformer", "timesformer", "vivit", "mvit")
 
 RECIPE = Recipe(
-    epochs=8,
+    epochs=6,
     batch=16,
     lr=1e-3,
     weight_decay=0.05,
@@ -14,7 +14,7 @@ RECIPE = Recipe(
     clip_grad=1.0,
     crop="center",
     flip=0.0,  # a mirrored `left` is a `right`
-    validate_epochs=8,
+    validate_epochs=6,
 )
 
 SUITE = Suite(
