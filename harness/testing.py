@@ -16,7 +16,7 @@ from .. import models, pipelines
 from ..pipelines.index import Index
 from . import engine as ds
 from .evaluate import Predictions, evaluate, scores
-from .metrics import autocast
+from .execution import autocast
 from .progress import bar
 from .result import Metric
 from .spec import Clip, Views

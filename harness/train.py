@@ -29,10 +29,10 @@ from .batches import Batches
 from .ema import Ema
 from .errors import UserError
 from .evaluate import Predictions, evaluate, scores
+from .execution import autocast
 from .interruption import Interruption
 from .job import Job
 from .measure import synchronize
-from .metrics import autocast
 from .progress import TrainingProgress
 from .schedule import factor, total_steps, weight_decay
 from .spec import Clip, Views

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from .. import discover
 from .. import measure as timing
-from ..execution import autocast as autocast
 from ..execution import prepare
 from ..measure import Budget
 from ..result import Metric
