@@ -105,14 +105,14 @@ def test_a_broken_file_is_named_in_one_line(suffix, content, model, tmp_path):
 def test_what_does_not_fit_is_named(model, state):
     del state["backbone.norm.weight"]
     state["backbone.stray"] = torch.zeros(2)
-    state["cls_head.fc_cls.weight"] = torch.zeros(400, 128)
+    state["cls_head.fc_cls.weight"] = torch.zeros(400, 96)
     with pytest.raises(UserError) as caught:
         models.load_checkpoint(model, state)
     message = str(caught.value)
     assert NAME in message
     assert "1 missing (backbone.norm.weight)" in message
     assert "1 unexpected (backbone.stray)" in message
-    assert "cls_head.fc_cls.weight is 400×128 in the file and 5×128 in the model" in message
+    assert "cls_head.fc_cls.weight is 400×96 in the file and 5×96 in the model" in message
 
 
 def test_a_long_list_is_cut_short(model):
@@ -157,13 +157,13 @@ def test_a_window_of_another_size_is_interpolated_when_inflating():
     model = models.build("video_swin/micro")
     table = model.get_parameter("backbone.layers.0.blocks.0.attn.relative_position_bias_table")
     image = {key: value for key, value in model.state_dict().items() if not key.startswith("cls_head.")}
-    image["backbone.patch_embed.proj.weight"] = torch.ones(64, 3, 8, 8)
+    image["backbone.patch_embed.proj.weight"] = torch.ones(48, 3, 4, 4)
     image |= {key: torch.full((169, v.shape[1]), 0.5) for key, v in image.items() if key.endswith("bias_table")}
     image["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49)
-    image["head.weight"] = torch.zeros(1000, 128)
+    image["head.weight"] = torch.zeros(1000, 96)
     _checkpoints.load_pretrained(model, models.find(NAME), {"model": image})
     torch.testing.assert_close(table.data, torch.full_like(table, 0.5))
-    torch.testing.assert_close(model.backbone.patch_embed.proj.weight.data, torch.full((64, 3, 2, 8, 8), 0.5))
+    torch.testing.assert_close(model.backbone.patch_embed.proj.weight.data, torch.full((48, 3, 2, 4, 4), 0.5))
 
 
 def test_image_checkpoints_of_the_convolutional_networks_load_under_their_own_names():

@@ -427,7 +427,7 @@ def test_without_a_plot_the_page_still_works(browser: Browser, tmp_path: Path):
 
 def many(count: int) -> list[Result]:
     first = next(r for r in RESULTS if r.status == "ok" and "latency_ms" in r.metrics)
-    return [dataclasses.replace(first, case=dataclasses.replace(first.case, seed=seed)) for seed in range(count)]
+    return [dataclasses.replace(first, case=dataclasses.replace(first.case, workers=n)) for n in range(1, count + 1)]
 
 
 def opened(browser: Browser, results: list[Result], tmp_path: Path) -> Browser:
@@ -447,14 +447,14 @@ def test_many_rows_are_made_when_they_are_asked_for(browser: Browser, tmp_path: 
     shown.run("document.getElementById('next').click()")
     assert shown.run(rows) == 1200
     assert shown.run("document.getElementById('next').hidden") is True
-    click_header(shown, "seed")
-    assert column(shown, "seed")[:3] == ["0", "1", "2"]
-    click_header(shown, "seed")
-    assert column(shown, "seed")[:3] == ["1199", "1198", "1197"]
+    click_header(shown, "workers")
+    assert column(shown, "workers")[:3] == ["1", "2", "3"]
+    click_header(shown, "workers")
+    assert column(shown, "workers")[:3] == ["1200", "1199", "1198"]
     row = (
         "[...document.querySelector('tr[data-index=\"%d\"]').cells].slice(2, -1).map(c => [c.className, c.textContent])"
     )
-    built, static = ([cell for cell in shown.run(row % i) if cell[1] != str(i)] for i in (1199, 0))
+    built, static = ([cell for cell in shown.run(row % i) if cell[1] != str(i + 1)] for i in (1199, 0))
     assert built == static
     assert complaints(shown) == []
 
@@ -473,7 +473,7 @@ def test_every_case_of_many_has_its_command(browser: Browser, tmp_path: Path):
     shown.run("location.hash = '#case-599'")
     shown.run("new Promise(done => setTimeout(done, 50))")
     text = shown.run("document.getElementById('case-599').open && document.querySelector('#case-599 pre').textContent")
-    assert "seed=599" in text
+    assert "workers=600" in text
     assert "reelbench run" in text
 
 
