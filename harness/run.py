@@ -68,6 +68,7 @@ def _measure(case: Case, out: Path, report: Report) -> dict[str, Any]:
     if case.recipe is not None:
         weights, log = _train(case, data, out, report)
         details["train"] = _training_summary(log)
+        details["passed_over"] = train.read_passed_over(training_folder(case, out))
     subject = make_subject(case, index, weights, log)
     subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
     with machine.watch(subject.device) as state:

@@ -38,6 +38,7 @@ from .schedule import factor, total_steps, weight_decay
 from .spec import Clip, Views
 
 TAIL = 4096  # bytes: several lines of a log
+PASSED_OVER = "passed_over.json"
 
 
 @dataclass
@@ -119,8 +120,7 @@ def train(job: Job) -> None:
             if stopped:
                 progress.note(f"stopped by a signal after step {run.position.step}: go on with --resume")
                 break
-        for path, reason in stream.broken:
-            print(f"passed over: {path}: {reason}", file=sys.stderr)
+        run.tell_passed_over(stream)
     ds.disconnect()
 
 
@@ -172,6 +172,16 @@ class Run:
             workers=job.workers, seed=job.seed, rank=self.world.rank, world=self.world.size,
             first_epoch=step // self.steps_per_epoch, first_batch=step % self.steps_per_epoch * recipe.accumulate,
         )  # fmt: skip
+
+    def tell_passed_over(self, stream: pipelines.Stream) -> None:
+        """Name the videos that others stood in for, on any rank and in the runs that this one goes on from."""
+        found = {pair for part in ds.gather(stream.broken) for pair in part}
+        if not self.world.leads or not found:
+            return
+        earlier = {(path, reason) for path, reason in read_passed_over(self.job.out)} if self.job.resume else set()
+        (self.job.out / PASSED_OVER).write_text(json.dumps(sorted(found | earlier)))
+        for path, reason in sorted(found):
+            print(f"passed over: {path}: {reason}", file=sys.stderr)
 
     def due(self) -> bool:
         """Whether to validate after the step just taken."""
@@ -355,6 +365,12 @@ def read_log(out: Path, name: str = "train") -> list[dict[str, float]]:
     path = out / f"{name}.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def read_passed_over(out: Path) -> list[tuple[str, str]]:
+    """Return the (path, reason) of every video that a run passed over."""
+    path = out / PASSED_OVER
+    return [(video, reason) for video, reason in json.loads(path.read_text())] if path.exists() else []
 
 
 def steps_done(out: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from reelbench.harness import child, interleave, ledger, sweep
 from reelbench.harness.result import Result
 from reelbench.harness.spec import Case, Recipe, Suite
+from reelbench.pipelines.index import Index
 
 FAST = Case(model="tsm/micro", metrics=("parameters", "flops", "memory"))
 
@@ -54,6 +56,23 @@ def test_a_case_is_trained_measured_and_traceable(data, tmp_path):
     assert (tmp_path / "logs" / f"{found.case_id}.log").exists()
     assert (tmp_path / "environment.json").exists()
     assert {row.model for row in found.published} >= {"tsm/r50_8f"}
+
+
+@pytest.mark.slow  # a training of its own, through the launcher
+def test_the_ledger_names_the_videos_that_training_and_testing_passed_over(data, tmp_path):
+    spoilt = shutil.copytree(data, tmp_path / "data")
+    broken = [Index.load(spoilt / f"{split}.parquet")[1].path for split in ("train", "test")]
+    for path in broken:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+    recipe = Recipe(epochs=1, batch=8, crop="random", flip=0.0)
+    case = dataclasses.replace(FAST, data=str(spoilt), metrics=("accuracy",), recipe=recipe)
+    [found] = run(suite(case), tmp_path / "out")
+    assert found.status == "ok", found.error
+    assert [path for path, _ in found.details["passed_over"]] == [str(broken[0])]
+    assert [path for path, _ in found.details["broken"]] == [str(broken[1])]
+    assert "1 broken left out" in found.metrics["top1"].convention
 
 
 def test_every_ending_is_a_row_and_only_what_failed_runs_again(data, tmp_path):
