@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from reelbench.harness import cli
 from reelbench.pipelines import synthetic
 from reelbench.pipelines.index import Index
 
 ROOT = Path(__file__).resolve().parents[1]
+Printed = tuple[int, str, str]  # exit code, standard output, standard error
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -34,6 +37,20 @@ def _torch_as_it_was() -> Iterator[None]:
     linear = F.linear
     yield
     F.linear = linear
+
+
+@pytest.fixture
+def reelbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Printed]:
+    """Run a command line in this process; return its exit code and what it printed on both streams."""
+
+    def command(*arguments: object) -> Printed:
+        monkeypatch.setattr(sys, "argv", ["reelbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return command
 
 
 @pytest.fixture(scope="session")

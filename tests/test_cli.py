@@ -10,23 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import cli, ledger
+from reelbench.harness import ledger
 from reelbench.harness.result import Result
 from reelbench.harness.spec import Case
-
-
-@pytest.fixture
-def reelbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run a command line in this process; return its exit code and what it printed on both streams."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["reelbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return command
 
 
 def suite_file(folder: Path, body: str) -> Path:

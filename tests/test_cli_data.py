@@ -5,27 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from reelbench.harness import cli
 from reelbench.pipelines import datasets, transcode
 from reelbench.pipelines.index import METADATA, Index
 
 
 @pytest.fixture
-def data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def data(reelbench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Run `reelbench data …` in this process; return its exit code and all that it printed."""
     monkeypatch.setenv("REELBENCH_CACHE", str(tmp_path / "cache"))
 
     def command(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["reelbench", "data", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out + printed.err
+        code, out, err = reelbench("data", *arguments)
+        return code, out + err
 
     return command
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-import sys
 
 import pytest
-from reelbench.harness import cli, interleave, ledger, measure
+from reelbench.harness import interleave, ledger, measure
 from reelbench.harness.errors import UserError
 from reelbench.harness.measure import Budget
 from reelbench.harness.result import DISTURBED, Metric, Result
@@ -136,18 +135,14 @@ def test_a_round_without_samples_counts_with_its_value():
     assert measure.combine([tagged, tagged]).rounds == (6, 6)
 
 
-def test_a_build_fails_on_the_command_line(suite, tmp_path, monkeypatch, capsys):
+def test_a_build_fails_on_the_command_line(suite, tmp_path, reelbench):
     for folder, results in (("a", suite(0)), ("b", suite(1, pace=1.3))):
         for found in results:
             ledger.append(tmp_path / folder, found)
 
     def command(first: str, second: str, rule: str) -> tuple[int, str]:
-        line = ["reelbench", "compare", str(tmp_path / first), str(tmp_path / second), "--fail-if", rule]
-        monkeypatch.setattr(sys, "argv", line)
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out + printed.err
+        code, out, err = reelbench("compare", tmp_path / first, tmp_path / second, "--fail-if", rule)
+        return code, out + err
 
     code, said = command("a", "b", "slower:5%")
     assert code == 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from reelbench import models, pipelines
-from reelbench.harness import certificate, cli, decoding
+from reelbench.harness import certificate, decoding
 from reelbench.harness.result import Metric
 from reelbench.harness.spec import Clip
 from reelbench.pipelines import _remembered
@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 
 @pytest.fixture
-def reelbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Run a command line in this process, on small clips, with a cache of its own; return its exit code and outputs."""
+def reelbench(reelbench: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Run a command line on small clips, with a cache of its own."""
     monkeypatch.setenv("REELBENCH_CACHE", str(tmp_path / "cache"))
     small = Clip(frames=4, stride=2, size=32, short_side=32)
     monkeypatch.setattr(
@@ -28,15 +28,7 @@ def reelbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     monkeypatch.setattr(decoding, "WARM_UP", 1)
     plain = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     monkeypatch.setattr(certificate, "CLIP", dataclasses.replace(small, frames=8, size=64, short_side=64, **plain))
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["reelbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return command
+    return reelbench
 
 
 def speed(sampling: str, decoder: str, clips: float) -> decoding.Speed:

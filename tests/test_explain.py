@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import av
@@ -11,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from reelbench import models
-from reelbench.harness import cli, explain_maps, explain_pictures
+from reelbench.harness import explain_maps, explain_pictures
 from reelbench.harness.errors import UserError
 from reelbench.harness.explain import cells, explain, look
 from reelbench.models.maskfeat import MaskFeat, hog_targets
@@ -137,17 +136,14 @@ def test_pictures_open_again(suffix: str, tmp_path: Path):
         assert [frame.shape for frame in decoded] == [(160, 320, 3)] * 6
 
 
-def test_a_video_is_explained_on_the_command_line(tiny_synthetic, tmp_path: Path, monkeypatch, capsys):
+def test_a_video_is_explained_on_the_command_line(tiny_synthetic, tmp_path: Path, reelbench):
     video = next(iter(Index.load(tiny_synthetic["test"]).videos())).path
     model, _ = micro("dualformer/micro")
     save_file(model.state_dict(), str(tmp_path / "w.safetensors"))
 
     def command(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["reelbench", "explain", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out + printed.err
+        code, out, err = reelbench("explain", *arguments)
+        return code, out + err
 
     given = ["dualformer/micro", video, "--checkpoint", tmp_path / "w.safetensors"]
     for method in ("gradcam", "tokens"):
