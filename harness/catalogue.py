@@ -11,11 +11,10 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from .. import models
 from .errors import unknown
+from .metrics import flops
 from .progress import bar
 
 
@@ -36,10 +35,7 @@ def gflops(model: nn.Module, clip: Tensor) -> float:
     """
     aten = torch.ops.aten
     norms = {aten.native_layer_norm: _charge(5), aten._native_batch_norm_legit_no_training: _charge(2)}
-    counter = FlopCounterMode(display=False, custom_mapping=norms)
-    with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):  # attention as the products that the counter knows
-        model(clip)
-    return counter.get_total_flops() / 2e9
+    return flops.count_shapes(model, clip, norms) / 1e9
 
 
 def _charge(operations: int) -> Any:

@@ -85,10 +85,18 @@ def count_all(model: nn.Module, clip: torch.Tensor) -> Counts:
     """
     total, by_operator, skipped = _fvcore(model, clip.to(next(model.parameters()).device))
     model, clip = copy.deepcopy(model).to("meta"), clip.to("meta")
-    with FlopCounterMode(display=False) as counter, _Attention() as seen, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        # The fused kernels are not in torch's list on every device; written out as products attention is.
-        model.eval()(clip)
-    return Counts(total, by_operator, counter.get_total_flops() / 2, seen.multiply_adds, skipped)
+    with _Attention() as seen:
+        products = count_shapes(model.eval(), clip)
+    return Counts(total, by_operator, products, seen.multiply_adds, skipped)
+
+
+def count_shapes(model: nn.Module, clip: torch.Tensor, others: dict[Any, Any] | None = None) -> float:
+    """Return torch's multiply-adds of one forward pass: its products, and `others` by their own counts."""
+    counter = FlopCounterMode(display=False, custom_mapping=others)
+    # The fused kernels are not in torch's list on every device; written out as products attention is.
+    with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):
+        model(clip)
+    return counter.get_total_flops() / 2
 
 
 class _Attention(TorchFunctionMode):
