@@ -43,9 +43,14 @@ def explain(
     checkpoint: Annotated[Path, typer.Option(help="The model's weights, ours or the official release's.")],
     method: Annotated[str, typer.Option(help="gradcam, attention, hog (MaskFeat) or tokens (DualFormer).")] = "gradcam",
     to: Annotated[Path, typer.Option(help="File to write: .gif, .mp4 or .png.")] = Path("explanation.gif"),
-    label: Annotated[int | None, typer.Option(help="gradcam: the class to explain; the predicted one by default.")] = (
-        None
-    ),
+    label: Annotated[
+        str | None,
+        typer.Option(help="gradcam: the class to explain, its name or number; the predicted one by default."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Index of the data trained on, for the names of the classes; a training folder knows them."),
+    ] = None,
     layer: Annotated[str | None, typer.Option(help="gradcam: another layer, a dotted path such as blocks.-2.")] = None,
     device: Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")] = None,
 ) -> None:
@@ -58,7 +63,7 @@ def explain(
 
     place = job.resolve_device(device)
     found = explaining.explain(
-        model, video, to, checkpoint=checkpoint, method=method, label=label, layer=layer, device=place
+        model, video, to, checkpoint=checkpoint, data=data, method=method, label=label, layer=layer, device=place
     )
     print(f"{found.said}\n{' | '.join(found.titles)} -> {to}")
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .. import models, pipelines
 from ..pipelines.index import Index, build
-from . import explain_maps, explain_pictures
+from . import explain_classes, explain_maps, explain_pictures, export, job
 from .errors import UserError, unknown
 from .explain_pictures import Panel
 from .spec import Clip, Views
@@ -43,40 +43,57 @@ def explain(
     to: Path,
     *,
     checkpoint: Path,
+    data: str | None = None,
     method: str = "gradcam",
-    label: int | None = None,
+    label: str | None = None,
     layer: str | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> Explanation:
-    """Explain the clip in the middle of a video and write the panels; returns them with the model's answer."""
+    """Explain the clip in the middle of a video and write the panels; returns them with the model's answer.
+
+    `data` names the classes, see `explain_classes.names`; `label` is the name or the number of one of them. The clip
+    is the one that the checkpoint was trained on, where its training left it beside the weights, else the model's own.
+    """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     if to.suffix.lower() not in explain_pictures.FORMATS:
         raise UserError(f"--to {to}: an explanation ends in {', '.join(explain_pictures.FORMATS)}")
     model = _load(name, checkpoint, method).to(device).eval()
-    shape = models.find(name).clip
+    shape = _clip(name, checkpoint)
     clip, seconds = read(video, shape, device)
-    found = look(model, clip, shape, method, label=label, layer=layer)
+    frames = _frames(clip, shape)
+    if method == "hog":
+        found = _hog(model, clip, frames)
+    else:
+        with torch.inference_mode():
+            shares = model(clip)[0].softmax(-1)
+        classes = explain_classes.names(len(shares), checkpoint, data)
+        wanted = None if label is None else explain_classes.find(label, classes)
+        panels = look(model, clip, frames, method, classes=classes, label=wanted, layer=layer)
+        found = Explanation(panels=(frames, *panels.values()), titles=("frame", *panels), said=_answer(shares, classes))
     explain_pictures.write(found.panels, to, fps=max(1.0, shape.frames / seconds))
     return found
 
 
 def look(
-    model: Any, clip: Tensor, shape: Clip, method: str, *, label: int | None = None, layer: str | None = None
-) -> Explanation:
-    """Return the panels of one clip, `1 3 T H W`, normalised as `shape` says."""
-    frames = _frames(clip, shape)
-    if method == "hog":
-        return _hog(model, clip, frames)
+    model: Any,
+    clip: Tensor,
+    frames: Panel,
+    method: str,
+    *,
+    classes: tuple[str, ...],
+    label: int | None = None,
+    layer: str | None = None,
+) -> dict[str, Panel]:
+    """Return the panels that explain one clip, `1 3 T H W`, by their titles; `frames` is that clip as it looks."""
     if method == "tokens":
-        return _tokens(model, clip, frames)
+        return {"tokens": _tokens(model, clip, frames)}
     if method == "attention":
         maps = explain_maps.attention(model, clip)
-        panels = (frames, *(explain_pictures.overlay(frames, m[0].cpu().numpy()) for m in maps.values()))
-        return Explanation(panels=panels, titles=("frame", *maps), said=_answer(model, clip))
-    heat, top = explain_maps.grad_cam(model, clip, layer=layer, label=label)
-    panels = (frames, explain_pictures.overlay(frames, heat[0].cpu().numpy()))
-    return Explanation(panels=panels, titles=("frame", f"class {top}"), said=_answer(model, clip))
+    else:
+        heat, top = explain_maps.grad_cam(model, clip, layer=layer, label=label)
+        maps = {classes[top]: heat}
+    return {title: explain_pictures.overlay(frames, found[0].cpu().numpy()) for title, found in maps.items()}
 
 
 def read(video: Path, clip: Clip, device: Literal["cpu", "cuda"]) -> tuple[Tensor, float]:
@@ -100,21 +117,15 @@ def _load(name: str, checkpoint: Path, method: str) -> Any:
             raise UserError(f"{name} was not pre-trained by MaskFeat: --method hog needs mvit/b_16x4_maskfeat")
         models.init_from(encoder, checkpoint)
         return MaskFeat(encoder)  # type: ignore[arg-type]
-    state = models.build(name, num_classes=_classes(name, checkpoint), checkpoint=checkpoint)
+    state = export.load(name, checkpoint)
     if method == "tokens" and not hasattr(state, "annotate"):
         raise UserError(f"{name} judges no tokens: --method tokens needs a DualFormer")
     return state
 
 
-def _classes(name: str, checkpoint: Path) -> int | None:
-    """Return the classes of a checkpoint's head, so that fine-tuned ones are read too; None leaves the published."""
-    if checkpoint.suffix != ".safetensors":
-        return None
-    from safetensors import safe_open
-
-    with safe_open(str(checkpoint), "pt") as file:
-        heads = [key for key in file.keys() if "cls_head" in key and key.endswith("bias")]  # noqa: SIM118
-        return file.get_slice(heads[-1]).get_shape()[0] if heads else None
+def _clip(name: str, checkpoint: Path) -> Clip:
+    beside = checkpoint.parent / "clip.json"
+    return job.read_json(Clip, beside) if beside.is_file() else models.find(name).clip
 
 
 def _frames(clip: Tensor, shape: Clip) -> Panel:
@@ -123,19 +134,17 @@ def _frames(clip: Tensor, shape: Clip) -> Panel:
     return ((clip[0] * std + mean) / 255).clamp(0, 1).permute(1, 2, 3, 0).cpu().numpy()
 
 
-def _answer(model: Any, clip: Tensor) -> str:
-    with torch.inference_mode():
-        top = model(clip).softmax(-1)[0].topk(min(5, model(clip).shape[-1]))
+def _answer(shares: Tensor, classes: tuple[str, ...]) -> str:
+    top = shares.topk(min(5, len(shares)))
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    return ", ".join(f"class {label} {100 * share:.1f} %" for label, share in pairs)
+    return ", ".join(f"{classes[label]} {100 * share:.1f} %" for label, share in pairs)
 
 
-def _tokens(model: Any, clip: Tensor, frames: Panel) -> Explanation:
+def _tokens(model: Any, clip: Tensor, frames: Panel) -> Panel:
     with torch.inference_mode():
         labels = model.annotate(clip)[0].argmax(-1).cpu().numpy()  # t h w
     painted = explain_pictures.class_colours(explain_pictures.spread(labels, frames.shape[:3]))
-    panels = (frames, (SHARE * painted + (1 - SHARE) * frames).astype(np.float32))
-    return Explanation(panels=panels, titles=("frame", "tokens"), said=_answer(model, clip))
+    return (SHARE * painted + (1 - SHARE) * frames).astype(np.float32)
 
 
 def _hog(model: Any, clip: Tensor, frames: Panel) -> Explanation:

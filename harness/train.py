@@ -39,6 +39,7 @@ from .spec import Clip, Views
 
 TAIL = 4096  # bytes: several lines of a log
 PASSED_OVER = "passed_over.json"
+CLASSES = "classes.json"  # their names, for whoever asks a model of this run
 
 
 @dataclass
@@ -145,6 +146,9 @@ class Run:
         folder = job.out / "checkpoints"
         universal = job.resume and ds.convert_for(folder, world)
         made = settings(job, ds.micro_batch(job.recipe, world.size), universal=universal)
+        if "wandb" in job.monitors and "WANDB_DIR" not in os.environ:
+            (job.out / "monitor").mkdir(parents=True, exist_ok=True)
+            os.environ["WANDB_DIR"] = str(job.out / "monitor")  # DeepSpeed hands it no folder
         self.engine = ds.Engine(objective, job.recipe, world, made, fused=job.device == "cuda" and not job.offload)
         self.ema = Ema(self.engine.network, job.recipe.ema) if job.recipe.ema else None
         self.position = Position()
@@ -154,6 +158,7 @@ class Run:
             self._tell_about_ranks(state["ranks"])
         if world.leads:
             job.write()
+            (job.out / CLASSES).write_text(json.dumps(self.index.classes))
         self.log = Log(job.out, self.position.step) if world.leads else None
 
     def _tell_about_ranks(self, ranks: int) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 from reelbench import models
 from reelbench.harness import explain_maps, explain_pictures
 from reelbench.harness.errors import UserError
-from reelbench.harness.explain import cells, explain, look
-from reelbench.models.maskfeat import MaskFeat, hog_targets
+from reelbench.harness.explain import cells, explain
+from reelbench.models.maskfeat import hog_targets
 from reelbench.pipelines.index import Index
 from reelbench.tests import golden_models as goldens
 from safetensors.torch import save_file
@@ -110,11 +110,12 @@ def test_cells_lie_where_the_pixels_were():
     torch.testing.assert_close(cells(coarse), fine)
 
 
-def test_maskfeat_shows_what_it_was_given_and_what_it_says():
-    model = MaskFeat(models.build("mvit/micro")).eval()
-    shape = models.find("mvit/micro").clip
-    found = look(model, torch.randn(1, 3, shape.frames, shape.size, shape.size), shape, "hog")
+def test_maskfeat_shows_what_it_was_given_and_what_it_says(tiny_synthetic, tmp_path: Path):
+    video = next(iter(Index.load(tiny_synthetic["test"]).videos())).path
+    save_file(models.build("mvit/micro").state_dict(), str(tmp_path / "w.safetensors"))
+    found = explain("mvit/micro", video, tmp_path / "x.png", checkpoint=tmp_path / "w.safetensors", method="hog")
     assert found.titles == ("given", "predicted", "there is", "frame")
+    shape = models.find("mvit/micro").clip
     assert {panel.shape for panel in found.panels} == {(shape.frames, shape.size, shape.size, 3)}
     given, _, _, frame = found.panels
     assert 0 < (given != frame).any(-1).mean() < 0.6

@@ -42,6 +42,7 @@ def test_one_rank_leaves_everything_a_user_needs(one_rank):
     assert {"best.safetensors", "last.safetensors", "train.jsonl", "validation.jsonl"} <= {
         p.name for p in made.out.iterdir()
     }
+    assert json.loads((made.out / train.CLASSES).read_text()) == list(Index.load(made.data).classes)
     model = models.build(MODEL, num_classes=8, checkpoint=made.out / "last.safetensors")
     assert all(torch.isfinite(p).all() for p in model.parameters())
     row = train.read_log(made.out)[0]
