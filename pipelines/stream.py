@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from ..harness.errors import UserError
 from . import _watchdog
 from ._files import Files
+from ._workers import end_at_exit
 from .source import PADDING, Cutter, Order, Source
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ class Stream:
             depth=DEPTH,
         )
         self._processes = list(set(active_children()) - others)
+        end_at_exit(self._processes)
         dali.guard(pipeline, [worker.sentinel for worker in self._processes])
         return pipeline
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ from reelbench.pipelines.index import Index
 
 ROOT = Path(__file__).resolve().parents[1]
 Printed = tuple[int, str, str]  # exit code, standard output, standard error
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be tested where a shell started the tests in the background, whose processes would ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -451,6 +451,28 @@ def test_workers_do_not_outlive_a_killed_parent(vp9: Index, tmp_path: Path):
     assert gone(workers)
 
 
+FORGOTTEN = """
+import weakref
+class Anything: pass
+thing = Anything()
+weakref.finalize(thing, print, "finalizers run")  # the first one of a process: its finalizers run the last of all
+import sys
+from reelbench import pipelines
+from reelbench.harness.spec import Clip
+if __name__ == "__main__":
+    stream = pipelines.open(sys.argv[1], clip=Clip(frames=2, size=32, short_side=32), batch=1, training=True)
+    next(iter(stream.epoch()))
+"""
+
+
+def test_a_stream_left_open_does_not_keep_the_process(vp9: Index, tmp_path: Path):
+    vp9.save(tmp_path / "index.parquet")
+    script = tmp_path / "forgetful.py"
+    script.write_text(FORGOTTEN)
+    command = [sys.executable, script, tmp_path / "index.parquet"]
+    assert subprocess.run(command, capture_output=True, timeout=120, check=True).stdout == b"finalizers run\n"
+
+
 def test_workers_import_neither_torch_nor_pandas():
     code = "import sys, reelbench.pipelines.software; print({'torch', 'pandas', 'nvidia'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
