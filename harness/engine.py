@@ -132,6 +132,7 @@ class Engine:
             self.engine: Any = deepspeed.initialize(model=objective, optimizer=self.optimizer, config=settings)[0]
         if recipe.zero == 0 and world.size == 1:
             self.engine.enable_backward_allreduce = False  # nothing to exchange
+        self._monitored, self.engine.monitor.enabled = self.engine.monitor.enabled, False  # see `record`
         self.network: nn.Module = self.engine.module.network
         self._buffers = [b for b in self.network.buffers() if b.is_floating_point()]
         self._kept = [b.clone() for b in self._buffers]
@@ -209,8 +210,11 @@ class Engine:
             self._scaler.update(scale / 2)
 
     def record(self, values: dict[str, float], step: int) -> None:
-        """Hand values to DeepSpeed's monitors: TensorBoard, CSV, Weights & Biases."""
-        if self.engine.monitor.enabled and self.world.leads:
+        """Hand values to DeepSpeed's monitors: TensorBoard, CSV, Weights & Biases.
+
+        DeepSpeed's own events are switched off: they count samples, and W&B drops our steps, which then lie behind.
+        """
+        if self._monitored and self.world.leads:
             self.engine.monitor.write_events([(f"train/{name}", value, step) for name, value in values.items()])
 
     def average_buffers(self) -> None:

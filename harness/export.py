@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import models
 from ..models import _checkpoints
@@ -74,10 +75,11 @@ def _onnx(network: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor],
 
     sizes = {0: torch.export.Dim("clips", min=1, max=4096)}
     try:
-        torch.onnx.export(
-            network, (example,), path, dynamo=True, dynamic_shapes=(sizes,), input_names=["clip"],
-            output_names=["logits"], external_data=False, verbose=False,
-        )  # fmt: skip
+        with sdpa_kernel(SDPBackend.MATH):  # what it decomposes attention to; a fused kernel orders memory otherwise
+            torch.onnx.export(
+                network, (example,), path, dynamo=True, dynamic_shapes=(sizes,), input_names=["clip"],
+                output_names=["logits"], external_data=False, verbose=False,
+            )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UserError(f"torch cannot translate this model to ONNX ({reason[:160]}): export it as .pt2") from None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from reelbench.harness.launch import Machines
 from reelbench.harness.spec import Case, Recipe
 from reelbench.pipelines.index import Index
 from reelbench.tests import ranks
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 MODEL = "video_swin/micro"
 RECIPE = Recipe(epochs=2, batch=8, lr=1e-3, warmup_epochs=1, clip_grad=1.0, crop="random_resized", flip=0.5)
@@ -147,10 +148,29 @@ def test_a_validation_set_is_looked_at_before_the_first_epoch(tiny_synthetic, tm
         train.check(made, 1)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
-def test_a_monitor_without_its_package_is_told(tiny_synthetic, tmp_path):
+def test_a_monitor_without_its_package_is_told(tiny_synthetic, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="--monitor wandb needs its package: pip install wandb"):
         train.check(dataclasses.replace(job(tiny_synthetic, tmp_path), monitors=("wandb",)), 1)
+
+
+def test_tensorboard_and_wandb_follow_every_step(tiny_synthetic, tmp_path):
+    made = job(tiny_synthetic, tmp_path / "out", epochs=0.67)
+    made = dataclasses.replace(made, monitors=("tensorboard", "wandb"), validation=tiny_synthetic["val"])
+    line = [sys.executable, "-m", "reelbench.harness.train", *made.arguments()]
+    code, output = ranks.finish(ranks.start(line, **ranks.place(), WANDB_MODE="offline"))
+    assert code == 0, output[-3000:]
+    assert "will be ignored" not in output  # W&B leaves out what lies behind the step it has seen
+    events = EventAccumulator(str(made.out / "monitor" / "tensorboard")).Reload()
+    rows = train.read_log(made.out)
+    names = {"loss", "lr", "grad_norm", "clips_s", "wait", "compute", "memory_mib"}
+    assert set(events.Tags()["scalars"]) == {f"train/{name}" for name in (*names, "top1")}
+    for name in names:
+        assert [e.step for e in events.Scalars(f"train/{name}")] == [0, 1]
+        values = [e.value for e in events.Scalars(f"train/{name}")]
+        assert values == pytest.approx([row[name] for row in rows], rel=1e-6)
+    (run,) = (made.out / "monitor" / "wandb").glob("offline-run-*/run-*.wandb")
+    assert all(f"train/{name}".encode() in run.read_bytes() for name in names)
 
 
 def test_the_steps_of_a_long_log_are_counted_from_its_end(tmp_path):
