@@ -1,4 +1,4 @@
-"""What a model looked at, as maps: Grad-CAM for every family, attention for the transformers with a class token.
+"""What a model looked at, as maps: Grad-CAM for every family, attention for the transformers.
 
 Maps are `N T H W` in 0..1, of the size of the clip they explain.
 """
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ..models.timesformer import attended
+from . import explain_attention
 from .errors import UserError
 
 # The last features that still know where they are. Of a model that judges by its class token, the last block changes
@@ -28,6 +28,8 @@ LAYERS = {
     "vivit": "blocks.-2",
     "mvit": "blocks.-2",
 }
+# Where attention is looked at in the models without a class token: on the last grid, which the answer is read from.
+STAGES = {"video_swin": "backbone.layers.-1", "tps": "backbone.layers.-1", "dualformer": "backbone.blocks.-1"}
 CORE = 0.6
 
 
@@ -39,10 +41,9 @@ def grad_cam(
     R. Selvaraju and others, "Grad-CAM", ICCV 2017; the weights of the channels are found for each frame, as MMAction2
     does. `layer` is a dotted path, where `-1` is the last of a list. `clip` is `N 3 T H W`.
     """
-    family = str(model.variant_name).partition("/")[0]
-    chosen = layer or LAYERS.get(family)
+    chosen = layer or LAYERS.get(_family(model))
     if chosen is None:
-        raise UserError(f"{family} has no default layer for Grad-CAM: name one with --layer")
+        raise UserError(f"{_family(model)} has no default layer for Grad-CAM: name one with --layer")
     model.zero_grad(set_to_none=True)
     with _output(find_layer(model, chosen)) as seen, torch.enable_grad():
         probability = model(clip.detach().requires_grad_(True)).softmax(-1)
@@ -88,36 +89,38 @@ def volume(x: Tensor, model: nn.Module, batch: int) -> Tensor:
     return tokens.unflatten(2, (side, side)).movedim(-1, 1)
 
 
-def attention(model: nn.Module, clip: Tensor) -> dict[str, Tensor]:
-    """Return what the class token attended to: `rollout` over the layers, the last layer's mean head, and its core.
+def attention(model: nn.Module, clip: Tensor, *, heads: bool = False) -> dict[str, Tensor]:
+    """Return what attention passed on to the answer: `rollout`, the `last layer`'s mean head, and its core.
 
-    The core are the patches that hold 60 % of it, in each frame.
-
-    S. Abnar and W. Zuidema, "Quantifying attention flow in transformers", ACL 2020: half of every layer is its
-    residual. With factorised or divided attention it is that of space, a frame at a time. Windowed and pooled attention
-    have no such map: that is a `UserError`.
+    With `heads`, each head of the last layer instead. The core are the patches that hold 60 % of it, in each frame. A
+    class token shows what it attended to. Models without one show what each place received from all others, and only in
+    their last stage, whose rollout is that of its blocks; ViViT's factorised encoder what its frames' patches received.
+    See `explain_attention`; a model without attention is a `UserError`.
     """
-    with _Attention() as seen, torch.inference_mode():
-        model(clip)
-    layers = _with_class_token(seen.weights, model)
-    flow = torch.eye(layers[0].shape[-1], device=clip.device).expand_as(layers[0])
-    for weights in layers:
-        mixed = (weights + torch.eye(weights.shape[-1], device=clip.device)) / 2
-        flow = mixed @ flow
-    last = layers[-1][:, 0]
-    core = F.pad(attended(last[:, 1:], CORE).float(), (1, 0))
-    rows = {"rollout": flow[:, 0], "last layer": last, f"{CORE:.0%} of it": core}
-    # A row of tokens is a feature of one channel: what the class token, row 0, made of each.
-    return {name: _fit(volume(row[..., None], model, len(clip)), clip) for name, row in rows.items()}
+    stage = STAGES.get(_family(model))
+    layers = explain_attention.record(model, find_layer(model, stage) if stage else model, clip)
+    if not layers:
+        raise UserError(f"{model.variant_name} is no transformer: use --method gradcam")
+    layers, answer = explain_attention.answer(model, layers, len(clip))
+    last = layers[-1]
+    weights = last.weights()
+    if heads:
+        found = {f"head {n}": explain_attention.received(last, answer, weights[:, n]) for n in range(weights.shape[1])}
+        return {name: _fit(_volume_of(shares, model, clip), clip) for name, shares in found.items()}
+    flow = _volume_of(explain_attention.roll_out(layers, answer), model, clip)
+    final = _volume_of(explain_attention.received(last, answer, weights.mean(1)), model, clip)
+    core = attended(final.flatten(-2), CORE).float().view_as(final)
+    found = {"rollout": flow, "last layer": final, f"{CORE:.0%} of it": core}
+    return {name: _fit(x, clip) for name, x in found.items()}
 
 
-def _with_class_token(weights: list[Tensor], model: nn.Module) -> list[Tensor]:
-    """Return the layers, `B L L` each, of the attention that has the most tokens and one that stands for all."""
-    if not hasattr(model, "cls_token") or hasattr(model, "output_grid"):
-        name = getattr(model, "variant_name", "this model")
-        raise UserError(f"{name} attends in windows, in pools or not at all: use --method gradcam")
-    most = max(w.shape[-1] for w in weights)
-    return [w for w in weights if w.shape[-1] == most and w.shape[-2] == most]
+def _volume_of(shares: Tensor, model: nn.Module, clip: Tensor) -> Tensor:
+    """Return the shares of the patches as `N 1 t h w`."""
+    return shares[:, None] if shares.ndim == 4 else volume(shares[..., None], model, len(clip))
+
+
+def _family(model: nn.Module) -> str:
+    return str(model.variant_name).partition("/")[0]
 
 
 def _fit(x: Tensor, clip: Tensor) -> Tensor:
@@ -139,19 +142,3 @@ def _output(layer: nn.Module) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         handle.remove()
-
-
-class _Attention(TorchFunctionMode):
-    """Keeps the weights of every attention called, mean over the heads: `B L S` each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights: list[Tensor] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            query, key = args[0], args[1]
-            scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
-            self.weights.append(scores.softmax(-1).mean(1))
-        return func(*args, **kwargs)

@@ -42,7 +42,7 @@ class ShiftAttention(nn.Module):
         batch, grid = x.shape[0], (x.shape[1], x.shape[2], x.shape[3])
         self._check(grid)
         side = self.window[1]
-        windows = _frame_windows(grid, side, self.patch, x.device)
+        windows = frame_windows(grid, side, self.patch, x.device)
         if not self.patch:
             x = _time_shift.shift_channels(x, self.heads)
         q, k, v = self._split(self.qkv(windows.cut(x)))
@@ -76,7 +76,8 @@ class ShiftAttention(nn.Module):
 
 
 @lru_cache(maxsize=64)
-def _frame_windows(grid: Size3, side: int, patch: bool, device: torch.device) -> Windows:
+def frame_windows(grid: Size3, side: int, patch: bool, device: torch.device) -> Windows:
+    """Return how to cut a grid of tokens: every frame of a `side` x `side` window, exchanged in time for `patch`."""
     frames, height, width = grid
     window, half = (frames, side, side), side // 2
     shift = (0, half if patch and height > side else 0, half if patch and width > side else 0)

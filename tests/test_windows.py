@@ -109,7 +109,7 @@ def test_the_official_clamp_keeps_shifting_time_where_space_is_one_window():
 def test_tps_moves_tokens_along_time_by_its_pattern():
     """Row by row, the source frame of a token at frame t is t plus this, on a circle of 16."""
     expected = [[4, -1, -2, 4, -1, -2, 4], [1, 0, -3, 1, 0, -3, 1], [2, 3, -4, 2, 3, -4, 2]]
-    windows = tps._frame_windows((16, 7, 7), 7, True, CPU)
+    windows = tps.frame_windows((16, 7, 7), 7, True, CPU)
     frames = torch.arange(16.0).view(1, 16, 1, 1, 1).expand(1, 16, 7, 7, 1)
     moved = windows.cut(frames).view(16, 7, 7)
     for row in range(7):
