@@ -50,17 +50,19 @@ def run(
 
     Example: reelbench run quick --out runs/quick
     """
+    from .. import reports
     from . import suite as suites
     from . import sweep
 
     chosen = suites.load(suite, data)
-    results = sweep.sweep(
+    results, measured = sweep.sweep(
         chosen, out, device=job.resolve_device(device), only=only, fresh=fresh, rounds=interleave * rounds
     )
     _report(results, "terminal", None)
     for kind, suffix in (("html", "html"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
         _report(results, kind, out / f"report.{suffix}")
     print(f"report: {out / 'report.html'}")
+    print(reports.spent(measured))
     if any(result.status != "ok" for result in results):
         raise typer.Exit(1)
 

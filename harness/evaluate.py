@@ -20,6 +20,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from . import bootstrap
 from .bootstrap import Precision
+from .clock import Clock
 from .errors import UserError
 from .result import Metric
 from .statistics import wilson
@@ -89,14 +90,22 @@ class Predictions:
 
 
 def evaluate(
-    forward: Callable[[Tensor], Tensor], stream: Stream, *, progress: Callable[[int], None] | None = None
+    forward: Callable[[Tensor], Tensor],
+    stream: Stream,
+    *,
+    progress: Callable[[int], None] | None = None,
+    clock: Clock | None = None,
 ) -> Predictions:
-    """Run one epoch of a test stream; `forward` maps N×3×T×H×W to logits N×K. `progress` is told the videos done."""
+    """Run one epoch of a test stream; `forward` maps N×3×T×H×W to logits N×K.
+
+    `progress` is told the videos done. On the `clock` the loop is measured, from its first batch on.
+    """
+    clock = clock or Clock()
     total: dict[int, Tensor] = {}
     views: dict[int, int] = {}
     label: dict[int, Tensor] = {}
-    with torch.inference_mode():
-        for batch in stream.epoch():
+    with torch.inference_mode(), clock.part("measured"):
+        for batch in clock.batches(stream):
             probability = forward(batch.clip).float().softmax(-1).cpu()
             for video, truth, row in zip(batch.video.tolist(), batch.label.cpu(), probability, strict=True):
                 total[video] = total[video] + row if video in total else row

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import ledger
+from . import clock, ledger
 from .child import Child
 from .measure import combine
 from .progress import SuiteProgress
@@ -66,7 +67,8 @@ def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None) -> Resu
             found[name].append(Metric(**metric))
     warning = "" if enough or not ordered else _doubt(ordered)
     timed = {name: combine(metrics, warning) for name, metrics in found.items()}
-    details = {**result.details, "rounds": [row["machine"] for row in ordered]}
+    spent = clock.total([result.details.get("spent", {}), *(row.get("spent", {}) for row in ordered)])
+    details = {**result.details, "rounds": [row["machine"] for row in ordered], "spent": spent}
     if ended is None:
         return dataclasses.replace(result, metrics={**result.metrics, **timed}, details=details)
     kept = {name: metric for name, metric in result.metrics.items() if name not in timed}
@@ -90,18 +92,28 @@ class _Resident:
         weights = None if result.case.recipe is None else str(out / "train" / result.case_id / "best.safetensors")
         case = dataclasses.replace(result.case, batch=batch, metrics=metrics)
         path.write_text(json.dumps({"case": case.to_json(), "weights": weights or result.case.checkpoint}))
+        begin = time.monotonic()
         self.child = Child("resident", [str(path)], out / "logs" / f"{result.case_id}.log")
         self.ended: tuple[Any, str] | None
         self._check(next(self.child.events(self.case.time_limit), None))
+        self.start = time.monotonic() - begin
 
     def measure(self, number: int) -> dict[str, Any] | None:
-        """Return the metrics of one round and what the machine did; None from a process that has `ended`."""
-        found = None
+        """Return the metrics of one round, what the machine did and where the time went, that of repeats included.
+
+        None from a process that has `ended`.
+        """
+        begin, spent = time.monotonic(), []
         for _ in range(1 + REPEATS):
             found = self._check(self.child.ask(self.case.time_limit, round=number))
-            if found is None or not found["machine"].get("disturbed"):
+            if found is None:
+                return None
+            spent.append(found["spent"])
+            if not found["machine"].get("disturbed"):
                 break
-        return found
+        start, self.start = self.start, 0.0  # the first round's account has the start of the process
+        wall = start + time.monotonic() - begin
+        return {**found, "spent": clock.close(clock.total(spent), start=start, wall=wall)}
 
     def _check(self, answer: dict[str, Any] | None) -> dict[str, Any] | None:
         if answer is None:
@@ -116,5 +128,5 @@ def _read(out: Path) -> dict[str, Rounds]:
     path = out / FOLDER / FILE
     for _, line in ledger.whole_lines(path) if path.exists() else ():
         row = json.loads(line)
-        found[row["case_id"]][row["round"]] = {"metrics": row["metrics"], "machine": row["machine"]}
+        found[row["case_id"]][row["round"]] = {k: row[k] for k in ("metrics", "machine", "spent") if k in row}
     return found

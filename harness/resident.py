@@ -1,7 +1,8 @@
 """A case that stays in memory and times itself whenever it is told to: one side of `interleave`.
 
 Started as `python -m reelbench.harness.resident DESCRIPTION.json`. Answers `{"ready": true}`, then each line on
-standard input with the metrics of a round and what the machine did meanwhile, or `{"failed": …, "error": …}`.
+standard input with the metrics of a round, what the machine did meanwhile and where the time went, or with
+`{"failed": …, "error": …}`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 
 from ..pipelines.index import Index
 from . import data, machine, metrics
+from .clock import Clock
 from .run import Report, find_checkpoint, make_subject, reporting
 from .spec import Case
 
@@ -47,9 +49,11 @@ def _serve(report: Report) -> None:
 
 
 def _round(subject: metrics.Subject) -> dict[str, Any]:
+    subject.clock = Clock()
     with machine.watch(subject.device) as state:
         found = metrics.measure(subject, lambda _: None)
-    return {"metrics": {name: dataclasses.asdict(metric) for name, metric in found.items()}, "machine": state}
+    measured = {name: dataclasses.asdict(metric) for name, metric in found.items()}
+    return {"metrics": measured, "machine": state, "spent": subject.clock.read()}
 
 
 def _release(device: torch.device) -> None:

@@ -25,6 +25,7 @@ from .. import models, pipelines
 from ..pipelines.index import Index
 from . import data as datasets
 from . import engine, environment, machine, metrics, train
+from .clock import Clock
 from .errors import UnsupportedError, UserError
 from .evaluate import Predictions
 from .job import Job, choose_clip
@@ -37,11 +38,11 @@ Report = Callable[..., None]
 
 def run(case: Case, out: Path, report: Report) -> Result:
     """Train or load the case's model, measure its metrics, and return what was found, however it ended."""
-    started, begin = now(), time.perf_counter()
+    started, begin, clock = now(), time.perf_counter(), Clock()
     status: Status = "ok"
     found: dict[str, Any] = {}
     try:
-        found = _measure(case, out, report)
+        found = _measure(case, out, report, clock)
     except torch.cuda.OutOfMemoryError as error:
         status, found = "oom", {"error": _one_line(error)}
     except UnsupportedError as error:
@@ -51,25 +52,30 @@ def run(case: Case, out: Path, report: Report) -> Result:
     except Exception as error:  # a case that breaks costs one row, not the night; the log holds the traceback
         traceback.print_exc()
         status, found = "failed", {"error": f"{type(error).__name__}: {_one_line(error)}"}
-    seconds = time.perf_counter() - begin
+    seconds, around = time.perf_counter() - begin, environment.collect()
+    details = {**found.pop("details", {}), "spent": clock.read()}
     return Result(
-        case=case, status=status, started=started, seconds=seconds, environment=environment.collect(),
+        case=case, status=status, started=started, seconds=seconds, environment=around, details=details,
         published=_published(case.model), **found,
     )  # fmt: skip
 
 
-def _measure(case: Case, out: Path, report: Report) -> dict[str, Any]:
-    data = datasets.resolve(case.data)
-    index = Index.load(data.test)
-    index.verify()
+def _measure(case: Case, out: Path, report: Report, clock: Clock) -> dict[str, Any]:
+    with clock.part("start"):
+        data = datasets.resolve(case.data)
+        index = Index.load(data.test)
+        index.verify()
     details: dict[str, Any] = {"test_videos": len(index), "rejected_videos": len(index.rejected)}
     log: list[dict[str, float]] = []
     weights: str | Path | None = None if case.checkpoint is None else find_checkpoint(case.checkpoint)
     if case.recipe is not None:
-        weights, log = _train(case, data, out, report)
+        with clock.part("training"):
+            weights, log = _train(case, data, out, report)
         details["train"] = _training_summary(log)
         details["passed_over"] = train.read_passed_over(training_folder(case, out))
-    subject = make_subject(case, index, weights, log)
+    with clock.part("start"):
+        subject = make_subject(case, index, weights, log)
+    subject.clock = clock
     subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
     with machine.watch(subject.device) as state:
         found = metrics.measure(subject, lambda name: report(phase=name))
@@ -204,6 +210,7 @@ def reporting() -> Report:
 def main() -> None:
     """Run the case in the file named first, with the results folder named second."""
     report = reporting()
+    report(phase="starting")  # from here on the case's own clock runs
     case = Case.from_json(json.loads(Path(sys.argv[1]).read_text()))
     result = run(case, Path(sys.argv[2]), report)
     report(result=result.to_json())

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import data, environment, interleave, ledger
+from . import clock, data, environment, interleave, ledger
 from .child import Child
 from .errors import UserError
 from .progress import SuiteProgress
@@ -24,8 +24,8 @@ from .spec import Case, Suite
 
 def sweep(
     suite: Suite, out: Path, *, device: str, only: str | None = None, fresh: bool = False, rounds: int = 0
-) -> list[Result]:
-    """Run every case of the suite that the ledger has not finished; return all of the suite's results.
+) -> tuple[list[Result], list[Result]]:
+    """Run every case of the suite that the ledger has not finished; return all of its results, and those just measured.
 
     With `rounds`, the timed metrics are measured in so many rounds over all cases (see `interleave`).
     """
@@ -39,8 +39,9 @@ def sweep(
                 _in_rounds(pending, out, rounds, fresh, progress)
             else:
                 _one_by_one(pending, out, out, progress)
-    wanted = {case.case_id for case in cases}
-    return [result for result in ledger.read(out) if result.case_id in wanted]
+    wanted, measured = ({case.case_id for case in some} for some in (cases, pending))
+    results = [result for result in ledger.read(out) if result.case_id in wanted]
+    return results, [result for result in results if result.case_id in measured]
 
 
 def _one_by_one(cases: Sequence[Case], out: Path, to: Path, progress: SuiteProgress) -> None:
@@ -81,21 +82,30 @@ def resolve_cases(suite: Suite, device: str, only: str | None) -> list[Case]:
 
 
 def _run_in_process(case: Case, out: Path, progress: SuiteProgress) -> Result:
-    """Run one case in a child; whatever becomes of the child, return a result."""
-    started, begin = now(), time.monotonic()
+    """Run one case in a child; whatever becomes of the child, return a result, with an account of the time."""
+    begin = time.monotonic()
+    start, result = _ended(case, out, progress, begin)
+    spent = clock.close(result.details.get("spent", {}), start=start, wall=time.monotonic() - begin)
+    return dataclasses.replace(result, details={**result.details, "spent": spent})
+
+
+def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tuple[float, Result]:
+    """Return the seconds until the child began to speak, and its result, or else what is known of its end."""
+    started, start = now(), 0.0
     log = out / "logs" / f"{case.case_id}.log"
     log.unlink(missing_ok=True)
     child = Child("run", [str(describe(case, out)), str(out)], log)
     try:
         for event in child.events(case.time_limit):
+            start = start or time.monotonic() - begin
             if "result" in event:
-                return Result.from_json(event["result"])
+                return start, Result.from_json(event["result"])
             progress.update(**event)
         status, error = child.obituary(case.time_limit)
     finally:
         child.close()
     seconds = time.monotonic() - begin
-    return Result(case=case, status=status, started=started, seconds=seconds, error=error)
+    return start, Result(case=case, status=status, started=started, seconds=seconds, error=error)
 
 
 def describe(case: Case, out: Path) -> Path:

@@ -11,6 +11,9 @@ from pathlib import Path
 from ..harness import discover
 from ..harness.errors import UserError, unknown
 from ..harness.result import Result
+from ._spent import sentence as spent
+
+__all__ = ["formats", "render", "spent", "write"]
 
 TITLE = "ReelBench"
 

@@ -18,6 +18,7 @@ from string import Template
 from typing import Any
 
 from ..harness.result import Metric, Result
+from . import _spent
 from ._points import COLUMNS, Plot, colours, plot
 from ._ranking import reversals
 from ._reproduce import command
@@ -50,11 +51,12 @@ def render(results: Sequence[Result], *, title: str) -> str:
         failures=_section("failures", "Failures", _failures(results)),
         limits=_section("limits", "What limits each case", _sentences(_limits(results))),
         ranking=_section("ranking", "The ranking depends on how the models are run", _sentences(reversals(results))),
-        published=_section("published", printed.title, _published(printed) if printed.rows else ""),
+        published=_section("published", printed.title, _captioned(printed) if printed.rows else ""),
         commands="\n".join(_command(i, row, result) for i, (row, result) in enumerate(pairs[:PAGE])),
         environment=_section(
             "environment", "Environment", _table(environment, sortable=False) if environment.rows else ""
         ),
+        spent="".join(_section("spent", t.title, _captioned(t)) for t in _spent.tables(results)),
         data=_script_json(_data(shown, results)),
     )
 
@@ -183,8 +185,12 @@ def _failures(results: Sequence[Result]) -> str:
     )
 
 
-def _published(table: Table) -> str:
-    return f'<p class="caption">{_text(table.caption)}</p>{_table(table, sortable=True)}'
+def _captioned(table: Table) -> str:
+    """Return a table under its caption, the first page of its rows."""
+    left = len(table.rows) - PAGE
+    caption = f"{table.caption} {left} more cases are in the Markdown report." if left > 0 else table.caption
+    shown = _table(dataclasses.replace(table, rows=table.rows[:PAGE]), sortable=True)
+    return f'<p class="caption">{_text(caption)}</p>{shown}'
 
 
 def _command(index: int, row: Row, result: Result) -> str:

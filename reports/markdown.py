@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from ..harness.result import Result
+from . import _spent
 from ._table import Cell, Column, Table, tables
 
 SUFFIX = ".md"
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the measured and the published tables under a heading."""
-    return "\n\n".join([f"# {escape(title)}", *(table(t) for t in tables(results))]) + "\n"
+    """Return the measured and the published tables and where the time went, under a heading."""
+    shown = [*tables(results), *_spent.tables(results)]
+    return "\n\n".join([f"# {escape(title)}", *map(table, shown)]) + "\n"
 
 
 def table(shown: Table) -> str:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from reelbench import reports
 from reelbench.harness import child, interleave, ledger, sweep
 from reelbench.harness.result import Result
 from reelbench.harness.spec import Case, Recipe, Suite
@@ -36,7 +37,7 @@ def suite(*cases: Case) -> Suite:
 
 
 def run(made: Suite, out: Path, **options) -> list[Result]:
-    return sweep.sweep(made, out, device="cpu", **options)
+    return sweep.sweep(made, out, device="cpu", **options)[0]
 
 
 def test_a_case_is_trained_measured_and_traceable(data, tmp_path):
@@ -52,6 +53,8 @@ def test_a_case_is_trained_measured_and_traceable(data, tmp_path):
     assert measured["top1"].low <= measured["top1"].value <= measured["top1"].high
     assert 0 <= measured["data_wait_fraction"].value <= 1
     assert found.details["train"]["steps"] == 9
+    assert _adds_up(found.details["spent"])
+    assert found.details["spent"]["training"] > found.details["train"]["seconds"]
     assert found.environment["packages"]["torch"]
     assert (tmp_path / "logs" / f"{found.case_id}.log").exists()
     assert (tmp_path / "environment.json").exists()
@@ -90,6 +93,33 @@ def test_every_ending_is_a_row_and_only_what_failed_runs_again(data, tmp_path):
     [fresh] = run(suite(*cases[:1]), tmp_path / "out", fresh=True)
     assert fresh.started >= found[0].started
     assert fresh.seconds != found[0].seconds
+
+
+def _adds_up(spent: dict[str, float]) -> bool:
+    """Whether the parts are the wall time, each part's rounding allowed for, and none is negative."""
+    parts = {name: seconds for name, seconds in spent.items() if name != "wall"}
+    return min(parts.values()) >= 0 and abs(sum(parts.values()) - spent["wall"]) < 0.001 * len(parts)
+
+
+def test_the_time_of_every_case_is_accounted_for(data, tmp_path):
+    """One that is measured, one that fails and one that is killed; the line sums what was measured just now."""
+    cases = (
+        dataclasses.replace(FAST, data=data, metrics=("startup", "flops", "memory", "latency")),
+        dataclasses.replace(FAST, data=data, checkpoint=str(tmp_path / "none.pth")),
+        dataclasses.replace(FAST, data=data, seed=1, time_limit=0.2),
+    )
+    results, measured = sweep.sweep(suite(*cases), tmp_path / "out", device="cpu")
+    spent = [result.details["spent"] for result in results]
+    assert all(map(_adds_up, spent))
+    assert all(spent[0][name] > 0 for name in ("start", "warm_up", "counting", "measured", "rest"))
+    assert spent[1]["measured"] == 0 < spent[1]["start"]
+    assert spent[2]["lost"] == spent[2]["wall"]
+    assert measured == results
+    again, now = sweep.sweep(suite(cases[0]), tmp_path / "out", device="cpu")
+    assert again == results[:1]
+    assert now == []
+    assert reports.spent(measured).startswith(f"measured {spent[0]['measured']:.0f} s of ")
+    assert reports.spent(now) == "nothing was measured: every case had been finished"
 
 
 def test_a_native_crash_costs_one_row(data, tmp_path, monkeypatch):
@@ -160,6 +190,11 @@ def test_interleaved_cases_are_timed_in_rounds(data, tmp_path):
         assert sum(metric.rounds) == len(metric.samples)
         assert {"params", "memory_resident_mib"} <= set(result.metrics)
     begun = (tmp_path / "solo" / "rounds.jsonl").read_text().splitlines()
+    alone = {result.case_id: result.details["spent"] for result in ledger.read(tmp_path / "solo")}
+    for result in found:
+        spent = result.details["spent"]
+        assert _adds_up(spent)
+        assert all(spent[name] > alone[result.case_id][name] for name in ("wall", "start", "warm_up", "measured"))
     order = [(json.loads(line)["round"], json.loads(line)["case_id"]) for line in begun]
     ids = [result.case_id for result in found]
     assert order == [(number, case_id) for number in (1, 2) for case_id in ids]

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from .. import discover
 from .. import measure as timing
+from ..clock import Clock
+from ..evaluate import Predictions, evaluate
 from ..execution import prepare
 from ..measure import Budget
 from ..result import Metric
@@ -29,7 +31,7 @@ class Subject:
 
     `open_stream` opens the test split of `videos` videos (see `pipelines.open`); `train_log` is the training's record
     a step. `budget` bounds each timing loop. Metrics share what they found in `notes`, which the result keeps; `keep`
-    takes the predictions of the case's own protocol, for tests between models.
+    takes the predictions of the case's own protocol, for tests between models. `clock` tells where the time goes.
     """
 
     model: nn.Module
@@ -44,6 +46,8 @@ class Subject:
     keep: Callable[[Any], None] = lambda predictions: None
     budget: Budget = Budget()
     notes: dict[str, Any] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
+    _seen: set[torch.Size] = field(default_factory=set, init=False)
 
     @property
     def size(self) -> int:
@@ -66,16 +70,25 @@ class Subject:
 
     def forward(self, clip: Tensor) -> Tensor:
         """Return logits N×classes under the case's precision and mode, without gradients."""
-        return self._execute(clip)
+        if self.case.mode == "eager" or clip.shape in self._seen:
+            return self._execute(clip)
+        self._seen.add(clip.shape)
+        with self.clock.part("compile"):  # a shape that comes for the first time is compiled, or captured
+            return self._execute(clip)
 
     def time(self, step: Callable[[], object], budget: Budget | None = None) -> timing.Timing:
-        """Time a step; `notes` add up the seconds of warm-ups and of what was measured, and the warm-ups cut short."""
+        """Time a step; `notes` count the warm-ups that were cut short."""
+        before = self.clock.read()["compile"]
         taken = timing.take(step, self.device, budget or self.budget)
-        spent = self.notes.setdefault("timing_seconds", {"warm_up": 0.0, "measured": 0.0, "cut_short": 0})
-        spent["cut_short"] += not taken.steady
-        spent["warm_up"] += taken.warm_up
-        spent["measured"] += sum(taken.host)
+        self.clock.move("warm_up", taken.warm_up - (self.clock.read()["compile"] - before))
+        self.clock.move("measured", sum(taken.host))
+        self.notes["warm_ups_cut_short"] = self.notes.get("warm_ups_cut_short", 0) + (not taken.steady)
         return taken
+
+    def test(self, forward: Callable[[Tensor], Tensor], views: Views) -> Predictions:
+        """Test every video once under some views, by a forward pass from N×3×T×H×W to logits."""
+        with self.open_stream(batch=max(1, 32 // views.count), views=views) as stream:
+            return evaluate(forward, stream, clock=self.clock)
 
 
 def measure(subject: Subject, report: Callable[[str], None]) -> Mapping[str, Metric]:
@@ -87,6 +100,8 @@ def measure(subject: Subject, report: Callable[[str], None]) -> Mapping[str, Met
     for name in sorted(subject.case.metrics, key=lambda name: name != "startup"):
         report(name)
         begin = time.perf_counter()
-        found.update(discover.module("harness.metrics", name, "metric").measure(subject))
+        with subject.clock.part("start"):
+            metric = discover.module("harness.metrics", name, "metric")
+        found.update(metric.measure(subject))
         subject.notes.setdefault("metric_seconds", {})[name] = round(time.perf_counter() - begin, 3)
     return found

@@ -6,15 +6,14 @@ named in the notes.
 
 from __future__ import annotations
 
-from ..evaluate import evaluate, scores
+from ..evaluate import scores
 from ..result import Metric
 from . import Subject
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
     """Test every video once under the case's views."""
-    with subject.open_stream(batch=max(1, 32 // subject.views.count)) as stream:
-        predictions = evaluate(subject.forward, stream)
+    predictions = subject.test(subject.forward, subject.views)
     subject.keep(predictions)
     found = scores(predictions, subject.num_classes, str(subject.views))
     subject.notes.update(videos=len(predictions.video), listed=predictions.listed)

@@ -20,9 +20,9 @@ def measure(subject: Subject) -> dict[str, Metric]:
     """
     rates: list[float] = []
     batch = max(1, min(LARGEST, subject.videos // BATCHES))
-    with subject.open_stream(batch=batch) as stream:
+    with subject.open_stream(batch=batch) as stream, subject.clock.part("measured"):
         deadline = time.perf_counter() + subject.budget.max_seconds
-        while taken := _drain(stream, deadline):
+        while taken := _drain(subject, stream, deadline):
             rates += taken
             if time.perf_counter() > deadline:
                 break
@@ -30,10 +30,10 @@ def measure(subject: Subject) -> dict[str, Metric]:
     return {"decode_clips_s": timing.summary(rates, "clips/s", convention)} if len(rates) >= 3 else {}
 
 
-def _drain(stream: Any, deadline: float) -> list[float]:
+def _drain(subject: Subject, stream: Any, deadline: float) -> list[float]:
     rates: list[float] = []
     last: float | None = None
-    for batch in stream.epoch():
+    for batch in subject.clock.batches(stream):
         now = time.perf_counter()
         if last is not None:
             rates.append(len(batch.label) / (now - last))

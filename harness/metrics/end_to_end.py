@@ -11,8 +11,6 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-import torch
-
 from .. import measure as timing
 from ..result import Metric
 from . import Subject
@@ -25,10 +23,10 @@ TOGETHER = 0.85  # of the slower part that both together still reach where neith
 def measure(subject: Subject) -> dict[str, Metric]:
     """Time the stream with the model behind it, then each alone; an index of under three batches is not timed."""
     batch = max(1, min(LARGEST, subject.videos // BATCHES))
-    with subject.open_stream(batch=batch) as stream:
+    with subject.open_stream(batch=batch) as stream, subject.clock.part("measured"):
         both = _rates(stream, subject, lambda b: subject.forward(b.clip))
         alone = _rates(stream, subject, lambda b: None)
-        example = next(iter(stream.epoch())).clip
+        example = next(subject.clock.batches(stream)).clip
         decoder = stream.decoder
     if len(both) < 3 or len(alone) < 3:
         return {}
@@ -61,19 +59,19 @@ def _rates(stream: Any, subject: Subject, use: Callable[[Any], object]) -> list[
     rates: list[float] = []
     deadline = time.perf_counter() + subject.budget.max_seconds
     while time.perf_counter() < deadline:
-        taken = _epoch(stream, subject.device, use, deadline)
+        taken = _epoch(stream, subject, use, deadline)
         rates += taken
         if not taken:
             break
     return rates
 
 
-def _epoch(stream: Any, device: torch.device, use: Callable[[Any], object], deadline: float) -> list[float]:
+def _epoch(stream: Any, subject: Subject, use: Callable[[Any], object], deadline: float) -> list[float]:
     rates: list[float] = []
     last: float | None = None
-    for batch in stream.epoch():
+    for batch in subject.clock.batches(stream):
         use(batch)
-        timing.synchronize(device)
+        timing.synchronize(subject.device)
         now = time.perf_counter()
         if last is not None:
             rates.append(len(set(batch.video.tolist())) / (now - last))

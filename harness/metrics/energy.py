@@ -34,9 +34,12 @@ def measure(subject: Subject) -> dict[str, Metric]:
     batch = throughput.best_batch(subject)
     clip = subject.example(batch)
     timing.synchronize(subject.device)
-    idle = _idle_watts(handle)
-    timing.warm_up(lambda: subject.forward(clip), subject.device, limit=1.0)
-    joules, seconds, steps = _window(subject, clip, handle)
+    with subject.clock.part("measured"):
+        idle = _idle_watts(handle)
+    with subject.clock.part("warm_up"):
+        timing.warm_up(lambda: subject.forward(clip), subject.device, limit=1.0)
+    with subject.clock.part("measured"):
+        joules, seconds, steps = _window(subject, clip, handle)
     subject.notes.update(idle_w=idle, busy_w=joules / seconds)
     convention = (
         f"batch {batch}, {subject.convention}, model only, board energy, idle power of {idle:.0f} W included, "

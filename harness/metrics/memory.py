@@ -25,13 +25,15 @@ def measure(subject: Subject) -> dict[str, Metric]:
     batch = subject.case.batch or 1
     convention = f"forward pass, batch {batch}, {subject.convention}"
     clip = subject.example(batch)
-    subject.forward(clip)
+    with subject.clock.part("warm_up"):
+        subject.forward(clip)
     _reset_resident_peak()
     if subject.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(subject.device)
-    subject.forward(clip)
-    timing.synchronize(subject.device)
+    with subject.clock.part("measured"):
+        subject.forward(clip)
+        timing.synchronize(subject.device)
     found = {"memory_resident_mib": _resident_peak()}
     if subject.device.type == "cuda":
         found["memory_allocated_mib"] = torch.cuda.max_memory_allocated(subject.device) / MIB

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..evaluate import evaluate, scores
+from ..evaluate import scores
 from ..result import Metric
 from . import Subject
 
@@ -37,7 +37,6 @@ def _ordered(subject: Subject, order: Tensor, name: str) -> tuple[str, Metric]:
     def forward(clip: Tensor) -> Tensor:
         return subject.forward(clip[:, :, order.to(clip.device)])  # N C T H W
 
-    with subject.open_stream(batch=max(1, 32 // subject.views.count)) as stream:
-        predictions = evaluate(forward, stream)
+    predictions = subject.test(forward, subject.views)
     found = scores(predictions, subject.num_classes, f"frames {name}, {subject.views}")
     return f"{predictions.main}_{name}", found[predictions.main]

@@ -23,7 +23,8 @@ def measure(subject: Subject) -> dict[str, Metric]:
     batch = throughput.best_batch(subject)
     clip = subject.example(batch)
     seconds = min(subject.time(lambda: subject.forward(clip)).host)
-    each = 2 * flops.count(subject.model, subject.example(1))[0]
+    with subject.clock.part("counting"):
+        each = 2 * flops.count(subject.model, subject.example(1))[0]
     achieved, peak = each * batch / seconds / 1e12, _product(subject)
     convention = f"batch {batch}, {subject.convention}, 2 operations a multiply-add, best step"
     against = f"{convention}; matrix product of side {SIDE[subject.device.type]}: {peak:.3g} TFLOP/s"

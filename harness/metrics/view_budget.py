@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from ..evaluate import evaluate, scores
+from ..evaluate import scores
 from ..result import Metric
 from ..spec import Views
 from . import Subject, flops
@@ -20,11 +20,11 @@ def measure(subject: Subject) -> dict[str, Metric]:
     """Test every video under each budget of views, the cheapest first."""
     own = subject.views
     budgets = {str(v): v for v in (*(_like(own, Views.parse(text)) for text in BUDGETS), own)}
-    gflops = flops.count(subject.model, subject.example(1))[0] / 1e9
+    with subject.clock.part("counting"):
+        gflops = flops.count(subject.model, subject.example(1))[0] / 1e9
     rows = []
     for name, views in sorted(budgets.items(), key=lambda item: item[1].count):
-        with subject.open_stream(batch=max(1, 32 // views.count), views=views) as stream:
-            predictions = evaluate(subject.forward, stream)
+        predictions = subject.test(subject.forward, views)
         found = scores(predictions, subject.num_classes, name)[predictions.main]
         clip = subject.example(views.count)
         seconds = subject.time(lambda clip=clip: subject.forward(clip)).host

@@ -1,0 +1,84 @@
+"""Where the time of a run went: process starts, compiles, warm-ups, training and counting apart, then measuring.
+
+The harness's own share is what is left of the wall time when all of these and the measured regions are taken away:
+searching batches, scoring, writing, waiting for processes to end. Its factor is (measured + own) / measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..harness.result import Result
+from ._table import Cell, Column, Row, Table, printable
+
+APART = {
+    "start": "process starts",
+    "compile": "compiles",
+    "warm_up": "warm-ups",
+    "training": "training",
+    "counting": "counting operations",
+    "lost": "processes that died",
+}
+ALWAYS = ("start", "compile", "warm_up")
+CAPTION = (
+    "Seconds. Measured is the time inside timed steps and loops over videos; process starts include imports, building "
+    "the model and a stream's first batch. The factor is that of measured and harness together over measured alone."
+)
+
+
+def total(results: Sequence[Result]) -> dict[str, float]:
+    """Return the seconds of each part, over the results that keep them."""
+    found: dict[str, float] = {}
+    for result in results:
+        for name, seconds in result.details.get("spent", {}).items():
+            found[name] = found.get(name, 0.0) + seconds
+    return found
+
+
+def sentence(results: Sequence[Result]) -> str:
+    """Return one line such as `measured 212 s of 301 s: process starts 60 s, …; the harness itself 8 s (1.04x)`."""
+    spent = total(results)
+    if not spent:
+        return "nothing was measured: every case had been finished"
+    parts = [f"{said} {spent.get(name, 0.0):.0f} s" for name, said in APART.items() if name in ALWAYS or name in spent]
+    own = f"the harness itself {spent.get('rest', 0.0):.0f} s"
+    factor = _factor(spent)
+    told = f"{own} ({factor:.2f}x)" if factor else own
+    return f"measured {spent.get('measured', 0.0):.0f} s of {spent['wall']:.0f} s: {', '.join(parts)}; {told}"
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """Return the table with a row a case; none where no result keeps its time."""
+    spent = total(results)
+    if not spent:
+        return []
+    parts = {"wall": "wall", **APART, "measured": "measured", "rest": "harness itself"}
+    columns = [Column(name=n, header=h, unit="s", decimals=1) for n, h in parts.items() if spent.get(n) or n in ALWAYS]
+    factor = Column(name="factor", header="factor", decimals=2, better="lower")
+    rows = [_row(result, columns, factor) for result in results]
+    text = [Column(name=n, header=h, numeric=False) for n, h in (("model", "model"), ("case_id", "case"))]
+    told = sentence(results)
+    return [
+        Table(
+            title="Where the time went",
+            columns=(text[0], *columns, factor, text[1]),
+            rows=tuple(rows),
+            caption=f"{told[0].upper()}{told[1:]}. {CAPTION}",
+        )
+    ]
+
+
+def _row(result: Result, columns: Sequence[Column], factor: Column) -> Row:
+    spent = result.details.get("spent", {})
+    found = [*((c, spent.get(c.name)) for c in columns), (factor, _factor(spent))]
+    cells = (Cell() if value is None else Cell(text=c.text(value), value=value) for c, value in found)
+    return Row(
+        cells=(Cell(text=printable(result.case.model)), *cells, Cell(text=result.case_id)),
+        case_id=result.case_id,
+        status=result.status,
+    )
+
+
+def _factor(spent: Mapping[str, float]) -> float | None:
+    measured = spent.get("measured")
+    return (measured + spent.get("rest", 0.0)) / measured if measured else None
