@@ -30,6 +30,7 @@ PACKAGES = (
 def collect() -> dict[str, Any]:
     """Return everything about this machine that a measurement depends on, as plain values."""
     import psutil
+    import torch
 
     return {
         "reelbench": __version__,
@@ -38,7 +39,7 @@ def collect() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
-        "threads": _threads(),
+        "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "packages": _versions(),
@@ -86,10 +87,24 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _threads() -> int:
+def threads() -> int:
+    """Return how many threads torch is to use for one operation: `OMP_NUM_THREADS`, or else the cores at hand.
+
+    Where torch itself uses fewer, one a physical core, so do we.
+    """
     import torch
 
-    return torch.get_num_threads()
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    return min(torch.get_num_threads(), len(os.sched_getaffinity(0)))
+
+
+def fix_threads() -> None:
+    """Set torch's threads to the one known number: every process that measures begins with this."""
+    import torch
+
+    torch.set_num_threads(threads())
 
 
 def _versions() -> dict[str, str]:

@@ -66,11 +66,12 @@ def reelbench_step(reelbench_case: Any) -> Callable[[], None]:
     import torch
 
     from .. import models
-    from . import measure
+    from . import environment, measure
     from .errors import UnsupportedError
     from .execution import prepare
     from .job import choose_clip
 
+    environment.fix_threads()
     device, views = torch.device(reelbench_case.device), reelbench_case.views or models.find(reelbench_case.model).views
     clip = choose_clip(reelbench_case.model, reelbench_case.recipe, reelbench_case.clip)
     size = views.size or clip.size

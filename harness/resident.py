@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ..pipelines.index import Index
-from . import data, machine, metrics
+from . import data, environment, machine, metrics
 from .clock import Clock
 from .run import Report, find_checkpoint, make_subject, reporting
 from .spec import Case
@@ -27,6 +27,7 @@ from .spec import Case
 def main() -> None:
     """Build the case in the file named first and measure a round for every line that comes."""
     report = reporting()
+    environment.fix_threads()
     try:
         _serve(report)
     except torch.cuda.OutOfMemoryError as error:

@@ -210,6 +210,7 @@ def reporting() -> Report:
 def main() -> None:
     """Run the case in the file named first, with the results folder named second."""
     report = reporting()
+    environment.fix_threads()
     report(phase="starting")  # from here on the case's own clock runs
     case = Case.from_json(json.loads(Path(sys.argv[1]).read_text()))
     result = run(case, Path(sys.argv[2]), report)

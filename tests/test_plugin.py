@@ -15,6 +15,11 @@ from reelbench.harness.spec import *
 CASES = Case(model='vivit/micro'), Case(model='vivit/micro', mode='cuda_graphs'), Case(model='tsm/micro', metrics=())
 SUITE = Suite(name='mine', description='', cases=CASES)
 """
+NOTING = """\
+import torch
+def pytest_runtest_teardown():
+    print("threads:", torch.get_num_threads())
+"""
 QUICK = ["--benchmark-min-rounds=2", "--benchmark-max-time=0.05"]
 
 
@@ -23,9 +28,11 @@ def run(tmp_path: Path):
     (tmp_path / "mine.py").write_text(SUITE)
     (tmp_path / "test_own.py").write_text("def test_own():\n    raise AssertionError\n")
 
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "noting.py").write_text(NOTING)
+
+    def command(*arguments: str, threads: int = 1) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "pytest", "-p", "reelbench.harness.pytest_plugin", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     return command
@@ -33,9 +40,10 @@ def run(tmp_path: Path):
 
 def test_a_suites_latency_cases_are_benchmarks(run, tmp_path: Path):
     done = run("-p", "pytest_benchmark.plugin", "--reelbench-suite", "mine.py", "--reelbench-device", "cpu",
-               "--benchmark-json=out.json", *QUICK)  # fmt: skip
+               "--benchmark-json=out.json", "-s", "-p", "noting", *QUICK, threads=3)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 1 skipped" in done.stdout
+    assert "threads: 3" in done.stdout
     [found] = json.loads((tmp_path / "out.json").read_text())["benchmarks"]
     assert found["param"] == "vivit/micro-fp32-eager"
     assert found["stats"]["median"] > 0
