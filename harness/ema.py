@@ -46,10 +46,22 @@ class Ema:
         """Write the averages."""
         torch.save(self.averages, path)
 
-    def load(self, path: Path) -> None:
-        """Read what `save` wrote."""
-        for average, value in zip(self.averages, torch.load(path, weights_only=True), strict=True):
-            average.copy_(value)
+    def load(self, paths: list[Path], rank: int) -> None:
+        """Read what every rank saved, however many they were; `rank` is this one's place among those there are now."""
+        saved = [torch.load(path, weights_only=True, mmap=True) for path in paths]
+        for average, parameter, *shares in zip(self.averages, self._parameters, *saved, strict=True):
+            average.copy_(_cut(shares, parameter, average.numel(), rank) if _is_shared(parameter) else shares[0])
+
+
+def _is_shared(parameter: nn.Parameter) -> bool:
+    return hasattr(parameter, "ds_tensor")
+
+
+def _cut(shares: list[Tensor], parameter: nn.Parameter, size: int, rank: int) -> Tensor:
+    """Join the flat shares of a parameter and return this rank's: ZeRO 3 pads the end, so that all are of one size."""
+    whole = torch.cat(shares)[: parameter.ds_numel]  # type: ignore[attr-defined]
+    mine = whole[rank * size : (rank + 1) * size]
+    return nn.functional.pad(mine, (0, size - len(mine)))
 
 
 def _share(parameter: nn.Parameter) -> Tensor:

@@ -252,8 +252,8 @@ class Engine:
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         if ema is not None:
-            share = self.world.rank if self.recipe.zero == 3 else 0
-            ema.load(folder / tag / f"ema_{share}.pt")
+            shares = range(state["ranks"] if self.recipe.zero == 3 else 1)
+            ema.load([folder / tag / f"ema_{share}.pt" for share in shares], self.world.rank)
         return state
 
     def export(self, path: Path, *, without: tuple[str, ...] = ()) -> None:
