@@ -23,15 +23,15 @@ import torch
 
 from .. import models, pipelines
 from ..pipelines.index import Index
+from . import checkpoints, engine, environment, machine, metrics, recipe_stream, train
 from . import data as datasets
-from . import engine, environment, machine, metrics, train
 from .clock import Clock
 from .errors import UnsupportedError, UserError
 from .evaluate import Predictions
 from .job import Job, choose_clip
 from .result import DISTURBED, Metric, Result, Status, now
 from .schedule import total_steps
-from .spec import Case, Views
+from .spec import Case, Recipe, Views
 
 Report = Callable[..., None]
 
@@ -126,9 +126,14 @@ def make_subject(case: Case, index: Index, weights: str | Path | None, log: list
     def open_stream(batch: int, views: Views = views) -> pipelines.Stream:
         return pipelines.open(index, clip=clip, views=views, batch=batch, device=case.device, workers=case.workers)
 
+    def open_training(batch: int) -> pipelines.Stream:
+        return recipe_stream.open_stream(
+            index, case.recipe or Recipe(), clip, batch=batch, device=case.device, workers=case.workers, seed=case.seed
+        )
+
     return metrics.Subject(
         model=model, case=case, clip=clip, views=views, device=device, num_classes=num_classes,
-        videos=len(index), open_stream=open_stream, train_log=log,
+        videos=len(index), open_stream=open_stream, open_training=open_training, train_log=log,
     )  # fmt: skip
 
 
@@ -141,7 +146,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     job = Job(
         model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
         clip=choose_clip(case.model, case.recipe, case.clip), workers=case.workers, seed=case.seed,
-        resume=bool(engine.whole(folder / "checkpoints")),
+        resume=bool(checkpoints.whole(folder / "checkpoints")),
     )  # fmt: skip
     train.check(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))

@@ -108,6 +108,7 @@ METRICS = (
     Column(name="memory_process_mib", header="process memory", unit="MiB", better="lower"),
     Column(name="memory_resident_mib", header="resident memory", unit="MiB", better="lower"),
     Column(name="step_ms", header="training step", unit="ms", better="lower"),
+    Column(name="wait_ms", header="wait", unit="ms", better="lower"),
     Column(name="forward_ms", header="forward", unit="ms", better="lower"),
     Column(name="backward_ms", header="backward", unit="ms", better="lower"),
     Column(name="optimizer_ms", header="optimiser", unit="ms", better="lower"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 from reelbench import models
@@ -129,6 +133,47 @@ def test_a_training_step_is_split():
     assert all(m.value > 0 and len(m.samples) == len(found["forward_ms"].samples) for m in found.values())
     assert all(torch.equal(a, b) for a, b in zip(before, made.model.parameters(), strict=True))
     assert not made.model.training
+    assert "random clips" in found["forward_ms"].convention
+
+
+def test_a_training_step_waits_for_its_videos(tiny_synthetic):
+    """The three parts and the wait of one loop; a batch of more videos than there are has no stream."""
+    index = Index.load(tiny_synthetic["test"])
+    made = make_subject(Case(model="vivit/micro", metrics=("step",)), index, None, [])
+    made.budget = Budget(min_seconds=0.0, max_seconds=0.3)
+    found = metrics.measure(made, lambda _: None)
+    assert set(found) == {"wait_ms", "forward_ms", "backward_ms", "optimizer_ms"}
+    wait = found["wait_ms"]
+    assert len(wait.samples) == len(found["forward_ms"].samples)
+    assert wait.value > 0
+    assert "fed by the dali decoder, 2 workers, mean" in wait.convention
+    spent = made.clock.read()
+    assert min(spent.values()) >= 0 < spent["start"]
+    made.case = Case(model="vivit/micro", metrics=("step",), batch=len(index) + 1)
+    assert "wait_ms" not in metrics.measure(made, lambda _: None)
+
+
+def test_the_wait_is_the_streams(monkeypatch):
+    """On a clock that only the stream moves, by turns a tenth and three tenths of a second a batch."""
+    now = 0.0
+
+    class Slow:
+        decoder = "slow"
+
+        def epoch(self):
+            nonlocal now
+            for seconds in (0.1, 0.3) * 3:
+                now += seconds
+                yield SimpleNamespace(clip=torch.randn(2, 3, 8, 32, 32))
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    made = subject("vivit/micro", metrics=("step",))
+    made.open_training = lambda batch: nullcontext(Slow())
+    made.budget = Budget(min_seconds=0.0, max_seconds=4.0)
+    found = metrics.measure(made, lambda _: None)
+    assert found["wait_ms"].value == pytest.approx(200, abs=10)
+    assert [found[f"{name}_ms"].value for name in ("forward", "backward", "optimizer")] == [0, 0, 0]
+    assert made.clock.read()["start"] == pytest.approx(0.1)
 
 
 def test_a_checkpoint_is_found_by_pattern_or_the_row_says_what_is_missing(tmp_path, monkeypatch):

@@ -29,9 +29,10 @@ from ..spec import Case, Clip, Views
 class Subject:
     """A model ready to be measured: in eval mode, on its device, with the way to open its data.
 
-    `open_stream` opens the test split of `videos` videos (see `pipelines.open`); `train_log` is the training's record
-    a step. `budget` bounds each timing loop. Metrics share what they found in `notes`, which the result keeps; `keep`
-    takes the predictions of the case's own protocol, for tests between models. `clock` tells where the time goes.
+    `open_stream` opens the test split of `videos` videos (see `pipelines.open`), `open_training` the same videos as
+    training sees them, by the batch; `train_log` is the training's record a step. `budget` bounds each timing loop.
+    Metrics share what they found in `notes`, which the result keeps; `keep` takes the predictions of the case's own
+    protocol, for tests between models. `clock` tells where the time goes.
     """
 
     model: nn.Module
@@ -42,6 +43,7 @@ class Subject:
     num_classes: int
     videos: int
     open_stream: Callable[..., Any]
+    open_training: Callable[[int], Any] | None = None
     train_log: list[dict[str, float]] = field(default_factory=list)
     keep: Callable[[Any], None] = lambda predictions: None
     budget: Budget = Budget()

@@ -1,16 +1,21 @@
-"""`forward_ms`, `backward_ms`, `optimizer_ms`: where a training step goes, on one device, data already there.
+"""`wait_ms`, `forward_ms`, `backward_ms`, `optimizer_ms`: where a training step goes, on one device.
 
-Waiting for data is apart from it: `stall` reads that from a real training. Plain AdamW, so that models compare; the
-batch is the case's, or 2.
+The loop is fed as `reelbench train` would feed it, from the case's videos by the case's recipe: the wait is what the
+decoding could not do while the step before went on. It is a mean, because batches come in bursts; the other three are
+medians. Without as many videos as a batch has, three parts on random clips. Plain AdamW, so that models compare; the
+batch is the case's, or 2. `stall` reads the waits of a whole training instead.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import fmean
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import measure as timing
 from ..execution import autocast
@@ -18,26 +23,50 @@ from ..result import Metric
 from . import Subject
 
 BATCH = 2
+RANDOM = "random clips"
 TRAINED = ("fp32", "tf32", "bf16", "fp16")
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Time the three parts of a step, each ended by an idle device; nothing in a precision that trains nothing."""
+    """Time the parts of a step, each ended by an idle device; nothing in a precision that trains nothing."""
     if subject.case.precision not in TRAINED:
         return {}
-    parts = _steps(subject, subject.case.batch or BATCH)
-    convention = f"training step, batch {subject.case.batch or BATCH}, {subject.case.precision}, eager, AdamW"
-    return {f"{name}_ms": timing.summary(values, "ms", convention) for name, values in parts.items()}
+    batch = subject.case.batch or BATCH
+    with _clips(subject, batch) as (clips, fed):
+        parts = _steps(subject, clips)
+    convention = f"training step, batch {batch}, {subject.case.precision}, eager, AdamW, {fed}"
+    waits = parts.pop("wait")
+    found = {f"{name}_ms": timing.summary(values, "ms", convention) for name, values in parts.items()}
+    if fed == RANDOM:
+        return found
+    told = f"{convention}, mean: batches come in bursts"
+    return {"wait_ms": Metric(value=fmean(waits), unit="ms", samples=tuple(waits), convention=told), **found}
 
 
-def _steps(subject: Subject, batch: int) -> dict[str, list[float]]:
+@contextmanager
+def _clips(subject: Subject, batch: int) -> Iterator[tuple[Iterator[Tensor], str]]:
+    """Give the training's clips without end, N×3×T×H×W, and say where they come from."""
+    if subject.open_training is None or subject.videos < batch:
+        size = subject.clip.size
+        clip = torch.randn(batch, 3, subject.clip.frames, size, size, device=subject.device)
+        yield itertools.repeat(clip), RANDOM
+        return
+    with subject.open_training(batch) as stream:
+        clips = (found.clip for _ in itertools.count() for found in stream.epoch())
+        with subject.clock.part("start"):
+            next(clips)
+        yield clips, f"fed by the {stream.decoder} decoder, {subject.case.workers} workers"
+
+
+def _steps(subject: Subject, clips: Iterator[Tensor]) -> dict[str, list[float]]:
+    """Return the milliseconds of each part, a sample a step."""
     model = copy.deepcopy(subject.model).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # the weights stay: every step is alike
-    clip = subject.example(batch)
-    label = torch.zeros(batch, dtype=torch.long, device=subject.device)
-    kept: list[torch.Tensor] = []
+    kept: list[Tensor] = []
 
     def forward() -> None:
+        clip = kept.pop()
+        label = torch.zeros(len(clip), dtype=torch.long, device=subject.device)
         with autocast(subject.device, subject.case.precision):
             kept.append(nn.functional.cross_entropy(model(clip).float(), label))
 
@@ -46,6 +75,7 @@ def _steps(subject: Subject, batch: int) -> dict[str, list[float]]:
         optimizer.zero_grad(set_to_none=True)
 
     parts: dict[str, Callable[[], object]] = {
+        "wait": lambda: kept.append(next(clips)),
         "forward": forward,
         "backward": lambda: kept.pop().backward(),
         "optimizer": update,
