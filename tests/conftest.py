@@ -23,6 +23,24 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_status: int | pytest.ExitCode = 0
+
+
+def pytest_sessionfinish(exitstatus: int | pytest.ExitCode) -> None:
+    """Remember how the tests went, for the end of the process."""
+    global _status
+    _status = exitstatus
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End here and now, as a measured case does: the native threads of a decoder may hang an interpreter that ends."""
+    config.get_terminal_writer().flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(_status))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a `gpu` test without CUDA; where a GPU was promised (REELBENCH_REQUIRE_GPU=1) it fails instead."""
     if item.get_closest_marker("gpu") is None:
