@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
-import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,13 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import checkpoints
 from .ema import Ema
 from .errors import UserError
 from .schedule import parameter_groups
 from .spec import Recipe
 
-UNIVERSAL = "_universal"
-STATE = "run.json"
 CHECKED = "REELBENCH_JOB_CHECKED"
 SHARED_MEMORY = "deepspeed_shm_comm"
 COMPILING = "compiling DeepSpeed's shared-memory communication for this environment: once, about half a minute"
@@ -96,6 +92,16 @@ def joined_weights(folder: Path) -> dict[str, Tensor] | None:
 
     with contextlib.redirect_stdout(sys.stderr):
         return get_fp32_state_dict_from_zero_checkpoint(str(tag.parent), tag=tag.name)
+
+
+def convert_for(folder: Path, world: World) -> bool:
+    """Make the newest checkpoint loadable on this world size; return whether it had to be converted."""
+    if checkpoints.fits(folder, world.size):
+        return False
+    if world.leads:
+        checkpoints.convert(folder)
+    torch.distributed.barrier()
+    return True
 
 
 @dataclass(frozen=True)
@@ -229,7 +235,7 @@ class Engine:
         """Write a checkpoint that `resume` continues from; its `run.json` comes last, then `latest` names it."""
         tag = folder / f"step_{step}"
         if self.world.leads:
-            _remove(tag)  # an interrupted run may have left it
+            checkpoints.remove(tag)  # an interrupted run may have left it
         torch.distributed.barrier()
         scaler = self._scaler.state_dict() if self._scaler is not None else None
         state = {**state, "ranks": self.world.size, "zero": self.recipe.zero, "scaler": scaler}
@@ -238,14 +244,14 @@ class Engine:
             ema.save(tag / f"ema_{self.world.rank}.pt")
         torch.distributed.barrier()
         if self.world.leads:
-            _replace_text(tag / STATE, json.dumps(state))
-            _replace_text(folder / "latest", tag.name)
-            _forget_old(folder, step, keep)
+            checkpoints.complete(tag, state)
+            checkpoints.forget_old(folder, step, keep)
 
     def resume(self, folder: Path, *, universal: bool = False, ema: Ema | None = None) -> dict[str, Any]:
         """Load the newest whole checkpoint and return the state saved with it."""
-        tag = newest(folder).name
-        _, state = self.engine.load_checkpoint(str(folder), tag=f"{tag}{UNIVERSAL}" if universal else tag)
+        tag = checkpoints.newest(folder)
+        loaded = checkpoints.universal(tag) if universal else tag
+        _, state = self.engine.load_checkpoint(str(folder), tag=loaded.name)
         for values in self.optimizer.state.values():
             if isinstance(values.get("step"), Tensor):
                 values["step"] = values["step"].clone()  # ZeRO 3 gives all of them one counter, which then runs ahead
@@ -253,7 +259,7 @@ class Engine:
             self._scaler.load_state_dict(state["scaler"])
         if ema is not None:
             shares = range(state["ranks"] if self.recipe.zero == 3 else 1)
-            ema.load([folder / tag / f"ema_{share}.pt" for share in shares], self.world.rank)
+            ema.load([tag / f"ema_{share}.pt" for share in shares], self.world.rank)
         return state
 
     def export(self, path: Path, *, without: tuple[str, ...] = ()) -> None:
@@ -273,49 +279,6 @@ class Engine:
             save_file(kept, str(temporary))
             temporary.replace(path)
         torch.distributed.barrier()
-
-
-def newest(folder: Path) -> Path:
-    """Return the newest whole checkpoint: the one that `latest` names, if it is whole. None is a `UserError`."""
-    found = whole(folder)
-    if not found:
-        raise UserError(f"nothing to resume in {folder}: leave --resume away to start afresh")
-    latest = folder / "latest"
-    named = folder / (latest.read_text().strip() if latest.exists() else "")
-    return named if named in found else found[-1]
-
-
-def whole(folder: Path) -> list[Path]:
-    """Return the checkpoints that were written to their end, in order."""
-    return [path for _, path in _saved(folder) if (path / STATE).exists()]
-
-
-def _saved(folder: Path) -> list[tuple[int, Path]]:
-    """Return the (step, folder) of every checkpoint, whole or torn, in order."""
-    found = (path for path in folder.glob("step_*") if path.is_dir() and not path.name.endswith(UNIVERSAL))
-    return sorted((int(path.name.removeprefix("step_")), path) for path in found)
-
-
-def convert_for(folder: Path, world: World) -> bool:
-    """Make the newest checkpoint loadable on this world size; return whether it had to be converted.
-
-    Without ZeRO every rank reads the same file; with ZeRO, DeepSpeed's universal checkpoint re-cuts the shards.
-    """
-    tag = newest(folder)
-    state = json.loads((tag / STATE).read_text())
-    if state["ranks"] == world.size or state["zero"] == 0:
-        return False
-    target = tag.with_name(tag.name + UNIVERSAL)
-    if world.leads:
-        shutil.rmtree(target, ignore_errors=True)
-        converter = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-        workers = ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-        folders = ["--input_folder", str(tag), "--output_folder", str(target)]
-        done = subprocess.run([*converter, *workers, *folders], capture_output=True, text=True)
-        if done.returncode:
-            raise UserError(f"{tag} cannot be converted from {state['ranks']} ranks: {done.stderr.strip()[-300:]}")
-    torch.distributed.barrier()
-    return True
 
 
 def command(
@@ -391,23 +354,3 @@ def _optimizer(network: nn.Module, recipe: Recipe, *, fused: bool) -> _AdamW | _
     if recipe.optimizer == "sgd":
         return _SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
     return _AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=fused)
-
-
-def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
-def _forget_old(folder: Path, step: int, keep: int) -> None:
-    """Keep the newest `keep` checkpoints up to this step; later ones are torn, or of a run that was taken back."""
-    upto = [path for number, path in _saved(folder) if number <= step]
-    for path in folder.glob("step_*"):
-        if path not in upto[-keep:]:
-            _remove(path)
-
-
-def _remove(checkpoint: Path) -> None:
-    """Delete a checkpoint, first of all what says that it is whole."""
-    (checkpoint / STATE).unlink(missing_ok=True)
-    shutil.rmtree(checkpoint, ignore_errors=True)

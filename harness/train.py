@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .. import models, pipelines
 from ..pipelines.index import Index
-from . import ds_config, losses, nonfinite, recipe_stream
+from . import checkpoints, ds_config, losses, nonfinite, recipe_stream
 from . import engine as ds
 from .batches import Batches
 from .ema import Ema
@@ -76,7 +76,7 @@ def check(job: Job, ranks: int) -> None:
     if (job.recipe.objective == "token_label") != (job.annotator is not None):
         raise UserError("token labels need their annotator's weights, and nothing else does: --annotator CHECKPOINT")
     if job.resume:
-        ds.newest(job.out / "checkpoints")
+        checkpoints.newest(job.out / "checkpoints")
 
 
 def check_clip(model: str, clip: Clip) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from reelbench.harness import ds_config, engine, losses
+from reelbench.harness import checkpoints, ds_config, engine, losses
 from reelbench.harness.ema import Ema
 from reelbench.harness.errors import UserError
 from reelbench.harness.spec import Recipe
@@ -155,18 +155,18 @@ def test_a_half_written_checkpoint_is_never_picked_up(world, tmp_path):
         made.save(tmp_path, step, {"step": step}, keep=2)
     assert sorted(p.name for p in tmp_path.glob("step_*")) == ["step_3", "step_4"]
     torn = tmp_path / "step_7"  # killed while it was written
-    shutil.copytree(tmp_path / "step_4", torn, ignore=shutil.ignore_patterns(engine.STATE))
+    shutil.copytree(tmp_path / "step_4", torn, ignore=shutil.ignore_patterns(checkpoints.STATE))
     next(torn.glob("*.pt")).write_bytes(b"half")
-    assert engine.newest(tmp_path).name == "step_4"
+    assert checkpoints.newest(tmp_path).name == "step_4"
     again = make(world)
     assert again.resume(tmp_path)["step"] == 4
     again.save(tmp_path, 5, {"step": 5}, keep=2)
     assert sorted(p.name for p in tmp_path.glob("step_*")) == ["step_4", "step_5"]
-    (tmp_path / "step_5" / engine.STATE).unlink()  # killed while it was written once more
-    assert engine.newest(tmp_path).name == "step_4"
-    (tmp_path / "step_4" / engine.STATE).unlink()
+    (tmp_path / "step_5" / checkpoints.STATE).unlink()  # killed while it was written once more
+    assert checkpoints.newest(tmp_path).name == "step_4"
+    (tmp_path / "step_4" / checkpoints.STATE).unlink()
     with pytest.raises(UserError, match="nothing to resume"):
-        engine.newest(tmp_path)
+        checkpoints.newest(tmp_path)
 
 
 def test_weights_are_exported_under_the_networks_own_names(world, tmp_path):

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import engine, launch, train
+from reelbench.harness import checkpoints, engine, launch, train
 from reelbench.harness.job import Job
 from reelbench.harness.spec import Recipe
 from reelbench.pipelines.index import Index
@@ -148,7 +148,7 @@ def test_two_launchers_without_ssh_make_one_run(tiny_synthetic, tmp_path):
     options = {"hostfile": hosts, "master": f"127.0.0.1:{engine.free_port()}"}
     lines = [engine.command(made.arguments(), node_rank=node, **options) for node in (0, 1)]
     assert len(ranks.losses(made, *map(ranks.start, lines))) == 3
-    assert json.loads((made.out / "checkpoints" / "step_3" / engine.STATE).read_text())["ranks"] == 2
+    assert json.loads((made.out / "checkpoints" / "step_3" / checkpoints.STATE).read_text())["ranks"] == 2
 
 
 CABLE = """
@@ -186,7 +186,7 @@ def test_two_network_namespaces_make_one_run(tiny_synthetic, tmp_path):
     first, second = (shlex.join(engine.command(made.arguments(), node_rank=node, **options)) for node in (0, 1))
     script = f"GLOO_SOCKET_IFNAME=second $inside {second} & other=$!\nGLOO_SOCKET_IFNAME=first {first}\nwait $other"
     assert len(ranks.losses(made, ranks.start(apart(script)))) == 3
-    assert json.loads((made.out / "checkpoints" / "step_3" / engine.STATE).read_text())["ranks"] == 2
+    assert json.loads((made.out / "checkpoints" / "step_3" / checkpoints.STATE).read_text())["ranks"] == 2
 
 
 def test_torchrun_starts_the_module_too(tiny_synthetic, tmp_path):
