@@ -52,9 +52,15 @@ def explain(
         typer.Option(help="Index of the data trained on, for the names of the classes; a training folder knows them."),
     ] = None,
     layer: Annotated[str | None, typer.Option(help="gradcam: another layer, a dotted path such as blocks.-2.")] = None,
+    heads: Annotated[bool, typer.Option("--heads", help="attention: every head of the last layer, a panel each.")] = (
+        False
+    ),
     device: Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")] = None,
 ) -> None:
     """Show what a checkpoint looked at in one video.
+
+    Attention is what the class token attended to, taken back through the layers (rollout) and in the last one. Models
+    without a class token (Video Swin, TPS, DualFormer) show what every place of their last stage received from all.
 
     Example: reelbench explain dualformer/t clip.mp4 --checkpoint dualformer_tiny.pth --to clip.gif
     """
@@ -63,9 +69,10 @@ def explain(
 
     place = job.resolve_device(device)
     found = explaining.explain(
-        model, video, to, checkpoint=checkpoint, data=data, method=method, label=label, layer=layer, device=place
-    )
-    print(f"{found.said}\n{' | '.join(found.titles)} -> {to}")
+        model, video, to, checkpoint=checkpoint, data=data, method=method, label=label, layer=layer, heads=heads,
+        device=place,
+    )  # fmt: skip
+    print(f"{found.said}\n{' | '.join(found.panels)} -> {to}")
 
 
 def _files(sources: list[Path]) -> list[tuple[Path, str]]:

@@ -1,7 +1,7 @@
 """`reelbench explain`: what a checkpoint looked at in one video, as panels side by side.
 
 - `gradcam`: the frame, and what raised the probability of the class.
-- `attention`: the frame, attention rolled out over the layers, the last layer's.
+- `attention`: the frame, attention rolled out over the layers, the last layer's and its core; or each of its heads.
 - `hog`: MaskFeat: what it was given, the HOG it predicts, the HOG there is, the frame.
 - `tokens`: DualFormer: the frame, and the class of every token.
 """
@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,20 +21,21 @@ from .. import models, pipelines
 from ..pipelines.index import Index, build
 from . import explain_classes, explain_maps, explain_pictures, export, job
 from .errors import UserError, unknown
-from .explain_pictures import Panel
+from .explain_pictures import Colour, Panel
 from .spec import Clip, Views
 
 METHODS = ("gradcam", "attention", "hog", "tokens")
+OPTIONS = {"label": "gradcam", "layer": "gradcam", "heads": "attention"}  # and the one method that knows each
 SHARE = 0.55  # of a token's colour over its frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Panels, each `T H W 3` in 0..1, with what each shows; `said` is what the model answered."""
+    """Panels, each `T H W 3` in 0..1, by their titles; what colours in them mean; what the model answered."""
 
-    panels: tuple[Panel, ...]
-    titles: tuple[str, ...]
+    panels: dict[str, Panel]
     said: str
+    legend: dict[str, Colour] = field(default_factory=dict)
 
 
 def explain(
@@ -47,6 +48,7 @@ def explain(
     method: str = "gradcam",
     label: str | None = None,
     layer: str | None = None,
+    heads: bool = False,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> Explanation:
     """Explain the clip in the middle of a video and write the panels; returns them with the model's answer.
@@ -56,6 +58,9 @@ def explain(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
+    for option, given in (("label", label is not None), ("layer", layer is not None), ("heads", heads)):
+        if given and method != OPTIONS[option]:
+            raise UserError(f"--{option} belongs to --method {OPTIONS[option]}, here it is {method}")
     if to.suffix.lower() not in explain_pictures.FORMATS:
         raise UserError(f"--to {to}: an explanation ends in {', '.join(explain_pictures.FORMATS)}")
     model = _load(name, checkpoint, method).to(device).eval()
@@ -69,9 +74,13 @@ def explain(
             shares = model(clip)[0].softmax(-1)
         classes = explain_classes.names(len(shares), checkpoint, data)
         wanted = None if label is None else explain_classes.find(label, classes)
-        panels = look(model, clip, frames, method, classes=classes, label=wanted, layer=layer)
-        found = Explanation(panels=(frames, *panels.values()), titles=("frame", *panels), said=_answer(shares, classes))
-    explain_pictures.write(found.panels, to, fps=max(1.0, shape.frames / seconds))
+        said = _answer(shares, classes)
+        if method == "tokens":
+            found = _tokens(model, clip, frames, classes, said)
+        else:
+            panels = look(model, clip, frames, method, classes=classes, label=wanted, layer=layer, heads=heads)
+            found = Explanation(panels={"frame": frames, **panels}, said=said)
+    explain_pictures.write(found.panels, to, fps=max(1.0, shape.frames / seconds), legend=found.legend)
     return found
 
 
@@ -84,16 +93,21 @@ def look(
     classes: tuple[str, ...],
     label: int | None = None,
     layer: str | None = None,
+    heads: bool = False,
 ) -> dict[str, Panel]:
     """Return the panels that explain one clip, `1 3 T H W`, by their titles; `frames` is that clip as it looks."""
-    if method == "tokens":
-        return {"tokens": _tokens(model, clip, frames)}
     if method == "attention":
-        maps = explain_maps.attention(model, clip)
+        maps = explain_maps.attention(model, clip, heads=heads)
     else:
         heat, top = explain_maps.grad_cam(model, clip, layer=layer, label=label)
-        maps = {classes[top]: heat}
-    return {title: explain_pictures.overlay(frames, found[0].cpu().numpy()) for title, found in maps.items()}
+        maps = {f"Grad-CAM: {classes[top]}": heat}
+    drawn = {title: found[0].cpu().numpy() for title, found in maps.items()}
+    return {
+        title: (explain_pictures.cut_out if title == explain_maps.CORE_TITLE else explain_pictures.overlay)(
+            frames, found
+        )
+        for title, found in drawn.items()
+    }
 
 
 def read(video: Path, clip: Clip, device: Literal["cpu", "cuda"]) -> tuple[Tensor, float]:
@@ -140,11 +154,13 @@ def _answer(shares: Tensor, classes: tuple[str, ...]) -> str:
     return ", ".join(f"{classes[label]} {100 * share:.1f} %" for label, share in pairs)
 
 
-def _tokens(model: Any, clip: Tensor, frames: Panel) -> Panel:
+def _tokens(model: Any, clip: Tensor, frames: Panel, classes: tuple[str, ...], said: str) -> Explanation:
     with torch.inference_mode():
         labels = model.annotate(clip)[0].argmax(-1).cpu().numpy()  # t h w
-    painted = explain_pictures.class_colours(explain_pictures.spread(labels, frames.shape[:3]))
-    return (SHARE * painted + (1 - SHARE) * frames).astype(np.float32)
+    painted, colours = explain_pictures.class_colours(explain_pictures.spread(labels, frames.shape[:3]))
+    panel = (SHARE * painted + (1 - SHARE) * frames).astype(np.float32)
+    legend = {classes[label]: colour for label, colour in colours.items()}
+    return Explanation(panels={"frame": frames, "tokens": panel}, said=said, legend=legend)
 
 
 def _hog(model: Any, clip: Tensor, frames: Panel) -> Explanation:
@@ -155,14 +171,14 @@ def _hog(model: Any, clip: Tensor, frames: Panel) -> Explanation:
         predicted = model(clip, mask[None].to(clip.device))[0]  # T h w (cells 27)
     pixels = torch.from_numpy(frames * 255).permute(0, 3, 1, 2)  # T 3 H W
     there = hog_targets(pixels, model.patch)
-    panels = (
-        explain_pictures.hide(frames, mask.numpy()),
-        explain_pictures.draw_hog(cells(predicted.cpu()).numpy()),
-        explain_pictures.draw_hog(cells(there).numpy()),
-        frames,
-    )
+    panels = {
+        "given": explain_pictures.hide(frames, mask.numpy()),
+        "predicted": explain_pictures.draw_hog(cells(predicted.cpu()).numpy()),
+        "there is": explain_pictures.draw_hog(cells(there).numpy()),
+        "frame": frames,
+    }
     said = f"{float(mask.float().mean()):.0%} of the patches were hidden"
-    return Explanation(panels=panels, titles=("given", "predicted", "there is", "frame"), said=said)
+    return Explanation(panels=panels, said=said)
 
 
 def cells(patches: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ LAYERS = {
 # Where attention is looked at in the models without a class token: on the last grid, which the answer is read from.
 STAGES = {"video_swin": "backbone.layers.-1", "tps": "backbone.layers.-1", "dualformer": "backbone.blocks.-1"}
 CORE = 0.6
+CORE_TITLE = f"{CORE:.0%} of it"
 
 
 def grad_cam(
@@ -110,8 +111,8 @@ def attention(model: nn.Module, clip: Tensor, *, heads: bool = False) -> dict[st
     flow = _volume_of(explain_attention.roll_out(layers, answer), model, clip)
     final = _volume_of(explain_attention.received(last, answer, weights.mean(1)), model, clip)
     core = attended(final.flatten(-2), CORE).float().view_as(final)
-    found = {"rollout": flow, "last layer": final, f"{CORE:.0%} of it": core}
-    return {name: _fit(x, clip) for name, x in found.items()}
+    whole = F.interpolate(core, size=clip.shape[2:])[:, 0]  # nearest: in or out
+    return {"rollout": _fit(flow, clip), "last layer": _fit(final, clip), CORE_TITLE: whole}
 
 
 def _volume_of(shares: Tensor, model: nn.Module, clip: Tensor) -> Tensor:

@@ -5,18 +5,31 @@ A panel is `T H W 3`, float in 0..1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UserError
 
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
 Panel = NDArray[np.float32]
+Colour = tuple[float, ...]  # red, green, blue in 0..1
+NO_LEGEND: Mapping[str, Colour] = MappingProxyType({})
 FORMATS = (".gif", ".mp4", ".png")
 STRIP = 8  # frames of a PNG
+ONE_ROW = 5  # panels; more of a film's stand in a block twice as wide as high
+LINE, MARGIN = 20, 4  # pixels of a line of text, and around it
+DARK = 0.2  # of its light stays to what is cut away
 SMALLEST = 160  # pixels of a panel's side, below which its pixels are repeated
 
 
@@ -39,6 +52,11 @@ def hide(frames: Panel, mask: NDArray[np.bool_]) -> Panel:
     return np.where(hidden[..., None], np.float32(0.5), frames)
 
 
+def cut_out(frames: Panel, mask: NDArray[np.float32]) -> Panel:
+    """Darken what lies outside of a mask, `T H W` of 0 and 1."""
+    return (frames * (DARK + (1 - DARK) * mask[..., None])).astype(np.float32)
+
+
 def draw_hog(cells: NDArray[np.float32], side: int = 8) -> Panel:
     """Draw histograms, `T h w 27` (channel, then 9 orientations), as strokes in cells of `side` pixels.
 
@@ -53,37 +71,96 @@ def draw_hog(cells: NDArray[np.float32], side: int = 8) -> Panel:
     return np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
 
 
-def class_colours(labels: NDArray[np.int64]) -> Panel:
-    """Give each class its colour: `T H W` of classes to a panel."""
+def class_colours(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Colour]]:
+    """Give each class its colour: `T H W` of classes to a panel, and the classes' colours, the most frequent first."""
     from matplotlib import colormaps
 
-    kinds, index = np.unique(labels, return_inverse=True)
-    hues = colormaps["hsv"](np.arange(len(kinds)) / max(len(kinds), 1))[:, :3]
-    return hues[index.reshape(labels.shape)].astype(np.float32)
+    kinds, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    hues = colormaps["hsv"](np.arange(len(kinds)) / max(len(kinds), 1))[:, :3].astype(np.float32)
+    by_count = np.argsort(-counts, kind="stable")
+    return hues[index.reshape(labels.shape)], {int(kinds[i]): tuple(hues[i].tolist()) for i in by_count}
 
 
-def write(panels: Sequence[Panel], to: Path, *, fps: float) -> None:
-    """Write the panels side by side, in the format that the file's name ends in."""
+def write(panels: Mapping[str, Panel], to: Path, *, fps: float, legend: Mapping[str, Colour] = NO_LEGEND) -> None:
+    """Write panels by their titles, in the format that the file's name ends in, and what the colours in them mean.
+
+    A film holds them side by side, many in several rows; a PNG below each other, each in up to eight frames.
+    """
+    from matplotlib.image import imsave
+
     if to.suffix.lower() not in FORMATS:
         raise UserError(f"{to}: an explanation ends in {', '.join(FORMATS)}")
     to.parent.mkdir(parents=True, exist_ok=True)
-    times = -(-SMALLEST // panels[0].shape[1])
-    panels = [panel.repeat(times, axis=1).repeat(times, axis=2) for panel in panels]
+    large = {title: _enlarged(panel) for title, panel in panels.items()}
     if to.suffix.lower() == ".png":
-        _write_png(panels, to)
+        imsave(to, _with_legend(_strips(large)[None], legend)[0])
         return
-    frames = (np.concatenate(panels, axis=2).clip(0, 1) * 255).round().astype(np.uint8)  # T H (panels W) 3
+    frames = _with_legend(_side_by_side(large), legend)
     writer = _write_gif if to.suffix.lower() == ".gif" else _write_mp4
     writer(frames, to, fps)
 
 
-def _write_png(panels: Sequence[Panel], to: Path) -> None:
-    """Panels below each other, a row each of up to eight frames."""
-    from matplotlib.image import imsave
+def _enlarged(panel: Panel) -> NDArray[np.uint8]:
+    times = -(-SMALLEST // panel.shape[1])
+    return (panel.clip(0, 1) * 255).round().astype(np.uint8).repeat(times, axis=1).repeat(times, axis=2)
 
-    chosen = np.linspace(0, len(panels[0]) - 1, min(STRIP, len(panels[0]))).round().astype(int)
-    rows = [np.concatenate(list(panel[chosen]), axis=1) for panel in panels]
-    imsave(to, np.concatenate(rows, axis=0).clip(0, 1))
+
+def _strips(panels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return one picture, `H W 3`: a row a panel, of frames at equal distances."""
+    rows = []
+    for title, panel in panels.items():
+        chosen = panel[np.linspace(0, len(panel) - 1, min(STRIP, len(panel))).round().astype(int)]
+        row = np.concatenate(list(chosen), axis=1)
+        rows += [_text([title], row.shape[1]), row]
+    return np.concatenate(rows)
+
+
+def _side_by_side(panels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return the frames of a film, `T H W 3`: panels in rows, the last one filled up with white."""
+    length, _, width, _ = next(iter(panels.values())).shape
+    titles = {title: textwrap.wrap(title, int((width - 2 * MARGIN) / _font().getlength("n"))) for title in panels}
+    lines = max(map(len, titles.values()))
+    cells = []
+    for title, panel in panels.items():
+        heading = _text(titles[title] + [""] * (lines - len(titles[title])), width)
+        cells.append(np.concatenate((np.broadcast_to(heading, (length, *heading.shape)), panel), axis=1))
+    columns = len(cells) if len(cells) <= ONE_ROW else math.ceil((2 * len(cells)) ** 0.5)
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
+    rows = [np.concatenate(cells[i : i + columns], axis=2) for i in range(0, len(cells), columns)]
+    return np.concatenate(rows, axis=1)
+
+
+def _with_legend(frames: NDArray[np.uint8], legend: Mapping[str, Colour]) -> NDArray[np.uint8]:
+    """Add a line of names below `T H W 3`, each behind a square of its colour; those that do not fit are left out."""
+    if not legend:
+        return frames
+    line, x = _text([""], frames.shape[2]), MARGIN
+    for name, colour in legend.items():
+        end = x + LINE + round(_font().getlength(name)) + 2 * MARGIN
+        if end > line.shape[1]:
+            break
+        line[:, x + LINE : end] = _text([name], end - x - LINE)
+        line[MARGIN:-MARGIN, x : x + LINE - MARGIN] = np.round(255 * np.array(colour))
+        x = end + MARGIN
+    return np.concatenate((frames, np.broadcast_to(line, (len(frames), *line.shape))), axis=1)
+
+
+def _text(lines: Sequence[str], width: int) -> NDArray[np.uint8]:
+    """Return lines of text, black on white: `(LINE lines) W 3`."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (width, LINE * len(lines)), "white")
+    for row, line in enumerate(lines):
+        ImageDraw.Draw(picture).text((MARGIN, LINE * (row + 0.5)), line, "black", _font(), anchor="lm")
+    return np.array(picture)
+
+
+@lru_cache(maxsize=1)
+def _font() -> FreeTypeFont:
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 13)
 
 
 def _write_gif(frames: NDArray[np.uint8], to: Path, fps: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import av
@@ -100,10 +102,10 @@ def test_maskfeat_shows_what_it_was_given_and_what_it_says(tiny_synthetic, tmp_p
     video = next(iter(Index.load(tiny_synthetic["test"]).videos())).path
     save_file(models.build("mvit/micro").state_dict(), str(tmp_path / "w.safetensors"))
     found = explain("mvit/micro", video, tmp_path / "x.png", checkpoint=tmp_path / "w.safetensors", method="hog")
-    assert found.titles == ("given", "predicted", "there is", "frame")
+    assert list(found.panels) == ["given", "predicted", "there is", "frame"]
     shape = models.find("mvit/micro").clip
-    assert {panel.shape for panel in found.panels} == {(shape.frames, shape.size, shape.size, 3)}
-    given, _, _, frame = found.panels
+    assert {panel.shape for panel in found.panels.values()} == {(shape.frames, shape.size, shape.size, 3)}
+    given, _, _, frame = found.panels.values()
     assert 0 < (given != frame).any(-1).mean() < 0.6
 
 
@@ -111,16 +113,51 @@ def test_maskfeat_shows_what_it_was_given_and_what_it_says(tiny_synthetic, tmp_p
 def test_pictures_open_again(suffix: str, tmp_path: Path):
     frames = np.random.default_rng(0).random((6, 40, 40, 3), dtype=np.float32)
     to = tmp_path / f"out{suffix}"
-    explain_pictures.write([frames, 1 - frames], to, fps=5)
+    explain_pictures.write({"frame": frames, "its negative": 1 - frames}, to, fps=5)
     if suffix == ".png":
-        assert Image.open(to).size == (6 * 160, 2 * 160)
+        assert Image.open(to).size == (6 * 160, 2 * 180)
     elif suffix == ".gif":
         with Image.open(to) as opened:
-            assert (opened.n_frames, opened.size) == (6, (320, 160))  # type: ignore[attr-defined]
+            assert (opened.n_frames, opened.size) == (6, (320, 180))  # type: ignore[attr-defined]
     else:
         with av.open(str(to)) as file:
             decoded = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-        assert [frame.shape for frame in decoded] == [(160, 320, 3)] * 6
+        assert [frame.shape for frame in decoded] == [(180, 320, 3)] * 6
+
+
+def test_long_titles_are_wrapped_and_many_panels_stand_in_a_block(tmp_path: Path):
+    frames = np.zeros((2, 160, 160, 3), dtype=np.float32)
+    long = "Pretending to put something behind something"
+    explain_pictures.write({"frame": frames, long: frames}, tmp_path / "long.gif", fps=5)
+    explain_pictures.write({f"head {n}": frames for n in range(13)}, tmp_path / "many.gif", fps=5)
+    assert Image.open(tmp_path / "long.gif").size == (2 * 160, 160 + 3 * 20)
+    assert Image.open(tmp_path / "many.gif").size == (6 * 160, 3 * 180)
+    heading = np.asarray(Image.open(tmp_path / "long.gif").convert("L"))[:60]
+    right = heading[:, 160:].reshape(3, 20, 160)
+    assert (right.min((1, 2)) < 100).all()  # ink in every line,
+    assert right[:, :, -2:].min() > 200  # and none cut off
+
+
+def test_colours_are_named_as_far_as_there_is_room(tmp_path: Path):
+    labels = np.array([[[5, 5], [5, 7]]])
+    painted, colours = explain_pictures.class_colours(labels)
+    assert list(colours) == [5, 7]
+    np.testing.assert_allclose(painted[0, 1, 1], colours[7])
+    panel = explain_pictures.spread(painted, (1, 160, 160, 3))
+    legend = {"left": colours[5], "x" * 60: colours[7]}
+    explain_pictures.write({"tokens": panel}, tmp_path / "x.png", fps=5, legend=legend)
+    line = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))[-20:] / 255
+    assert (abs(line - colours[5]) < 0.01).all(-1).sum() == 12 * 16
+    assert not (abs(line - colours[7]) < 0.01).all(-1).any()
+
+
+def test_the_clip_is_the_one_that_was_trained_on(tiny_synthetic, tmp_path: Path):
+    video = next(iter(Index.load(tiny_synthetic["test"]).videos())).path
+    save_file(models.build("tsm/micro").state_dict(), str(tmp_path / "best.safetensors"))
+    clip = dataclasses.asdict(dataclasses.replace(models.find("tsm/micro").clip, size=48, short_side=48))
+    (tmp_path / "clip.json").write_text(json.dumps(clip))
+    found = explain("tsm/micro", video, tmp_path / "x.png", checkpoint=tmp_path / "best.safetensors")
+    assert found.panels["frame"].shape[1:] == (48, 48, 3)
 
 
 def test_a_video_is_explained_on_the_command_line(tiny_synthetic, tmp_path: Path, reelbench):
@@ -133,14 +170,16 @@ def test_a_video_is_explained_on_the_command_line(tiny_synthetic, tmp_path: Path
         return code, out + err
 
     given = ["dualformer/micro", video, "--checkpoint", tmp_path / "w.safetensors"]
-    for method in ("gradcam", "tokens"):
+    for method, height in (("gradcam", 2 * 180), ("tokens", 2 * 180 + 20)):  # a line for the colours of classes
         code, said = command(*given, "--method", method, "--to", tmp_path / f"{method}.png")
         assert code == 0, said
         assert "class " in said
-        assert Image.open(tmp_path / f"{method}.png").size == (8 * 160, 2 * 160)
+        assert Image.open(tmp_path / f"{method}.png").size == (8 * 160, height)
     for wrong, text in (
         (["--method", "gradcm"], "did you mean 'gradcam'"),
         (["--to", "x.webm"], ".gif, .mp4, .png"),
+        (["--heads"], "--heads belongs to --method attention, here it is gradcam"),
+        (["--method", "tokens", "--label", "1"], "--label belongs to --method gradcam"),
         (["--method", "hog"], "was not pre-trained by MaskFeat"),
     ):
         code, said = command(*given, *wrong)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from reelbench import models
 from reelbench.harness import explain_attention, explain_maps
 from reelbench.harness.errors import UserError
@@ -15,6 +17,8 @@ from reelbench.models.dualformer import LocalAttention, PyramidAttention
 from reelbench.models.mvit import PooledAttention
 from reelbench.models.tps import ShiftAttention
 from reelbench.models.video_swin import WindowAttention
+from reelbench.pipelines.index import Index
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 TRANSFORMERS = sorted(name for name in models.names() if name.endswith("/micro") and not name.startswith("tsm/"))
@@ -71,6 +75,29 @@ def test_maps_and_heads_have_the_clip_s_shape_and_follow_what_it_shows(name):
     assert list(explain_maps.attention(model, clip)) == ["rollout", "last layer", "60% of it"]
     assert list(maps) == [f"head {n}" for n in range(len(maps))]
     assert len(maps) > 1
+
+
+def test_the_core_is_in_or_out_and_holds_its_share_of_every_frame():
+    maps = explain_maps.attention(*made("vivit/micro"))
+    core = maps["60% of it"]
+    assert set(core.unique().tolist()) == {0.0, 1.0}
+    assert (core.flatten(2).mean(-1) < 0.75).all()
+    assert (core.flatten(2).mean(-1) > 0.25).all()
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_every_family_goes_through_the_command(name, tiny_synthetic, tmp_path: Path, reelbench):
+    model, _ = made(name)
+    save_file(model.state_dict(), str(tmp_path / "w.safetensors"))
+    video = Index.load(tiny_synthetic["test"])[0].path
+    given = ["explain", name, video, "--checkpoint", tmp_path / "w.safetensors", "--method", "attention"]
+    for heads in ([], ["--heads"]):
+        code, out, err = reelbench(*given, *heads, "--to", tmp_path / "x.png")
+        assert code == 0, err
+        titles = out.splitlines()[-1].split(" -> ")[0].split(" | ")
+        assert titles[:2] == ["frame", "head 0" if heads else "rollout"]
+        with Image.open(tmp_path / "x.png") as picture:
+            assert picture.size == (8 * 160, len(titles) * 180)
 
 
 def test_what_attends_to_nothing_says_so():

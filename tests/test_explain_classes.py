@@ -30,20 +30,20 @@ def test_an_index_names_the_classes_and_takes_a_name(given, tiny_synthetic, reel
     assert code == 0, err
     answer, titles = out.splitlines()[-2:]
     assert {part.rsplit(" ", 2)[0] for part in answer.split(", ")} <= set(classes)
-    assert titles.startswith(f"frame | {classes[2]} -> ")
+    assert titles.startswith(f"frame | Grad-CAM: {classes[2]} -> ")
 
 
 def test_a_training_folder_names_them_by_itself(given, tmp_path: Path, reelbench):
     (tmp_path / "classes.json").write_text(json.dumps([f"gesture {n}" for n in "abcdefgh"]))
     code, out, err = reelbench("explain", *given, "--label", "1")
     assert code == 0, err
-    assert "frame | gesture b -> " in out
+    assert "frame | Grad-CAM: gesture b -> " in out
 
 
 def test_without_names_there_are_numbers(given, reelbench):
     code, out, _ = reelbench("explain", *given, "--label", "3")
     assert code == 0
-    assert "frame | class 3 -> " in out
+    assert "frame | Grad-CAM: class 3 -> " in out
 
 
 def test_mistakes_are_told_in_one_line(given, tiny_synthetic, tmp_path: Path, reelbench):
