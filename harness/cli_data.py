@@ -27,9 +27,10 @@ Workers = Annotated[int, typer.Option(min=1, help="Reading processes.")]
 def synthesise(
     out: Annotated[Path, typer.Argument(help="Folder to make the videos and their indexes in.")],
     codec: Annotated[str, typer.Option(help="vp9, vp8, h264, hevc, mpeg4, mjpeg or av1.")] = "vp9",
-    train: Annotated[int, typer.Option(min=0, help="Training videos.")] = 1600,
-    val: Annotated[int, typer.Option(min=0, help="Validation videos.")] = 240,
-    test: Annotated[int, typer.Option(min=0, help="Test videos.")] = 400,
+    hard: Annotated[bool, typer.Option("--hard", help="Pairs of motions, 48 classes, in longer videos.")] = False,
+    train: Annotated[int | None, typer.Option(min=0, help="Training videos: 1600, with --hard 3840.")] = None,
+    val: Annotated[int | None, typer.Option(min=0, help="Validation videos: 240, with --hard 480.")] = None,
+    test: Annotated[int | None, typer.Option(min=0, help="Test videos: 400, with --hard 960.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
 ) -> None:
     """Make encoded videos whose class is a motion.
@@ -40,7 +41,10 @@ def synthesise(
     from ..pipelines.index import writable
 
     writable(out / "train.parquet")
-    for split, path in synthetic.make(out, videos=(train, val, test), codec=codec, seed=seed).items():
+    chosen = synthetic.HARD if hard else {"videos": synthetic.VIDEOS}
+    pairs = zip((train, val, test), chosen["videos"], strict=True)
+    videos = tuple(usual if given is None else given for given, usual in pairs)
+    for split, path in synthetic.make(out, **{**chosen, "videos": videos}, codec=codec, seed=seed).items():
         print(f"{split:6} {path}")
 
 

@@ -28,7 +28,8 @@ from .index import build, mirrored
 
 CLASSES = tuple(MOTIONS)
 HARD_CLASSES = tuple(PAIRS)
-HARD = {"hard": True, "videos": (3840, 480, 960), "frames": 32}
+VIDEOS = (1600, 240, 400)
+HARD: dict[str, Any] = {"hard": True, "videos": (3840, 480, 960), "frames": 32}
 SPLITS = ("train", "val", "test")
 GENERATION = 5  # raise it when the pixels change, so that a cached set is made anew
 
@@ -64,7 +65,7 @@ class _Video:
 def make(
     out: Path | str,
     *,
-    videos: tuple[int, int, int] = (1600, 240, 400),
+    videos: tuple[int, int, int] = VIDEOS,
     size: tuple[int, int] = (64, 64),
     frames: int = 16,
     fps: int = 15,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from reelbench.pipelines import datasets, transcode
+from reelbench.pipelines import datasets, synthetic, transcode
 from reelbench.pipelines.index import METADATA, Index
 
 
@@ -33,6 +33,23 @@ def clips(tiny_index: Index, tmp_path: Path) -> Path:
     for name in ("a b.webm", "ü – 走る.webm", "c.webm"):
         shutil.copy(tiny_index[0].path, folder / name)
     return folder
+
+
+@pytest.mark.parametrize(("options", "classes", "frames"), [((), 8, 16), (("--hard",), 48, 32)])
+def test_either_embedded_set_is_made_where_one_wants_it(data, tmp_path: Path, options, classes, frames) -> None:
+    code, printed = data("synth", tmp_path, *options, "--train", 2, "--val", 0, "--test", 1)
+    assert code == 0, printed
+    made = [Index.load(tmp_path / f"{split}.parquet") for split in ("train", "val", "test")]
+    assert [len(index) for index in made] == [2, 0, 1]
+    assert {len(index.classes) for index in made} == {classes}
+    assert made[0][0].frames == frames
+
+
+def test_an_embedded_set_has_its_own_number_of_videos(data, tmp_path: Path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(synthetic, "make", lambda out, **options: asked.append(options) or {})
+    assert [data("synth", tmp_path, *more)[0] for more in ((), ("--hard",), ("--hard", "--val", 7))] == [0, 0, 0]
+    assert [options["videos"] for options in asked] == [(1600, 240, 400), (3840, 480, 960), (3840, 7, 960)]
 
 
 LISTS = [
