@@ -132,6 +132,19 @@ def test_mmcv_warms_up_by_step_beneath_a_cosine_by_epoch(address):
         assert schedule.factor(recipe, step, steps) == pytest.approx(regular * warm, abs=1e-12), step
 
 
+@pytest.mark.parametrize("address", [("video_swin/t", "kinetics400"), ("dualformer/s", "hmdb51")])
+def test_accumulation_does_not_bend_the_warm_up(address):
+    """Officially the rate rises with every micro-batch, and a step takes its last one's: under a step ahead of ours."""
+    recipe, steps = recipe_of(*address), 10
+    warm, whole = round(recipe.warmup_epochs * steps), replace(recipe, accumulate=1)
+    for step in range(warm):
+        assert schedule.factor(recipe, step, steps) == schedule.factor(whole, step, steps)
+        micro_batch = step * recipe.accumulate + recipe.accumulate - 1
+        regular = 0.5 * (1 + math.cos(math.pi * (step // steps) / recipe.epochs))
+        official = regular * (1 - (1 - micro_batch / (warm * recipe.accumulate)) * 0.9)
+        assert 0 < official - schedule.factor(recipe, step, steps) < 0.9 / warm, step
+
+
 def test_the_learning_rate_is_scaled_with_the_batch_where_asked():
     recipe = Recipe(lr=0.02, batch=128)
     assert job.adjust(recipe, batch=64, accumulate=2).lr == 0.02
