@@ -74,6 +74,7 @@ class SuiteProgress(_Display):
         super().__init__()
         self.suite = self.bar.add_task(f"suite {suite}", total=total, completed=done, state="")
         self.case = self.bar.add_task("", total=None, state="", visible=False)
+        self.last = time.monotonic()
         if done:
             self.bar.console.print(f"{done} of {total} cases are already finished", highlight=False)
 
@@ -84,10 +85,13 @@ class SuiteProgress(_Display):
             self.console.print(f"{case.model} ({case.case_id}) …", highlight=False)
 
     def update(self, *, phase: str, done: int = 0, total: int | None = None, note: str = "") -> None:
-        """Show the running case's phase and how far it is; print a note above the bars."""
+        """Show the running case's phase and how far it is, without a terminal every half minute; print a note."""
         if note:
             self.bar.console.print(note, highlight=False, soft_wrap=True)
         self.bar.update(self.case, completed=done, total=total or 1, state=phase)
+        if total and not self.console.is_terminal and time.monotonic() - self.last > QUIET_SECONDS:
+            self.last = time.monotonic()
+            self.console.print(f"  {phase}: {done} of {total}", highlight=False, markup=False, soft_wrap=True)
 
     def finish(self, result: Result) -> None:
         """Print the finished case's line and advance the suite's bar."""

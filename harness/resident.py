@@ -52,7 +52,7 @@ def _serve(report: Report) -> None:
 def _round(subject: metrics.Subject) -> dict[str, Any]:
     subject.clock = Clock()
     with machine.watch(subject.device) as state:
-        found = metrics.measure(subject, lambda _: None)
+        found = metrics.measure(subject)
     measured = {name: dataclasses.asdict(metric) for name, metric in found.items()}
     return {"metrics": measured, "machine": state, "spent": subject.clock.read()}
 

@@ -75,10 +75,10 @@ def _measure(case: Case, out: Path, report: Report, clock: Clock) -> dict[str, A
         details["passed_over"] = train.read_passed_over(training_folder(case, out))
     with clock.part("start"):
         subject = make_subject(case, index, weights, log)
-    subject.clock = clock
+    subject.clock, subject.report = clock, report
     subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
     with machine.watch(subject.device) as state:
-        found = metrics.measure(subject, lambda name: report(phase=name))
+        found = metrics.measure(subject)
     return {"metrics": _doubted(found, state), "details": {**details, **subject.notes, "machine": state}}
 
 

@@ -68,7 +68,7 @@ class Small(torch.nn.Module):
 def test_a_compiled_model_gives_the_same_logits():
     made = subject("vivit/micro", mode="compile", metrics=("startup", "parameters"))
     made.model = Small().eval()
-    found = metrics.measure(made, lambda _: None)
+    found = metrics.measure(made)
     assert found["compile_s"].value > 0
     assert found["first_batch_s"].value >= found["compile_s"].value
     assert "compile" in found["compile_s"].convention
@@ -114,7 +114,7 @@ def test_a_mode_that_does_not_exist_is_refused():
 
 def test_a_batch_sweep_is_kept_and_searched_for_once():
     made = subject("vivit/micro", metrics=("latency", "throughput", "peak", "energy"))
-    found = metrics.measure(made, lambda _: None)
+    found = metrics.measure(made)
     sweep = made.notes["batch_sweep"]
     assert [row["batch"] for row in sweep][:3] == [1, 2, 4]
     assert made.notes["best_batch"] == max(sweep, key=lambda row: row["clips_s"])["batch"] or len(sweep) > 3
@@ -128,7 +128,7 @@ def test_a_batch_sweep_is_kept_and_searched_for_once():
 def test_a_training_step_is_split():
     made = subject("vivit/micro", metrics=("step",))
     before = [p.clone() for p in made.model.parameters()]
-    found = metrics.measure(made, lambda _: None)
+    found = metrics.measure(made)
     assert set(found) == {"forward_ms", "backward_ms", "optimizer_ms"}
     assert all(m.value > 0 and len(m.samples) == len(found["forward_ms"].samples) for m in found.values())
     assert all(torch.equal(a, b) for a, b in zip(before, made.model.parameters(), strict=True))
@@ -141,7 +141,7 @@ def test_a_training_step_waits_for_its_videos(tiny_synthetic):
     index = Index.load(tiny_synthetic["test"])
     made = make_subject(Case(model="vivit/micro", metrics=("step",)), index, None, [])
     made.budget = Budget(min_seconds=0.0, max_seconds=0.3)
-    found = metrics.measure(made, lambda _: None)
+    found = metrics.measure(made)
     assert set(found) == {"wait_ms", "forward_ms", "backward_ms", "optimizer_ms"}
     wait = found["wait_ms"]
     assert len(wait.samples) == len(found["forward_ms"].samples)
@@ -150,7 +150,7 @@ def test_a_training_step_waits_for_its_videos(tiny_synthetic):
     spent = made.clock.read()
     assert min(spent.values()) >= 0 < spent["start"]
     made.case = Case(model="vivit/micro", metrics=("step",), batch=len(index) + 1)
-    assert "wait_ms" not in metrics.measure(made, lambda _: None)
+    assert "wait_ms" not in metrics.measure(made)
 
 
 def test_the_wait_is_the_streams(monkeypatch):
@@ -170,7 +170,7 @@ def test_the_wait_is_the_streams(monkeypatch):
     made = subject("vivit/micro", metrics=("step",))
     made.open_training = lambda batch: nullcontext(Slow())
     made.budget = Budget(min_seconds=0.0, max_seconds=4.0)
-    found = metrics.measure(made, lambda _: None)
+    found = metrics.measure(made)
     assert found["wait_ms"].value == pytest.approx(200, abs=10)
     assert [found[f"{name}_ms"].value for name in ("forward", "backward", "optimizer")] == [0, 0, 0]
     assert made.clock.read()["start"] == pytest.approx(0.1)
@@ -210,7 +210,9 @@ def test_what_needs_videos_runs_on_them(tiny_synthetic, monkeypatch):
     made.budget = Budget(min_seconds=0.0, max_seconds=0.5)
     kept = []
     made.keep = kept.append
-    found = metrics.measure(made, lambda _: None)
+    told: dict[str, list[tuple[int, int]]] = {}
+    made.report = lambda phase, done=0, total=0: told.setdefault(phase, []).append((done, total))
+    found = metrics.measure(made)
     assert {"top1", "top1_reversed", "top1_shuffled", "end_to_end_clips_s"} <= set(found)
     assert len(kept[0].label) == len(index)
     rows = made.notes["view_budget"]
@@ -218,4 +220,7 @@ def test_what_needs_videos_runs_on_them(tiny_synthetic, monkeypatch):
     assert counts == sorted(counts)
     assert {"1x1", "2x3"} <= {row["views"] for row in rows}
     assert rows[-1]["gflops_video"] == pytest.approx(rows[0]["gflops_video"] * counts[-1] / counts[0])
+    loops = ("accuracy", "order, reversed", "order, shuffled", "view_budget, 1x1", "view_budget, 2x3")
+    assert all(told[phase][-1] == (len(index), len(index)) for phase in loops)
+    assert {"end_to_end", "end_to_end, decoder alone"} <= set(told)
     assert made.notes["limit"].split()[1] in ("decoder", "model", "host")

@@ -7,7 +7,7 @@ measured or it is not printed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,8 @@ from ..measure import Budget
 from ..result import Metric
 from ..spec import Case, Clip, Views
 
+SELDOM = 0.5  # seconds between two reports of one loop
+
 
 @dataclass(kw_only=True)
 class Subject:
@@ -32,7 +34,8 @@ class Subject:
     `open_stream` opens the test split of `videos` videos (see `pipelines.open`), `open_training` the same videos as
     training sees them, by the batch; `train_log` is the training's record a step. `budget` bounds each timing loop.
     Metrics share what they found in `notes`, which the result keeps; `keep` takes the predictions of the case's own
-    protocol, for tests between models. `clock` tells where the time goes.
+    protocol, for tests between models. `clock` tells where the time goes, `report` is told what is measured (`phase`)
+    and how far that is (`done` of `total`).
     """
 
     model: nn.Module
@@ -49,7 +52,9 @@ class Subject:
     budget: Budget = Budget()
     notes: dict[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
+    report: Callable[..., None] = lambda **event: None
     _seen: set[torch.Size] = field(default_factory=set, init=False)
+    _told: float = field(default=0.0, init=False)
 
     @property
     def size(self) -> int:
@@ -87,20 +92,34 @@ class Subject:
         self.notes["warm_ups_cut_short"] = self.notes.get("warm_ups_cut_short", 0) + (not taken.steady)
         return taken
 
-    def test(self, forward: Callable[[Tensor], Tensor], views: Views) -> Predictions:
+    def test(self, phase: str, forward: Callable[[Tensor], Tensor], views: Views) -> Predictions:
         """Test every video once under some views, by a forward pass from N×3×T×H×W to logits."""
+        self._tell(phase, 0)
         with self.open_stream(batch=max(1, 32 // views.count), views=views) as stream:
-            return evaluate(forward, stream, clock=self.clock)
+            return evaluate(forward, stream, progress=lambda done: self._tell(phase, done), clock=self.clock)
+
+    def batches(self, phase: str, stream: Any) -> Iterator[Any]:
+        """Yield the batches of a test stream's epoch, on the clock, and tell how far it is."""
+        for number, batch in enumerate(self.clock.batches(stream), 1):
+            yield batch
+            self._tell(phase, min(number * stream.batch, self.videos))
+
+    def _tell(self, phase: str, done: int) -> None:
+        """Report the videos done: seldom enough for the loops that are timed."""
+        if 0 < done < self.videos and time.perf_counter() - self._told < SELDOM:
+            return
+        self._told = time.perf_counter()
+        self.report(phase=phase, done=done, total=self.videos)
 
 
-def measure(subject: Subject, report: Callable[[str], None]) -> Mapping[str, Metric]:
-    """Measure every metric of the case; `report` is told each one's name as it starts.
+def measure(subject: Subject) -> Mapping[str, Metric]:
+    """Measure every metric of the case; `subject.report` is told each one's name as it starts.
 
     They are measured in the case's order, but for the start-up, which only the first forward pass has.
     """
     found: dict[str, Metric] = {}
     for name in sorted(subject.case.metrics, key=lambda name: name != "startup"):
-        report(name)
+        subject.report(phase=name)
         begin = time.perf_counter()
         with subject.clock.part("start"):
             metric = discover.module("harness.metrics", name, "metric")

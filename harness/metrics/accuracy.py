@@ -13,7 +13,7 @@ from . import Subject
 
 def measure(subject: Subject) -> dict[str, Metric]:
     """Test every video once under the case's views."""
-    predictions = subject.test(subject.forward, subject.views)
+    predictions = subject.test("accuracy", subject.forward, subject.views)
     subject.keep(predictions)
     found = scores(predictions, subject.num_classes, str(subject.views))
     subject.notes.update(videos=len(predictions.video), listed=predictions.listed)

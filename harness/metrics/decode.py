@@ -33,7 +33,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
 def _drain(subject: Subject, stream: Any, deadline: float) -> list[float]:
     rates: list[float] = []
     last: float | None = None
-    for batch in subject.clock.batches(stream):
+    for batch in subject.batches("decode", stream):
         now = time.perf_counter()
         if last is not None:
             rates.append(len(batch.label) / (now - last))

@@ -24,8 +24,8 @@ def measure(subject: Subject) -> dict[str, Metric]:
     """Time the stream with the model behind it, then each alone; an index of under three batches is not timed."""
     batch = max(1, min(LARGEST, subject.videos // BATCHES))
     with subject.open_stream(batch=batch) as stream, subject.clock.part("measured"):
-        both = _rates(stream, subject, lambda b: subject.forward(b.clip))
-        alone = _rates(stream, subject, lambda b: None)
+        both = _rates("end_to_end", stream, subject, lambda b: subject.forward(b.clip))
+        alone = _rates("end_to_end, decoder alone", stream, subject, lambda b: None)
         example = next(subject.clock.batches(stream)).clip
         decoder = stream.decoder
     if len(both) < 3 or len(alone) < 3:
@@ -54,22 +54,22 @@ def limit(whole: float, alone: dict[str, float]) -> str:
     return f"The {slowest} limits: {whole:.4g} clips/s together, {others}."
 
 
-def _rates(stream: Any, subject: Subject, use: Callable[[Any], object]) -> list[float]:
+def _rates(phase: str, stream: Any, subject: Subject, use: Callable[[Any], object]) -> list[float]:
     """Return the videos a second of each batch, the epoch's first (start-up) left out."""
     rates: list[float] = []
     deadline = time.perf_counter() + subject.budget.max_seconds
     while time.perf_counter() < deadline:
-        taken = _epoch(stream, subject, use, deadline)
+        taken = _epoch(phase, stream, subject, use, deadline)
         rates += taken
         if not taken:
             break
     return rates
 
 
-def _epoch(stream: Any, subject: Subject, use: Callable[[Any], object], deadline: float) -> list[float]:
+def _epoch(phase: str, stream: Any, subject: Subject, use: Callable[[Any], object], deadline: float) -> list[float]:
     rates: list[float] = []
     last: float | None = None
-    for batch in subject.clock.batches(stream):
+    for batch in subject.batches(phase, stream):
         use(batch)
         timing.synchronize(subject.device)
         now = time.perf_counter()

@@ -37,6 +37,6 @@ def _ordered(subject: Subject, order: Tensor, name: str) -> tuple[str, Metric]:
     def forward(clip: Tensor) -> Tensor:
         return subject.forward(clip[:, :, order.to(clip.device)])  # N C T H W
 
-    predictions = subject.test(forward, subject.views)
+    predictions = subject.test(f"order, {name}", forward, subject.views)
     found = scores(predictions, subject.num_classes, f"frames {name}, {subject.views}")
     return f"{predictions.main}_{name}", found[predictions.main]

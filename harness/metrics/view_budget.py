@@ -24,7 +24,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
         gflops = flops.count(subject.model, subject.example(1))[0] / 1e9
     rows = []
     for name, views in sorted(budgets.items(), key=lambda item: item[1].count):
-        predictions = subject.test(subject.forward, views)
+        predictions = subject.test(f"view_budget, {name}", subject.forward, views)
         found = scores(predictions, subject.num_classes, name)[predictions.main]
         clip = subject.example(views.count)
         seconds = subject.time(lambda clip=clip: subject.forward(clip)).host

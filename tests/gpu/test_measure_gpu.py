@@ -74,7 +74,7 @@ def test_a_replayed_graph_serves_every_batch():
 
 
 def test_device_time_lies_within_the_hosts():
-    found = metrics.measure(subject(metrics=("latency",)), lambda _: None)
+    found = metrics.measure(subject(metrics=("latency",)))
     assert 0 < found["latency_device_ms"].value <= found["latency_ms"].value
     assert "CUDA events" in found["latency_device_ms"].convention
 
@@ -93,7 +93,7 @@ def test_a_full_card_ends_the_search_with_the_largest_batch(monkeypatch):
     made.example = hungry  # type: ignore[method-assign]
     torch.cuda.set_per_process_memory_fraction(4 * 2**30 / torch.cuda.get_device_properties(CUDA).total_memory)
     try:
-        found = metrics.measure(made, lambda _: None)
+        found = metrics.measure(made)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert found["throughput_clips_s"].value > 0
@@ -103,7 +103,7 @@ def test_a_full_card_ends_the_search_with_the_largest_batch(monkeypatch):
 
 def test_energy_states_the_idle_power():
     made = subject(batch=8, metrics=("energy",))
-    found = metrics.measure(made, lambda _: None)
+    found = metrics.measure(made)
     assert found["energy_j_clip"].value > 0
     assert found["energy_j_video"].value == pytest.approx(found["energy_j_clip"].value * made.views.count)
     assert f"idle power of {made.notes['idle_w']:.0f} W" in found["energy_j_clip"].convention
@@ -127,8 +127,8 @@ def test_fp8_leaves_the_counted_model_whole():
     made = subject(precision="fp8", metrics=("parameters", "flops"))
     if torch.cuda.get_device_capability() < (8, 9):
         pytest.skip("the card has no 8-bit floating point")
-    plain = metrics.measure(subject(metrics=("parameters", "flops")), lambda _: None)
+    plain = metrics.measure(subject(metrics=("parameters", "flops")))
     prepare(made.model, made.case, CUDA)
-    found = metrics.measure(made, lambda _: None)
+    found = metrics.measure(made)
     assert {n: m.value for n, m in found.items()} == {n: m.value for n, m in plain.items()}
     assert dataclasses.replace(found["params"], value=0) == dataclasses.replace(plain["params"], value=0)
