@@ -225,6 +225,26 @@ def test_it_ends_behind_a_class_token_where_the_attended_token_stands(attention,
     assert found[place] > 1.5 / 145
 
 
+@pytest.mark.parametrize(
+    ("kind", "near", "far"), [("time", (3, 2, 3), (1, 5, 5)), ("space", (1, 5, 5), (3, 2, 3))], ids=["time", "space"]
+)
+def test_divided_attention_reaches_along_its_axis_alone(kind, near, far):
+    """The attended token at (1, 2, 3) gets all from a token at its place in another frame, or in its own frame."""
+    attention = {"time": _vit.TimeAttention, "space": _vit.SpaceAttention}[kind](16, 2, 0.0)
+    aim(attention)
+    grid = torch.zeros(6, 6, 4, 16)
+    grid[2, 3, 1, 3::8] = 1.0
+    given = Given(attention, 4)
+    (layer,) = explain_attention.record(
+        given, given, torch.cat((torch.zeros(1, 1, 16), grid.reshape(1, 144, 16)), dim=1)
+    )
+    for (t, h, w), expected in ((near, 1.0), (far, 0.0)):
+        shares = torch.zeros(1, 145)
+        shares[0, 1 + (h * 6 + w) * 4 + t] = 1.0
+        found = explain_attention.back(layer, shares, layer.weights().mean(1))
+        assert found[0, 1 + (2 * 6 + 3) * 4 + 1].item() == pytest.approx(expected, abs=1e-3)
+
+
 def test_pooled_keys_are_seen_on_their_own_grid():
     """MViT's last layer as it is: the class token's weights, softmaxed by hand."""
     model, clip = made("mvit/micro")
