@@ -7,8 +7,9 @@ Shares are `B L` behind a class token (laid out as each attention's input is) an
 What the families differ in is how their attention lays tokens out:
 
 - divided attention (TimeSformer, ViViT) goes by turns along time and within frames, whose class tokens are one;
-- MViT's keys are pooled: the share of a key is split evenly among the tokens that it was pooled from, an approximation
-  (the filter weighs them), as is the same split where a shortcut keeps the strongest of its tokens;
+- MViT's keys are pooled, and DualFormer's: the share of a key is split evenly among the tokens of its cell. For MViT
+  that is an approximation (its filters overlap at a small stride and leave gaps at a large one), as is the same split
+  where a shortcut keeps the strongest of its tokens;
 - windows (Video Swin, TPS, DualFormer) are cut, rolled and padded: shares are put back where the tokens stood, and
   padding gets none. Channels that TPS borrows from a neighbouring frame count for the frame that reads them.
 
@@ -25,13 +26,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.grad import conv3d_input
 from torch.overrides import TorchFunctionMode
 
 from ..models import _vit, _windows
 from ..models._windows import Windows
 from ..models.dualformer import LocalAttention, PyramidAttention
-from ..models.mvit import PooledAttention
+from ..models.mvit import Pool, PooledAttention
 from ..models.tps import ShiftAttention, frame_windows
 from ..models.video_swin import WindowAttention
 
@@ -82,11 +82,6 @@ def record(model: nn.Module, stage: nn.Module, clip: Tensor) -> list[Layer]:
 def back(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
     """Hand each token's share to those that it attended to by `weights`, one head's or the mean of all."""
     return BACK[type(layer.module)](layer, shares, weights)
-
-
-def received(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
-    """Return what `back` does, but for MViT: there what each key got, exactly, on the keys' own grid."""
-    return _hand(shares, weights) if isinstance(layer.module, PooledAttention) else back(layer, shares, weights)
 
 
 def roll_out(layers: list[Layer], shares: Tensor) -> Tensor:
@@ -151,18 +146,19 @@ def _within_frames(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
 
 
 def _pooled(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
-    (grid,), pool = layer.arguments, layer.module.pool_k
-    keys = _hand(shares, weights)
-    return torch.cat((keys[:, :1], spread(keys[:, 1:], grid, pool.weight.shape[2:], pool.stride, 1)), dim=1)
+    return _unpool(layer, _hand(shares, weights), layer.module.pool_k)
 
 
 def _kept(layer: Layer, shares: Tensor) -> Tensor:
     """What the shortcut keeps lies where it was, but for MViT where queries were pooled: there it was larger."""
     pool = getattr(layer.module, "pool_q", None)
-    if pool is None:
-        return shares
+    return shares if pool is None else _unpool(layer, shares, pool)
+
+
+def _unpool(layer: Layer, shares: Tensor, pool: Pool) -> Tensor:
     (grid,) = layer.arguments
-    return torch.cat((shares[:, :1], spread(shares[:, 1:], grid, (1, 3, 3), pool.stride, (0, 1, 1))), dim=1)
+    cells = [math.ceil(length / stride) for length, stride in zip(grid, pool.stride, strict=True)]
+    return torch.cat((shares[:, :1], spread(shares[:, 1:].unflatten(1, cells), grid).flatten(1)), dim=1)
 
 
 def _in_windows(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
@@ -191,27 +187,21 @@ def _over_pyramid(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
     keys, module = _hand(shares.flatten(1), weights), layer.module
     if module.sr is None:
         return keys.view_as(shares)
-    grid, kernel = shares.shape[1:], module.sr.kernel_size
-    fine = math.prod(_divide(grid, kernel))
-    found = spread(keys[:, :fine], grid, kernel, kernel)
+    fine = _divide(shares.shape[1:], module.sr.kernel_size)
+    found = spread(keys[:, : math.prod(fine)].unflatten(1, fine), shares.shape[1:])
     if module.lr is not None:
-        first, second = module.lr[0].kernel_size, module.lr[3].kernel_size
-        found = found + spread(spread(keys[:, fine:], _divide(grid, first), second, second), grid, first, first)
-    return found.view_as(shares)
+        coarse = _divide(_divide(shares.shape[1:], module.lr[0].kernel_size), module.lr[3].kernel_size)
+        found = found + spread(keys[:, math.prod(fine) :].unflatten(1, coarse), shares.shape[1:])
+    return found
 
 
-def spread(
-    shares: Tensor,
-    grid: tuple[int, ...],
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: int | tuple[int, ...] = 0,
-) -> Tensor:
-    """Split what pooled tokens hold evenly among the tokens of `grid` that they were pooled from: `N S` -> `N L`."""
-    taps = torch.ones(1, 1, *kernel, device=shares.device)
-    sizes = F.conv3d(torch.ones(1, 1, *grid, device=shares.device), taps, stride=stride, padding=padding)
-    parts = shares.view(-1, 1, *sizes.shape[2:]) / sizes
-    return conv3d_input((len(shares), 1, *grid), taps, parts, stride, padding).flatten(1)  # type: ignore[arg-type]
+def spread(shares: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Split what the cells of a pooled grid hold evenly among the tokens of each: `N d h w` -> `N D H W`."""
+    for axis, length in enumerate(grid, start=1):
+        cell = torch.arange(length, device=shares.device) * shares.shape[axis] // length
+        sizes = cell.bincount()[cell].view(-1, *[1] * (shares.ndim - 1 - axis))
+        shares = shares.index_select(axis, cell) / sizes
+    return shares
 
 
 def _divide(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:

@@ -106,10 +106,10 @@ def attention(model: nn.Module, clip: Tensor, *, heads: bool = False) -> dict[st
     last = layers[-1]
     weights = last.weights()
     if heads:
-        found = {f"head {n}": explain_attention.received(last, answer, weights[:, n]) for n in range(weights.shape[1])}
+        found = {f"head {n}": explain_attention.back(last, answer, weights[:, n]) for n in range(weights.shape[1])}
         return {name: _fit(_volume_of(shares, model, clip), clip) for name, shares in found.items()}
     flow = _volume_of(explain_attention.roll_out(layers, answer), model, clip)
-    final = _volume_of(explain_attention.received(last, answer, weights.mean(1)), model, clip)
+    final = _volume_of(explain_attention.back(last, answer, weights.mean(1)), model, clip)
     core = attended(final.flatten(-2), CORE).float().view_as(final)
     whole = F.interpolate(core, size=clip.shape[2:])[:, 0]  # nearest: in or out
     return {"rollout": _fit(flow, clip), "last layer": _fit(final, clip), CORE_TITLE: whole}

@@ -56,7 +56,7 @@ def test_a_rollout_loses_nothing_of_the_answer(name, side, options):
         answer,
         explain_attention.roll_out(layers, answer),
         explain_attention.back(last, answer, last.weights().mean(1)),
-        explain_attention.received(last, answer, last.weights()[:, 1]),
+        explain_attention.back(last, answer, last.weights()[:, 1]),
     ):
         assert shares.min() >= 0
         torch.testing.assert_close(shares.reshape(len(clip), -1).sum(1), torch.ones(len(clip)))
@@ -245,8 +245,17 @@ def test_divided_attention_reaches_along_its_axis_alone(kind, near, far):
         assert found[0, 1 + (2 * 6 + 3) * 4 + 1].item() == pytest.approx(expected, abs=1e-3)
 
 
-def test_pooled_keys_are_seen_on_their_own_grid():
-    """MViT's last layer as it is: the class token's weights, softmaxed by hand."""
+def test_cells_share_evenly_whatever_their_sizes():
+    shares = torch.rand(2, 2, 3, 1)
+    found = explain_attention.spread(shares, (4, 7, 2))
+    assert found.shape == (2, 4, 7, 2)
+    torch.testing.assert_close(found.sum((1, 2, 3)), shares.sum((1, 2, 3)))
+    torch.testing.assert_close(found[:, 2:, 3:5].sum((1, 2, 3)), shares[:, 1, 1, 0])
+    torch.testing.assert_close(found[:, 0, 0, 0], shares[:, 0, 0, 0] / 12)
+
+
+def test_heads_of_pooled_attention_are_those_of_the_class_token():
+    """MViT's last layer, which does not pool by more than 1, softmaxed by hand."""
     model, clip = made("mvit/micro")
     attention: Any = model.blocks[-1].attn  # type: ignore[index]
     seen: list[Any] = []
