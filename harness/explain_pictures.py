@@ -30,6 +30,7 @@ STRIP = 8  # frames of a PNG
 ONE_ROW = 5  # panels; more of a film's stand in a block twice as wide as high
 LINE, MARGIN = 20, 4  # pixels of a line of text, and around it
 DARK = 0.2  # of its light stays to what is cut away
+SAMPLE = 200_000  # pixels that a GIF's colours are chosen from
 SMALLEST = 160  # pixels of a panel's side, below which its pixels are repeated
 
 
@@ -166,7 +167,10 @@ def _font() -> FreeTypeFont:
 def _write_gif(frames: NDArray[np.uint8], to: Path, fps: float) -> None:
     from PIL import Image
 
-    first, *rest = (Image.fromarray(frame) for frame in frames)
+    # One palette for all frames, from a sample of their pixels: a palette a frame flickers, and costs seconds.
+    pixels = frames.reshape(-1, 3)
+    palette = Image.fromarray(pixels[:: max(1, len(pixels) // SAMPLE)][None]).quantize(256)
+    first, *rest = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     first.save(to, save_all=True, append_images=rest, duration=max(20, round(1000 / fps)), loop=0)
 
 
