@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import models, pipelines
-from ..pipelines.index import Index, build
+from ..pipelines.index import Index, build, writable
 from . import explain_classes, explain_maps, explain_pictures, export, job
 from .errors import UserError, unknown
 from .explain_pictures import Colour, Panel
@@ -63,6 +63,7 @@ def explain(
             raise UserError(f"--{option} belongs to --method {OPTIONS[option]}, here it is {method}")
     if to.suffix.lower() not in explain_pictures.FORMATS:
         raise UserError(f"--to {to}: an explanation ends in {', '.join(explain_pictures.FORMATS)}")
+    writable(to)
     model = _load(name, checkpoint, method).to(device).eval()
     shape = _clip(name, checkpoint)
     clip, seconds = read(video, shape, device)

@@ -128,7 +128,12 @@ def _hand(shares: Tensor, weights: Tensor) -> Tensor:
 
 
 def _in_rows(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
-    return _hand(shares, weights)
+    shift = layer.module.shift
+    if shift is None or not shift.patch:
+        return _hand(shares, weights)
+    (frames,) = layer.arguments
+    handed = _hand(shift(shares[..., None], frames)[..., 0], weights)
+    return shift.back(handed[..., None], frames)[..., 0]
 
 
 def _along_time(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:

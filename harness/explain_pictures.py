@@ -91,7 +91,6 @@ def write(panels: Mapping[str, Panel], to: Path, *, fps: float, legend: Mapping[
 
     if to.suffix.lower() not in FORMATS:
         raise UserError(f"{to}: an explanation ends in {', '.join(FORMATS)}")
-    to.parent.mkdir(parents=True, exist_ok=True)
     large = {title: _enlarged(panel) for title, panel in panels.items()}
     if to.suffix.lower() == ".png":
         imsave(to, _with_legend(_strips(large)[None], legend)[0])

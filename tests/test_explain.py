@@ -180,6 +180,7 @@ def test_a_video_is_explained_on_the_command_line(tiny_synthetic, tmp_path: Path
         (["--to", "x.webm"], ".gif, .mp4, .png"),
         (["--heads"], "--heads belongs to --method attention, here it is gradcam"),
         (["--method", "tokens", "--label", "1"], "--label belongs to --method gradcam"),
+        (["--to", video / "x.png"], "cannot be written"),
         (["--method", "hog"], "was not pre-trained by MaskFeat"),
     ):
         code, said = command(*given, *wrong)

@@ -13,6 +13,7 @@ from reelbench import models
 from reelbench.harness import explain_attention, explain_maps
 from reelbench.harness.errors import UserError
 from reelbench.models import _vit
+from reelbench.models._time_shift import TimeShift
 from reelbench.models.dualformer import LocalAttention, PyramidAttention
 from reelbench.models.mvit import PooledAttention
 from reelbench.models.tps import ShiftAttention
@@ -30,6 +31,7 @@ SHAPES: list[tuple[str, int, dict[str, Any]]] = [
     ("dualformer/micro", 64, {"size": 64}),
     ("timesformer/micro", 32, {"attention": "joint"}),
     ("timesformer/micro", 32, {"attention": "space"}),
+    ("timesformer/micro", 32, {"attention": "space", "time_shift": True}),
     ("vivit/micro", 32, {"attention": "joint"}),
     ("vivit/micro", 32, {"attention": "divided"}),
 ]
@@ -223,6 +225,19 @@ def test_it_ends_behind_a_class_token_where_the_attended_token_stands(attention,
     found = found.view(6, 6, 4).permute(2, 0, 1) if time_minor else found.view(4, 6, 6)
     assert found[place] > 0.85 * found.max()  # keys that were pooled overlap: its neighbours have part in more of them
     assert found[place] > 1.5 / 145
+
+
+def test_frames_whose_patches_were_exchanged_get_them_back():
+    """TPS in a TimeSformer: rows are frames, each with its class token."""
+    attention = _vit.Attention(16, 2, 0.0, TimeShift(patch=True, heads=2, grid=(6, 6)))
+    aim(attention)
+    x = torch.zeros(4, 37, 16)
+    x[1, 1 + 2 * 6 + 3, 3::8] = 1.0
+    given = Given(attention, 4)
+    (layer,) = explain_attention.record(given, given, x)
+    found = explain_attention.back(layer, torch.full((4, 37), 1 / 148), layer.weights().mean(1))
+    assert found.argmax() == 37 + 1 + 2 * 6 + 3
+    assert found.max() > 30 / 148
 
 
 @pytest.mark.parametrize(
