@@ -121,10 +121,13 @@ class Step:
 
 
 class Engine:
-    """An objective under DeepSpeed: `train_step` over micro-batches, `save`, `resume`, `export`."""
+    """An objective under DeepSpeed: `train_step` over micro-batches, `save`, `resume`, `export`.
+
+    `fused` takes the optimiser's step in one kernel, on a CPU in a fifth of the time; not meant for offloading.
+    """
 
     def __init__(
-        self, objective: nn.Module, recipe: Recipe, world: World, settings: dict[str, Any], *, fused: bool = False
+        self, objective: nn.Module, recipe: Recipe, world: World, settings: dict[str, Any], *, fused: bool = True
     ) -> None:
         import deepspeed
 
@@ -140,6 +143,7 @@ class Engine:
             self.engine.enable_backward_allreduce = False  # nothing to exchange
         self._monitored, self.engine.monitor.enabled = self.engine.monitor.enabled, False  # see `record`
         self.network: nn.Module = self.engine.module.network
+        self._parameters = [p for p in self.network.parameters() if p.requires_grad]
         self._buffers = [b for b in self.network.buffers() if b.is_floating_point()]
         self._kept = [b.clone() for b in self._buffers]
 
@@ -160,8 +164,9 @@ class Engine:
             self.engine.backward(loss)
             losses.append(loss.detach().float())
         mean, bad, stop = self._agree(torch.stack(losses), asked)
-        self.optimizer.held = bad
         norm = self._clip()
+        overflow = norm is not None and self._scaler is not None and not math.isfinite(norm)
+        self.optimizer.held = bad or overflow  # torch 2.13's fused SGD takes no step then, but keeps an empty momentum
         scale = self._scale()
         self.engine.step()
         self._scale_down(scale)
@@ -190,7 +195,7 @@ class Engine:
             return None
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
-        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        parameters = [p for p in self._parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.recipe.clip_grad:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_grad, norm)

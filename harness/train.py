@@ -149,7 +149,7 @@ class Run:
         if "wandb" in job.monitors and "WANDB_DIR" not in os.environ:
             (job.out / "monitor").mkdir(parents=True, exist_ok=True)
             os.environ["WANDB_DIR"] = str(job.out / "monitor")  # DeepSpeed hands it no folder
-        self.engine = ds.Engine(objective, job.recipe, world, made, fused=job.device == "cuda" and not job.offload)
+        self.engine = ds.Engine(objective, job.recipe, world, made, fused=not job.offload)
         self.ema = Ema(self.engine.network, job.recipe.ema) if job.recipe.ema else None
         self.position = Position()
         if job.resume:
