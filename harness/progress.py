@@ -80,6 +80,7 @@ class SuiteProgress(_Display):
 
     def start(self, case: Case) -> None:
         """Show a case as running."""
+        self.last = time.monotonic()
         self.bar.reset(self.case, description=case.model, total=None, state="starting", visible=True)
         if not self.console.is_terminal:
             self.console.print(f"{case.model} ({case.case_id}) …", highlight=False)
@@ -89,7 +90,7 @@ class SuiteProgress(_Display):
         if note:
             self.bar.console.print(note, highlight=False, soft_wrap=True)
         self.bar.update(self.case, completed=done, total=total or 1, state=phase)
-        if total and not self.console.is_terminal and time.monotonic() - self.last > QUIET_SECONDS:
+        if done and total and not self.console.is_terminal and time.monotonic() - self.last > QUIET_SECONDS:
             self.last = time.monotonic()
             self.console.print(f"  {phase}: {done} of {total}", highlight=False, markup=False, soft_wrap=True)
 

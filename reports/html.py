@@ -188,7 +188,7 @@ def _failures(results: Sequence[Result]) -> str:
 def _captioned(table: Table) -> str:
     """Return a table under its caption, the first page of its rows."""
     left = len(table.rows) - PAGE
-    caption = f"{table.caption} {left} more cases are in the Markdown report." if left > 0 else table.caption
+    caption = f"{table.caption} {left} more rows are in the Markdown report." if left > 0 else table.caption
     shown = _table(dataclasses.replace(table, rows=table.rows[:PAGE]), sortable=True)
     return f'<p class="caption">{_text(caption)}</p>{shown}'
 

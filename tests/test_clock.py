@@ -9,7 +9,7 @@ from reelbench import reports
 from reelbench.harness import clock
 from reelbench.harness.result import Result
 from reelbench.harness.spec import Case
-from reelbench.reports import _seeds, _spent
+from reelbench.reports import _seeds, _spent, html
 
 SPENT = {"wall": 301.0, "start": 60.4, "compile": 0.0, "warm_up": 21.0, "measured": 212.0, "rest": 7.6}
 
@@ -116,6 +116,15 @@ def test_a_report_shows_where_the_time_of_each_case_went(kind: str):
     assert "Where the time went" in text
     assert _spent.sentence([result(rest=7.6)])[1:] in text
     assert "Where the time went" not in reports.render([result()], kind)
+
+
+def test_of_many_cases_the_page_shows_the_first(monkeypatch):
+    monkeypatch.setattr(html, "PAGE", 2)
+    text = reports.render([result(rest=1.0)] * 3, "html")
+    assert isinstance(text, str)
+    section = text.partition('id="spent"')[2].partition("</section>")[0]
+    assert section.count("<tr data-index") == 2
+    assert "1 more rows are in the Markdown report." in section
 
 
 def test_a_table_has_the_parts_that_took_time_and_the_seeds_together():
