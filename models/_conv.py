@@ -57,12 +57,20 @@ class NonLocal(nn.Module):
         nn.init.zeros_(self.conv_out.bn.weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key = (x, x) if self.kind == "gauss" else (self.theta(x), self.phi(x))
-        query, key, value = (t.flatten(2) for t in (query, self.pool(key), self.pool(self.g(x))))
-        scores = query.transpose(1, 2) @ key
-        weights = scores / scores.shape[-1] if self.kind == "dot" else scores.softmax(dim=-1)
-        y = (weights @ value.transpose(1, 2)).transpose(1, 2)
-        return x + self.conv_out(y.unflatten(2, x.shape[2:]))
+        query, key = (x, x) if self.kind == "gauss" else (_pointwise(self.theta, x), _pointwise(self.phi, x))
+        maps = query, self.pool(key), self.pool(_pointwise(self.g, x))
+        query, key, value = (t.flatten(2).transpose(1, 2) for t in maps)  # N (T H W) C
+        if self.kind == "dot":
+            y = (query @ key.transpose(1, 2) / key.shape[1]) @ value
+        else:
+            y = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+        y = y.transpose(1, 2).unflatten(2, x.shape[2:])
+        return x + self.conv_out.bn(_pointwise(self.conv_out.conv, y))  # type: ignore[operator]
+
+
+def _pointwise(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """Run a 1x1x1 convolution as the matrix product that it is: channels-last features stay where they lie."""
+    return F.linear(x.movedim(1, -1), conv.weight.flatten(1), conv.bias).movedim(-1, 1)
 
 
 class Bottleneck(nn.Module):
