@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -74,8 +76,10 @@ def _onnx(network: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor],
     import onnxruntime  # type: ignore[import-not-found]
 
     sizes = {0: torch.export.Dim("clips", min=1, max=4096)}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which no model here needs
     try:
-        with sdpa_kernel(SDPBackend.MATH):  # what it decomposes attention to; a fused kernel orders memory otherwise
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():  # ONNX has no fused one, laid out otherwise
+            warnings.simplefilter("ignore", FutureWarning)  # torch's to itself
             torch.onnx.export(
                 network, (example,), path, dynamo=True, dynamic_shapes=(sizes,), input_names=["clip"],
                 output_names=["logits"], external_data=False, verbose=False,
