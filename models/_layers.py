@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 MAX_ROWS = 65_535  # of one call: CUDA's fused attention puts them into a grid dimension of that size
+PIECE = 8 << 20  # bytes: the C library hands memory of more than 32 MB back after every use, to be cleared anew
 
 
 class DropPath(nn.Module):
@@ -44,7 +45,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return in_pieces(lambda rows: self.fc2(F.gelu(self.fc1(rows))), x, width=self.fc1.out_features)
 
 
 class PooledHead(nn.Module):
@@ -59,6 +60,18 @@ class PooledHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc_cls(self.dropout(x.mean(dim=(2, 3, 4))))
+
+
+def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, *, width: int) -> Tensor:
+    """Return `function(x)`, which maps every row of `... C` alone: `... C` -> `... D`.
+
+    For inference on a CPU it goes through the rows a piece at a time, so that what it keeps of them in between, `width`
+    numbers a row, stays in the cache.
+    """
+    if x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return function(x)
+    pieces = [function(rows) for rows in x.flatten(0, -2).split(max(1, PIECE // (width * x.element_size())))]
+    return (pieces[0] if len(pieces) == 1 else torch.cat(pieces)).unflatten(0, x.shape[:-1])
 
 
 def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:

@@ -61,8 +61,8 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, 4 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = self.drop_path(self.attn(self.norm1(x))).add_(x)  # no gradient needs the sum's parts
+        return self.drop_path(self.mlp(self.norm2(x))).add_(x)
 
 
 class Stage(nn.Module):

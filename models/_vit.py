@@ -135,7 +135,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         for attention in self.attentions:
             x = attention(x, frames)
-        return x + self.drop_path(self.mlp(self.norm(x)))
+        return self.drop_path(self.mlp(self.norm(x))).add_(x)  # no gradient needs the sum's parts
 
 
 def make_blocks(
