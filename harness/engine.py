@@ -15,15 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import checkpoints
+from . import checkpoints, extension
 from .ema import Ema
 from .errors import UserError
 from .schedule import parameter_groups
 from .spec import Recipe
 
 CHECKED = "REELBENCH_JOB_CHECKED"
-SHARED_MEMORY = "deepspeed_shm_comm"
-COMPILING = "compiling DeepSpeed's shared-memory communication for this environment: once, about half a minute"
 
 
 @dataclass(frozen=True)
@@ -40,24 +38,15 @@ class World:
         return self.rank == 0
 
 
-def will_compile(device: str) -> bool:
-    """Whether the next `connect` compiles what ranks on a CPU talk through; torch keeps it in its extensions' cache."""
-    if device != "cpu" or sys.platform != "linux":
-        return False
-    from torch.utils import cpp_extension
-
-    with contextlib.redirect_stdout(sys.stderr):
-        folder = cpp_extension._get_build_directory(SHARED_MEMORY, verbose=False)
-    return not (Path(folder) / f"{SHARED_MEMORY}.so").exists()
-
-
 def connect(device: str) -> World:
     """Join the ranks that a launcher started; without a launcher this process is a world of its own."""
     os.environ.update(_tools(device))
     import deepspeed
 
-    if os.environ.get("LOCAL_RANK", "0") == "0" and will_compile(device):
-        print(COMPILING, file=sys.stderr, flush=True)
+    if device == "cpu" and os.environ.get("LOCAL_RANK", "0") == "0":
+        extension.forget_dead_lock()
+        if extension.will_compile(device):
+            print(extension.COMPILING, file=sys.stderr, flush=True)
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
         os.environ.update(alone, MASTER_PORT=str(free_port()))
@@ -316,7 +305,8 @@ def environment(device: str) -> dict[str, str]:
 def _tools(device: str) -> dict[str, str]:
     """DeepSpeed is told to stay off the GPU for `cpu`, and finds our ninja on PATH: another one would compile anew."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {"PATH": path, **({"DS_ACCELERATOR": "cpu"} if device == "cpu" else {})}
+    own = {"DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": extension.root()}
+    return {"PATH": path, **(own if device == "cpu" else {})}
 
 
 def free_port() -> int:

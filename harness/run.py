@@ -23,7 +23,7 @@ import torch
 
 from .. import models, pipelines
 from ..pipelines.index import Index
-from . import checkpoints, engine, environment, machine, metrics, recipe_stream, train
+from . import checkpoints, engine, environment, extension, machine, metrics, recipe_stream, train
 from . import data as datasets
 from .clock import Clock
 from .errors import UnsupportedError, UserError
@@ -151,8 +151,8 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     train.check(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))
     line = engine.command(job.arguments(), ranks=case.ranks)
-    if engine.will_compile(case.device):
-        report(phase="compile", note=engine.COMPILING)
+    if extension.will_compile(case.device):
+        report(phase="compile", note=extension.COMPILING)
     process = subprocess.Popen(line, stdout=sys.stderr, env=engine.environment(case.device))
     while process.poll() is None:
         report(phase="train", done=train.steps_done(folder), total=total)

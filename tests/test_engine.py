@@ -189,14 +189,6 @@ def test_a_checkpoint_of_the_same_world_needs_no_conversion(world, tmp_path: Pat
     assert engine.convert_for(tmp_path, world) is False
 
 
-def test_compiling_is_told_only_where_it_will_happen(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    assert engine.will_compile("cpu")
-    assert not engine.will_compile("cuda")
-    (tmp_path / engine.SHARED_MEMORY / f"{engine.SHARED_MEMORY}.so").touch()
-    assert not engine.will_compile("cpu")
-
-
 def test_zero_3_averages_and_exports_whole_weights(world, tmp_path):
     recipe = Recipe(**{**vars(RECIPE), "zero": 3, "ema": 0.5})
     plain, made = make(world), make(world, recipe)

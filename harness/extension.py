@@ -1,0 +1,48 @@
+"""The extension that DeepSpeed compiles for ranks on a CPU to talk through: where it lies, and the lock beside it.
+
+torch keeps the extensions of all environments in one folder, where two environments would overwrite each other's at
+every turn; here each environment of each machine has its own. And torch waits for the lock of a compilation as long as
+it is there, though whoever compiled was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+
+NAME = "deepspeed_shm_comm"
+COMPILING = "compiling DeepSpeed's shared-memory communication for this environment: once, about half a minute"
+
+
+def root() -> str:
+    """Return the folder of this environment's extensions, for `TORCH_EXTENSIONS_DIR`; one that is set stays."""
+    from torch.utils import cpp_extension
+
+    environment = hashlib.sha256(f"{sys.prefix} {socket.gethostname()}".encode()).hexdigest()[:12]
+    return os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path(cpp_extension.get_default_build_root()) / environment)
+
+
+def will_compile(device: str) -> bool:
+    """Whether the next training on this device compiles."""
+    return device == "cpu" and sys.platform == "linux" and not (Path(root()) / NAME / f"{NAME}.so").exists()
+
+
+def forget_dead_lock() -> None:
+    """Remove the lock of a compilation whose process is gone."""
+    lock = Path(root()) / NAME / "lock"
+    if lock.exists() and not _held(lock):
+        lock.unlink(missing_ok=True)
+
+
+def _held(lock: Path) -> bool:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(lock) in {file.path for file in process.open_files()}:
+                return True
+    return False
