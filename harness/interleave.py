@@ -2,22 +2,24 @@
 
 Each case is first measured alone, from start to end, in a process that is gone before the next begins: its memory and
 its best batch come from there. Then every case gets a resident process, one of which is active at a time, and each
-round times each case once. A round that was disturbed (a GPU slowed down, cores used by others) is repeated, and left
-out where that does not help; where too few are left, the times carry a warning and are compared with none. What the
-rounds found lies in `OUT/solo/rounds.jsonl`, so that a killed sweep goes on with the round it was in.
+round times each case once. A round that was disturbed (a GPU slowed down, cores used by others, a machine off its best
+pace) is repeated, and left out where that does not help; where too few are left, the times carry a warning and are
+compared with none. What the rounds found lies in `OUT/solo/rounds.jsonl`, so that a killed sweep goes on with the round
+it was in.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import clock, ledger
+from . import clock, ledger, machine
 from .child import Child
 from .measure import combine
 from .progress import SuiteProgress
@@ -43,24 +45,27 @@ def interleave(solo: Sequence[Result], out: Path, rounds: int, progress: SuitePr
                 if number in done[case_id] or resident.ended:
                     continue
                 progress.update(phase=f"round {number}: {resident.case.model}", done=number - 1, total=rounds)
-                found = resident.measure(number)
+                found = resident.measure(number, _best_pace(done))
                 if found is not None:
                     done[case_id][number] = found
                     row = {"case_id": case_id, "round": number, **found}
                     ledger.append_line(out / FOLDER / FILE, json.dumps(row))
         for result in solo:
             ended = residents[result.case_id].ended if result.case_id in residents else None
-            yield merge(result, done[result.case_id], ended) if result in timed else result
+            yield merge(result, done[result.case_id], ended, _best_pace(done)) if result in timed else result
     finally:
         for resident in residents.values():
             resident.child.close()
 
 
-def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None) -> Result:
-    """Return the result with the medians of its rounds; a case whose process `ended` early says so and has none."""
+def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None, best_pace: float) -> Result:
+    """Return the result with the medians of its rounds; a case whose process `ended` early says so and has none.
+
+    A round is disturbed too where the machine was far from the best pace (ms) of all rounds of all cases.
+    """
     found: dict[str, list[Metric]] = defaultdict(list)
-    ordered = [rounds[number] for number in sorted(rounds)]
-    quiet = [row for row in ordered if not row["machine"].get("disturbed")]
+    ordered = [_judged(rounds[number], best_pace) for number in sorted(rounds)]
+    quiet = [row for row in ordered if not row["machine"]["disturbed"]]
     enough = len(quiet) >= max(QUIET, len(ordered) / 2)
     for row in quiet if enough else ordered:
         for name, metric in row["metrics"].items():
@@ -75,8 +80,20 @@ def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None) -> Resu
     return dataclasses.replace(result, status=ended[0], error=ended[1], metrics=kept, details=details)
 
 
+def _judged(row: dict[str, Any], best_pace: float) -> dict[str, Any]:
+    """Return a round that says whether it was disturbed by itself, or slow beside the best pace."""
+    found = row["machine"]
+    said = found.get("disturbed") or machine.slowed(found, best_pace)
+    return {**row, "machine": {**found, "disturbed": said}}
+
+
+def _best_pace(done: dict[str, Rounds]) -> float:
+    paces = [pace for rounds in done.values() for row in rounds.values() for pace in row["machine"].get("pace_ms", ())]
+    return min(paces, default=math.inf)
+
+
 def _doubt(rounds: Sequence[dict[str, Any]]) -> str:
-    reasons = [reason for row in rounds for reason in row["machine"].get("disturbed", ())]
+    reasons = [reason for row in rounds for reason in row["machine"]["disturbed"]]
     last = f", in {len(rounds)} rounds: {reasons[-1]}" if reasons else " for lack of quiet rounds"
     return f"{DISTURBED}{last}; measure again when the machine is quiet"
 
@@ -98,19 +115,18 @@ class _Resident:
         self._check(next(self.child.events(self.case.time_limit), None))
         self.start = time.monotonic() - begin
 
-    def measure(self, number: int) -> dict[str, Any] | None:
+    def measure(self, number: int, best_pace: float) -> dict[str, Any] | None:
         """Return the metrics of one round, what the machine did and where the time went, that of repeats included.
 
-        None from a process that has `ended`.
+        A round that was disturbed is repeated. None from a process that has `ended`.
         """
-        begin, spent = time.monotonic(), []
-        for _ in range(1 + REPEATS):
+        begin, spent, found = time.monotonic(), [], None
+        while len(spent) <= REPEATS and (found is None or _judged(found, best_pace)["machine"]["disturbed"]):
             found = self._check(self.child.ask(self.case.time_limit, round=number))
             if found is None:
                 return None
             spent.append(found["spent"])
-            if not found["machine"].get("disturbed"):
-                break
+        assert found is not None
         start, self.start = self.start, 0.0  # the first round's account has the start of the process
         wall = start + time.monotonic() - begin
         return {**found, "spent": clock.close(clock.total(spent), start=start, wall=wall)}

@@ -1,7 +1,8 @@
 """What the machine does while something is measured: clocks, temperature, throttling, other users, load.
 
 `watch(device)` samples a GPU through NVML in a thread, ten times a second; of a CPU, whose threads a sampler would
-disturb, only load and frequency before and after.
+disturb, only load and frequency before and after, and its pace: how long a fixed piece of work takes. A machine shared
+with others outside of it may run a third slower for seconds, and nothing else tells.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 import torch
 
 PERIOD = 0.1
+PACE_SAMPLES, PACE_STEPS, PACE_WIDTH = 15, 8, 256
+SLOWER = 1.1  # times the best pace: a measurement is disturbed
 BUSY = {"cpu": 0.1, "cuda": 0.5}  # share of the cores that others may use before a measurement is disturbed
 # Bits of nvmlDeviceGetCurrentClocksEventReasons that slow a GPU down; the power cap is how a busy one always ends up,
 # so it is told but no reason to measure again.
@@ -44,6 +47,7 @@ def watch(device: torch.device) -> Iterator[dict[str, Any]]:
     sampler = threading.Thread(target=_sample, args=(device, samples, stop), daemon=True)
     if device.type == "cuda":
         sampler.start()
+    before = pace(device)
     begin, busy, own = time.monotonic(), _busy_seconds(), _own_seconds()
     try:
         yield found
@@ -55,6 +59,7 @@ def watch(device: torch.device) -> Iterator[dict[str, Any]]:
         found["cpu_mhz"] = cpu_mhz()
         spent = (_busy_seconds() - busy) - (_own_seconds() - own)
         found["others_cpu"] = round(max(0.0, spent / (time.monotonic() - begin) / (os.cpu_count() or 1)), 3)
+        found["pace_ms"] = [*before, *pace(device)]
         found.update(summary(samples))
         found["disturbed"] = disturbances(found, device.type)
 
@@ -66,7 +71,30 @@ def disturbances(found: dict[str, Any], device: str) -> list[str]:
         said.append("the GPU has other users")
     if found["others_cpu"] > BUSY[device]:
         said.append(f"others used {found['others_cpu']:.0%} of the cores")
-    return said
+    return said + slowed(found, min(found.get("pace_ms") or [0.0]))
+
+
+def slowed(found: dict[str, Any], best: float) -> list[str]:
+    """Return a line where the pace of a summary was far from the best one, in ms."""
+    worst = max(found.get("pace_ms") or [0.0])
+    return [f"the machine itself ran {worst / best:.2f} times slower than at its best"] if worst > SLOWER * best else []
+
+
+def pace(device: torch.device) -> list[float]:
+    """Return the median milliseconds of a chain of small matrix products on a CPU, in a list; of a GPU NVML tells more.
+
+    Python, its threads' meetings and the caches have their share in it, as in a small model.
+    """
+    if device.type != "cpu":
+        return []
+    x = torch.full((PACE_WIDTH, PACE_WIDTH), 1 / PACE_WIDTH)
+    times = []
+    for _ in range(PACE_SAMPLES):
+        begin, y = time.perf_counter(), x
+        for _ in range(PACE_STEPS):
+            y = torch.nn.functional.gelu(y @ x)
+        times.append(1e3 * (time.perf_counter() - begin))
+    return [round(statistics.median(times), 4)]
 
 
 def _busy_seconds() -> float:

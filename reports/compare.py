@@ -3,7 +3,8 @@
 Times and rates are tested by ranks (Mann and Whitney) on rounds, accuracies by their Wilson intervals; all p-values of
 a report are corrected together (Holm), so that a run against itself shows a difference once in twenty reports at most.
 A round is one result of the case where a side holds several, a round of an interleaved run, or else the median of a
-tenth of its samples in order. A difference is called where the test *and* the size of the effect say so.
+tenth of its samples in order. A difference is called where the test *and* the size of the effect say so, and of times
+only where it is more than the machine itself was slower or faster, by the pace that each side kept of it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Difference:
 
     `ratio` is b / a with its interval, `effect` Cliff's delta, `p` None where nothing can be tested. `smallest` is the
     p-value of the clearest outcome that so many rounds can have; an interval that reaches within `margin` is no
-    difference.
+    difference. `drift` is how many times longer the machine itself took for its fixed work in b than in a.
     """
 
     column: Column
@@ -49,6 +50,7 @@ class Difference:
     p: float | None = None
     smallest: float = 0.0
     margin: float = 1.0
+    drift: float = 1.0
     disturbed: bool = False
 
 
@@ -180,7 +182,21 @@ def _changes(a: Result, b: Result) -> str:
 def _differences(a: Sequence[Result], b: Sequence[Result]) -> list[Difference]:
     columns = metric_columns([*a, *b])
     shared = [c for c in columns if all(any(c.name in r.metrics for r in side) for side in (a, b))]
-    return [_difference(column, *(_values(side, column.name) for side in (a, b))) for column in shared]
+    found = [_difference(column, *(_values(side, column.name) for side in (a, b))) for column in shared]
+    paces = _pace(a), _pace(b)
+    drift = paces[1] / paces[0] if all(paces) else 1.0
+    return [dataclasses.replace(d, drift=drift) if _is_time(d.column) else d for d in found]
+
+
+def _pace(results: Sequence[Result]) -> float:
+    """Return the milliseconds that the machine took for its fixed work, 0 where nobody looked."""
+    states = [s for r in results for s in r.details.get("rounds") or [r.details.get("machine") or {}]]
+    quiet = [s for s in states if not s.get("disturbed")] or states
+    return median(found) if (found := [pace for s in quiet for pace in s.get("pace_ms", ())]) else 0.0
+
+
+def _is_time(column: Column) -> bool:
+    return column.unit in ("ms", "s") or column.unit.endswith("/s")
 
 
 def _values(results: Sequence[Result], name: str) -> list[Metric]:
@@ -261,9 +277,13 @@ def verdict(d: Difference, p: float | None, tests: int) -> str:
         return "too few rounds to tell" if d.smallest * tests >= ALPHA else "no difference"
     if d.effect is not None and abs(d.effect) < CLEAR:
         return "no difference"
-    if d.ratio is not None and _nearest_to_one(*d.ratio) <= d.margin:
+    nearest = _nearest_to_one(*d.ratio) if d.ratio is not None else math.inf
+    if nearest <= d.margin:
         return "no difference"
-    return "doubtful: the machine was disturbed" if d.disturbed else _direction(d)
+    said, drift = _direction(d), max(d.drift, 1 / d.drift)
+    if nearest <= d.margin * drift and said == ("slower" if d.drift > 1 else "faster"):
+        return f"doubtful: the machine itself was {drift:.2f} times {said}"
+    return "doubtful: the machine was disturbed" if d.disturbed else said
 
 
 def _nearest_to_one(middle: float, low: float | None, high: float | None) -> float:
@@ -274,7 +294,7 @@ def _nearest_to_one(middle: float, low: float | None, high: float | None) -> flo
 
 def _direction(d: Difference) -> str:
     name, up = d.column.name, (d.ratio[0] > 1 if d.ratio else d.b > d.a)
-    if d.column.unit in ("ms", "s") or d.column.unit.endswith("/s"):
+    if _is_time(d.column):
         return "faster" if up == (d.column.better == "higher") else "slower"
     if name in ACCURACIES:
         return "better" if up else "worse"

@@ -103,17 +103,37 @@ def test_a_disturbed_machine_is_not_taken_for_a_difference(suite):
 
 
 @pytest.mark.parametrize(("spoilt", "left", "doubted"), [(0, 8, False), (3, 5, False), (5, 8, True), (8, 8, True)])
-def test_disturbed_rounds_are_left_out_or_told(spoilt, left, doubted):
+@pytest.mark.parametrize("sign", [{"disturbed": ["too hot"]}, {"disturbed": [], "pace_ms": [1.0, 1.3]}])
+def test_disturbed_rounds_are_left_out_or_told(spoilt, left, doubted, sign):
     def row(number: int) -> dict:
         bad = number <= spoilt
         metric = dataclasses.asdict(Metric(value=9.0 if bad else 1.0, unit="ms", samples=(1.0, 2.0)))
-        return {"metrics": {"latency_ms": metric}, "machine": {"disturbed": ["too hot"] if bad else []}}
+        quiet = {"disturbed": [], "pace_ms": [1.0, 1.05]}
+        return {"metrics": {"latency_ms": metric}, "machine": sign if bad else quiet}
 
     solo = result("tsm/micro", Metric(value=5.0, unit="ms"))
-    found = interleave.merge(solo, {n: row(n) for n in range(1, 9)}, None).metrics["latency_ms"]
+    merged = interleave.merge(solo, {n: row(n) for n in range(1, 9)}, None, best_pace=1.0)
+    found = merged.metrics["latency_ms"]
     assert len(found.rounds) == left
     assert found.warning.startswith(DISTURBED) is doubted
     assert doubted or found.value == 1.0
+
+
+def on_a_machine(results, pace: float):
+    state = {"disturbed": [], "pace_ms": [pace, pace]}
+    return [dataclasses.replace(r, details={**r.details, "rounds": [state] * 3}) for r in results]
+
+
+@pytest.mark.parametrize(
+    ("drift", "verdict"),
+    [(1.0, "slower"), (1.3, "doubtful: the machine itself was 1.30 times slower"), (1.1, "slower"), (0.7, "slower")],
+)
+def test_what_the_machine_itself_was_slower_is_not_called(suite, drift, verdict):
+    before, after = on_a_machine(suite(0), 2.0), on_a_machine(suite(1, pace=1.3), 2.0 * drift)
+    assert set(verdicts(before, after)) == {verdict}
+    assert bool(compare.failing(before, after, "slower:5%")) is (verdict == "slower")
+    back = verdict.replace("slower", "faster")
+    assert set(verdicts(after, before)) == {back}
 
 
 def test_fail_if_names_what_is_slower_by_that_much(suite):

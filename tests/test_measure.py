@@ -164,6 +164,12 @@ def test_watching_a_cpu_tells_its_load():
         pass
     assert found["load_after"] >= 0
     assert "sm_clock_mhz" not in found
+    before, after = found["pace_ms"]
+    assert min(before, after) > 0
+    assert machine.slowed(found, max(before, after)) == []
+    assert machine.slowed(found, max(before, after) / 1.5) == [
+        "the machine itself ran 1.50 times slower than at its best"
+    ]
 
 
 def test_cores_that_others_use_disturb_and_our_own_do_not():

@@ -206,10 +206,10 @@ def test_a_resident_process_that_dies_costs_its_row_only(data, tmp_path, monkeyp
     cases = timed, dataclasses.replace(timed, model="video_swin/micro")
     real = interleave._Resident.measure
 
-    def measure(self, number):
+    def measure(self, number, best_pace):
         if number == 2 and self.case.model == "tsm/micro":
             self.child.process.kill()
-        return real(self, number)
+        return real(self, number, best_pace)
 
     monkeypatch.setattr(interleave._Resident, "measure", measure)
     killed, whole = run(suite(*cases), tmp_path, rounds=2)
