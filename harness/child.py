@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import selectors
 import signal
@@ -64,21 +65,20 @@ class Child:
 
     def close(self) -> None:
         """Kill the child and everything it started."""
-        import psutil
-
-        try:
-            family = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
-        except psutil.NoSuchProcess:
-            family = []
-        for member in family:
-            try:
-                member.kill()
-            except psutil.NoSuchProcess:
-                continue
+        kill_descendants(self.process.pid)
+        self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                continue
+
+
+def kill_descendants(pid: int) -> None:
+    """Kill everything that a process started, and what that started; some of it may end by itself meanwhile."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for member in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()

@@ -27,7 +27,7 @@ Workers = Annotated[int, typer.Option(min=1, help="Reading processes.")]
 def synthesise(
     out: Annotated[Path, typer.Argument(help="Folder to make the videos and their indexes in.")],
     codec: Annotated[str, typer.Option(help="vp9, vp8, h264, hevc, mpeg4, mjpeg or av1.")] = "vp9",
-    hard: Annotated[bool, typer.Option("--hard", help="Pairs of motions, 48 classes, in longer videos.")] = False,
+    hard: Annotated[bool, typer.Option("--hard", help="Pairs of motions, 16 classes, in longer videos.")] = False,
     train: Annotated[int | None, typer.Option(min=0, help="Training videos: 1600, with --hard 3840.")] = None,
     val: Annotated[int | None, typer.Option(min=0, help="Validation videos: 240, with --hard 480.")] = None,
     test: Annotated[int | None, typer.Option(min=0, help="Test videos: 400, with --hard 960.")] = None,

@@ -25,6 +25,7 @@ from .. import models, pipelines
 from ..pipelines.index import Index
 from . import checkpoints, engine, environment, extension, machine, metrics, recipe_stream, train
 from . import data as datasets
+from .child import kill_descendants
 from .clock import Clock
 from .errors import UnsupportedError, UserError
 from .evaluate import Predictions
@@ -189,12 +190,9 @@ def _die_with_parent() -> None:
     parent = os.getppid()
 
     def watch() -> None:
-        import psutil
-
         while os.getppid() == parent:
             time.sleep(1)
-        for child in psutil.Process().children(recursive=True):
-            child.kill()
+        kill_descendants(os.getpid())
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -12,8 +12,9 @@ So at any moment, the first too, each coordinate is uniform on its loop whatever
 Frames without their order show which coordinate rests, so that six classes remain: 1 in 6 is the best there is without
 time, where chance is 1 in 8, and who does better has seen motion.
 
-The harder classes are pairs of motions, one after the other, of the sprite with the red front; sprites with a blue one
-move by pairs of their own. Who counts frames but not their order finds at most which coordinates took part.
+The harder classes are pairs of motions, one after the other, of the sprite with the red front, the second along the
+coordinate that follows the first's, while the others rest; a sprite with a blue front moves by a pair of its own. Who
+counts frames but not their order finds at most which coordinates took part: 1 in 4, where chance is 1 in 16.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ PAIRS: dict[str, tuple[str, str]] = {
     f"{first}_then_{second}": (first, second)
     for first in MOTIONS
     for second in MOTIONS
-    if MOTIONS[first][0] != MOTIONS[second][0]
+    if MOTIONS[second][0] == (MOTIONS[first][0] + 1) % 4
 }
-OTHERS = 2  # sprites beside the one that counts
+OTHERS = 1  # sprites beside the one that counts
 RADIUS = (0.18, 0.42)  # of the short side
 SPAN = (0.5, 0.8)  # of a loop
+HALF_SPAN = (0.25, 0.4)  # of one motion of a pair, which is seen at half as many frames
 
 
 def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int, int]) -> np.ndarray:
@@ -81,22 +83,27 @@ def _paint(video: np.ndarray, place: np.ndarray, shape: np.integer, colours: np.
     return video + (sprite - video) * inside
 
 
-def coordinates(motion: str, rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Return the four coordinates over time, float32 `4 T` in [0, 1); the class decides their order in time alone."""
+def coordinates(
+    motion: str, rng: np.random.Generator, frames: int, *, span: tuple[float, float] = SPAN, others: int = 2
+) -> np.ndarray:
+    """Return the four coordinates over time, float32 `4 T` in [0, 1), `others` of which go there and back.
+
+    The class decides their order in time alone.
+    """
     place = np.repeat(rng.random((4, 1)), frames, axis=1)
     moving, direction = MOTIONS[motion]
     steps = max(frames - 1, 1)
-    place[moving] += rng.uniform(*SPAN) * np.arange(frames)[::direction] / steps
-    for other in (moving + rng.permutation([1, 2, 3])[:2]) % 4:
-        place[other] += rng.uniform(*SPAN) * _there_and_back(frames, rng) / steps
+    place[moving] += rng.uniform(*span) * np.arange(frames)[::direction] / steps
+    for other in (moving + rng.permutation([1, 2, 3])[:others]) % 4:
+        place[other] += rng.uniform(*span) * _there_and_back(frames, rng) / steps
     return (place % 1).astype(np.float32)
 
 
 def pair_coordinates(pair: str, rng: np.random.Generator, frames: int) -> np.ndarray:
     """Return the four coordinates of one motion and then another, `4 T`: the second begins where the first ended."""
     first, second = PAIRS[pair]
-    before = coordinates(first, rng, frames // 2)
-    after = coordinates(second, rng, frames - frames // 2)
+    before = coordinates(first, rng, frames // 2, span=HALF_SPAN, others=0)
+    after = coordinates(second, rng, frames - frames // 2, span=HALF_SPAN, others=0)
     return np.concatenate([before, (after - after[:, :1] + before[:, -1:]) % 1], axis=1)
 
 

@@ -2,7 +2,7 @@
 
     paths = make(Path("data"), videos=(1600, 240, 400))   # {"train": data/train.parquet, "val": …, "test": …}
     paths = ensure(cache_root)                            # made once, then found
-    paths = ensure(cache_root, hard=True)                 # pairs of motions, one sprite of three, longer videos
+    paths = ensure(cache_root, hard=True)                 # pairs of motions, one sprite of two, longer videos
 
 A horizontal flip turns `left` into `right` and `clockwise` into `counter_clockwise`: the indexes' `mirror` says so.
 """
@@ -31,7 +31,7 @@ HARD_CLASSES = tuple(PAIRS)
 VIDEOS = (1600, 240, 400)
 HARD: dict[str, Any] = {"hard": True, "videos": (3840, 480, 960), "frames": 32}
 SPLITS = ("train", "val", "test")
-GENERATION = 5  # raise it when the pixels change, so that a cached set is made anew
+GENERATION = 6  # raise it when the pixels change, so that a cached set is made anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def make(
     """Write `out/{train,val,test}/<class>/<number>.<suffix>` and an index for each split; return the indexes' paths.
 
     `videos` counts train, val and test; `size` is (width, height), both even; `gop` is the key-frame interval. The
-    pixels follow from `seed` alone; the files are equal byte for byte on one machine. `hard` draws the 48 classes that
+    pixels follow from `seed` alone; the files are equal byte for byte on one machine. `hard` draws the 16 classes that
     `_sprites` calls harder. `workers` defaults to the cores; 0 works in this process. A codec that cannot be written
     here is a `UserError`.
     """
