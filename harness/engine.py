@@ -55,7 +55,11 @@ def connect(device: str) -> World:
         torch.cuda.set_device(local)
     deepspeed.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", verbose=False)
     place = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
-    return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), place)
+    world = World(torch.distributed.get_rank(), torch.distributed.get_world_size(), place)
+    if device == "cpu":
+        torch.distributed.barrier()
+        extension.forget_buffer(world.rank)
+    return world
 
 
 def disconnect() -> None:

@@ -1,4 +1,4 @@
-"""The extension that DeepSpeed compiles for ranks on a CPU to talk through: where it lies, and the lock beside it.
+"""The extension that DeepSpeed compiles for ranks on a CPU to talk through: where it lies, and what it leaves behind.
 
 torch keeps the extensions of all environments in one folder, where two environments would overwrite each other's at
 every turn; here each environment of each machine has its own. And torch waits for the lock of a compilation as long as
@@ -38,6 +38,13 @@ def forget_dead_lock() -> None:
     lock = Path(root()) / NAME / "lock"
     if lock.exists() and not _held(lock):
         lock.unlink(missing_ok=True)
+
+
+def forget_buffer(rank: int) -> None:
+    """Remove the name of a rank's shared memory, 66 MB, once all ranks have opened it: it then ends when they do."""
+    place = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    name = "_".join(["deepspeed_allreduce_buffer", str(os.getuid()), *place, str(rank)])
+    (Path("/dev/shm") / name).unlink(missing_ok=True)
 
 
 def _held(lock: Path) -> bool:

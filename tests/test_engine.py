@@ -189,6 +189,10 @@ def test_a_checkpoint_of_the_same_world_needs_no_conversion(world, tmp_path: Pat
     assert engine.convert_for(tmp_path, world) is False
 
 
+def test_no_shared_memory_outlives_its_ranks(world):
+    assert not list(Path("/dev/shm").glob(f"deepspeed_allreduce_buffer_*_{os.environ['MASTER_PORT']}_*"))
+
+
 def test_zero_3_averages_and_exports_whole_weights(world, tmp_path):
     recipe = Recipe(**{**vars(RECIPE), "zero": 3, "ema": 0.5})
     plain, made = make(world), make(world, recipe)
