@@ -38,7 +38,9 @@ def run(
     suite: Annotated[str, typer.Argument(help="Name of a suite, or a Python file that holds SUITE.")],
     out: Out = Path("runs/latest"),
     device: Device = None,
-    only: Annotated[str | None, typer.Option(help="Run the models that match this pattern, such as 'tsm/*'.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run the models that match this pattern, such as 'tsm/*'; give several.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Another data set for every case: an index, or a folder.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure finished cases again.")] = False,
     interleave: Annotated[
@@ -56,7 +58,7 @@ def run(
 
     chosen = suites.load(suite, data)
     results, measured = sweep.sweep(
-        chosen, out, device=job.resolve_device(device), only=only, fresh=fresh, rounds=interleave * rounds
+        chosen, out, device=job.resolve_device(device), only=only or (), fresh=fresh, rounds=interleave * rounds
     )
     _report(results, "terminal", None)
     for kind, suffix in (("html", "html"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")):

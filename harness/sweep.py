@@ -23,7 +23,7 @@ from .spec import Case, Suite
 
 
 def sweep(
-    suite: Suite, out: Path, *, device: str, only: str | None = None, fresh: bool = False, rounds: int = 0
+    suite: Suite, out: Path, *, device: str, only: Sequence[str] = (), fresh: bool = False, rounds: int = 0
 ) -> tuple[list[Result], list[Result]]:
     """Run every case of the suite that the ledger has not finished; return all of its results, and those just measured.
 
@@ -64,7 +64,7 @@ def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progr
         ledger.append(out, result)
 
 
-def resolve_cases(suite: Suite, device: str, only: str | None) -> list[Case]:
+def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
     """Return the cases to run with the device and the data's fingerprint filled in; check every model and clip."""
     from .. import models
     from .job import choose_clip
@@ -74,9 +74,10 @@ def resolve_cases(suite: Suite, device: str, only: str | None) -> list[Case]:
         clip = choose_clip(case.model, case.recipe, case.clip)
         if clip != models.find(case.model).clip:
             check_clip(case.model, clip)
-    chosen = [c for c in suite.cases if only is None or fnmatch.fnmatch(c.model, only)]
+    chosen = [c for c in suite.cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
     if not chosen:
-        raise UserError(f"--only '{only}' matches no case of {suite.name}: {', '.join(c.model for c in suite.cases)}")
+        said = " ".join(f"--only '{pattern}'" for pattern in only)
+        raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in suite.cases)}")
     prints = {name: data.fingerprint(data.resolve(name)) for name in {c.data for c in chosen}}
     return [dataclasses.replace(c, device=device, fingerprint=prints[c.data]) for c in chosen]
 

@@ -82,6 +82,7 @@ def test_an_unknown_model(reelbench, tmp_path):
 def test_a_pattern_that_matches_nothing(reelbench, tmp_path):
     suite = suite_of(tmp_path, "Case(model='tsm/micro')")
     refused(reelbench("run", suite, "--only", "swin*"), "--only 'swin*' matches no case", "tsm/micro")
+    refused(reelbench("run", suite, "--only", "a*", "--only", "b*"), "--only 'a*' --only 'b*' matches no case")
 
 
 def test_an_impossible_clip(reelbench, tmp_path):
