@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 PERIOD = 0.1
-PACE_SAMPLES, PACE_STEPS, PACE_WIDTH = 15, 8, 256
-SLOWER = 1.1  # times the best pace: a measurement is disturbed
+PACE_SAMPLES, PACE_STEPS, PACE_WIDTH = 15, 64, 32
+SLOWER = 1.2  # times the best pace: a measurement is disturbed
 BUSY = {"cpu": 0.1, "cuda": 0.5}  # share of the cores that others may use before a measurement is disturbed
 # Bits of nvmlDeviceGetCurrentClocksEventReasons that slow a GPU down; the power cap is how a busy one always ends up,
 # so it is told but no reason to measure again.
@@ -81,9 +81,10 @@ def slowed(found: dict[str, Any], best: float) -> list[str]:
 
 
 def pace(device: torch.device) -> list[float]:
-    """Return the median milliseconds of a chain of small matrix products on a CPU, in a list; of a GPU NVML tells more.
+    """Return the median milliseconds of a chain of small operations on a CPU, in a list; of a GPU NVML tells more.
 
-    Python, its threads' meetings and the caches have their share in it, as in a small model.
+    Small ones, because a neighbour on the same core slows dispatching by a third where it slows large matrix products
+    by a tenth.
     """
     if device.type != "cpu":
         return []

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 MAX_ROWS = 65_535  # of one call: CUDA's fused attention puts them into a grid dimension of that size
-PIECE = 8 << 20  # bytes: the C library hands memory of more than 32 MB back after every use, to be cleared anew
+LARGE, PIECE = 32 << 20, 8 << 20  # bytes: the C library hands larger memory back after every use, to be cleared anew
 
 
 class DropPath(nn.Module):
@@ -65,13 +65,15 @@ class PooledHead(nn.Module):
 def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, *, width: int) -> Tensor:
     """Return `function(x)`, which maps every row of `... C` alone: `... C` -> `... D`.
 
-    For inference on a CPU it goes through the rows a piece at a time, so that what it keeps of them in between, `width`
-    numbers a row, stays in the cache.
+    Where what it keeps in between, `width` numbers a row, would be large, inference on a CPU goes through the rows a
+    piece at a time.
     """
-    if x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    wide = width * x.element_size()
+    large = x.numel() // x.shape[-1] * wide > LARGE
+    if x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling() or not large:
         return function(x)
-    pieces = [function(rows) for rows in x.flatten(0, -2).split(max(1, PIECE // (width * x.element_size())))]
-    return (pieces[0] if len(pieces) == 1 else torch.cat(pieces)).unflatten(0, x.shape[:-1])
+    pieces = [function(rows) for rows in x.flatten(0, -2).split(max(1, PIECE // wide))]
+    return torch.cat(pieces).unflatten(0, x.shape[:-1])
 
 
 def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
