@@ -309,8 +309,9 @@ def environment(device: str) -> dict[str, str]:
 def _tools(device: str) -> dict[str, str]:
     """DeepSpeed is told to stay off the GPU for `cpu`, and finds our ninja on PATH: another one would compile anew."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    own = {"DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": extension.root()}
-    return {"PATH": path, **(own if device == "cpu" else {})}
+    if device != "cpu":
+        return {"PATH": path}
+    return {"PATH": path, "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": extension.root()}
 
 
 def free_port() -> int:

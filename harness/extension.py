@@ -22,10 +22,12 @@ COMPILING = "compiling DeepSpeed's shared-memory communication for this environm
 
 def root() -> str:
     """Return the folder of this environment's extensions, for `TORCH_EXTENSIONS_DIR`; one that is set stays."""
+    if chosen := os.environ.get("TORCH_EXTENSIONS_DIR"):
+        return chosen
     from torch.utils import cpp_extension
 
     environment = hashlib.sha256(f"{sys.prefix} {socket.gethostname()}".encode()).hexdigest()[:12]
-    return os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path(cpp_extension.get_default_build_root()) / environment)
+    return str(Path(cpp_extension.get_default_build_root()) / environment)
 
 
 def will_compile(device: str) -> bool:

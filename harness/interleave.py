@@ -50,9 +50,10 @@ def interleave(solo: Sequence[Result], out: Path, rounds: int, progress: SuitePr
                     done[case_id][number] = found
                     row = {"case_id": case_id, "round": number, **found}
                     ledger.append_line(out / FOLDER / FILE, json.dumps(row))
+        best = _best_pace(done)
         for result in solo:
             ended = residents[result.case_id].ended if result.case_id in residents else None
-            yield merge(result, done[result.case_id], ended, _best_pace(done)) if result in timed else result
+            yield merge(result, done[result.case_id], ended, best) if result in timed else result
     finally:
         for resident in residents.values():
             resident.child.close()
