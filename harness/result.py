@@ -82,6 +82,11 @@ class Result:
         return cls(**data)
 
 
+def is_time(unit: str) -> bool:
+    """Whether a number in this unit is a time, or a rate: what the machine's state can spoil."""
+    return unit in ("ms", "s") or unit.endswith("/s")
+
+
 def now() -> str:
     """Return the time as results write it: ISO 8601, UTC, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

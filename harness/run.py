@@ -30,7 +30,7 @@ from .clock import Clock
 from .errors import UnsupportedError, UserError
 from .evaluate import Predictions
 from .job import Job, choose_clip
-from .result import DISTURBED, Metric, Result, Status, now
+from .result import DISTURBED, Metric, Result, Status, is_time, now
 from .schedule import total_steps
 from .spec import Case, Recipe, Views
 
@@ -88,7 +88,7 @@ def _doubted(found: Mapping[str, Metric], state: dict[str, Any]) -> dict[str, Me
     if not state["disturbed"]:
         return dict(found)
     said = f"{DISTURBED}: {', '.join(state['disturbed'])}; measure again when the machine is quiet"
-    timed = {name for name, metric in found.items() if metric.unit in ("ms", "s") or metric.unit.endswith("/s")}
+    timed = {name for name, metric in found.items() if is_time(metric.unit)}
     return {name: replace(metric, warning=said) if name in timed else metric for name, metric in found.items()}
 
 

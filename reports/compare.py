@@ -19,7 +19,7 @@ from itertools import accumulate
 from statistics import median
 
 from ..harness.errors import UserError
-from ..harness.result import DISTURBED, Metric, Result
+from ..harness.result import DISTURBED, Metric, Result, is_time
 from . import terminal
 from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p
 from ._table import Cell, Column, Row, Table, metric_columns
@@ -185,7 +185,7 @@ def _differences(a: Sequence[Result], b: Sequence[Result]) -> list[Difference]:
     found = [_difference(column, *(_values(side, column.name) for side in (a, b))) for column in shared]
     paces = _pace(a), _pace(b)
     drift = paces[1] / paces[0] if all(paces) else 1.0
-    return [dataclasses.replace(d, drift=drift) if _is_time(d.column) else d for d in found]
+    return [dataclasses.replace(d, drift=drift) if is_time(d.column.unit) else d for d in found]
 
 
 def _pace(results: Sequence[Result]) -> float:
@@ -193,10 +193,6 @@ def _pace(results: Sequence[Result]) -> float:
     states = [s for r in results for s in r.details.get("rounds") or [r.details.get("machine") or {}]]
     quiet = [s for s in states if not s.get("disturbed")] or states
     return median(found) if (found := [pace for s in quiet for pace in s.get("pace_ms", ())]) else 0.0
-
-
-def _is_time(column: Column) -> bool:
-    return column.unit in ("ms", "s") or column.unit.endswith("/s")
 
 
 def _values(results: Sequence[Result], name: str) -> list[Metric]:
@@ -294,7 +290,7 @@ def _nearest_to_one(middle: float, low: float | None, high: float | None) -> flo
 
 def _direction(d: Difference) -> str:
     name, up = d.column.name, (d.ratio[0] > 1 if d.ratio else d.b > d.a)
-    if _is_time(d.column):
+    if is_time(d.column.unit):
         return "faster" if up == (d.column.better == "higher") else "slower"
     if name in ACCURACIES:
         return "better" if up else "worse"
