@@ -16,6 +16,7 @@ from pathlib import Path
 import typer
 
 from .errors import UserError
+from .interruption import held_back
 from .job import Job
 
 
@@ -66,9 +67,10 @@ def run(job: Job, machines: Machines) -> None:
         job.arguments(), ranks=machines.ranks, hostfile=machines.hostfile, node_rank=machines.node_rank,
         master=machines.master,
     )  # fmt: skip
-    process = subprocess.Popen(line, env=engine.environment(job.device))
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda *_: ask_to_stop(process.pid))
+    with held_back():
+        process = subprocess.Popen(line, env=engine.environment(job.device))
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, lambda *_: ask_to_stop(process.pid))
     raise typer.Exit(process.wait())
 
 

@@ -20,7 +20,7 @@ from ..harness.spec import Clip, Crop, Views
 from . import clips
 from ._files import Broken, Files
 from ._packets import excerpt
-from ._workers import belong_to_parent
+from ._workers import leave_signals_to_parent
 from .augment import Augment, Look
 
 PADDING = -1
@@ -293,6 +293,6 @@ class Source:
         return self.files.fetch(row, cut.frames + np.int32(self.files.offset(row)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in a worker process: from now on it ends when its parent does, and leaves Ctrl-C to it."""
+        """Arrive in a worker process: from now on it ends when its parent does, and leaves signals to it."""
         self.__dict__.update(state)
-        belong_to_parent()
+        leave_signals_to_parent()

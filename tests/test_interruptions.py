@@ -124,6 +124,23 @@ def test_a_rank_that_raises_ends_the_others_and_says_why(tiny_synthetic, tmp_pat
     assert not still_there(tmp_path)
 
 
+def test_a_signal_to_every_process_of_a_job_stops_it_as_one_to_its_ranks(tiny_synthetic, tmp_path):
+    """SLURM signals all that a step has started: decoders and multiprocessing's tracker among them."""
+    made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=400, validate_epochs=400))
+    processes = ranks.bare(made, 2)
+    wait_for_step(processes[0], made, 1)
+    for process, number in zip(processes, (signal.SIGTERM, signal.SIGUSR1), strict=True):
+        members = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        assert len(members) >= 3  # the rank, its decoder and the tracker
+        for member in members:
+            member.send_signal(number)
+    for process in processes:
+        code, output = ranks.finish(process, limit=60)
+        assert code == 0, output[-3000:]
+        assert "died" not in output
+    assert (made.out / "checkpoints" / f"step_{len(train.read_log(made.out))}").exists()
+
+
 @pytest.mark.parametrize(
     ("nodes", "host"), [("gpu[03-05,9],cpu1", "gpu03"), ("a,b", "a"), ("n7", "n7"), ("rack[1-2]-ib", "rack1-ib")]
 )
