@@ -11,7 +11,7 @@ up to the wall time whatever happens:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -74,12 +74,3 @@ def close(parts: Mapping[str, float], *, start: float, wall: float) -> Seconds:
     found = {name: round(seconds, 3) for name, seconds in found.items()}
     remainder = "rest" if parts else "lost"
     return {**found, remainder: round(2 * found["wall"] - sum(found.values()), 3)}
-
-
-def total(accounts: Iterable[Mapping[str, float]]) -> Seconds:
-    """Return the sum of accounts, part by part."""
-    found: Seconds = {}
-    for account in accounts:
-        for name, seconds in account.items():
-            found[name] = round(found.get(name, 0.0) + seconds, 3)
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ def settings(
     if universal:
         ours["checkpoint"] = {"load_universal": True}
     return ours if config is None else _merge_checked(ours, config)
+
+
+def keep_wandb_in(folder: Path) -> None:
+    """Have W&B write to this folder, unless the user's environment names one: DeepSpeed hands it none."""
+    if "WANDB_DIR" not in os.environ:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["WANDB_DIR"] = str(folder)
 
 
 def _offload(recipe: Recipe, offload: bool) -> Settings:

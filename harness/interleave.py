@@ -24,6 +24,7 @@ from .child import Child
 from .measure import combine
 from .progress import SuiteProgress
 from .result import DISTURBED, Metric, Result
+from .statistics import total
 
 FOLDER = "solo"
 FILE = "rounds.jsonl"
@@ -73,7 +74,7 @@ def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None, best_pa
             found[name].append(Metric(**metric))
     warning = "" if enough or not ordered else _doubt(ordered)
     timed = {name: combine(metrics, warning) for name, metrics in found.items()}
-    spent = clock.total([result.details.get("spent", {}), *(row.get("spent", {}) for row in ordered)])
+    spent = total([result.details.get("spent", {}), *(row.get("spent", {}) for row in ordered)])
     details = {**result.details, "rounds": [row["machine"] for row in ordered], "spent": spent}
     if ended is None:
         return dataclasses.replace(result, metrics={**result.metrics, **timed}, details=details)
@@ -130,7 +131,7 @@ class _Resident:
         assert found is not None
         start, self.start = self.start, 0.0  # the first round's account has the start of the process
         wall = start + time.monotonic() - begin
-        return {**found, "spent": clock.close(clock.total(spent), start=start, wall=wall)}
+        return {**found, "spent": clock.close(total(spent), start=start, wall=wall)}
 
     def _check(self, answer: dict[str, Any] | None) -> dict[str, Any] | None:
         if answer is None:

@@ -1,4 +1,4 @@
-"""The two intervals that every number carries: Wilson's for a share, order statistics for a median.
+"""The two intervals that every number carries, Wilson's for a share and order statistics for a median; and a sum.
 
 Standard library only: like `result.py`, anyone may import it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import accumulate
 
@@ -93,3 +93,12 @@ def _rank(n: int, confidence: float) -> int:
         term = term * (n - rank + 1) // rank
         tail += term
     return rank
+
+
+def total(accounts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the sum of accounts such as {"wall": seconds, …}, part by part, to the thousandth."""
+    found: dict[str, float] = {}
+    for account in accounts:
+        for name, amount in account.items():
+            found[name] = round(found.get(name, 0.0) + amount, 3)
+    return found

@@ -145,10 +145,9 @@ class Run:
         objective = build_objective(job, len(self.index.classes), world.device)
         folder = job.out / "checkpoints"
         universal = job.resume and ds.convert_for(folder, world)
+        if "wandb" in job.monitors:
+            ds_config.keep_wandb_in(job.out / "monitor")
         made = settings(job, ds.micro_batch(job.recipe, world.size), universal=universal)
-        if "wandb" in job.monitors and "WANDB_DIR" not in os.environ:
-            (job.out / "monitor").mkdir(parents=True, exist_ok=True)
-            os.environ["WANDB_DIR"] = str(job.out / "monitor")  # DeepSpeed hands it no folder
         self.engine = ds.Engine(objective, job.recipe, world, made, fused=not job.offload)
         self.ema = Ema(self.engine.network, job.recipe.ema) if job.recipe.ema else None
         self.position = Position()

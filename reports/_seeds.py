@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..harness.result import Metric, Result
-from ._spent import total
+from ..harness.statistics import total
 from ._table import machine
 
 
@@ -71,7 +71,7 @@ def _merged(group: list[Result]) -> list[Result]:
     names = dict.fromkeys(name for result in group for name in result.metrics)
     metrics = {name: _mean([r.metrics[name] for r in group if name in r.metrics]) for name in names}
     details = {**group[0].details, "seeds": seeds, "cases": [result.case_id for result in group]}
-    if spent := total(group):
+    if spent := total(result.details.get("spent", {}) for result in group):
         details["spent"] = spent
     if any(result.details.get("learned") is False for result in group):
         details["learned"] = False

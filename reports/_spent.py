@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..harness.result import Result
+from ..harness.statistics import total
 from ._table import Cell, Column, Row, Table, printable
 
 APART = {
@@ -26,18 +27,9 @@ CAPTION = (
 )
 
 
-def total(results: Sequence[Result]) -> dict[str, float]:
-    """Return the seconds of each part, over the results that keep them."""
-    found: dict[str, float] = {}
-    for result in results:
-        for name, seconds in result.details.get("spent", {}).items():
-            found[name] = found.get(name, 0.0) + seconds
-    return found
-
-
 def sentence(results: Sequence[Result]) -> str:
     """Return one line such as `measured 212 s of 301 s: process starts 60 s, …; the harness itself 8 s (1.04x)`."""
-    spent = total(results)
+    spent = total(map(_account, results))
     if not spent:
         return "nothing was measured: every case had been finished"
     parts = [f"{said} {spent.get(name, 0.0):.0f} s" for name, said in APART.items() if name in ALWAYS or name in spent]
@@ -49,7 +41,7 @@ def sentence(results: Sequence[Result]) -> str:
 
 def tables(results: Sequence[Result]) -> list[Table]:
     """Return the table with a row a case; none where no result keeps its time."""
-    spent = total(results)
+    spent = total(map(_account, results))
     if not spent:
         return []
     parts = {"wall": "wall", **APART, "measured": "measured", "rest": "harness itself"}
@@ -68,8 +60,12 @@ def tables(results: Sequence[Result]) -> list[Table]:
     ]
 
 
+def _account(result: Result) -> Mapping[str, float]:
+    return result.details.get("spent", {})
+
+
 def _row(result: Result, columns: Sequence[Column], factor: Column) -> Row:
-    spent = result.details.get("spent", {})
+    spent = _account(result)
     found = [*((c, spent.get(c.name)) for c in columns), (factor, _factor(spent))]
     cells = (Cell() if value is None else Cell(text=c.text(value), value=value) for c, value in found)
     return Row(

@@ -9,6 +9,7 @@ from reelbench import reports
 from reelbench.harness import clock
 from reelbench.harness.result import Result
 from reelbench.harness.spec import Case
+from reelbench.harness.statistics import total
 from reelbench.reports import _seeds, _spent, html
 
 SPENT = {"wall": 301.0, "start": 60.4, "compile": 0.0, "warm_up": 21.0, "measured": 212.0, "rest": 7.6}
@@ -96,7 +97,7 @@ def test_an_account_is_closed_with_what_no_part_has(hands):
     found = clock.close(made.read(), start=3.0, wall=6.25)
     assert found == {"wall": 6.25, "start": 5.0, "compile": 0, "warm_up": 0, "measured": 0, "rest": 1.25}
     assert clock.close({}, start=3.0, wall=7.0) == {"wall": 7.0, "start": 3.0, "lost": 4.0}
-    assert clock.total([found, {"wall": 1.0, "lost": 1.0}, {}]) == {**found, "wall": 7.25, "lost": 1.0}
+    assert total([found, {"wall": 1.0, "lost": 1.0}, {}]) == {**found, "wall": 7.25, "lost": 1.0}
 
 
 def test_one_line_sums_a_run():
