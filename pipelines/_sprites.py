@@ -13,8 +13,10 @@ Frames without their order show which coordinate rests, so that six classes rema
 time, where chance is 1 in 8, and who does better has seen motion.
 
 The harder classes are pairs of motions, one after the other, of the sprite with the red front, the second along the
-coordinate that follows the first's, while the others rest; a sprite with a blue front moves by a pair of its own. Who
-counts frames but not their order finds at most which coordinates took part: 1 in 4, where chance is 1 in 16.
+coordinate that follows the first's, while the others rest; a sprite with a blue front moves by a pair of its own. Half
+way both leap to any other place: had the second motion to begin where the first ended, the corner of their path would
+tell both directions. So who sees frames but not their order finds at most which coordinates took part: 1 in 4, where
+chance is 1 in 16.
 """
 
 from __future__ import annotations
@@ -100,11 +102,10 @@ def coordinates(
 
 
 def pair_coordinates(pair: str, rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Return the four coordinates of one motion and then another, `4 T`: the second begins where the first ended."""
-    first, second = PAIRS[pair]
-    before = coordinates(first, rng, frames // 2, span=HALF_SPAN, others=0)
-    after = coordinates(second, rng, frames - frames // 2, span=HALF_SPAN, others=0)
-    return np.concatenate([before, (after - after[:, :1] + before[:, -1:]) % 1], axis=1)
+    """Return the four coordinates of one motion and then another, which begins anywhere: `4 T`."""
+    halves = frames // 2, frames - frames // 2
+    parts = [coordinates(m, rng, n, span=HALF_SPAN, others=0) for m, n in zip(PAIRS[pair], halves, strict=True)]
+    return np.concatenate(parts, axis=1)
 
 
 def _there_and_back(frames: int, rng: np.random.Generator) -> np.ndarray:
