@@ -9,33 +9,21 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import itertools
-import math
-import random
 import re
 import shutil
 import subprocess
 import sys
-import xml.etree.ElementTree
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from matplotlib.collections import LineCollection
-from matplotlib.text import Text
 from reelbench import reports
 from reelbench.harness.errors import UserError
 from reelbench.harness.result import Metric, Result
 from reelbench.harness.spec import Case, Clip, Published, Recipe, Views
-from reelbench.harness.statistics import median_interval, wilson
-from reelbench.reports import _reproduce, _stats, _table, compare, figure, latex, markdown, paper, terminal
-from reelbench.reports._points import plot
+from reelbench.reports import _reproduce, _table, latex, markdown, paper, terminal
+from reelbench.tests.examples import GOLDEN, RESULTS, measured
 from rich.cells import cell_len
 
-GOLDEN = Path(__file__).parent / "golden" / "results"
-RESULTS = [Result.from_json(line) for line in (GOLDEN / "results.jsonl").read_text(encoding="utf-8").splitlines()]
 WIDTH = 140
 
 
@@ -48,13 +36,6 @@ def anonymous(text: str) -> str:
     for i, result in enumerate(RESULTS):
         text = text.replace(result.case_id, f"case{i:08}")
     return text
-
-
-def measured(value: float, *, name: str = "latency_ms", model: str = "tsm/micro", **fields: object) -> Result:
-    metric = Metric(value=value, unit="ms", **fields)  # type: ignore[arg-type]
-    return Result(
-        case=Case(model=model), status="ok", started="2026-01-05T10:00:00", seconds=1.0, metrics={name: metric}
-    )
 
 
 # ---- the formats
@@ -275,277 +256,6 @@ def test_the_command_repeats_the_case(case: Case):
     assert names["CASE"] == dataclasses.replace(case, fingerprint="")
     assert tail.startswith(f"reelbench run case_{case.case_id}.py --device {case.device}")
     assert head == ""
-
-
-# ---- the figure
-
-
-def test_the_figure_is_a_picture_of_its_kind(tmp_path: Path):
-    for suffix, magic in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")):
-        assert figure.write(RESULTS, tmp_path / f"f{suffix}", title="x").read_bytes().startswith(magic)
-    with pytest.raises(UserError, match="ends in .png, .svg, .pdf"):
-        figure.write(RESULTS, tmp_path / "f.gif", title="x")
-    with pytest.raises(UserError, match="nothing to plot"):
-        figure.render(RESULTS[-2:], title="x")
-
-
-def test_the_figure_is_the_same_every_time_and_names_its_cases():
-    svg = figure.render(RESULTS, title="Räder & <b>", format="svg")
-    assert svg == figure.render(RESULTS, title="Räder & <b>", format="svg")
-    texts = {
-        "".join(e.itertext()).strip() for e in xml.etree.ElementTree.fromstring(svg).iter() if e.tag.endswith("text")
-    }
-    assert {"video_swin/micro", "tsm/micro", "vivit/micro", "Räder & <b>", "Pareto front"} <= texts
-    assert "dualformer/micro" not in texts  # tested on other data
-
-
-def test_error_bars_are_the_intervals():
-    shown = plot(RESULTS)
-    assert shown is not None
-    axes = figure._figure(shown, "x").axes[0]
-    lines = [s for c in axes.collections if isinstance(c, LineCollection) for s in c.get_segments()]
-    for point in shown.points:
-        upright = [(point.x, point.y_interval[0]), (point.x, point.y_interval[1])]
-        level = [(point.x_interval[0], point.y), (point.x_interval[1], point.y)]
-        assert any(np.allclose(line, upright) for line in lines)
-        assert any(np.allclose(line, level) for line in lines)
-
-
-def crowd(n: int) -> list[Result]:
-    draw = random.Random(1)
-    results = []
-    for i in range(n):
-        accuracy, latency = (
-            Metric(value=50 + 30 * draw.random(), unit="%"),
-            Metric(value=5 + 50 * draw.random(), unit="ms"),
-        )
-        case = Case(model=f"family{i % 5}/variant_{i}")
-        metrics = {"top1": accuracy, "latency_ms": latency, "params": Metric(value=1e6 * (i + 1), unit="")}
-        results.append(Result(case=case, status="ok", started="", seconds=0.0, metrics=metrics))
-    return results
-
-
-def test_labels_in_a_crowd_never_overlap():
-    shown = plot(crowd(40))
-    assert shown is not None
-    drawn = figure._figure(shown, "x")
-    renderer = drawn.canvas.get_renderer()  # type: ignore[attr-defined]
-    labels = [t for t in drawn.axes[0].texts if isinstance(t, Text)]
-    boxes = [t.get_window_extent(renderer) for t in labels]
-    assert len(boxes) > 20
-    assert not [1 for a, b in itertools.combinations(boxes, 2) if a.shrunk(0.99, 0.9).overlaps(b.shrunk(0.99, 0.9))]
-    front = {shown.points[i].model for i in figure._front_indices(shown)}
-    assert front <= {t.get_text() for t in labels}
-
-
-# ---- statistics
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_meets_newcombes_table(successes: int, n: int, low: float, high: float):
-    """R. G. Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17 (1998)."""
-    assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_holds_its_share_and_is_symmetric(drawn: tuple[int, int]):
-    successes, n = drawn
-    low, high = wilson(successes, n)
-    assert 0 <= low <= successes / n <= high <= 1
-    assert wilson(n - successes, n) == pytest.approx((1 - high, 1 - low))
-
-
-@pytest.mark.parametrize(("successes", "n"), [(1, 0), (-1, 5), (6, 5)])
-def test_wilson_refuses_what_is_no_share(successes: int, n: int):
-    with pytest.raises(ValueError, match="no share"):
-        wilson(successes, n)
-
-
-@pytest.mark.parametrize(("n", "rank"), [(5, 0), (6, 1), (8, 1), (9, 2), (20, 6), (30, 10), (100, 40)])
-def test_the_median_lies_between_the_ranks_of_the_sign_test(n: int, rank: int):
-    samples = list(range(1, n + 1))
-    random.Random(n).shuffle(samples)
-    expected = (rank, n + 1 - rank) if rank else (None, None)
-    assert median_interval(samples) == ((n + 1) / 2, *expected)
-    if rank:
-        tail = sum(math.comb(n, i) for i in range(rank))
-        assert 2 * tail / 2**n <= 0.05 < 2 * (tail + math.comb(n, rank)) / 2**n
-
-
-def test_no_samples_have_no_median():
-    with pytest.raises(ValueError, match="no samples"):
-        median_interval([])
-
-
-def exhaustive_p(a: list[float], b: list[float]) -> float:
-    """The share of all splits of the pooled samples that are at least as uneven."""
-    pooled = [*a, *b]
-    middle = len(a) * len(b) / 2
-
-    def wins(chosen: tuple[int, ...]) -> float:
-        left = [pooled[i] for i in chosen]
-        right = [pooled[i] for i in range(len(pooled)) if i not in chosen]
-        return sum((x > y) + (x == y) / 2 for x in left for y in right)
-
-    splits = list(itertools.combinations(range(len(pooled)), len(a)))
-    observed = abs(wins(tuple(range(len(a)))) - middle)
-    return sum(abs(wins(split) - middle) >= observed - 1e-9 for split in splits) / len(splits)
-
-
-@given(st.lists(st.integers(0, 10**6), min_size=7, max_size=9, unique=True), st.integers(2, 5))
-def test_the_exact_rank_test_counts_all_splits(values: list[int], cut: int):
-    a, b = [float(v) for v in values[:cut]], [float(v) for v in values[cut:]]
-    assert _stats.mann_whitney(a, b) == pytest.approx(exhaustive_p(a, b))
-
-
-def test_the_rank_test_with_ties_is_near_the_exhaustive_one():
-    a, b = [1.0, 2, 2, 3, 3, 4, 5], [2.0, 3, 4, 4, 5, 6, 6]
-    assert _stats.mann_whitney(a, b) == pytest.approx(exhaustive_p(a, b), abs=0.02)
-    assert _stats.mann_whitney([2.0] * 5, [2.0] * 9) == 1.0
-    assert _stats.smallest_p(4, 4) == pytest.approx(_stats.mann_whitney([1, 2, 3, 4], [5, 6, 7, 8]))
-
-
-def test_the_normal_approximation_is_near_the_exact_test(monkeypatch: pytest.MonkeyPatch):
-    draw = random.Random(5)
-    a, b = ([draw.gauss(mean, 1) for _ in range(30)] for mean in (0, 0.5))
-    exact = _stats.mann_whitney(a, b)
-    monkeypatch.setattr(_stats, "EXACT", 0)
-    assert _stats.mann_whitney(a, b) == pytest.approx(exact, abs=0.001)
-    assert _stats.mann_whitney(b, a) == pytest.approx(exact, abs=0.001)
-
-
-@pytest.mark.parametrize("n", [8, 12, 40])
-def test_the_interval_of_a_ratio_covers(n: int):
-    draw = random.Random(n)
-    covered = 0
-    for _ in range(400):
-        a, b = ([math.exp(draw.gauss(mean, 0.1)) for _ in range(n)] for mean in (0, 0.2))
-        ratio, low, high = _stats.ratio_interval(a, b)
-        assert low <= ratio <= high
-        covered += low <= math.exp(0.2) <= high
-    assert covered >= 0.92 * 400
-
-
-def test_holm_multiplies_the_smallest_by_all_and_never_falls():
-    assert _stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert _stats.holm([]) == []
-    assert _stats.holm([0.6, 0.9]) == [1.0, 1.0]
-
-
-def test_cliffs_delta_goes_from_none_to_all():
-    assert _stats.effect_size([1, 2], [3, 4]) == 1
-    assert _stats.effect_size([3, 4], [1, 2]) == -1
-    assert _stats.effect_size([1, 2], [1, 2]) == 0
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30), st.booleans(), st.booleans())
-def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]], lower_x: bool, higher_y: bool):
-    def beats(p: tuple[int, int], q: tuple[int, int]) -> bool:
-        x = q[0] - p[0] if lower_x else p[0] - q[0]
-        y = p[1] - q[1] if higher_y else q[1] - p[1]
-        return x >= 0 and y >= 0 and (x > 0 or y > 0)
-
-    front = _stats.pareto([(float(x), float(y)) for x, y in points], lower_x=lower_x, higher_y=higher_y)
-    assert sorted(front) == [i for i, q in enumerate(points) if not any(beats(p, q) for p in points)]
-
-
-# ---- comparing
-
-
-def verdicts(a: list[Result], b: list[Result]) -> list[str]:
-    table = compare.compare(a, b)
-    column = [c.name for c in table.columns].index("verdict")
-    return [row.cells[column].text for row in table.rows]
-
-
-def sampled(scale: float, *, name: str = "latency_ms", seed: int = 0, n: int = 60) -> Result:
-    draw = random.Random(seed)
-    samples = tuple(scale * math.exp(draw.gauss(0, 0.02)) for _ in range(n))
-    return measured(sorted(samples)[n // 2], name=name, samples=samples)
-
-
-def test_a_run_against_itself_shows_no_difference():
-    assert set(verdicts(RESULTS, RESULTS)) <= {"no difference", "equal"}
-
-
-@pytest.mark.parametrize(
-    ("name", "scale", "expected"),
-    [
-        ("latency_ms", 0.8, "faster"),
-        ("latency_ms", 1.25, "slower"),
-        ("throughput_clips_s", 1.25, "faster"),
-        ("throughput_clips_s", 0.8, "slower"),
-        ("energy_j_clip", 1.25, "higher"),
-        ("latency_ms", 1.03, "no difference"),  # real within these two runs, but runs vary that much
-    ],
-)
-def test_a_difference_is_called_by_its_name(name: str, scale: float, expected: str):
-    assert verdicts([sampled(1, name=name)], [sampled(scale, name=name, seed=1)]) == [expected]
-
-
-def test_several_runs_a_side_are_rounds_and_need_no_margin():
-    before = [measured(100 + i / 10) for i in range(8)]
-    after = [measured(103 + i / 10) for i in range(8)]
-    assert verdicts(before, after) == ["slower"]
-    assert verdicts(before[:3], after[:3]) == ["too few rounds to tell"]
-
-
-def test_the_ratio_is_b_over_a():
-    table = compare.compare([sampled(10)], [sampled(20, seed=1)])
-    cell = table.rows[0].cells[[c.name for c in table.columns].index("ratio")]
-    assert cell.value == pytest.approx(2, rel=0.02)
-    assert re.fullmatch(r"\[1\.9\d\d, 2\.0\d\d\]", cell.interval)
-
-
-def test_counts_and_accuracies_are_judged_without_samples():
-    assert verdicts([measured(5, name="params")], [measured(5, name="params")]) == ["equal"]
-    assert verdicts([measured(5, name="params")], [measured(6, name="params")]) == ["higher"]
-    assert verdicts([measured(5, name="memory_resident_mib")], [measured(6, name="memory_resident_mib")]) == [
-        "not tested: one value a side"
-    ]
-    a, b, c = (
-        measured(v, name="top1", low=v - 4, high=v + 4)
-        for v in (60.0, 62.0, 75.0)
-    )  # fmt: skip
-    assert verdicts([a], [b]) == ["no difference"]
-    assert verdicts([a], [c]) == ["better"]
-    assert verdicts([c], [a]) == ["worse"]
-
-
-def test_cases_match_by_model_where_their_ids_differ():
-    a, lonely = sampled(1), measured(1.0, model="vivit/b")
-    b = dataclasses.replace(sampled(1, seed=1), case=Case(model="tsm/micro", precision="bf16"))
-    table = compare.compare([a, lonely], [b])
-    assert [row.case_id for row in table.rows] == [b.case_id]
-    assert "tsm/micro is another case in B: precision fp32 -> bf16" in table.notes
-    assert f"Only in A: vivit/b ({lonely.case_id})" in table.notes
-    with pytest.raises(UserError, match="no measured case in common"):
-        compare.compare([lonely], [b])
-
-
-def test_false_alarms_are_rarer_than_one_report_in_twenty():
-    """Two hundred reports of six metrics each, nothing ever different: a report alarms in at most 5 %."""
-    draw = random.Random(0)
-    names = ["latency_ms", "throughput_clips_s", "train_clips_s", "step_ms", "decode_clips_s", "energy_j_clip"]
-
-    def side() -> list[Result]:
-        runs = []
-        for _ in range(10):
-            metrics = {name: Metric(value=math.exp(draw.gauss(0, 0.05)), unit="") for name in names}
-            runs.append(dataclasses.replace(measured(1.0), metrics=metrics))
-        return runs
-
-    alarms = sum(set(verdicts(side(), side())) != {"no difference"} for _ in range(200))
-    assert alarms <= 17  # 5 % of 200, and two standard deviations
-
-
-def test_a_comparison_renders_within_the_width():
-    text = compare.render(RESULTS, RESULTS, width=100)
-    assert max(map(cell_len, text.splitlines())) <= 100
-    assert "no difference" in text
 
 
 # ---- the table of a paper

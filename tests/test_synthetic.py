@@ -165,64 +165,18 @@ def test_a_pair_is_one_motion_and_then_another(pair: str) -> None:
             assert np.sign(np.diff(part[axis])[0]) == direction
 
 
-def test_pairs_along_the_same_coordinates_visit_the_same_places() -> None:
+@pytest.mark.parametrize("name", ["left_then_up", "clockwise_then_recede"])
+def test_pairs_along_the_same_coordinates_visit_the_same_places(name: str) -> None:
     """Without their order, frames tell no more of a pair than its coordinates: 1 in 4."""
 
     def axes(pair: str) -> list[int]:
         return [_sprites.MOTIONS[motion][0] for motion in _sprites.PAIRS[pair]]
 
-    for name in ("left_then_up", "clockwise_then_recede"):
-        pairs = [pair for pair in _sprites.PAIRS if axes(pair) == axes(name)]
-        drawn = [_sprites.pair_coordinates(pair, np.random.default_rng(3), 32) for pair in pairs]
-        heaps = np.array([sorted(map(tuple, places.T.round(5))) for places in drawn])
-        assert len(pairs) == 4
-        assert np.ptp(heaps, axis=0).max() < 1e-4
-
-
-def test_no_moment_tells_anything() -> None:
-    """At any one time each coordinate is uniform on its loop, in every class (Kolmogorov-Smirnov at 1e-4)."""
-    for motion in synthetic.CLASSES:
-        states = np.stack([_sprites.coordinates(motion, np.random.default_rng([7, i]), 16) for i in range(1000)])
-        for moment in (0, 7, 15):
-            for values in np.sort(states[:, :, moment], axis=0).T:
-                gap = np.abs(values - np.linspace(0, 1, len(values))).max()
-                assert gap < 2.2 / math.sqrt(len(values)), motion
-
-
-def test_the_harder_classes_are_pairs_that_a_flip_pairs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(synthetic.HARD, "videos", (16, 0, 2))
-    monkeypatch.setitem(synthetic.HARD, "frames", 8)
-    paths = synthetic.ensure(tmp_path, hard=True, workers=0, progress=False)
-    index = Index.load(paths["train"])
-    assert sorted(video.label for video in index.videos()) == list(range(16))
-    assert paths["train"].parent.name.startswith("synthetic-hard-")
-    names = index.classes
-    assert (names.index("left_then_up"), names.index("right_then_up")) in (index.mirror or ())
-    assert all(index[row].path.parent.name == names[index[row].label] for row in range(16))
-
-
-@pytest.mark.parametrize("pair", ["left_then_up", "clockwise_then_recede", "recede_then_left"])
-def test_a_pair_is_one_motion_and_then_another(pair: str) -> None:
-    first, second = (_sprites.MOTIONS[motion] for motion in _sprites.PAIRS[pair])
-    for seed in range(20):
-        place = np.unwrap(_sprites.pair_coordinates(pair, np.random.default_rng(seed), 32), period=1)
-        for (axis, direction), part in zip((first, second), (place[:, :16], place[:, 16:]), strict=True):
-            assert np.allclose(np.diff(part[axis]), np.diff(part[axis])[0], atol=1e-5)
-            assert np.sign(np.diff(part[axis])[0]) == direction
-
-
-def test_pairs_along_the_same_coordinates_visit_the_same_places() -> None:
-    """Without their order, frames tell no more of a pair than its coordinates: 1 in 4."""
-
-    def axes(pair: str) -> list[int]:
-        return [_sprites.MOTIONS[motion][0] for motion in _sprites.PAIRS[pair]]
-
-    for across, down in zip((0, 0, 1, 1), (0, 1, 0, 1), strict=True):
-        pair = f"{('left', 'right')[across]}_then_{('up', 'down')[down]}"
-        drawn = _sprites.pair_coordinates(pair, np.random.default_rng(3), 32)
-        heap = sorted(map(tuple, drawn.round(5).T))
-        known = heap if pair == "left_then_up" else known
-        assert np.allclose(heap, known, atol=1e-5)
+    alike = [pair for pair in _sprites.PAIRS if axes(pair) == axes(name)]
+    drawn = [_sprites.pair_coordinates(pair, np.random.default_rng(3), 32) for pair in alike]
+    heaps = np.array([sorted(map(tuple, places.T.round(5))) for places in drawn])
+    assert len(alike) == 4
+    assert np.ptp(heaps, axis=0).max() < 1e-4
 
 
 def test_no_moment_tells_which_pair_it_is() -> None:

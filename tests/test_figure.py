@@ -1,0 +1,77 @@
+"""The speed-accuracy figure: its kinds, its error bars, and labels that keep clear of each other."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import xml.etree.ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.text import Text
+from reelbench.harness.errors import UserError
+from reelbench.harness.result import Metric, Result
+from reelbench.harness.spec import Case
+from reelbench.reports import figure
+from reelbench.reports._points import plot
+from reelbench.tests.examples import RESULTS
+
+
+def test_the_figure_is_a_picture_of_its_kind(tmp_path: Path):
+    for suffix, magic in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")):
+        assert figure.write(RESULTS, tmp_path / f"f{suffix}", title="x").read_bytes().startswith(magic)
+    with pytest.raises(UserError, match="ends in .png, .svg, .pdf"):
+        figure.write(RESULTS, tmp_path / "f.gif", title="x")
+    with pytest.raises(UserError, match="nothing to plot"):
+        figure.render(RESULTS[-2:], title="x")
+
+
+def test_the_figure_is_the_same_every_time_and_names_its_cases():
+    svg = figure.render(RESULTS, title="Räder & <b>", format="svg")
+    assert svg == figure.render(RESULTS, title="Räder & <b>", format="svg")
+    texts = {
+        "".join(e.itertext()).strip() for e in xml.etree.ElementTree.fromstring(svg).iter() if e.tag.endswith("text")
+    }
+    assert {"video_swin/micro", "tsm/micro", "vivit/micro", "Räder & <b>", "Pareto front"} <= texts
+    assert "dualformer/micro" not in texts  # tested on other data
+
+
+def test_error_bars_are_the_intervals():
+    shown = plot(RESULTS)
+    assert shown is not None
+    axes = figure._figure(shown, "x").axes[0]
+    lines = [s for c in axes.collections if isinstance(c, LineCollection) for s in c.get_segments()]
+    for point in shown.points:
+        upright = [(point.x, point.y_interval[0]), (point.x, point.y_interval[1])]
+        level = [(point.x_interval[0], point.y), (point.x_interval[1], point.y)]
+        assert any(np.allclose(line, upright) for line in lines)
+        assert any(np.allclose(line, level) for line in lines)
+
+
+def crowd(n: int) -> list[Result]:
+    draw = random.Random(1)
+    results = []
+    for i in range(n):
+        accuracy, latency = (
+            Metric(value=50 + 30 * draw.random(), unit="%"),
+            Metric(value=5 + 50 * draw.random(), unit="ms"),
+        )
+        case = Case(model=f"family{i % 5}/variant_{i}")
+        metrics = {"top1": accuracy, "latency_ms": latency, "params": Metric(value=1e6 * (i + 1), unit="")}
+        results.append(Result(case=case, status="ok", started="", seconds=0.0, metrics=metrics))
+    return results
+
+
+def test_labels_in_a_crowd_never_overlap():
+    shown = plot(crowd(40))
+    assert shown is not None
+    drawn = figure._figure(shown, "x")
+    renderer = drawn.canvas.get_renderer()  # type: ignore[attr-defined]
+    labels = [t for t in drawn.axes[0].texts if isinstance(t, Text)]
+    boxes = [t.get_window_extent(renderer) for t in labels]
+    assert len(boxes) > 20
+    assert not [1 for a, b in itertools.combinations(boxes, 2) if a.shrunk(0.99, 0.9).overlaps(b.shrunk(0.99, 0.9))]
+    front = {shown.points[i].model for i in figure._front_indices(shown)}
+    assert front <= {t.get_text() for t in labels}
