@@ -1,4 +1,4 @@
-"""What a comparison rests on: rank test, its interval for a ratio, effect size, Holm's correction; the Pareto front.
+"""What a comparison rests on: rank test, interval of a ratio, spread, effect size, Holm's correction, Pareto front.
 
 Standard library only. `wilson` and `median_interval` live in `harness/statistics.py`, which measuring needs too.
 """
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from statistics import NormalDist
+from statistics import NormalDist, stdev
 
 EXACT = 30  # up to this many samples on either side, and without ties, the exact distribution is used
 
@@ -66,6 +66,11 @@ def ratio_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0
     skip = _outside(len(a), len(b), confidence)
     middle = math.sqrt(ratios[(len(ratios) - 1) // 2] * ratios[len(ratios) // 2])
     return middle, ratios[skip], ratios[-1 - skip]
+
+
+def spread(values: Sequence[float]) -> float:
+    """Return the factor by which positive values stray: the standard deviation of their logarithms, taken back."""
+    return math.exp(stdev(map(math.log, values)))
 
 
 def effect_size(a: Sequence[float], b: Sequence[float]) -> float:

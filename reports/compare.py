@@ -21,14 +21,14 @@ from statistics import median
 from ..harness.errors import UserError
 from ..harness.result import DISTURBED, Metric, Result, is_time
 from . import terminal
-from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p
+from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p, spread
 from ._table import Cell, Column, Row, Table, metric_columns
 
 ALPHA = 0.05
 ROUNDS = 10
 BAD = ("slower", "worse", "higher", "lower")
 CLEAR = 0.33  # Cliff's delta from which an effect counts as more than small (Romano and others, 2006)
-MARGIN = 1.05  # a single run a side cannot tell how much runs vary: smaller ratios are not called
+MARGIN = 1.05  # a single run a side cannot tell how much runs vary: at least this, and no less than its rounds
 COUNTED = ("params", "gflops_view", "gflops_video")
 ACCURACIES = ("top1", "top5", "mean_class_accuracy", "top1_reversed", "top1_shuffled", "map")
 
@@ -84,7 +84,8 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
     tests = sum(v.p is not None for v in found)
     if any(v.difference.margin > 1 for v in found):
         notes.append(
-            f"One run a side cannot tell how much runs vary: intervals that reach within {MARGIN:g} are not called."
+            f"One run a side cannot tell how much runs vary: intervals that reach within {MARGIN:g}, or within what "
+            "the rounds of either run vary by, are not called."
         )
     return Table(
         title="Differences",
@@ -213,7 +214,7 @@ def _difference(column: Column, a: list[Metric], b: list[Metric]) -> Difference:
         effect=effect_size(*rounds),
         p=mann_whitney(*rounds),
         smallest=smallest_p(*map(len, rounds)),
-        margin=MARGIN if len(a) == 1 or len(b) == 1 else 1.0,
+        margin=max(MARGIN, *map(spread, rounds)) if len(a) == 1 or len(b) == 1 else 1.0,
         disturbed=any(m.warning.startswith(DISTURBED) for m in (*a, *b)),
     )
 

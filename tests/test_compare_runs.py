@@ -7,6 +7,7 @@ import math
 import random
 import re
 
+import numpy as np
 import pytest
 from reelbench.harness.errors import UserError
 from reelbench.harness.result import Metric, Result
@@ -52,6 +53,19 @@ def test_several_runs_a_side_are_rounds_and_need_no_margin():
     after = [measured(103 + i / 10) for i in range(8)]
     assert verdicts(before, after) == ["slower"]
     assert verdicts(before[:3], after[:3]) == ["too few rounds to tell"]
+
+
+def test_what_varies_from_round_to_round_is_called_only_beyond_that():
+    """Tails of a latency stray by a fifth between rounds, and no less between runs."""
+
+    def run(scale: float) -> list[Result]:
+        samples = tuple(scale * math.exp(stray) for stray in np.linspace(-0.2, 0.2, 8))
+        return [measured(scale, samples=samples, rounds=(1,) * 8)]
+
+    [barely], _ = compare.judge(run(1.0), run(1.35))
+    assert (barely.p or 1) < 0.05
+    assert barely.text == "no difference"
+    assert verdicts(run(1.0), run(1.7)) == ["slower"]
 
 
 def test_the_ratio_is_b_over_a():
