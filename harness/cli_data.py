@@ -91,7 +91,7 @@ def check_index(
     found = check.check(index, deep=deep)
     for problem in found:
         print(f"{problem.path}: {problem.reason}")
-    print(f"{len(found)} problems")
+    print(f"{len(found)} problem{'s' * (len(found) != 1)}")
     raise typer.Exit(int(bool(found)))
 
 

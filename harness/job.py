@@ -106,6 +106,8 @@ def find_recipe(model: str, name: str | None) -> Recipe:
     from .. import models
 
     recipes = models.find(model).recipes
+    if not recipes:
+        raise UserError(f"{model} has no recipe '{name}', nor any: leave --recipe out, or name a JSON file")
     if name not in recipes:
         raise unknown(f"recipe of {model}", name, recipes)
     return recipes[name]

@@ -112,6 +112,8 @@ def test_an_unknown_device(reelbench):
 def test_training_on_an_unknown_recipe(reelbench, tmp_path):
     outcome = reelbench("train", "video_swin/t", "--data", tmp_path / "x.parquet", "--recipe", "kinetics4000")
     refused(outcome, "unknown recipe of video_swin/t 'kinetics4000'", "kinetics400")
+    outcome = reelbench("train", "tsm/micro", "--data", tmp_path / "x.parquet", "--recipe", "kinetics400")
+    refused(outcome, "tsm/micro has no recipe 'kinetics400', nor any: leave --recipe out")
 
 
 def test_training_on_videos_that_moved(reelbench, tmp_path, tiny_synthetic):
