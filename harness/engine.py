@@ -293,7 +293,7 @@ def command(
     `ranks` run on this machine, or those of a `hostfile`, reached by ssh; with `node_rank` every machine is started by
     hand and meets the others at `master`, an ADDRESS:PORT.
     """
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "warning", "--no_local_rank"]
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "error", "--no_local_rank"]
     place = ["--hostfile", str(hostfile)] if hostfile else ["--num_gpus", str(ranks), "--master_port", str(free_port())]
     if node_rank is not None:
         address, _, port = (master or "").rpartition(":")
