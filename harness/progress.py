@@ -98,7 +98,8 @@ class SuiteProgress(_Display):
         """Print the finished case's line and advance the suite's bar."""
         self.bar.update(self.case, visible=False)
         self.bar.update(self.suite, advance=1)
-        shown = [f"{name} {m.value:.4g} {m.unit}".strip() for name, m in result.metrics.items() if name in HEADLINES]
+        metrics = {n: m for n, m in result.metrics.items() if n in HEADLINES} or result.metrics
+        shown = [f"{name} {m.value:.4g} {m.unit}".strip() for name, m in metrics.items()]
         text = ", ".join(shown) if result.status == "ok" else f"{result.status}: {result.error}"
         mark = "✓" if result.status == "ok" else "✗"
         self.bar.console.print(

@@ -7,6 +7,7 @@ import time
 import pytest
 from reelbench.harness.metrics import SELDOM, Subject
 from reelbench.harness.progress import QUIET_SECONDS, SuiteProgress
+from reelbench.harness.result import Metric, Result
 from reelbench.harness.spec import Case
 
 CASE = Case(model="tsm/micro")
@@ -30,6 +31,17 @@ def test_without_a_terminal_a_long_loop_says_how_far_it_is(clock, capsys):
             progress.update(phase="latency")
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
     assert lines == ["  order, reversed: 40 of 100", "  order, reversed: 90 of 100"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [({"top1": 50.0, "params": 2e6}, "top1 50 (2 s)"), ({"params": 2e6, "gflops_view": 3.0}, "2e+06, gflops_view 3 (")],
+)
+def test_a_finished_case_says_its_headlines_or_all_that_it_has(metrics, told, capsys):
+    found = {name: Metric(value=value, unit="") for name, value in metrics.items()}
+    with SuiteProgress("test", 1, 0) as progress:
+        progress.finish(Result(case=CASE, status="ok", started="", seconds=2.0, metrics=found))
+    assert told in capsys.readouterr().err
 
 
 def test_a_loop_over_videos_is_told_seldom_and_to_its_end(clock):
