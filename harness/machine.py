@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 
+from .result import SLOWER
+
 PERIOD = 0.1
 PACE_SAMPLES, PACE_STEPS, PACE_WIDTH = 15, 64, 32
-SLOWER = 1.2  # times the best pace: a measurement is disturbed
 BUSY = {"cpu": 0.1, "cuda": 0.5}  # share of the cores that others may use before a measurement is disturbed
 # Bits of nvmlDeviceGetCurrentClocksEventReasons that slow a GPU down; the power cap is how a busy one always ends up,
 # so it is told but no reason to measure again.

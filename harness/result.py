@@ -12,6 +12,7 @@ from .errors import UserError
 from .spec import Case, Published
 
 SCHEMA = 1
+SLOWER = 1.2  # times the best pace of the machine itself: a time measured then is compared with none
 DISTURBED = "disturbed"  # how the warning of a time begins that the machine spoilt: it is compared with none
 Status = Literal["ok", "failed", "oom", "timeout", "unsupported"]
 

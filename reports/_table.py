@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..harness.result import Metric, Result
+from ..harness.result import DISTURBED, Metric, Result, is_time
 from ..harness.spec import Published
+from ._pace import remarks
 from ._ranking import reversals
 
 MISSING = "–"
@@ -210,6 +211,7 @@ def measured(results: Sequence[Result]) -> Table:
     differing = [name for name, values in settings.items() if len(_kinds(name, values)) > 1]
     columns = [_with_convention(c, results, notes) for c in metric_columns(results)]
     shown = [Column(name=n, header=n, numeric=False) for n in ("model", *differing)]
+    slow = remarks(results)
     failures = [Column(name="status", header="status", numeric=False)] if any(r.status != "ok" for r in results) else []
     rows = [
         Row(
@@ -219,7 +221,7 @@ def measured(results: Sequence[Result]) -> Table:
             cells=(
                 Cell(text=printable(r.case.model)),
                 *(Cell(text=printable(settings[n][i]) or MISSING) for n in differing),
-                *(_cell(c, r, notes) for c in columns),
+                *(_cell(c, r, notes, slow[i]) for c in columns),
                 *(_status(r, notes) for _ in failures),
                 _names(r, notes),
             ),
@@ -259,18 +261,20 @@ def _with_convention(column: Column, results: Sequence[Result], notes: _Notes) -
     return replace(column, notes=notes.add(*found) if len(found) == 1 else ())
 
 
-def _cell(column: Column, result: Result, notes: _Notes) -> Cell:
+def _cell(column: Column, result: Result, notes: _Notes, slow: str) -> Cell:
     metric = result.metrics.get(column.name)
     if metric is None:
         return Cell()
     text = column.text(metric.value)
     if column.name == "gflops_view":
         text += views(result)
-    remarks = [metric.warning, "" if column.notes else metric.convention]
+    told = [metric.warning, "" if column.notes else metric.convention]
+    if is_time(metric.unit) and not metric.warning.startswith(DISTURBED):
+        told.append(slow)
     if column.name == "top1" and result.details.get("learned") is False:
-        remarks.append(_unlearned(result))
+        told.append(_unlearned(result))
     return Cell(
-        text=text, value=metric.value * column.scale, interval=_interval(column, metric), notes=notes.add(*remarks)
+        text=text, value=metric.value * column.scale, interval=_interval(column, metric), notes=notes.add(*told)
     )
 
 

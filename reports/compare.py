@@ -21,6 +21,7 @@ from statistics import median
 from ..harness.errors import UserError
 from ..harness.result import DISTURBED, Metric, Result, is_time
 from . import terminal
+from ._pace import pace
 from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p, spread
 from ._table import Cell, Column, Row, Table, metric_columns
 
@@ -184,16 +185,9 @@ def _differences(a: Sequence[Result], b: Sequence[Result]) -> list[Difference]:
     columns = metric_columns([*a, *b])
     shared = [c for c in columns if all(any(c.name in r.metrics for r in side) for side in (a, b))]
     found = [_difference(column, *(_values(side, column.name) for side in (a, b))) for column in shared]
-    paces = _pace(a), _pace(b)
+    paces = pace(a), pace(b)
     drift = paces[1] / paces[0] if all(paces) else 1.0
     return [dataclasses.replace(d, drift=drift) if is_time(d.column.unit) else d for d in found]
-
-
-def _pace(results: Sequence[Result]) -> float:
-    """Return the milliseconds that the machine took for its fixed work, 0 where nobody looked."""
-    states = [s for r in results for s in r.details.get("rounds") or [r.details.get("machine") or {}]]
-    quiet = [s for s in states if not s.get("disturbed")] or states
-    return median(found) if (found := [pace for s in quiet for pace in s.get("pace_ms", ())]) else 0.0
 
 
 def _values(results: Sequence[Result], name: str) -> list[Metric]:

@@ -151,6 +151,19 @@ def test_warnings_and_differing_conventions_are_footnotes():
     assert shared.notes == ("batch 1", "hot")
 
 
+def test_times_that_a_slow_spell_of_the_machine_reached_say_so():
+    def at(ms: float, name: str = "latency_ms") -> Result:
+        state = {"pace_ms": [ms, ms], "disturbed": []}
+        return dataclasses.replace(measured(1.0, name=name), details={"machine": state}, environment={"cpu": "x"})
+
+    elsewhere = dataclasses.replace(at(0.1), environment={"cpu": "another"})
+    [column] = [i for i, c in enumerate(_table.measured([at(1.0)]).columns) if c.name == "latency_ms"]
+    shown = _table.measured([at(1.0), at(1.1), at(1.4), measured(1.0)])
+    assert [bool(row.cells[column].notes) for row in shown.rows] == [False, False, True, False]
+    assert any("the machine itself ran 1.4 times slower than at its best among" in note for note in shown.notes)
+    assert not _table.measured([at(1.0), dataclasses.replace(elsewhere)]).notes
+
+
 def test_an_untrained_top1_says_so():
     notes = _table.measured(RESULTS).notes
     assert "did not learn: the lower bound of top-1 is not above twice chance (12.5 %)" in notes

@@ -1,0 +1,38 @@
+"""The pace of the machine itself, which every measurement on a CPU keeps: the milliseconds of a fixed piece of work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from ..harness.result import SLOWER, Result
+
+
+def pace(results: Sequence[Result]) -> float:
+    """Return the median pace of quiet measurements, or of all if none was quiet, in ms; 0 where nobody looked."""
+    states = [state for result in results for state in _states(result)]
+    quiet = [s for s in states if not s.get("disturbed")] or states
+    return median(found) if (found := [ms for s in quiet for ms in s.get("pace_ms", ())]) else 0.0
+
+
+def remarks(results: Sequence[Result]) -> list[str]:
+    """Return what to say of each result's times: nothing, or how much slower the machine was than at its best."""
+    best: dict[Any, float] = {}
+    for result in results:
+        for ms in (ms for state in _states(result) for ms in state.get("pace_ms", ())):
+            best[_machine(result)] = min(ms, best.get(_machine(result), ms))
+    return [_remark(found / best[_machine(r)] if (found := pace([r])) else 1.0) for r in results]
+
+
+def _states(result: Result) -> list[dict[str, Any]]:
+    return result.details.get("rounds") or [result.details.get("machine") or {}]
+
+
+def _machine(result: Result) -> tuple[Any, ...]:
+    return tuple(result.environment.get(name) for name in ("cpu", "cores", "threads"))
+
+
+def _remark(slower: float) -> str:
+    said = f"the machine itself ran {slower:.1f} times slower than at its best among these cases"
+    return f"{said}: times compare with `--interleave`" if slower > SLOWER else ""
