@@ -90,7 +90,7 @@ def again(arguments: list[str], *, ranks: int, device: str) -> int:
 
 
 def ask_to_stop(launcher: int) -> None:
-    """Send SIGUSR1 to the ranks below DeepSpeed's launcher; its other children, such as decoders, would die of it."""
+    """Send SIGUSR1 to the ranks below DeepSpeed's launcher; what they have started themselves might die of it."""
     import psutil
 
     for process in psutil.Process(launcher).children(recursive=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -12,21 +13,25 @@ from ..harness.result import SLOWER, Result
 def pace(results: Sequence[Result]) -> float:
     """Return the median pace of quiet measurements, or of all if none was quiet, in ms; 0 where nobody looked."""
     states = [state for result in results for state in _states(result)]
-    quiet = [s for s in states if not s.get("disturbed")] or states
-    return median(found) if (found := [ms for s in quiet for ms in s.get("pace_ms", ())]) else 0.0
+    found = _paces([state for state in states if not state.get("disturbed")] or states)
+    return median(found) if found else 0.0
 
 
 def remarks(results: Sequence[Result]) -> list[str]:
     """Return what to say of each result's times: nothing, or how much slower the machine was than at its best."""
     best: dict[Any, float] = {}
     for result in results:
-        for ms in (ms for state in _states(result) for ms in state.get("pace_ms", ())):
-            best[_machine(result)] = min(ms, best.get(_machine(result), ms))
+        if found := _paces(_states(result)):
+            best[_machine(result)] = min([*found, best.get(_machine(result), math.inf)])
     return [_remark(found / best[_machine(r)] if (found := pace([r])) else 1.0) for r in results]
 
 
 def _states(result: Result) -> list[dict[str, Any]]:
     return result.details.get("rounds") or [result.details.get("machine") or {}]
+
+
+def _paces(states: Sequence[dict[str, Any]]) -> list[float]:
+    return [ms for state in states for ms in state.get("pace_ms", ())]
 
 
 def _machine(result: Result) -> tuple[Any, ...]:

@@ -48,8 +48,13 @@ def still_there(folder: Path) -> list[psutil.Process]:
     return [p for p in found if str(folder) in " ".join(p.info["cmdline"] or [])]
 
 
+def everyone(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    first = psutil.Process(process.pid)
+    return [*first.children(recursive=True), first]
+
+
 def kill(process: subprocess.Popen[str]) -> None:
-    for victim in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+    for victim in everyone(process):
         victim.kill()
     process.communicate()
 
@@ -130,7 +135,7 @@ def test_a_signal_to_every_process_of_a_job_stops_it_as_one_to_its_ranks(tiny_sy
     processes = ranks.bare(made, 2)
     wait_for_step(processes[0], made, 1)
     for process, number in zip(processes, (signal.SIGTERM, signal.SIGUSR1), strict=True):
-        members = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        members = everyone(process)
         assert len(members) >= 3  # the rank, its decoder and the tracker
         for member in members:
             member.send_signal(number)
