@@ -13,7 +13,7 @@ from reelbench.harness import metrics
 from reelbench.harness.errors import UnsupportedError, UserError
 from reelbench.harness.execution import Float8Linear, prepare, quantise
 from reelbench.harness.measure import Budget
-from reelbench.harness.metrics import view_budget
+from reelbench.harness.metrics import throughput, view_budget
 from reelbench.harness.run import find_checkpoint, make_subject
 from reelbench.harness.spec import Case
 from reelbench.pipelines.index import Index
@@ -112,12 +112,12 @@ def test_a_mode_that_does_not_exist_is_refused():
         Case(model="tsm/micro", mode="fast")  # type: ignore[arg-type]
 
 
-def test_a_batch_sweep_is_kept_and_searched_for_once():
+def test_a_batch_sweep_is_kept_and_searched_for_once(monkeypatch):
+    monkeypatch.setattr(throughput, "_room", lambda tried, batch: True)  # judged by the peak of the whole process
     made = subject("vivit/micro", metrics=("latency", "throughput", "peak", "energy"))
     found = metrics.measure(made)
     sweep = made.notes["batch_sweep"]
-    batches = [row["batch"] for row in sweep]  # how far it goes is a matter of speed
-    assert batches[:3] == [1, 2, 4][: len(batches)]
+    assert [row["batch"] for row in sweep][:3] == [1, 2, 4]
     assert made.notes["best_batch"] == max(sweep, key=lambda row: row["clips_s"])["batch"] or len(sweep) > 3
     frames = found["throughput_frames_s"].value / found["throughput_clips_s"].value
     assert frames == pytest.approx(made.clip.frames)
