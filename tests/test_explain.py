@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 from reelbench import models
-from reelbench.harness import explain_maps, explain_pictures
 from reelbench.harness.errors import UserError
-from reelbench.harness.explain import cells, explain
+from reelbench.harness.explain import cells, explain, pictures
+from reelbench.harness.explain.maps import attention, grad_cam
 from reelbench.models.maskfeat import hog_targets
 from reelbench.pipelines.index import Index
 from reelbench.tests import golden_models as goldens
@@ -35,7 +35,7 @@ def test_grad_cam_is_the_official_one():
     source = goldens.read(golden["derived_from"])
     model, clip = models.build("dualformer/t", checkpoint=goldens.filled(source)).eval(), goldens.clip(source)
     for label, expected in ((None, golden["map_predicted"]), (5, golden["map_label5"])):
-        found, top = explain_maps.grad_cam(model, clip, label=label)
+        found, top = grad_cam(model, clip, label=label)
         assert top == (label or golden["preds"]["argmax"])
         assert list(found.shape) == expected["shape"]
         assert found.mean().item() == pytest.approx(expected["mean"], rel=1e-4)
@@ -49,7 +49,7 @@ def _blends_as_the_official_one(clip: torch.Tensor, found: torch.Tensor, golden:
     shape = models.find("dualformer/t").clip
     mean, std = (torch.tensor(x).view(3, 1, 1, 1) for x in (shape.mean, shape.std))
     frames = ((clip[0] * std + mean) / 255).permute(1, 2, 3, 0).numpy()
-    blended = explain_pictures.blend(frames, found[0].numpy(), golden["alpha"])
+    blended = pictures.blend(frames, found[0].numpy(), golden["alpha"])
     np.testing.assert_allclose(blended.flatten()[:8], golden["blended"]["head"], atol=2e-3)
     assert blended.mean() == pytest.approx(golden["blended"]["mean"], rel=1e-4)
 
@@ -57,7 +57,7 @@ def _blends_as_the_official_one(clip: torch.Tensor, found: torch.Tensor, golden:
 @pytest.mark.parametrize("name", MICROS)
 def test_every_family_has_a_layer_that_feels_the_class(name):
     model, clip = micro(name)
-    maps = [explain_maps.grad_cam(model, clip, label=label)[0] for label in (1, 2)]
+    maps = [grad_cam(model, clip, label=label)[0] for label in (1, 2)]
     assert all(m.shape == (1, *clip.shape[2:]) for m in maps)
     assert all(m.min() >= 0 and m.max() <= 1 for m in maps)
     assert any(m.std() > 0 for m in maps)
@@ -68,9 +68,9 @@ def test_every_family_has_a_layer_that_feels_the_class(name):
 def test_another_layer_is_found_by_its_path_or_told():
     model, clip = micro("video_swin/micro")
     layer = "backbone.layers.0.blocks.-1"
-    assert not torch.equal(explain_maps.grad_cam(model, clip, layer=layer)[0], explain_maps.grad_cam(model, clip)[0])
+    assert not torch.equal(grad_cam(model, clip, layer=layer)[0], grad_cam(model, clip)[0])
     with pytest.raises(UserError, match="there is no 'stages', here are backbone, cls_head"):
-        explain_maps.grad_cam(model, clip, layer="stages.1")
+        grad_cam(model, clip, layer="stages.1")
 
 
 def test_attention_is_where_the_tokens_say():
@@ -83,12 +83,12 @@ def test_attention_is_where_the_tokens_say():
         own.view(1, 1, -1, side, side), size=clip.shape[2:], mode="trilinear", align_corners=False
     )[0, 0]
     expected = (expected - expected.min()) / (expected.max() - expected.min())
-    torch.testing.assert_close(explain_maps.attention(model, clip)["last layer"][0], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(attention(model, clip)["last layer"][0], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_stroke_lies_along_the_edge():
     ramp = torch.arange(32.0).expand(1, 3, 32, 32) * 8  # brighter to the right: edges stand upright
-    picture = explain_pictures.draw_hog(cells(hog_targets(ramp, 16)).numpy())[0, 8:16, 8:16, 0]
+    picture = pictures.draw_hog(cells(hog_targets(ramp, 16)).numpy())[0, 8:16, 8:16, 0]
     assert picture[:, 3:5].sum() > 3 * picture[3:5].sum() / 2
 
 
@@ -113,7 +113,7 @@ def test_maskfeat_shows_what_it_was_given_and_what_it_says(tiny_synthetic, tmp_p
 def test_pictures_open_again(suffix: str, tmp_path: Path):
     frames = np.random.default_rng(0).random((6, 40, 40, 3), dtype=np.float32)
     to = tmp_path / f"out{suffix}"
-    explain_pictures.write({"frame": frames, "its negative": 1 - frames}, to, fps=5)
+    pictures.write({"frame": frames, "its negative": 1 - frames}, to, fps=5)
     if suffix == ".png":
         assert Image.open(to).size == (6 * 160, 2 * 180)
     elif suffix == ".gif":
@@ -128,8 +128,8 @@ def test_pictures_open_again(suffix: str, tmp_path: Path):
 def test_long_titles_are_wrapped_and_many_panels_stand_in_a_block(tmp_path: Path):
     frames = np.zeros((2, 160, 160, 3), dtype=np.float32)
     long = "Pretending to put something behind something"
-    explain_pictures.write({"frame": frames, long: frames}, tmp_path / "long.gif", fps=5)
-    explain_pictures.write({f"head {n}": frames for n in range(13)}, tmp_path / "many.gif", fps=5)
+    pictures.write({"frame": frames, long: frames}, tmp_path / "long.gif", fps=5)
+    pictures.write({f"head {n}": frames for n in range(13)}, tmp_path / "many.gif", fps=5)
     assert Image.open(tmp_path / "long.gif").size == (2 * 160, 160 + 3 * 20)
     assert Image.open(tmp_path / "many.gif").size == (6 * 160, 3 * 180)
     heading = np.asarray(Image.open(tmp_path / "long.gif").convert("L"))[:60]
@@ -140,12 +140,12 @@ def test_long_titles_are_wrapped_and_many_panels_stand_in_a_block(tmp_path: Path
 
 def test_colours_are_named_as_far_as_there_is_room(tmp_path: Path):
     labels = np.array([[[5, 5], [5, 7]]])
-    painted, colours = explain_pictures.class_colours(labels)
+    painted, colours = pictures.class_colours(labels)
     assert list(colours) == [5, 7]
     np.testing.assert_allclose(painted[0, 1, 1], colours[7])
-    panel = explain_pictures.spread(painted, (1, 160, 160, 3))
+    panel = pictures.spread(painted, (1, 160, 160, 3))
     legend = {"left": colours[5], "x" * 60: colours[7]}
-    explain_pictures.write({"tokens": panel}, tmp_path / "x.png", fps=5, legend=legend)
+    pictures.write({"tokens": panel}, tmp_path / "x.png", fps=5, legend=legend)
     line = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))[-20:] / 255
     assert (abs(line - colours[5]) < 0.01).all(-1).sum() == 12 * 16
     assert not (abs(line - colours[7]) < 0.01).all(-1).any()

@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 from reelbench import models
-from reelbench.harness import explain_attention, explain_maps
 from reelbench.harness.errors import UserError
+from reelbench.harness.explain import rollout
+from reelbench.harness.explain.maps import STAGES, find_layer
+from reelbench.harness.explain.maps import attention as attention_maps
 from reelbench.models import _vit
 from reelbench.models._time_shift import TimeShift
 from reelbench.models.dualformer import LocalAttention, PyramidAttention
@@ -43,10 +45,10 @@ def made(name: str, side: int = 32, **options: Any) -> tuple[nn.Module, Tensor]:
     return model, torch.randn(2, 3, models.find(name).clip.frames, side, side)
 
 
-def recorded(model: nn.Module, clip: Tensor) -> tuple[list[explain_attention.Layer], Tensor]:
-    stage = explain_maps.STAGES.get(str(model.variant_name).partition("/")[0])
-    inside = explain_maps.find_layer(model, stage) if stage else model
-    return explain_attention.answer(model, explain_attention.record(model, inside, clip), len(clip))
+def recorded(model: nn.Module, clip: Tensor) -> tuple[list[rollout.Layer], Tensor]:
+    stage = STAGES.get(str(model.variant_name).partition("/")[0])
+    inside = find_layer(model, stage) if stage else model
+    return rollout.answer(model, rollout.record(model, inside, clip), len(clip))
 
 
 @pytest.mark.parametrize(("name", "side", "options"), SHAPES)
@@ -56,9 +58,9 @@ def test_a_rollout_loses_nothing_of_the_answer(name, side, options):
     last = layers[-1]
     for shares in (
         answer,
-        explain_attention.roll_out(layers, answer),
-        explain_attention.back(last, answer, last.weights().mean(1)),
-        explain_attention.back(last, answer, last.weights()[:, 1]),
+        rollout.roll_out(layers, answer),
+        rollout.back(last, answer, last.weights().mean(1)),
+        rollout.back(last, answer, last.weights()[:, 1]),
     ):
         assert shares.min() >= 0
         torch.testing.assert_close(shares.reshape(len(clip), -1).sum(1), torch.ones(len(clip)))
@@ -70,17 +72,17 @@ def test_maps_and_heads_have_the_clip_s_shape_and_follow_what_it_shows(name):
     other = clip.clone()
     other[:, :, 2:4, 8:16, 16:24] = 3 * torch.randn(2, 3, 2, 8, 8)
     for heads in (False, True):
-        maps = explain_maps.attention(model, clip, heads=heads)
+        maps = attention_maps(model, clip, heads=heads)
         assert {m.shape for m in maps.values()} == {(2, *clip.shape[2:])}
-        changed = explain_maps.attention(model, other, heads=heads)
+        changed = attention_maps(model, other, heads=heads)
         assert all(not torch.equal(m, changed[title]) for title, m in maps.items() if title != "60% of it")
-    assert list(explain_maps.attention(model, clip)) == ["rollout", "last layer", "60% of it"]
+    assert list(attention_maps(model, clip)) == ["rollout", "last layer", "60% of it"]
     assert list(maps) == [f"head {n}" for n in range(len(maps))]
     assert len(maps) > 1
 
 
 def test_the_core_is_in_or_out_and_holds_its_share_of_every_frame():
-    maps = explain_maps.attention(*made("vivit/micro"))
+    maps = attention_maps(*made("vivit/micro"))
     core = maps["60% of it"]
     assert set(core.unique().tolist()) == {0.0, 1.0}
     assert (core.flatten(2).mean(-1) < 0.75).all()
@@ -104,7 +106,7 @@ def test_every_family_goes_through_the_command(name, tiny_synthetic, tmp_path: P
 
 def test_what_attends_to_nothing_says_so():
     with pytest.raises(UserError, match="tsm/micro is no transformer: use --method gradcam"):
-        explain_maps.attention(*made("tsm/micro"))
+        attention_maps(*made("tsm/micro"))
 
 
 @pytest.mark.parametrize("grid", [(4, 4, 4), (4, 5, 7)])
@@ -116,9 +118,9 @@ def test_windows_pass_on_what_a_slow_sum_says(grid, shifted):
     nn.init.normal_(attention.relative_position_bias_table)
     nn.init.normal_(attention.qkv.weight)
     x = torch.randn(1, *grid, 8)
-    (layer,) = explain_attention.record(attention, attention, x)
+    (layer,) = rollout.record(attention, attention, x)
     shares = torch.rand(1, *grid)
-    found = explain_attention.back(layer, shares, layer.weights().mean(1))
+    found = rollout.back(layer, shares, layer.weights().mean(1))
     torch.testing.assert_close(found, _slowly(attention, x, shares), rtol=1e-4, atol=1e-5)
 
 
@@ -194,9 +196,9 @@ def test_it_ends_on_a_grid_where_the_attended_token_stands(attention, place):
     aim(attention)
     x = torch.zeros(1, 4, 6, 6, 16)
     x[(0, *place)][3::8] = 1.0
-    (layer,) = explain_attention.record(attention, attention, x)
+    (layer,) = rollout.record(attention, attention, x)
     shares = torch.full((1, 4, 6, 6), 1 / 144)
-    found = explain_attention.back(layer, shares, layer.weights().mean(1))[0]
+    found = rollout.back(layer, shares, layer.weights().mean(1))[0]
     assert found[place] == found.max()
     assert found[place] > 1.5 / 144
 
@@ -219,9 +221,9 @@ def test_it_ends_behind_a_class_token_where_the_attended_token_stands(attention,
     grid[place][3::8] = 1.0
     tokens = grid.permute(1, 2, 0, 3) if time_minor else grid
     x = torch.cat((torch.zeros(1, 1, 16), tokens.reshape(1, 144, 16)), dim=1)
-    (layer,) = explain_attention.record(attention, attention, x)
+    (layer,) = rollout.record(attention, attention, x)
     answer = torch.full(layer.shape[:2], 1 / layer.shape[1])
-    found = explain_attention.back(layer, answer, layer.weights().mean(1))[0, 1:]
+    found = rollout.back(layer, answer, layer.weights().mean(1))[0, 1:]
     found = found.view(6, 6, 4).permute(2, 0, 1) if time_minor else found.view(4, 6, 6)
     assert found[place] > 0.85 * found.max()  # keys that were pooled overlap: its neighbours have part in more of them
     assert found[place] > 1.5 / 145
@@ -234,8 +236,8 @@ def test_frames_whose_patches_were_exchanged_get_them_back():
     x = torch.zeros(4, 37, 16)
     x[1, 1 + 2 * 6 + 3, 3::8] = 1.0
     given = Given(attention, 4)
-    (layer,) = explain_attention.record(given, given, x)
-    found = explain_attention.back(layer, torch.full((4, 37), 1 / 148), layer.weights().mean(1))
+    (layer,) = rollout.record(given, given, x)
+    found = rollout.back(layer, torch.full((4, 37), 1 / 148), layer.weights().mean(1))
     assert found.argmax() == 37 + 1 + 2 * 6 + 3
     assert found.max() > 30 / 148
 
@@ -250,19 +252,17 @@ def test_divided_attention_reaches_along_its_axis_alone(kind, near, far):
     grid = torch.zeros(6, 6, 4, 16)
     grid[2, 3, 1, 3::8] = 1.0
     given = Given(attention, 4)
-    (layer,) = explain_attention.record(
-        given, given, torch.cat((torch.zeros(1, 1, 16), grid.reshape(1, 144, 16)), dim=1)
-    )
+    (layer,) = rollout.record(given, given, torch.cat((torch.zeros(1, 1, 16), grid.reshape(1, 144, 16)), dim=1))
     for (t, h, w), expected in ((near, 1.0), (far, 0.0)):
         shares = torch.zeros(1, 145)
         shares[0, 1 + (h * 6 + w) * 4 + t] = 1.0
-        found = explain_attention.back(layer, shares, layer.weights().mean(1))
+        found = rollout.back(layer, shares, layer.weights().mean(1))
         assert found[0, 1 + (2 * 6 + 3) * 4 + 1].item() == pytest.approx(expected, abs=1e-3)
 
 
 def test_cells_share_evenly_whatever_their_sizes():
     shares = torch.rand(2, 2, 3, 1)
-    found = explain_attention.spread(shares, (4, 7, 2))
+    found = rollout.spread(shares, (4, 7, 2))
     assert found.shape == (2, 4, 7, 2)
     torch.testing.assert_close(found.sum((1, 2, 3)), shares.sum((1, 2, 3)))
     torch.testing.assert_close(found[:, 2:, 3:5].sum((1, 2, 3)), shares[:, 1, 1, 0])
@@ -275,7 +275,7 @@ def test_heads_of_pooled_attention_are_those_of_the_class_token():
     attention: Any = model.blocks[-1].attn  # type: ignore[index]
     seen: list[Any] = []
     handle = attention.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs))
-    maps = explain_maps.attention(model, clip, heads=True)
+    maps = attention_maps(model, clip, heads=True)
     handle.remove()
     x, grid = seen
     with torch.no_grad():
@@ -293,8 +293,8 @@ def test_a_frame_of_the_factorised_vivit_counts_as_its_encoder_of_time_says():
     model, clip = made("vivit/micro")
     layers, answer = recorded(model, clip)
     frames = answer.view(2, 4, 17).sum(-1)
-    slots = explain_attention.roll_out(
-        explain_attention.record(model, model.temporal_blocks, clip),  # type: ignore[arg-type]
+    slots = rollout.roll_out(
+        rollout.record(model, model.temporal_blocks, clip),  # type: ignore[arg-type]
         torch.eye(5)[:1].expand(2, -1),
     )
     torch.testing.assert_close(frames[:, 1:], slots[:, 2:])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from reelbench import models
-from reelbench.harness import explain_classes
 from reelbench.harness.errors import UserError
+from reelbench.harness.explain import class_names
 from reelbench.pipelines.index import Index
 from safetensors.torch import save_file
 
@@ -64,7 +64,7 @@ def test_mistakes_are_told_in_one_line(given, tiny_synthetic, tmp_path: Path, re
 
 
 def test_a_name_that_looks_like_a_number_is_a_name():
-    assert explain_classes.find("1", ("3", "1", "2")) == 1
-    assert explain_classes.find("0", ("3", "1", "2")) == 0
+    assert class_names.find("1", ("3", "1", "2")) == 1
+    assert class_names.find("0", ("3", "1", "2")) == 0
     with pytest.raises(UserError, match="unknown class"):
-        explain_classes.find("-1", ("3", "1", "2"))
+        class_names.find("-1", ("3", "1", "2"))

@@ -28,12 +28,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..models import _vit, _windows
-from ..models._windows import Windows
-from ..models.dualformer import LocalAttention, PyramidAttention
-from ..models.mvit import Pool, PooledAttention
-from ..models.tps import ShiftAttention, frame_windows
-from ..models.video_swin import WindowAttention
+from ...models import _vit, _windows
+from ...models._windows import Windows
+from ...models.dualformer import LocalAttention, PyramidAttention
+from ...models.mvit import Pool, PooledAttention
+from ...models.tps import ShiftAttention, frame_windows
+from ...models.video_swin import WindowAttention
 
 Call = tuple[Tensor, Tensor, Tensor | None]  # queries, keys, bias
 

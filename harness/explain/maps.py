@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.timesformer import attended
-from . import explain_attention
-from .errors import UserError
+from ...models.timesformer import attended
+from ..errors import UserError
+from . import rollout
 
 # The last features that still know where they are. Of a model that judges by its class token, the last block changes
 # that token alone: the block before it is the last whose patches matter.
@@ -96,20 +96,20 @@ def attention(model: nn.Module, clip: Tensor, *, heads: bool = False) -> dict[st
     With `heads`, each head of the last layer instead. The core are the patches that hold 60 % of it, in each frame. A
     class token shows what it attended to. Models without one show what each place received from all others, and only in
     their last stage, whose rollout is that of its blocks; ViViT's factorised encoder what its frames' patches received.
-    See `explain_attention`; a model without attention is a `UserError`.
+    See `rollout`; a model without attention is a `UserError`.
     """
     stage = STAGES.get(_family(model))
-    layers = explain_attention.record(model, find_layer(model, stage) if stage else model, clip)
+    layers = rollout.record(model, find_layer(model, stage) if stage else model, clip)
     if not layers:
         raise UserError(f"{model.variant_name} is no transformer: use --method gradcam")
-    layers, answer = explain_attention.answer(model, layers, len(clip))
+    layers, answer = rollout.answer(model, layers, len(clip))
     last = layers[-1]
     weights = last.weights()
     if heads:
-        found = {f"head {n}": explain_attention.back(last, answer, weights[:, n]) for n in range(weights.shape[1])}
+        found = {f"head {n}": rollout.back(last, answer, weights[:, n]) for n in range(weights.shape[1])}
         return {name: _fit(_volume_of(shares, model, clip), clip) for name, shares in found.items()}
-    flow = _volume_of(explain_attention.roll_out(layers, answer), model, clip)
-    final = _volume_of(explain_attention.back(last, answer, weights.mean(1)), model, clip)
+    flow = _volume_of(rollout.roll_out(layers, answer), model, clip)
+    final = _volume_of(rollout.back(last, answer, weights.mean(1)), model, clip)
     core = attended(final.flatten(-2), CORE).float().view_as(final)
     whole = F.interpolate(core, size=clip.shape[2:])[:, 0]  # nearest: in or out
     return {"rollout": _fit(flow, clip), "last layer": _fit(final, clip), CORE_TITLE: whole}

@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import models, pipelines
-from ..pipelines.index import Index, build, writable
-from . import explain_classes, explain_maps, explain_pictures, export, job
-from .errors import UserError, unknown
-from .explain_pictures import Colour, Panel
-from .spec import Clip, Views
+from ... import models, pipelines
+from ...pipelines.index import Index, build, writable
+from .. import export, job
+from ..errors import UserError, unknown
+from ..spec import Clip, Views
+from . import class_names, pictures
+from .maps import CORE_TITLE, attention, grad_cam
+from .pictures import Colour, Panel
 
 METHODS = ("gradcam", "attention", "hog", "tokens")
 OPTIONS = {"label": "gradcam", "layer": "gradcam", "heads": "attention"}  # and the one method that knows each
@@ -53,7 +55,7 @@ def explain(
 ) -> Explanation:
     """Explain the clip in the middle of a video and write the panels; returns them with the model's answer.
 
-    `data` names the classes, see `explain_classes.names`; `label` is the name or the number of one of them. The clip
+    `data` names the classes, see `class_names.names`; `label` is the name or the number of one of them. The clip
     is the one that the checkpoint was trained on, where its training left it beside the weights, else the model's own.
     """
     if method not in METHODS:
@@ -61,8 +63,8 @@ def explain(
     for option, given in (("label", label is not None), ("layer", layer is not None), ("heads", heads)):
         if given and method != OPTIONS[option]:
             raise UserError(f"--{option} belongs to --method {OPTIONS[option]}, here it is {method}")
-    if to.suffix.lower() not in explain_pictures.FORMATS:
-        raise UserError(f"--to {to}: an explanation ends in {', '.join(explain_pictures.FORMATS)}")
+    if to.suffix.lower() not in pictures.FORMATS:
+        raise UserError(f"--to {to}: an explanation ends in {', '.join(pictures.FORMATS)}")
     writable(to)
     model = _load(name, checkpoint, method).to(device).eval()
     shape = _clip(name, checkpoint)
@@ -73,15 +75,15 @@ def explain(
     else:
         with torch.inference_mode():
             shares = model(clip)[0].softmax(-1)
-        classes = explain_classes.names(len(shares), checkpoint, data)
-        wanted = None if label is None else explain_classes.find(label, classes)
+        classes = class_names.names(len(shares), checkpoint, data)
+        wanted = None if label is None else class_names.find(label, classes)
         said = _answer(shares, classes)
         if method == "tokens":
             found = _tokens(model, clip, frames, classes, said)
         else:
             panels = look(model, clip, frames, method, classes=classes, label=wanted, layer=layer, heads=heads)
             found = Explanation(panels={"frame": frames, **panels}, said=said)
-    explain_pictures.write(found.panels, to, fps=max(1.0, shape.frames / seconds), legend=found.legend)
+    pictures.write(found.panels, to, fps=max(1.0, shape.frames / seconds), legend=found.legend)
     return found
 
 
@@ -98,15 +100,13 @@ def look(
 ) -> dict[str, Panel]:
     """Return the panels that explain one clip, `1 3 T H W`, by their titles; `frames` is that clip as it looks."""
     if method == "attention":
-        maps = explain_maps.attention(model, clip, heads=heads)
+        maps = attention(model, clip, heads=heads)
     else:
-        heat, top = explain_maps.grad_cam(model, clip, layer=layer, label=label)
+        heat, top = grad_cam(model, clip, layer=layer, label=label)
         maps = {f"Grad-CAM: {classes[top]}": heat}
     drawn = {title: found[0].cpu().numpy() for title, found in maps.items()}
     return {
-        title: (explain_pictures.cut_out if title == explain_maps.CORE_TITLE else explain_pictures.overlay)(
-            frames, found
-        )
+        title: (pictures.cut_out if title == CORE_TITLE else pictures.overlay)(frames, found)
         for title, found in drawn.items()
     }
 
@@ -125,7 +125,7 @@ def read(video: Path, clip: Clip, device: Literal["cpu", "cuda"]) -> tuple[Tenso
 
 def _load(name: str, checkpoint: Path, method: str) -> Any:
     if method == "hog":
-        from ..models.maskfeat import MaskFeat
+        from ...models.maskfeat import MaskFeat
 
         encoder = models.build(name)
         if not hasattr(encoder, "decoder_pred"):
@@ -158,14 +158,14 @@ def _answer(shares: Tensor, classes: tuple[str, ...]) -> str:
 def _tokens(model: Any, clip: Tensor, frames: Panel, classes: tuple[str, ...], said: str) -> Explanation:
     with torch.inference_mode():
         labels = model.annotate(clip)[0].argmax(-1).cpu().numpy()  # t h w
-    painted, colours = explain_pictures.class_colours(explain_pictures.spread(labels, frames.shape[:3]))
+    painted, colours = pictures.class_colours(pictures.spread(labels, frames.shape[:3]))
     panel = (SHARE * painted + (1 - SHARE) * frames).astype(np.float32)
     legend = {classes[label]: colour for label, colour in colours.items()}
     return Explanation(panels={"frame": frames, "tokens": panel}, said=said, legend=legend)
 
 
 def _hog(model: Any, clip: Tensor, frames: Panel) -> Explanation:
-    from ..models.maskfeat import draw_mask, hog_targets
+    from ...models.maskfeat import draw_mask, hog_targets
 
     mask = draw_mask(random.Random(0), model.grid).patches
     with torch.inference_mode():
@@ -173,9 +173,9 @@ def _hog(model: Any, clip: Tensor, frames: Panel) -> Explanation:
     pixels = torch.from_numpy(frames * 255).permute(0, 3, 1, 2)  # T 3 H W
     there = hog_targets(pixels, model.patch)
     panels = {
-        "given": explain_pictures.hide(frames, mask.numpy()),
-        "predicted": explain_pictures.draw_hog(cells(predicted.cpu()).numpy()),
-        "there is": explain_pictures.draw_hog(cells(there).numpy()),
+        "given": pictures.hide(frames, mask.numpy()),
+        "predicted": pictures.draw_hog(cells(predicted.cpu()).numpy()),
+        "there is": pictures.draw_hog(cells(there).numpy()),
         "frame": frames,
     }
     said = f"{float(mask.float().mean()):.0%} of the patches were hidden"
