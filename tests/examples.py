@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reelbench import reports
 from reelbench.harness.result import Metric, Result
 from reelbench.harness.spec import Case
 
@@ -17,3 +18,10 @@ def measured(value: float, *, name: str = "latency_ms", model: str = "tsm/micro"
     return Result(
         case=Case(model=model), status="ok", started="2026-01-05T10:00:00", seconds=1.0, metrics={name: metric}
     )
+
+
+def page() -> str:
+    """Return the stored results as an HTML page, under a title that needs escaping."""
+    text = reports.render(RESULTS, "html", title="Example <b>&amp;")
+    assert isinstance(text, str)
+    return text

@@ -1,17 +1,13 @@
-"""The stream against a slow plain reference: frames, pixels, order, sharding, resuming, views, and what breaks it."""
+"""The stream against a slow plain reference: frames, pixels, order, sharding, resuming, views, and mistakes."""
 
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from reelbench import pipelines
@@ -390,89 +386,3 @@ def test_a_mistake_ends_in_one_line(vp9: Index, options: dict, named: str):
     with pytest.raises(UserError, match=named) as caught:
         pipelines.open(vp9, **{"clip": CLIP, "batch": 2, **options})
     assert "\n" not in str(caught.value)
-
-
-# --- Processes
-
-
-def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
-
-
-def gone(processes: list[psutil.Process]) -> bool:
-    return not psutil.wait_procs(processes, timeout=20)[1]
-
-
-def test_a_dead_worker_is_an_error_and_no_hang(vp9: Index):
-    before = set(children())
-    with pipelines.open(vp9, clip=CLIP, batch=1, training=True) as stream:
-        epoch = stream.epoch()
-        next(epoch)
-        victim = (set(children()) - before).pop()
-        victim.kill()
-        while victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.01)
-        with pytest.raises(UserError, match="worker process died"):
-            list(epoch)
-
-
-def test_close_ends_the_workers(vp9: Index):
-    before = set(children())
-    stream = pipelines.open(vp9, clip=CLIP, batch=1, workers=2)
-    next(iter(stream.epoch()))
-    started = list(set(children()) - before)
-    assert started
-    stream.close()
-    assert gone(started)
-
-
-ORPHANS = """
-import sys, time
-from reelbench import pipelines
-from reelbench.harness.spec import Clip
-if __name__ == "__main__":
-    stream = pipelines.open(sys.argv[1], clip=Clip(frames=2, size=32, short_side=32), batch=1, training=True)
-    next(iter(stream.epoch()))
-    print("ready", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_workers_do_not_outlive_a_killed_parent(vp9: Index, tmp_path: Path):
-    vp9.save(tmp_path / "index.parquet")
-    script = tmp_path / "parent.py"
-    script.write_text(ORPHANS)
-    with subprocess.Popen([sys.executable, script, tmp_path / "index.parquet"], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == b"ready\n"
-        workers = [p for p in psutil.Process(parent.pid).children() if "spawn_main" in " ".join(p.cmdline())]
-        assert workers
-        parent.kill()
-    assert gone(workers)
-
-
-FORGOTTEN = """
-import weakref
-class Anything: pass
-thing = Anything()
-weakref.finalize(thing, print, "finalizers run")  # the first one of a process: its finalizers run the last of all
-import sys
-from reelbench import pipelines
-from reelbench.harness.spec import Clip
-if __name__ == "__main__":
-    stream = pipelines.open(sys.argv[1], clip=Clip(frames=2, size=32, short_side=32), batch=1, training=True)
-    next(iter(stream.epoch()))
-"""
-
-
-def test_a_stream_left_open_does_not_keep_the_process(vp9: Index, tmp_path: Path):
-    vp9.save(tmp_path / "index.parquet")
-    script = tmp_path / "forgetful.py"
-    script.write_text(FORGOTTEN)
-    command = [sys.executable, script, tmp_path / "index.parquet"]
-    assert subprocess.run(command, capture_output=True, timeout=120, check=True).stdout == b"finalizers run\n"
-
-
-def test_workers_import_neither_torch_nor_pandas():
-    code = "import sys, reelbench.pipelines.software; print({'torch', 'pandas', 'nvidia'} & {*sys.modules})"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
