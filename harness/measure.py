@@ -2,6 +2,7 @@
 
 Timing begins after the device is idle and ends after it is idle again, so a sample is the time a user waits. The loop
 ends when the 95 % interval of the median is within ±`precision` of it, or at `max_seconds`, never before `min_seconds`.
+The interval is that of ten stretches of the loop, not of single samples: neighbours are alike.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from .result import Metric
-from .statistics import median_interval, quantile_interval
+from .statistics import STRETCHES, median_interval, quantile_interval, serial_interval
 
-MIN_SAMPLES = 10
+MIN_SAMPLES = 10  # one a stretch
 UNSTEADY = 0.05
 BEYOND = 2  # samples that must lie beyond a percentile
 
@@ -105,8 +106,14 @@ def warm_up(step: Callable[[], object], device: torch.device | str, limit: float
 
 
 def summary(values: list[float], unit: str, convention: str = "") -> Metric:
-    """Return the median of the samples with its 95 % interval; an interval wider than ±5 % carries a warning."""
-    median, low, high = median_interval(values)
+    """Return the median of samples in their order, with its 95 % interval; one wider than ±5 % carries a warning."""
+    return _metric(values, serial_interval(values), unit, convention)
+
+
+def _metric(
+    values: Sequence[float], found: tuple[float, float | None, float | None], unit: str, convention: str
+) -> Metric:
+    median, low, high = found
     unsteady = low is None or high is None or high - low > 2 * UNSTEADY * median
     warning = "unsteady: the interval is wider than ±5 %; close other programs or measure longer" if unsteady else ""
     return Metric(
@@ -128,7 +135,8 @@ def combine(rounds: Sequence[Metric], warning: str = "") -> Metric:
     Within a round samples are alike, between rounds the machine drifts: only the medians count as independent. A round
     without samples of its own (a percentile) counts with its value.
     """
-    whole = summary([m.value for m in rounds], rounds[0].unit, rounds[0].convention)
+    medians = [m.value for m in rounds]
+    whole = _metric(medians, median_interval(medians), rounds[0].unit, rounds[0].convention)
     samples = [m.samples or (m.value,) for m in rounds]
     return replace(
         whole,
@@ -143,5 +151,7 @@ def _done(taken: list[float], elapsed: float, budget: Budget) -> bool:
         return True
     if len(taken) < MIN_SAMPLES or elapsed < budget.min_seconds:
         return False
-    median, low, high = median_interval(taken)
+    if len(taken) % (len(taken) // STRETCHES):
+        return False  # a look sorts all samples: one a tenth more will do
+    median, low, high = serial_interval(taken)
     return low is not None and high is not None and high - low <= 2 * budget.precision * median

@@ -20,13 +20,13 @@ from statistics import median
 
 from ..harness.errors import UserError
 from ..harness.result import DISTURBED, Metric, Result, is_time
+from ..harness.statistics import stretches
 from . import terminal
 from ._pace import pace
 from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p, spread
 from ._table import Cell, Column, Row, Table, metric_columns
 
 ALPHA = 0.05
-ROUNDS = 10
 BAD = ("slower", "worse", "higher", "lower")
 CLEAR = 0.33  # Cliff's delta from which an effect counts as more than small (Romano and others, 2006)
 MARGIN = 1.05  # a single run a side cannot tell how much runs vary: at least this, and no less than its rounds
@@ -221,8 +221,7 @@ def _rounds(metrics: Sequence[Metric]) -> list[float]:
     if rounds:
         ends = list(accumulate(rounds))
         return [median(samples[end - size : end]) for size, end in zip(rounds, ends, strict=True)]
-    size = max(1, len(samples) // ROUNDS)
-    return [median(samples[i : i + size]) for i in range(0, len(samples) - size + 1, size)]
+    return stretches(samples)
 
 
 def _accuracy_p(a: Metric, b: Metric) -> float | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reelbench.harness.statistics import median_interval, wilson
+from reelbench.harness.statistics import median_interval, serial_interval, stretches, wilson
 from reelbench.reports import _stats
 
 
@@ -50,6 +51,42 @@ def test_the_median_lies_between_the_ranks_of_the_sign_test(n: int, rank: int):
 def test_no_samples_have_no_median():
     with pytest.raises(ValueError, match="no samples"):
         median_interval([])
+
+
+def covered(of_spells: float, interval: Callable[[list[float]], tuple[float, float | None, float | None]]) -> float:
+    """The share of intervals that hold the true median, 0, of 200 samples whose neighbours share `of_spells`."""
+    draw, hits = random.Random(1), 0
+    for _ in range(300):
+        now, samples = draw.gauss(0, 1), []
+        for _ in range(200):
+            now = of_spells * now + math.sqrt(1 - of_spells**2) * draw.gauss(0, 1)
+            samples.append(now)
+        _, low, high = interval(samples)
+        assert low is not None
+        assert high is not None
+        hits += low <= 0 <= high
+    return hits / 300
+
+
+@pytest.mark.parametrize("of_spells", [0.0, 0.5, 0.9])
+def test_the_interval_of_a_series_covers_though_neighbours_are_alike(of_spells: float):
+    assert covered(of_spells, serial_interval) > 0.93
+
+
+def test_one_sample_after_the_other_taken_for_independent_would_cover_less():
+    assert covered(0.0, median_interval) > 0.93
+    assert covered(0.9, median_interval) < 0.6
+
+
+@given(st.lists(st.floats(1, 9), min_size=1, max_size=60))
+def test_every_sample_is_in_one_stretch_and_the_median_in_its_interval(samples: list[float]):
+    found = stretches(samples)
+    assert len(found) == min(len(samples), 10)
+    assert min(samples) <= min(found) <= max(found) <= max(samples)
+    median, low, high = serial_interval(samples)
+    assert (low is None) == (high is None) == (len(samples) < 6)
+    if low is not None and high is not None:
+        assert low <= median <= high
 
 
 def exhaustive_p(a: list[float], b: list[float]) -> float:
