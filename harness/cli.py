@@ -104,7 +104,9 @@ def evaluate(
 @app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Results folders.")],
-    format: Annotated[str, typer.Option(help="terminal, markdown, csv, latex, paper, html or figure.")] = "terminal",
+    format: Annotated[
+        str, typer.Option(help="terminal, markdown, csv, latex, paper, html, figure or benchmark.")
+    ] = "terminal",
     to: Annotated[Path | None, typer.Option(help="File to write; html writes PNG and SVG beside it.")] = None,
 ) -> None:
     """Write a report of one or more results folders.

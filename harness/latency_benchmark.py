@@ -6,6 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def test_latency(benchmark: Any, reelbench_step: Callable[[], None]) -> None:
+def test_latency(benchmark: Any, reelbench_case: Any, reelbench_step: Callable[[], None]) -> None:
     """Time one forward pass."""
+    benchmark.fullname = (
+        f"reelbench::test_latency[{reelbench_case.benchmark}]"  # pytest's own has the path of the installation
+    )
+    benchmark.params = None
+    benchmark.extra_info["case"] = reelbench_case.to_json()
     benchmark(reelbench_step)

@@ -4,6 +4,8 @@
     pytest --reelbench-suite mine.py --benchmark-compare --benchmark-compare-fail=median:5%
 
 Each case that measures latency is a test of its forward pass at batch 1; what this machine cannot run is skipped.
+Benchmarks keep their names wherever this file is installed, and share them with `reelbench report --format benchmark`:
+what one machine stored, another's run or a suite's results compare with.
 pytest loads this file through the entry point `pytest11`, in every project: nothing heavy is imported before its use.
 """
 
@@ -52,12 +54,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         raise pytest.UsageError(f"suite {name} has no case that measures latency")
     from dataclasses import replace
 
-    metafunc.parametrize("reelbench_case", [replace(case, device=device) for case in cases], ids=_name)
+    placed = [replace(case, device=device) for case in cases]
+    metafunc.parametrize("reelbench_case", placed, ids=lambda case: case.benchmark)
 
 
-def _name(case: Any) -> str:
-    ways = [case.precision, case.mode, *(["channels_last"] if case.channels_last else [])]
-    return "-".join([case.model, *ways])
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Keep what the numbers were measured on beside them."""
+    if config.getoption("--reelbench-suite"):
+        from . import environment
+
+        output_json["reelbench"] = environment.collect()
 
 
 @pytest.fixture

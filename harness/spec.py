@@ -34,6 +34,7 @@ METRICS = (
     "startup", "accuracy", "order", "view_budget", "parameters", "flops", "memory", "latency", "throughput", "peak",
     "step", "decode", "end_to_end", "stall", "energy",
 )  # fmt: skip
+WITHOUT_DATA = ("startup", "parameters", "flops", "memory", "latency", "throughput", "peak", "energy")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -296,6 +297,18 @@ class Case:
         """Twelve hexadecimal digits that name this case: the hash of everything in it."""
         text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def shows_videos(self) -> bool:
+        """Whether the model is shown videos of its data, in training or in any metric; else random clips."""
+        return self.recipe is not None or not set(self.metrics) <= set(WITHOUT_DATA)
+
+    @property
+    def benchmark(self) -> str:
+        """The name of its latency in pytest-benchmark, by what it depends on: `tsm/micro-cpu-fp32-eager`."""
+        clip = f"{self.clip.frames}x{self.clip.stride}x{self.clip.size}" if self.clip else ""
+        ways = (self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
+        return "-".join(filter(None, (self.model, clip, *ways)))
 
 
 def from_fields(cls: type[T], data: dict[str, Any]) -> T:

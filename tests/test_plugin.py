@@ -9,6 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from reelbench import reports
+from reelbench.harness.errors import UserError
+from reelbench.harness.spec import Case, Clip
+
+from .examples import measured
 
 SUITE = """\
 from reelbench.harness.spec import *
@@ -44,19 +49,51 @@ def test_a_suites_latency_cases_are_benchmarks(run, tmp_path: Path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 1 skipped" in done.stdout
     assert "threads: 3" in done.stdout
-    [found] = json.loads((tmp_path / "out.json").read_text())["benchmarks"]
-    assert found["param"] == "vivit/micro-fp32-eager"
+    stored = json.loads((tmp_path / "out.json").read_text())
+    assert stored["reelbench"]["threads"] == 3
+    [found] = stored["benchmarks"]
+    assert found["param"] == "vivit/micro-cpu-fp32-eager"
+    assert found["fullname"] == "reelbench::test_latency[vivit/micro-cpu-fp32-eager]"
+    assert Case.from_json(found["extra_info"]["case"]).model == "vivit/micro"
     assert found["stats"]["median"] > 0
     assert found["stats"]["rounds"] >= 2
 
 
 def test_a_suite_that_does_not_exist_and_a_missing_library_are_told(run):
     done = run("-p", "pytest_benchmark.plugin", "--reelbench-suite", "quik")
-    assert done.returncode == 4 or "did you mean 'quick'" in done.stdout + done.stderr
-    assert "unknown suite 'quik'" in done.stdout + done.stderr
+    assert done.returncode == 2
+    assert "unknown suite 'quik': did you mean 'quick'?" in done.stdout + done.stderr
     without = run("--reelbench-suite", "quick")
     assert without.returncode == 4
     assert "needs pytest-benchmark" in without.stderr
+
+
+@pytest.mark.parametrize(("latency", "code"), [(1e-6, 1), (1e6, 0)])
+def test_a_gate_holds_a_run_against_the_results_of_a_suite(run, tmp_path: Path, latency: float, code: int):
+    stored = tmp_path / "stored.json"
+    reports.write([measured(latency, model="vivit/micro", samples=(latency,) * 3)], "benchmark", stored)
+    done = run("-p", "pytest_benchmark.plugin", "--reelbench-suite", "mine.py", "--reelbench-device", "cpu",
+               f"--benchmark-compare={stored}", "--benchmark-compare-fail=median:50%", *QUICK)  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("Performance has regressed" in done.stdout + done.stderr) == bool(code)
+
+
+def test_results_are_shown_by_pytest_benchmark(tmp_path: Path):
+    results = [measured(7.0, samples=(6.0, 7.0, 9.0)), measured(1.0, name="params")]
+    [path] = reports.write(results, "benchmark", tmp_path / "out.json")
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", str(path), "--columns=median", "--csv=out.csv"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out.csv").read_text().splitlines()[1:] == [
+        "reelbench::test_latency[tsm/micro-cpu-fp32-eager],0.007"
+    ]
+    with pytest.raises(UserError, match="no case has measured its latency"):
+        reports.render(results[1:], "benchmark")
+
+
+def test_a_benchmark_is_named_by_what_latency_depends_on():
+    case = Case(model="tsm/micro", clip=Clip(frames=4, stride=2, size=32), mode="compile", channels_last=True)
+    assert case.benchmark == "tsm/micro-4x2x32-cpu-fp32-compile-channels_last"
 
 
 def test_without_the_option_a_projects_tests_are_its_own(run):

@@ -53,7 +53,7 @@ def test_a_format_gives_the_expected_text(kind: str):
 
 
 def test_every_format_is_found_by_its_file_name():
-    assert reports.formats() == ["csv", "figure", "html", "latex", "markdown", "paper", "terminal"]
+    assert reports.formats() == ["benchmark", "csv", "figure", "html", "latex", "markdown", "paper", "terminal"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "html", "latex", "markdown", "terminal"])

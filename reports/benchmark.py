@@ -1,0 +1,65 @@
+"""pytest-benchmark's JSON: the latencies, under the names that `pytest --reelbench-suite` gives them.
+
+reelbench report runs/latency --format benchmark --to .benchmarks/baseline.json
+pytest-benchmark compare .benchmarks/baseline.json
+pytest --reelbench-suite latency --benchmark-compare=.benchmarks/baseline.json --benchmark-compare-fail=median:5%
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ..harness.errors import UserError
+from ..harness.result import Result
+
+SUFFIX = ".json"
+
+
+def render(results: Sequence[Result], *, title: str) -> str:
+    """Return the samples of every latency in seconds, with the library's own statistics; JSON has no title.
+
+    Results without a latency, or a missing library, are `UserError`s.
+    """
+    timed = [r for r in results if "latency_ms" in r.metrics and r.metrics["latency_ms"].samples]
+    if not timed:
+        raise UserError("nothing to export: no case has measured its latency")
+    environment = timed[-1].environment
+    found = {
+        "machine_info": {
+            "node": "", "machine": "", "system": environment.get("system", ""),
+            "python_version": environment.get("python", ""), "cpu": {"brand_raw": environment.get("cpu", "")},
+        },
+        "commit_info": {"id": environment.get("commit", ""), "dirty": environment.get("commit", "").endswith("-dirty")},
+        "benchmarks": [_benchmark(result) for result in timed],
+        "datetime": timed[-1].started,
+        "version": _library().__version__,
+        "reelbench": environment,
+    }  # fmt: skip
+    return json.dumps(found, indent=2, allow_nan=False) + "\n"
+
+
+def _benchmark(result: Result) -> dict[str, Any]:
+    name = f"test_latency[{result.case.benchmark}]"
+    statistics = _library().stats.Stats()
+    for sample in result.metrics["latency_ms"].samples:
+        statistics.update(sample / 1e3)
+    return {
+        "group": None,
+        "name": name,
+        "fullname": f"reelbench::{name}",
+        "params": None,
+        "param": result.case.benchmark,
+        "extra_info": {"case": result.case.to_json()},
+        "options": {},
+        "stats": {**statistics.as_dict(), "data": statistics.data, "iterations": 1},
+    }
+
+
+def _library() -> Any:
+    try:
+        import pytest_benchmark.stats
+    except ImportError:
+        raise UserError("--format benchmark needs pytest-benchmark: pip install pytest-benchmark") from None
+    return pytest_benchmark
