@@ -12,8 +12,8 @@ from ..harness.result import SLOWER, Result
 
 def pace(results: Sequence[Result]) -> float:
     """Return the median pace of quiet measurements, or of all if none was quiet, in ms; 0 where nobody looked."""
-    states = [state for result in results for state in _states(result)]
-    found = _paces([state for state in states if not state.get("disturbed")] or states)
+    seen = [state for result in results for state in states(result)]
+    found = _paces([state for state in seen if not state.get("disturbed")] or seen)
     return median(found) if found else 0.0
 
 
@@ -21,17 +21,18 @@ def remarks(results: Sequence[Result]) -> list[str]:
     """Return what to say of each result's times: nothing, or how much slower the machine was than at its best."""
     best: dict[Any, float] = {}
     for result in results:
-        if found := _paces(_states(result)):
+        if found := _paces(states(result)):
             best[_machine(result)] = min([*found, best.get(_machine(result), math.inf)])
     return [_remark(found / best[_machine(r)] if (found := pace([r])) else 1.0) for r in results]
 
 
-def _states(result: Result) -> list[dict[str, Any]]:
+def states(result: Result) -> list[dict[str, Any]]:
+    """Return what the machine did: once for a case measured in one go, once a round of an interleaved one."""
     return result.details.get("rounds") or [result.details.get("machine") or {}]
 
 
-def _paces(states: Sequence[dict[str, Any]]) -> list[float]:
-    return [ms for state in states for ms in state.get("pace_ms", ())]
+def _paces(seen: Sequence[dict[str, Any]]) -> list[float]:
+    return [ms for state in seen for ms in state.get("pace_ms", ())]
 
 
 def _machine(result: Result) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ..harness.result import Metric, Result
 from ..harness.statistics import total
+from ._pace import states
 from ._table import machine
 
 
@@ -71,6 +72,8 @@ def _merged(group: list[Result]) -> list[Result]:
     names = dict.fromkeys(name for result in group for name in result.metrics)
     metrics = {name: _mean([r.metrics[name] for r in group if name in r.metrics]) for name in names}
     details = {**group[0].details, "seeds": seeds, "cases": [result.case_id for result in group]}
+    if any(seen := [state for result in group for state in states(result)]):
+        details["rounds"] = seen
     if spent := total(result.details.get("spent", {}) for result in group):
         details["spent"] = spent
     if any(result.details.get("learned") is False for result in group):

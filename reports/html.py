@@ -18,7 +18,7 @@ from string import Template
 from typing import Any
 
 from ..harness.result import Metric, Result
-from . import _spent
+from . import _spent, _state
 from ._points import COLUMNS, Plot, colours, plot
 from ._ranking import reversals
 from ._reproduce import command
@@ -56,6 +56,7 @@ def render(results: Sequence[Result], *, title: str) -> str:
         environment=_section(
             "environment", "Environment", _table(environment, sortable=False) if environment.rows else ""
         ),
+        state="".join(_section("state", t.title, _captioned(t)) for t in _state.tables(results)),
         spent="".join(_section("spent", t.title, _captioned(t)) for t in _spent.tables(results)),
         data=_script_json(_data(shown, results)),
     )

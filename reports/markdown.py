@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from ..harness.result import Result
-from . import _spent
+from . import _spent, _state
 from ._table import Cell, Column, Table, tables
 
 SUFFIX = ".md"
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the measured and the published tables and where the time went, under a heading."""
-    shown = [*tables(results), *_spent.tables(results)]
+    """Return the measured and the published tables, where the time went and what the machine did, under a heading."""
+    shown = [*tables(results), *_spent.tables(results), *_state.tables(results)]
     return "\n\n".join([f"# {escape(title)}", *map(table, shown)]) + "\n"
 
 

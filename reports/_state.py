@@ -1,0 +1,87 @@
+"""What the machine did while each case was measured: load, frequency and pace; on a GPU clocks, heat, power, sharing.
+
+A span covers everything that was seen: before and after, from sample to sample, from round to round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..harness.result import Result
+from ._pace import states
+from ._table import Cell, Column, Row, Table, printable
+
+SEEN = {
+    "load": ("load_before", "load_after"),
+    "others": ("others_cpu",),
+    "mhz": ("cpu_mhz",),
+    "pace": ("pace_ms",),
+    "clock": ("sm_clock_mhz",),
+    "heat": ("temperature_c",),
+    "power": ("power_w",),
+    "users": ("other_users",),
+}
+COLUMNS = (
+    Column(name="load", header="load average", decimals=1),
+    Column(name="others", header="cores used by others", unit="%", scale=100, decimals=0),
+    Column(name="mhz", header="CPU", unit="MHz", decimals=0),
+    Column(name="pace", header="pace", unit="ms"),
+    Column(name="clock", header="GPU", unit="MHz", decimals=0),
+    Column(name="heat", header="GPU", unit="°C", decimals=0),
+    Column(name="power", header="GPU", unit="W", decimals=0),
+    Column(name="users", header="other users of the GPU", decimals=0),
+)
+CAPTION = (
+    "Load average and pace (the time of a fixed piece of work on the CPU) before and after, what other processes took "
+    "of the cores, and what the GPU told of itself ten times a second. A disturbed measurement carries a warning."
+)
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """Return the table with a row a case; none where no result says anything of its machine."""
+    seen = [states(result) for result in results]
+    columns = [c for c in COLUMNS if any(_values(c, found) for found in seen)]
+    if not columns:
+        return []
+    text = [
+        Column(name=n, header=h, numeric=False) for n, h in (("model", "model"), ("told", "told"), ("case_id", "case"))
+    ]
+    rows = [
+        Row(
+            case_id=result.case_id,
+            status=result.status,
+            cells=(
+                Cell(text=printable(result.case.model)),
+                *(_span(c, _values(c, found)) for c in columns),
+                _told(found),
+                Cell(text=result.case_id),
+            ),
+        )
+        for result, found in zip(results, seen, strict=True)
+    ]
+    return [
+        Table(
+            title="What the machine did meanwhile",
+            columns=(text[0], *columns, *text[1:]),
+            rows=tuple(rows),
+            caption=CAPTION,
+        )
+    ]
+
+
+def _values(column: Column, seen: Sequence[dict[str, Any]]) -> list[float]:
+    found = [state[key] for state in seen for key in SEEN[column.name] if state.get(key) is not None]
+    return [number for value in found for number in (value if isinstance(value, list) else [value])]
+
+
+def _span(column: Column, values: Sequence[float]) -> Cell:
+    if not values:
+        return Cell()
+    ends = dict.fromkeys(column.text(end) for end in (min(values), max(values)))
+    return Cell(text=" – ".join(ends), value=max(values) * column.scale)
+
+
+def _told(seen: Sequence[dict[str, Any]]) -> Cell:
+    said = dict.fromkeys(text for state in seen for key in ("reasons", "disturbed") for text in state.get(key, ()))
+    return Cell(text=printable(", ".join(said))) if said else Cell()
