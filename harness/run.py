@@ -78,6 +78,7 @@ def _measure(case: Case, out: Path, report: Report, clock: Clock) -> dict[str, A
         subject = make_subject(case, index, weights, log)
     subject.clock, subject.report = clock, report
     subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
+    details["views"] = str(subject.views)
     with machine.watch(subject.device) as state:
         found = metrics.measure(subject)
     return {"metrics": _doubted(found, state), "details": {**details, **subject.notes, "machine": state}}

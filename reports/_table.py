@@ -130,7 +130,7 @@ def _clip(result: Result) -> str:
 
 
 SETTINGS: dict[str, Callable[[Result], str]] = {
-    "data": lambda r: r.case.data,
+    "data": lambda r: r.case.data if r.case.shows_videos else "",
     "clip": _clip,
     "machine": lambda r: machine(r.environment),
     "device": lambda r: r.case.device,
@@ -251,8 +251,11 @@ def published(results: Sequence[Result]) -> Table:
 
 
 def _kinds(name: str, values: Sequence[str]) -> set[str]:
-    """Return the different values of a setting; a case that died before it looked around names no machine."""
-    return set(values) - ({""} if name == "machine" else set())
+    """Return the different values of a setting.
+
+    A case that died before it looked around names no machine, and one that was shown no videos no data.
+    """
+    return set(values) - ({""} if name in ("machine", "data") else set())
 
 
 def _with_convention(column: Column, results: Sequence[Result], notes: _Notes) -> Column:
@@ -267,7 +270,7 @@ def _cell(column: Column, result: Result, notes: _Notes, slow: str) -> Cell:
         return Cell()
     text = column.text(metric.value)
     if column.name == "gflops_view":
-        text += views(result)
+        text = per_view(text, views(result))
     told = [metric.warning, "" if column.notes else metric.convention]
     if is_time(metric.unit) and not metric.warning.startswith(DISTURBED):
         told.append(slow)
@@ -285,11 +288,13 @@ def _interval(column: Column, metric: Metric) -> str:
 
 
 def views(result: Result) -> str:
-    """Return ` × 4×3` (clips × crops), or ` × 12` where only the count is known, or nothing."""
-    if result.case.views is not None:
-        return f" × {result.case.views.clips}×{result.case.views.crops}"
-    view, video = result.metrics.get("gflops_view"), result.metrics.get("gflops_video")
-    return f" × {video.value / view.value:.0f}" if view and video and view.value else ""
+    """Return `4x3` (clips × crops), the case's or its model's own; nothing where neither is known."""
+    return str(result.case.views or result.details.get("views", ""))
+
+
+def per_view(gflops: str, views: str) -> str:
+    """Return `88.1 × 4×3`: the cost of one view, and how many are taken of a video."""
+    return f"{gflops} × {views.replace('x', '×')}" if views else gflops
 
 
 def _unlearned(result: Result) -> str:
@@ -341,8 +346,7 @@ def _published_text(name: str, header: str, get: Callable[[Published], str | Non
 def _published_gflops(row: Published) -> Cell:
     if row.gflops is None:
         return Cell()
-    views = f" × {row.views.replace('x', '×')}" if row.views else ""
-    return Cell(text=f"{row.gflops:g}{views}", value=row.gflops)
+    return Cell(text=per_view(f"{row.gflops:g}", row.views or ""), value=row.gflops)
 
 
 _PUBLISHED: tuple[_PublishedColumn, ...] = (

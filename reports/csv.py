@@ -11,7 +11,7 @@ import io
 from collections.abc import Sequence
 
 from ..harness.result import Metric, Result
-from ._table import SETTINGS, metric_columns
+from ._table import SETTINGS, metric_columns, views
 
 SUFFIX = ".csv"
 
@@ -33,7 +33,7 @@ def render(results: Sequence[Result], *, title: str = "") -> str:
 def _case(result: Result) -> list[str | float]:
     case = result.case
     settings = [get(result) for get in SETTINGS.values()]
-    return [result.case_id, result.status, case.model, str(case.views or ""), *settings, result.started, result.seconds]
+    return [result.case_id, result.status, case.model, views(result), *settings, result.started, result.seconds]
 
 
 def _numbers(metric: Metric | None) -> tuple[float | None, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ..harness.result import Result
 from ..harness.spec import Published
 from . import latex
-from ._table import METRICS, Cell, Column, Row, Table, machine, number, printable, views
+from ._table import METRICS, Cell, Column, Row, Table, machine, number, per_view, printable, views
 
 SUFFIX = ".tex"
 NUMBERS = {c.name: c for c in METRICS}
@@ -53,13 +53,13 @@ def table(results: Sequence[Result]) -> Table:
 
 
 def _measured(result: Result) -> Row:
-    shown = views(result).removeprefix(" × ")
+    shown = views(result)
     numbers = {name: _number(result, name) for name in ("top1", "top5", "params", "latency_ms", "throughput_clips_s")}
     gflops = _number(result, "gflops_view")
     cells = (
         Cell(text=printable(result.case.model)), Cell(),
-        numbers["top1"], numbers["top5"], Cell(text=shown) if shown else Cell(),
-        Cell(text=f"{gflops.text}{views(result)}", value=gflops.value) if gflops.value is not None else Cell(),
+        numbers["top1"], numbers["top5"], _views(shown),
+        Cell(text=per_view(gflops.text, shown), value=gflops.value) if gflops.value is not None else Cell(),
         numbers["params"], numbers["latency_ms"], numbers["throughput_clips_s"],
     )  # fmt: skip
     return Row(cells=cells, case_id=result.case_id, status=result.status)
@@ -78,15 +78,19 @@ def _published(row: Published, notes: list[str]) -> Row:
     said = f"published for {row.dataset}: {row.source}"
     if said not in notes:
         notes.append(said)
-    shown = (row.views or "").replace("x", "×")
-    gflops = "" if row.gflops is None else f"{row.gflops:g}" + (f" × {shown}" if shown else "")
+    shown = row.views or ""
+    gflops = "" if row.gflops is None else per_view(f"{row.gflops:g}", shown)
     cells = (
         Cell(text=row.model, notes=(notes.index(said) + 1,)), Cell(text=row.pretrain) if row.pretrain else Cell(),
-        _plain(row.top1, 1), _plain(row.top5, 1), Cell(text=shown) if shown else Cell(),
+        _plain(row.top1, 1), _plain(row.top5, 1), _views(shown),
         Cell(text=gflops, value=row.gflops) if gflops else Cell(),
         _plain(row.params_m), Cell(), Cell(),
     )  # fmt: skip
     return Row(cells=cells)
+
+
+def _views(views: str) -> Cell:
+    return Cell(text=views.replace("x", "×")) if views else Cell()
 
 
 def _plain(value: float | None, decimals: int | None = None) -> Cell:

@@ -137,8 +137,9 @@ def test_gflops_are_per_view_times_views():
     known = measured(1.0)
     known = dataclasses.replace(known, metrics={"gflops_view": view, "gflops_video": video})
     named = dataclasses.replace(known, case=dataclasses.replace(known.case, views=Views(clips=4, crops=3)))
-    texts = [[c.text for c in row.cells[1:3]] for row in _table.measured([known, named]).rows]
-    assert texts == [["7.05 × 12", "84.6"], ["7.05 × 4×3", "84.6"]]
+    own = dataclasses.replace(known, details={"views": "10x3"})
+    texts = [[c.text for c in row.cells[1:3]] for row in _table.measured([known, named, own]).rows]
+    assert texts == [["7.05", "84.6"], ["7.05 × 4×3", "84.6"], ["7.05 × 10×3", "84.6"]]
 
 
 def test_warnings_and_differing_conventions_are_footnotes():
