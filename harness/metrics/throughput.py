@@ -47,6 +47,7 @@ def _sweep(subject: Subject) -> int:
     def fits(batch: int) -> bool:
         if not _room(tried, batch):
             return False
+        subject.report(phase=f"throughput, batch {batch}")
         taken = attempt(lambda: _time(subject, batch, quick))
         if taken is not None:
             tried[batch] = taken
