@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from ..harness.result import Result
 from ..harness.statistics import total
-from ._table import Cell, Column, Row, Table, printable
+from ._table import Cell, Column, Table, by_case
 
 APART = {
     "start": "process starts",
@@ -39,40 +39,26 @@ def sentence(results: Sequence[Result]) -> str:
     return f"measured {spent.get('measured', 0.0):.0f} s of {spent['wall']:.0f} s: {', '.join(parts)}; {told}"
 
 
-def tables(results: Sequence[Result]) -> list[Table]:
-    """Return the table with a row a case; none where no result keeps its time."""
+def table(results: Sequence[Result]) -> Table | None:
+    """Return a row a case; None where no result keeps its time."""
     spent = total(map(_account, results))
     if not spent:
-        return []
+        return None
     parts = {"wall": "wall", **APART, "measured": "measured", "rest": "harness itself"}
     columns = [Column(name=n, header=h, unit="s", decimals=1) for n, h in parts.items() if spent.get(n) or n in ALWAYS]
     factor = Column(name="factor", header="factor", decimals=2, better="lower")
-    rows = [_row(result, columns, factor) for result in results]
-    text = [Column(name=n, header=h, numeric=False) for n, h in (("model", "model"), ("case_id", "case"))]
+    rows = [(result, _cells(_account(result), columns, factor)) for result in results]
     told = sentence(results)
-    return [
-        Table(
-            title="Where the time went",
-            columns=(text[0], *columns, factor, text[1]),
-            rows=tuple(rows),
-            caption=f"{told[0].upper()}{told[1:]}. {CAPTION}",
-        )
-    ]
+    return by_case("Where the time went", [*columns, factor], rows, f"{told[0].upper()}{told[1:]}. {CAPTION}")
 
 
 def _account(result: Result) -> Mapping[str, float]:
     return result.details.get("spent", {})
 
 
-def _row(result: Result, columns: Sequence[Column], factor: Column) -> Row:
-    spent = _account(result)
+def _cells(spent: Mapping[str, float], columns: Sequence[Column], factor: Column) -> list[Cell]:
     found = [*((c, spent.get(c.name)) for c in columns), (factor, _factor(spent))]
-    cells = (Cell() if value is None else Cell(text=c.text(value), value=value) for c, value in found)
-    return Row(
-        cells=(Cell(text=printable(result.case.model)), *cells, Cell(text=result.case_id)),
-        case_id=result.case_id,
-        status=result.status,
-    )
+    return [Cell() if value is None else Cell(text=c.text(value), value=value) for c, value in found]
 
 
 def _factor(spent: Mapping[str, float]) -> float | None:

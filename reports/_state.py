@@ -10,7 +10,7 @@ from typing import Any
 
 from ..harness.result import Result
 from ._pace import states
-from ._table import Cell, Column, Row, Table, printable
+from ._table import Cell, Column, Table, by_case, printable
 
 SEEN = {
     "load": ("load_before", "load_after"),
@@ -38,36 +38,18 @@ CAPTION = (
 )
 
 
-def tables(results: Sequence[Result]) -> list[Table]:
-    """Return the table with a row a case; none where no result says anything of its machine."""
+def table(results: Sequence[Result]) -> Table | None:
+    """Return a row a case; None where no result says anything of its machine."""
     seen = [states(result) for result in results]
     columns = [c for c in COLUMNS if any(_values(c, found) for found in seen)]
     if not columns:
-        return []
-    text = [
-        Column(name=n, header=h, numeric=False) for n, h in (("model", "model"), ("told", "told"), ("case_id", "case"))
-    ]
+        return None
     rows = [
-        Row(
-            case_id=result.case_id,
-            status=result.status,
-            cells=(
-                Cell(text=printable(result.case.model)),
-                *(_span(c, _values(c, found)) for c in columns),
-                _told(found),
-                Cell(text=result.case_id),
-            ),
-        )
+        (result, [*(_span(c, _values(c, found)) for c in columns), _told(found)])
         for result, found in zip(results, seen, strict=True)
     ]
-    return [
-        Table(
-            title="What the machine did meanwhile",
-            columns=(text[0], *columns, *text[1:]),
-            rows=tuple(rows),
-            caption=CAPTION,
-        )
-    ]
+    told = Column(name="told", header="told", numeric=False)
+    return by_case("What the machine did meanwhile", [*columns, told], rows, CAPTION)
 
 
 def _values(column: Column, seen: Sequence[dict[str, Any]]) -> list[float]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..harness.result import DISTURBED, Metric, Result, is_time
+from ..harness.result import DISTURBED, Result, is_time
 from ..harness.spec import Published
 from ._pace import remarks
 from ._ranking import reversals
@@ -40,6 +40,10 @@ class Column:
     def text(self, value: float) -> str:
         """Format a stored value in the column's unit and digits, without the unit."""
         return number(value * self.scale, self.decimals)
+
+    def interval(self, low: float | None, high: float | None) -> str:
+        """Format the bounds of a stored value, such as `[77.1, 84.9]`; nothing where one is not known."""
+        return "" if low is None or high is None else f"[{self.text(low)}, {self.text(high)}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,13 +198,38 @@ def metric_columns(results: Sequence[Result]) -> list[Column]:
     return known + [Column(name=name, header=name, unit=found[name]) for name in strange]
 
 
+def by_case(
+    title: str, columns: Sequence[Column], rows: Sequence[tuple[Result, Sequence[Cell]]], caption: str
+) -> Table:
+    """Return a table of `columns` between the model and the case that each row belongs to."""
+    model, case = (Column(name=n, header=h, numeric=False) for n, h in (("model", "model"), ("case_id", "case")))
+    return Table(
+        title=title,
+        columns=(model, *columns, case),
+        rows=tuple(
+            Row(
+                cells=(Cell(text=printable(result.case.model)), *cells, Cell(text=result.case_id)),
+                case_id=result.case_id,
+                status=result.status,
+            )
+            for result, cells in rows
+        ),
+        caption=caption,
+    )
+
+
+def limits(results: Sequence[Result]) -> list[str]:
+    """Return a sentence a case: which part of the way from the file to the logits was its bottleneck."""
+    return [f"{printable(r.case.model)}: {r.details['limit']}" for r in results if "limit" in r.details]
+
+
 def tables(results: Sequence[Result]) -> list[Table]:
     """Return the measured table and, where the results bring any, the published rows as a table of their own.
 
-    The measured one notes where the ranking depends on how the models are run.
+    The measured one notes what limits each case, and where the ranking depends on how the models are run.
     """
     shown, printed = measured(results), published(results)
-    shown = replace(shown, notes=(*shown.notes, *reversals(results)))
+    shown = replace(shown, notes=(*shown.notes, *limits(results), *reversals(results)))
     return [shown, *([printed] if printed.rows else [])]
 
 
@@ -276,15 +305,8 @@ def _cell(column: Column, result: Result, notes: _Notes, slow: str) -> Cell:
         told.append(slow)
     if column.name == "top1" and result.details.get("learned") is False:
         told.append(_unlearned(result))
-    return Cell(
-        text=text, value=metric.value * column.scale, interval=_interval(column, metric), notes=notes.add(*told)
-    )
-
-
-def _interval(column: Column, metric: Metric) -> str:
-    if metric.low is None or metric.high is None:
-        return ""
-    return f"[{column.text(metric.low)}, {column.text(metric.high)}]"
+    interval = column.interval(metric.low, metric.high)
+    return Cell(text=text, value=metric.value * column.scale, interval=interval, notes=notes.add(*told))
 
 
 def views(result: Result) -> str:

@@ -18,12 +18,12 @@ from string import Template
 from typing import Any
 
 from ..harness.result import Metric, Result
-from . import _spent, _state
+from . import _details
 from ._points import COLUMNS, Plot, colours, plot
 from ._ranking import reversals
 from ._reproduce import command
 from ._stats import pareto
-from ._table import Cell, Column, Row, Table, machine, measured, metric_columns, published
+from ._table import Cell, Column, Row, Table, limits, machine, measured, metric_columns, published
 
 SUFFIX = ".html"
 SAMPLES = 200  # of a longer distribution so many order statistics are kept: its shape
@@ -36,6 +36,7 @@ def render(results: Sequence[Result], *, title: str) -> str:
     script, style = _asset("page.js"), _asset("page.css")
     shown, printed = measured(results), published(results)
     environment = _environment(results)
+    details = _details.tables(results, left_out=("views", "batches"))  # which the script draws
     pairs = list(zip(shown.rows, results, strict=True))
     return Template(_asset("page.html")).substitute(
         title=_text(title),
@@ -49,15 +50,14 @@ def render(results: Sequence[Result], *, title: str) -> str:
         table=_table(dataclasses.replace(shown, rows=shown.rows[:PAGE]), sortable=True),
         notes=_notes(shown),
         failures=_section("failures", "Failures", _failures(results)),
-        limits=_section("limits", "What limits each case", _sentences(_limits(results))),
+        limits=_section("limits", "What limits each case", _sentences(limits(results)[:PAGE])),
         ranking=_section("ranking", "The ranking depends on how the models are run", _sentences(reversals(results))),
         published=_section("published", printed.title, _captioned(printed) if printed.rows else ""),
         commands="\n".join(_command(i, row, result) for i, (row, result) in enumerate(pairs[:PAGE])),
         environment=_section(
             "environment", "Environment", _table(environment, sortable=False) if environment.rows else ""
         ),
-        state="".join(_section("state", t.title, _captioned(t)) for t in _state.tables(results)),
-        spent="".join(_section("spent", t.title, _captioned(t)) for t in _spent.tables(results)),
+        details="".join(_section(name, t.title, _captioned(t)) for name, t in details.items()),
         data=_script_json(_data(shown, results)),
     )
 
@@ -165,11 +165,6 @@ def _marks(notes: tuple[int, ...]) -> str:
 def _notes(table: Table) -> str:
     items = "".join(f'<li id="note-{i}">{_text(note)}</li>' for i, note in enumerate(table.notes, 1))
     return f'<ol class="notes">{items}</ol>' if items else ""
-
-
-def _limits(results: Sequence[Result]) -> list[str]:
-    """Return what end to end found of each case, the first page of them."""
-    return [f"{r.case.model}: {r.details['limit']}" for r in results if "limit" in r.details][:PAGE]
 
 
 def _sentences(sentences: Sequence[str]) -> str:

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from ..harness.result import Result
-from . import _spent, _state
+from . import _details
 from ._table import Cell, Column, Table, tables
 
 SUFFIX = ".md"
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the measured and the published tables, where the time went and what the machine did, under a heading."""
-    shown = [*tables(results), *_spent.tables(results), *_state.tables(results)]
+    """Return the measured and the published tables, and the details behind them, under a heading."""
+    shown = [*tables(results), *_details.tables(results).values()]
     return "\n\n".join([f"# {escape(title)}", *map(table, shown)]) + "\n"
 
 

@@ -69,8 +69,7 @@ def _number(result: Result, name: str) -> Cell:
     metric, column = result.metrics.get(name), NUMBERS[name]
     if metric is None:
         return Cell()
-    known = metric.low is not None and metric.high is not None and name != "params"
-    interval = f"[{column.text(metric.low)}, {column.text(metric.high)}]" if known else ""  # type: ignore[arg-type]
+    interval = column.interval(metric.low, metric.high)
     return Cell(text=column.text(metric.value), value=metric.value * column.scale, interval=interval)
 
 

@@ -1,0 +1,37 @@
+"""What the FLOPs of each case count: multiply-adds by kind of operation, and the operations that no counter counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..harness.result import Result
+from ._table import Cell, Column, Table, by_case, printable
+
+TITLE = "What the operations are"
+CAPTION = (
+    "Billions of multiply-adds of one view by kind of operation, as fvcore counts them. What it does not count, with "
+    "how often it runs, is cheap arithmetic an element, or moves data."
+)
+
+
+def table(results: Sequence[Result]) -> Table | None:
+    """Return a row a case that counted its operations; None where none did."""
+    counted = [r for r in results if "flops_by_operator" in r.details]
+    kinds = dict.fromkeys(kind for r in counted for kind, n in r.details["flops_by_operator"].items() if n)
+    if not kinds:
+        return None
+    columns = [Column(name=kind, header=printable(kind).replace("_", " "), unit="G", scale=1e-9) for kind in kinds]
+    left = Column(name="left", header="not counted", numeric=False)
+    rows = [(r, [*(_billions(r, column) for column in columns), _left(r)]) for r in counted]
+    return by_case(TITLE, [*columns, left], rows, CAPTION)
+
+
+def _billions(result: Result, column: Column) -> Cell:
+    count = result.details["flops_by_operator"].get(column.name)
+    return Cell(text=column.text(count), value=count * column.scale) if count else Cell()
+
+
+def _left(result: Result) -> Cell:
+    skipped = sorted(result.details.get("flops_unsupported_operators", {}).items(), key=lambda pair: -pair[1])
+    said = ", ".join(f"{name.removeprefix('aten::')} {times}" for name, times in skipped)
+    return Cell(text=printable(said)) if said else Cell()
