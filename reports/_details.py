@@ -8,16 +8,16 @@ from ..harness.result import Result
 from . import _curves, _operations, _spent, _state
 from ._table import Table
 
-TABLES = {
-    "views": _curves.views,
-    "batches": _curves.batches,
-    "operations": _operations.table,
-    "state": _state.table,
-    "spent": _spent.table,
-}
+ACCOUNTS = {"operations": _operations.table, "state": _state.table, "spent": _spent.table}
 
 
-def tables(results: Sequence[Result], left_out: Sequence[str] = ()) -> dict[str, Table]:
-    """Return the tables that these results can fill, by name, but for those `left_out`."""
-    found = {name: make(results) for name, make in TABLES.items() if name not in left_out}
+def tables(results: Sequence[Result]) -> list[Table]:
+    """Return the tables that these results can fill."""
+    found = [make(results) for make in (_curves.views, _curves.batches)]
+    return [table for table in found if table is not None] + list(accounts(results).values())
+
+
+def accounts(results: Sequence[Result], most: int | None = None) -> dict[str, Table]:
+    """Return those that are no curves, by name; of each the first `most` rows."""
+    found = {name: make(results, most) for name, make in ACCOUNTS.items()}
     return {name: table for name, table in found.items() if table is not None}

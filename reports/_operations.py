@@ -14,15 +14,15 @@ CAPTION = (
 )
 
 
-def table(results: Sequence[Result]) -> Table | None:
-    """Return a row a case that counted its operations; None where none did."""
+def table(results: Sequence[Result], most: int | None = None) -> Table | None:
+    """Return a row a case that counted its operations, the first `most`; None where none did."""
     counted = [r for r in results if "flops_by_operator" in r.details]
     kinds = dict.fromkeys(kind for r in counted for kind, n in r.details["flops_by_operator"].items() if n)
     if not kinds:
         return None
     columns = [Column(name=kind, header=printable(kind).replace("_", " "), unit="G", scale=1e-9) for kind in kinds]
     left = Column(name="left", header="not counted", numeric=False)
-    rows = [(r, [*(_billions(r, column) for column in columns), _left(r)]) for r in counted]
+    rows = [(r, [*(_billions(r, column) for column in columns), _left(r)]) for r in counted[:most]]
     return by_case(TITLE, [*columns, left], rows, CAPTION)
 
 

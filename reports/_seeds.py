@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..harness.result import Metric, Result
+from ..harness.spec import Case
 from ..harness.statistics import total
 from ._pace import states
 from ._table import machine
@@ -19,9 +20,9 @@ def merge(results: Sequence[Result]) -> list[Result]:
 
     Its `details` name the `seeds` and the `cases`. Results without such siblings are returned as they are.
     """
-    groups: dict[str, list[Result]] = {}
+    groups: dict[Any, list[Result]] = {}
     for number, result in enumerate(results):
-        groups.setdefault(_key(result) if result.status == "ok" else str(number), []).append(result)
+        groups.setdefault(_key(result) if result.status == "ok" else number, []).append(result)
     return [merged for group in groups.values() for merged in _merged(group)]
 
 
@@ -60,9 +61,8 @@ def _within(t: float, freedom: int) -> float:
     return sine * total
 
 
-def _key(result: Result) -> str:
-    case = {**result.case.to_json(), "seed": None}
-    return json.dumps([case, machine(result.environment)], sort_keys=True)
+def _key(result: Result) -> tuple[Case, str]:
+    return replace(result.case, seed=0), machine(result.environment)
 
 
 def _merged(group: list[Result]) -> list[Result]:

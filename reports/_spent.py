@@ -39,15 +39,15 @@ def sentence(results: Sequence[Result]) -> str:
     return f"measured {spent.get('measured', 0.0):.0f} s of {spent['wall']:.0f} s: {', '.join(parts)}; {told}"
 
 
-def table(results: Sequence[Result]) -> Table | None:
-    """Return a row a case; None where no result keeps its time."""
+def table(results: Sequence[Result], most: int | None = None) -> Table | None:
+    """Return a row a case, the first `most`; None where no result keeps its time."""
     spent = total(map(_account, results))
     if not spent:
         return None
     parts = {"wall": "wall", **APART, "measured": "measured", "rest": "harness itself"}
     columns = [Column(name=n, header=h, unit="s", decimals=1) for n, h in parts.items() if spent.get(n) or n in ALWAYS]
     factor = Column(name="factor", header="factor", decimals=2, better="lower")
-    rows = [(result, _cells(_account(result), columns, factor)) for result in results]
+    rows = [(result, _cells(_account(result), columns, factor)) for result in results[:most]]
     told = sentence(results)
     return by_case("Where the time went", [*columns, factor], rows, f"{told[0].upper()}{told[1:]}. {CAPTION}")
 

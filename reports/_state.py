@@ -38,15 +38,15 @@ CAPTION = (
 )
 
 
-def table(results: Sequence[Result]) -> Table | None:
-    """Return a row a case; None where no result says anything of its machine."""
+def table(results: Sequence[Result], most: int | None = None) -> Table | None:
+    """Return a row a case, the first `most`; None where no result says anything of its machine."""
     seen = [states(result) for result in results]
     columns = [c for c in COLUMNS if any(_values(c, found) for found in seen)]
     if not columns:
         return None
     rows = [
         (result, [*(_span(c, _values(c, found)) for c in columns), _told(found)])
-        for result, found in zip(results, seen, strict=True)
+        for result, found in zip(results[:most], seen[:most], strict=True)
     ]
     told = Column(name="told", header="told", numeric=False)
     return by_case("What the machine did meanwhile", [*columns, told], rows, CAPTION)

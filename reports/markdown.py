@@ -12,11 +12,12 @@ from . import _details
 from ._table import Cell, Column, Table, tables
 
 SUFFIX = ".md"
+PLAIN = re.compile(r"(?:[^\W_]|[.,/×–-])*")  # most cells are a number
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
     """Return the measured and the published tables, and the details behind them, under a heading."""
-    shown = [*tables(results), *_details.tables(results).values()]
+    shown = [*tables(results), *_details.tables(results)]
     return "\n\n".join([f"# {escape(title)}", *map(table, shown)]) + "\n"
 
 
@@ -32,6 +33,8 @@ def table(shown: Table) -> str:
 
 def escape(text: str) -> str:
     """Make any text safe inside a table cell: one line, no markup of its own."""
+    if PLAIN.fullmatch(text):
+        return text
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     text = re.sub(r"([\\|`*\[\]~#])", r"\\\1", text)
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)

@@ -59,7 +59,7 @@ def test_batches_have_their_times_with_the_intervals_that_are_known():
 
 
 def test_nothing_is_shown_of_what_was_not_measured():
-    assert _details.tables([case()]) == {}
+    assert _details.tables([case()]) == []
 
 
 def test_every_text_has_the_limit_of_each_case_and_the_page_leaves_the_curves_to_its_script():
