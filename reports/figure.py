@@ -47,6 +47,7 @@ INK = "#222222"
 Corners = list[tuple[float, float]]
 SMALLEST, LARGEST = 5.0, 26.0  # bubble diameters in points
 NEAR, FAR = (3, 8), (16, 30, 50, 80)  # gaps between a bubble and its name, in points; far ones for the front only
+COARSE, FINE = (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)  # ticks of a decade, where there are several and where there is one
 LABELS = 60  # beyond the front, so many points are named
 
 
@@ -94,7 +95,6 @@ def _axes(axes: Axes, shown: Plot, title: str) -> None:
     axes.set_xlabel(f"{shown.x.label}   {direction}")
     axes.set_ylabel(f"{shown.y.label} on {Path(shown.data).name}")
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(length=3, which="both")
@@ -102,6 +102,7 @@ def _axes(axes: Axes, shown: Plot, title: str) -> None:
     axes.set_axisbelow(True)
     xs = [bound for p in shown.points for bound in (p.x, *p.x_interval)]
     spread = max(math.log(max(xs) / min(xs)), 0.7)
+    axes.xaxis.set_major_locator(LogLocator(subs=COARSE if spread > math.log(10) else FINE))
     axes.set_xlim(min(xs) * math.exp(-0.12 * spread), max(xs) * math.exp(0.16 * spread))
     ys = [bound for p in shown.points for bound in p.y_interval]
     margin = 0.08 * max(max(ys) - min(ys), 4)
@@ -227,8 +228,9 @@ def _leader(axes: Axes, centre: _labels.Boxes, box: _labels.Boxes, far: float) -
 
 
 def _lines(axes: Axes, points: Sequence[Point], corners: Corners) -> _labels.Boxes:
-    """Return the boxes of the error bars of accuracy and of the front, in pixels."""
+    """Return the boxes of the error bars and of the front, in pixels."""
     pixels = axes.transData.transform
     front = pixels(corners)
-    bars = (pixels([(p.x, p.y_interval[end]) for p in points]) for end in (0, 1))
-    return np.vstack([_labels.along(*bars), _labels.along(front[:-1], front[1:])])
+    upright = (pixels([(p.x, p.y_interval[end]) for p in points]) for end in (0, 1))
+    level = (pixels([(p.x_interval[end], p.y) for p in points]) for end in (0, 1))
+    return np.vstack([_labels.along(*upright), _labels.along(*level), _labels.along(front[:-1], front[1:])])

@@ -222,8 +222,10 @@ function drawPoint(svg, p, count) {
 
 /** Name the front first, then the others, each at its nearest free place; without one a name is left to the hover. */
 function nameBubbles(svg, box, points, front, corners) {
-  const bar = ({ at, bars: [, [low, high]] }) => [at[0] - 1, Math.min(low, high), at[0] + 1, Math.max(low, high)];
-  const taken = points.map(({ at, radius: r }) => [at[0] - r, at[1] - r, at[0] + r, at[1] + r]).concat(points.map(bar));
+  const upright = ({ at, bars: [, [low, high]] }) => [at[0] - 1, Math.min(low, high), at[0] + 1, Math.max(low, high)];
+  const level = ({ at, bars: [[low, high]] }) => [Math.min(low, high), at[1] - 1, Math.max(low, high), at[1] + 1];
+  const bubble = ({ at, radius: r }) => [at[0] - r, at[1] - r, at[0] + r, at[1] + r];
+  const taken = [bubble, upright, level].flatMap((box) => points.map(box));
   for (let i = 1; i < corners.length; i++) {
     const [[x0, y0], [x1, y1]] = [corners[i - 1], corners[i]];
     taken.push([Math.min(x0, x1), Math.min(y0, y1) - 1, Math.max(x0, x1), Math.max(y0, y1) + 1]);

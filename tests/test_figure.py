@@ -75,3 +75,18 @@ def test_labels_in_a_crowd_never_overlap():
     assert not [1 for a, b in itertools.combinations(boxes, 2) if a.shrunk(0.99, 0.9).overlaps(b.shrunk(0.99, 0.9))]
     front = {shown.points[i].model for i in figure._front_indices(shown)}
     assert front <= {t.get_text() for t in labels}
+
+
+def test_no_label_lies_on_an_error_bar():
+    accuracy = Metric(value=50, unit="%", low=45, high=55)
+    latency = Metric(value=10, unit="ms", low=4, high=25)
+    wide = Result(case=Case(model="tsm/micro"), status="ok", started="", seconds=0.0,
+                  metrics={"top1": accuracy, "latency_ms": latency})  # fmt: skip
+    shown = plot([wide])
+    assert shown is not None
+    axes = figure._figure(shown, "x").axes[0]
+    [label] = axes.texts
+    box = label.get_window_extent()
+    x, y = axes.transData.transform((10, 50))
+    assert not box.y0 < y < box.y1
+    assert not box.x0 < x < box.x1
