@@ -1,8 +1,9 @@
 """The one measuring loop: warm up until steady, synchronise, one sample a step, stop when the median is known.
 
 Timing begins after the device is idle and ends after it is idle again, so a sample is the time a user waits. The loop
-ends when the 95 % interval of the median is within ±`precision` of it, or at `max_seconds`, never before `min_seconds`.
-The interval is that of ten stretches of the loop, not of single samples: neighbours are alike.
+ends when the 95 % interval of the median is within ±`precision` of it, or at `max_seconds`, never before `min_seconds`,
+nor before the median has an interval at all. The interval is that of ten stretches of the loop, not of single samples:
+neighbours are alike.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ import torch
 from .result import Metric
 from .statistics import STRETCHES, median_interval, quantile_interval, serial_interval
 
-MIN_SAMPLES = 10  # one a stretch
+ENOUGH = 10  # samples for a look at the median, one a stretch
 UNSTEADY = 0.05
 BEYOND = 2  # samples that must lie beyond a percentile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long a measurement may take, in seconds, and how sharp the median must become (relative half width)."""
+    """How long a measurement may take, in seconds, and how sharp the median must become (relative half width).
+
+    However slow a step is, `least` samples are taken: from six on, a median has an interval.
+    """
 
     min_seconds: float = 0.5
     max_seconds: float = 3.0
     precision: float = 0.02
+    least: int = 6
 
 
 def synchronize(device: torch.device | str) -> None:
@@ -147,9 +152,9 @@ def combine(rounds: Sequence[Metric], warning: str = "") -> Metric:
 
 
 def _done(taken: list[float], elapsed: float, budget: Budget) -> bool:
-    if len(taken) >= 3 and elapsed >= budget.max_seconds:
+    if len(taken) >= budget.least and elapsed >= budget.max_seconds:
         return True
-    if len(taken) < MIN_SAMPLES or elapsed < budget.min_seconds:
+    if len(taken) < ENOUGH or elapsed < budget.min_seconds:
         return False
     if len(taken) % (len(taken) // STRETCHES):
         return False  # a look sorts all samples: one a tenth more will do

@@ -62,6 +62,12 @@ def test_a_noisy_step_stops_at_the_most_time(clock):
     assert 20.0 <= sum(taken) < 22.5
 
 
+def test_a_slow_step_is_timed_until_its_median_has_an_interval(clock):
+    taken = measure.samples(clock(itertools.repeat(60.0)).step, "cpu", Budget(max_seconds=3.0))
+    assert len(taken) == 6
+    assert measure.summary(taken, "s").low == 60.0
+
+
 def test_a_noisy_median_warns_and_a_steady_one_does_not():
     assert measure.summary([1.0, 2.0, 3.0, 4.0, 5.0, 6.0] * 2, "ms").warning
     assert not measure.summary([1.0, 1.01, 0.99] * 5, "ms").warning

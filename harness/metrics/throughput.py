@@ -41,7 +41,7 @@ def best_batch(subject: Subject) -> int:
 
 
 def _sweep(subject: Subject) -> int:
-    quick = replace(subject.budget, min_seconds=0.0, max_seconds=subject.budget.max_seconds / 4, precision=0.1)
+    quick = replace(subject.budget, min_seconds=0.0, max_seconds=subject.budget.max_seconds / 4, precision=0.1, least=3)
     tried: dict[int, timing.Timing] = {}
 
     def fits(batch: int) -> bool:
