@@ -34,6 +34,7 @@ METRICS = (
     "startup", "accuracy", "order", "view_budget", "parameters", "flops", "memory", "latency", "throughput", "peak",
     "step", "decode", "end_to_end", "stall", "energy",
 )  # fmt: skip
+# Those that need no video: random clips will do.
 WITHOUT_DATA = ("startup", "parameters", "flops", "memory", "latency", "throughput", "peak", "energy")
 
 
