@@ -46,9 +46,13 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
 
 def limit(whole: float, alone: dict[str, float]) -> str:
-    """Say which part limits `whole` clips/s, given what each does `alone`."""
+    """Say which part limits `whole` clips/s, given what each does `alone`; not where that was slower than together."""
     slowest = min(alone, key=lambda name: alone[name])
     others = ", ".join(f"{name} alone {rate:.4g}" for name, rate in sorted(alone.items(), key=lambda item: item[1]))
+    if TOGETHER * whole > alone[slowest]:
+        return (
+            f"What limits cannot be told: {whole:.4g} clips/s together, more than {others}; measure again when quiet."
+        )
     if whole < TOGETHER * alone[slowest]:
         return f"The host limits: {whole:.4g} clips/s together, but {others}."
     return f"The {slowest} limits: {whole:.4g} clips/s together, {others}."
