@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ..harness.result import Result
 from ._table import Cell, Column, Table, by_case, printable
 
-TITLE = "What the operations are"
 CAPTION = (
     "Billions of multiply-adds of one view by kind of operation, as fvcore counts them. What it does not count, with "
     "how often it runs, is cheap arithmetic an element, or moves data."
@@ -23,7 +22,7 @@ def table(results: Sequence[Result], most: int | None = None) -> Table | None:
     columns = [Column(name=kind, header=printable(kind).replace("_", " "), unit="G", scale=1e-9) for kind in kinds]
     left = Column(name="left", header="not counted", numeric=False)
     rows = [(r, [*(_billions(r, column) for column in columns), _left(r)]) for r in counted[:most]]
-    return by_case(TITLE, [*columns, left], rows, CAPTION)
+    return by_case("What the operations are", [*columns, left], rows, CAPTION, left=len(counted) - len(rows))
 
 
 def _billions(result: Result, column: Column) -> Cell:

@@ -49,7 +49,8 @@ def table(results: Sequence[Result], most: int | None = None) -> Table | None:
     factor = Column(name="factor", header="factor", decimals=2, better="lower")
     rows = [(result, _cells(_account(result), columns, factor)) for result in results[:most]]
     told = sentence(results)
-    return by_case("Where the time went", [*columns, factor], rows, f"{told[0].upper()}{told[1:]}. {CAPTION}")
+    caption = f"{told[0].upper()}{told[1:]}. {CAPTION}"
+    return by_case("Where the time went", [*columns, factor], rows, caption, left=len(results) - len(rows))
 
 
 def _account(result: Result) -> Mapping[str, float]:

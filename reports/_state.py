@@ -49,7 +49,7 @@ def table(results: Sequence[Result], most: int | None = None) -> Table | None:
         for result, found in zip(results[:most], seen[:most], strict=True)
     ]
     told = Column(name="told", header="told", numeric=False)
-    return by_case("What the machine did meanwhile", [*columns, told], rows, CAPTION)
+    return by_case("What the machine did meanwhile", [*columns, told], rows, CAPTION, left=len(results) - len(rows))
 
 
 def _values(column: Column, seen: Sequence[dict[str, Any]]) -> list[float]:

@@ -73,13 +73,14 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table that any format can show. Note 1 is `notes[0]`."""
+    """A table that any format can show. Note 1 is `notes[0]`; `left` rows more could have been made."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     caption: str = ""
     notes: tuple[str, ...] = ()
+    left: int = 0
 
 
 def _percent(name: str, header: str) -> Column:
@@ -199,7 +200,12 @@ def metric_columns(results: Sequence[Result]) -> list[Column]:
 
 
 def by_case(
-    title: str, columns: Sequence[Column], rows: Sequence[tuple[Result, Sequence[Cell]]], caption: str
+    title: str,
+    columns: Sequence[Column],
+    rows: Sequence[tuple[Result, Sequence[Cell]]],
+    caption: str,
+    *,
+    left: int = 0,
 ) -> Table:
     """Return a table of `columns` between the model and the case that each row belongs to."""
     model, case = (Column(name=n, header=h, numeric=False) for n, h in (("model", "model"), ("case_id", "case")))
@@ -215,6 +221,7 @@ def by_case(
             for result, cells in rows
         ),
         caption=caption,
+        left=left,
     )
 
 

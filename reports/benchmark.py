@@ -1,8 +1,10 @@
 """pytest-benchmark's JSON: the latencies, under the names that `pytest --reelbench-suite` gives them.
 
-reelbench report runs/latency --format benchmark --to .benchmarks/baseline.json
-pytest-benchmark compare .benchmarks/baseline.json
-pytest --reelbench-suite latency --benchmark-compare=.benchmarks/baseline.json --benchmark-compare-fail=median:5%
+    reelbench report runs/latency --format benchmark --to .benchmarks/baseline.json
+    pytest-benchmark compare .benchmarks/baseline.json
+    pytest --reelbench-suite latency --benchmark-compare=.benchmarks/baseline.json --benchmark-compare-fail=median:5%
+
+The samples are the ledger's, the statistics the library's own.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ SUFFIX = ".json"
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the samples of every latency in seconds, with the library's own statistics; JSON has no title.
+    """Return the samples of every latency in seconds, with their statistics; JSON has no title.
 
     Results without a latency, or a missing library, are `UserError`s.
     """

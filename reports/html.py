@@ -52,12 +52,12 @@ def render(results: Sequence[Result], *, title: str) -> str:
         failures=_section("failures", "Failures", _failures(results)),
         limits=_section("limits", "What limits each case", _sentences(limits(results)[:PAGE])),
         ranking=_section("ranking", "The ranking depends on how the models are run", _sentences(reversals(results))),
-        published=_section("published", printed.title, _captioned(printed, len(printed.rows)) if printed.rows else ""),
+        published=_section("published", printed.title, _captioned(printed) if printed.rows else ""),
         commands="\n".join(_command(i, row, result) for i, (row, result) in enumerate(pairs[:PAGE])),
         environment=_section(
             "environment", "Environment", _table(environment, sortable=False) if environment.rows else ""
         ),
-        details="".join(_section(name, t.title, _captioned(t, len(results))) for name, t in details.items()),
+        details="".join(_section(name, t.title, _captioned(t)) for name, t in details.items()),
         data=_script_json(_data(shown, results)),
     )
 
@@ -181,9 +181,9 @@ def _failures(results: Sequence[Result]) -> str:
     )
 
 
-def _captioned(table: Table, rows: int) -> str:
+def _captioned(table: Table) -> str:
     """Return a table under its caption, the first page of its rows."""
-    left = rows - PAGE
+    left = table.left + len(table.rows) - PAGE
     caption = f"{table.caption} {left} more rows are in the Markdown report." if left > 0 else table.caption
     shown = _table(dataclasses.replace(table, rows=table.rows[:PAGE]), sortable=True)
     return f'<p class="caption">{_text(caption)}</p>{shown}'

@@ -71,3 +71,9 @@ def test_every_text_has_the_limit_of_each_case_and_the_page_leaves_the_curves_to
         assert "What the operations are" in text
         assert ("Throughput against the batch" in text) == curves
         assert ("ms/video" in text) == curves
+
+
+def test_a_page_says_how_many_rows_it_leaves_out_and_counts_those_alone_that_there_are():
+    plain, counted = [case()] * 501, [case(**COUNTED)] * 501
+    assert "1 more rows are in the Markdown report" in str(reports.render(counted, "html"))
+    assert "more rows are in the Markdown report" not in str(reports.render([*plain, case(**COUNTED)], "html"))
