@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import models
+from ..errors import UserError, unknown
 from ..models import _checkpoints
-from .errors import UserError, unknown
-from .spec import Clip
+from ..spec import Clip
 
 TOLERANCE = 1e-4
 FORMATS = (".safetensors", ".pt2", ".onnx")
@@ -53,7 +53,7 @@ def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
 
 def load(model: str, checkpoint: Path) -> nn.Module:
     """Build the model with a checkpoint's weights and number of classes; DeepSpeed's ZeRO shards are joined."""
-    from . import engine
+    from .training import engine
 
     joined = engine.joined_weights(checkpoint) if checkpoint.is_dir() else None
     state = _checkpoints.read(checkpoint if joined is None else joined)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .result import Result
-from .spec import Case
+from ..result import Result
+from ..spec import Case
 
 if TYPE_CHECKING:
     from typing_extensions import Self

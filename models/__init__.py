@@ -6,40 +6,19 @@ A name is an address: `video_swin/t` is the entry `t` of `VARIANTS` in `models/v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from ..harness import discover
-from ..harness.errors import UserError, unknown
-from ..harness.spec import Clip, Published, Recipe, Views
+from .. import discover
+from ..errors import UserError, unknown
+from ..spec import Clip, Recipe
+from ._variant import Variant
 
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One entry of the zoo.
-
-    `build(num_classes=…, **overrides)` makes the module with the architecture's own initialisation. `clip` is the
-    published input, `views` the published test protocol, `idle` names the parameters that no gradient reaches by
-    design. `keys` maps an official release's parameter name to ours (`None` drops it); `inflate(model, state)`
-    turns a 2D image checkpoint into this model's state dict by the official rule: everything but the classifier,
-    whose names start with `head`.
-    """
-
-    build: Callable[..., nn.Module]
-    clip: Clip
-    num_classes: int = 400
-    views: Views = Views()
-    published: tuple[Published, ...] = ()
-    recipes: Mapping[str, Recipe] = field(default_factory=dict)
-    idle: tuple[str, ...] = ()
-    head: str | tuple[str, ...] = "cls_head."
-    keys: Callable[[str], str | None] | None = None
-    inflate: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["Variant", "build", "check_clip", "choose_clip", "families", "find", "init_from", "load_checkpoint", "names"]
 
 
 def families() -> list[str]:
@@ -114,3 +93,22 @@ def init_from(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> li
     from . import _checkpoints
 
     return _checkpoints.init_from(model, find(str(model.variant_name)), source)
+
+
+def choose_clip(model: str, recipe: Recipe | None, given: Clip | None = None) -> Clip:
+    """Return the clip that was given, else the recipe's, else the model's own."""
+    return given or (recipe and recipe.clip) or find(model).clip
+
+
+def check_clip(model: str, clip: Clip) -> None:
+    """Send a clip without contents through the model; one that it cannot take is a `UserError`."""
+    variant = find(model)
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            variant.build(num_classes=2, **variant.options).eval()(torch.empty(1, 3, clip.frames, clip.size, clip.size))
+    except (RuntimeError, ValueError, AssertionError, UserError) as error:
+        own = variant.clip
+        raise UserError(
+            f"{model} cannot take {clip.frames} frames of {clip.size}x{clip.size} (its own: {own.frames} of "
+            f"{own.size}x{own.size}): {' '.join(str(error).split())[:160]}"
+        ) from None

@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..harness.errors import UserError
+from ..errors import UserError
 
 if TYPE_CHECKING:
-    from . import Variant
+    from ._variant import Variant
 
 Source = str | Path | Mapping[str, Any]
 State = dict[str, Tensor]
 
 CONTAINERS = ("state_dict", "module", "model", "model_state", "model_state_dict")
-WRAPPERS = ("module.", "network.", "maskfeat.encoder.")  # data parallelism, and what we train with (harness/losses.py)
+WRAPPERS = (
+    "module.",
+    "network.",
+    "maskfeat.encoder.",
+)  # data parallelism, and what we train with (harness/training/losses.py)
 # What trainers leave beside the weights. Read as inert placeholders, so nothing of theirs is ever called.
 BYSTANDERS = (
     "argparse.", "deepspeed.", "fvcore.", "lightning.", "lightning_fabric.", "mmcv.", "mmengine.", "numpy.",

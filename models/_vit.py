@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ..harness.errors import UserError
+from ..errors import UserError
 from ._layers import DropPath, Mlp, attend, drop_rates, run, split_heads
 from ._time_shift import TimeShift
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.errors import UserError
-from ..harness.spec import Clip, Published, Recipe, Views
+from ..errors import UserError
+from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _layers, _windows
 from ._swin import Block
 from ._windows import Size3

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..harness.errors import UserError
-from . import Variant
+from ..errors import UserError
 from ._hog import BINS, CELL, hog
+from ._variant import Variant
 from .mvit import Grid, MViT
 
 VARIANTS: dict[str, Variant] = {}

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.errors import UserError
-from ..harness.spec import Clip, Published, Recipe, Views
-from . import Variant
+from ..errors import UserError
+from ..spec import Clip, Published, Recipe, Views
 from ._layers import DropPath, Mlp, attend, drop_rates, init_transformer, run
+from ._variant import Variant
 from ._vit import MEAN, STD, make_head
 
 Grid = tuple[int, int, int]

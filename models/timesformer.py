@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..harness.errors import UserError
-from ..harness.spec import Clip, Published, Recipe, Views
+from ..errors import UserError
+from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _vit, _vit_init
 
 ATTENTIONS = ("divided", "joint", "space")

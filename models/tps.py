@@ -15,8 +15,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from ..harness.errors import UserError
-from ..harness.spec import Clip, Recipe, Views
+from ..errors import UserError
+from ..spec import Clip, Recipe, Views
 from . import Variant, _layers, _swin, _time_shift, _windows
 from ._windows import Size3, Windows
 

@@ -15,12 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..harness.errors import UserError
-from ..harness.spec import Clip, Published, Recipe, Views
-from . import Variant
+from ..errors import UserError
+from ..spec import Clip, Published, Recipe, Views
 from ._conv import MobileNetV2, NonLocalKind, ResNet
 from ._mobileone import MobileOne
 from ._shift import ClipShift, Shift, Stream
+from ._variant import Variant
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..harness.spec import Clip, Published, Recipe, Views
+from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _layers, _swin, _windows
 from ._windows import Size3
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..harness.errors import UserError
-from ..harness.spec import Clip, Published, Recipe, Views
+from ..errors import UserError
+from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _vit, _vit_init
 
 ATTENTIONS = ("factorised", "joint", "divided")

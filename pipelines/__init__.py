@@ -15,8 +15,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..harness.errors import UserError, unknown
-from ..harness.spec import Clip, Crop, Views
+from ..errors import UserError, unknown
+from ..spec import Clip, Crop, Views
 from ._files import flat
 from .augment import Augment
 from .source import Cutter, Order
@@ -128,9 +128,9 @@ def _choose(index: Index, decoder: str, device: Device, sampling: str) -> str:
         raise unknown("decoder", decoder, ("auto", "dali", "software"))
     able = decoders(index, device)
     if decoder == "auto":
-        from . import _remembered
+        from . import _decoder_cache
 
-        measured = _remembered.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
+        measured = _decoder_cache.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
         return measured if measured in able else able[0]
     if decoder not in able:
         codecs = ", ".join(sorted(set(index.table["codec"])))

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
-from ..harness.errors import UserError, unknown
+from ..errors import UserError, unknown
 
 
 @dataclass(frozen=True, kw_only=True)

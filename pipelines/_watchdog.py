@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing import connection, get_context
 from typing import TypeVar
 
-from ..harness.errors import UserError
+from ..errors import UserError
 from ._files import Broken
 from ._parallel import no_main_module
 from .source import Source

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..harness.errors import UserError, unknown
+from ..errors import UserError, unknown
 
 # Operations of the graph. AFFINE takes the inverse map's 2 x 3 numbers, FILTER a 5 x 5 kernel, CUTOUT y x h w.
 NOTHING, AFFINE, FILTER, BRIGHTNESS, CONTRAST, COLOUR, POSTERIZE, SOLARIZE, EQUALIZE, AUTOCONTRAST, CUTOUT = range(11)

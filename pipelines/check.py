@@ -19,7 +19,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from ..harness.errors import UserError
+from ..errors import UserError
 from . import _frames, _parallel
 from .index import Index, Unreadable, Video, quarantine_file, scan
 

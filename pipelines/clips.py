@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..harness.spec import OutOfBound
+from ..spec import OutOfBound
 
 Box = tuple[float, float, float, float]
 Draw = Callable[..., Any]

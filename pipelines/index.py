@@ -26,7 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..harness.errors import UserError
+from ..errors import UserError
 from . import _frames, _parallel
 from ._scan import file_hash, scan
 from ._video import Label, Span, Unreadable, Video, trim

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from ..harness.errors import UserError, unknown
-from ..harness.spec import Clip, Crop, Views
+from ..errors import UserError, unknown
+from ..spec import Clip, Crop, Views
 from . import clips
 from ._files import Broken, Files
 from ._packets import excerpt

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from ..harness.errors import UserError
+from ..errors import UserError
 from . import _watchdog
 from ._files import Files
 from ._workers import end_at_exit

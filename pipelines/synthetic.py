@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..harness.errors import UserError
+from ..errors import UserError
 from . import _parallel
 from ._encode import encode, find
 from ._sprites import MOTIONS, PAIRS, draw, draw_pair

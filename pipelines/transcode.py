@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from ..harness.errors import UserError, unknown
+from ..errors import UserError, unknown
 from . import _frames, _parallel
 from ._encode import encode, find
 from .index import Index, Rejected, Unreadable, Video, from_videos, scan, writable

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..harness import discover
-from ..harness.errors import UserError, unknown
-from ..harness.result import Result
+from .. import discover
+from ..errors import UserError, unknown
+from ..result import Result
 from ._spent import sentence as spent
 
 __all__ = ["formats", "render", "spent", "write"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..harness.result import Result
+from ..result import Result
 from ._table import Cell, Column, Table, by_case
 
 VIEWS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..harness.result import Result
+from ..result import Result
 from . import _curves, _operations, _spent, _state
 from ._table import Table
 

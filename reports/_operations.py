@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..harness.result import Result
+from ..result import Result
 from ._table import Cell, Column, Table, by_case, printable
 
 CAPTION = (

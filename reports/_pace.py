@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from ..harness.result import SLOWER, Result
+from ..result import SLOWER, Result
 
 
 def pace(results: Sequence[Result]) -> float:

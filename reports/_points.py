@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..harness.result import Metric, Result
+from ..result import Metric, Result
 from ._table import METRICS, Column
 
 # Okabe and Ito's palette, which colour-blind readers tell apart; its yellow is darkened to be seen on white.

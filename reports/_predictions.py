@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from ..harness.errors import UserError
-from ..harness.statistics import wilson
+from ..errors import UserError
+from ..intervals import wilson
 from ._stats import holm
 from ._table import Cell, Column, Row, Table
 

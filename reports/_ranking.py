@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 
-from ..harness.result import Metric, Result
+from ..result import Metric, Result
 
 MOST = 50  # sentences
 

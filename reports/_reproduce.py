@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ..harness.spec import Case, Clip, Recipe, Views
+from ..spec import Case, Clip, Recipe, Views
 
 TEMPLATE = """\
 cat > {file} <<'EOF'
-from reelbench.harness.spec import Case, Clip, Recipe, Suite, Views
+from reelbench.spec import Case, Clip, Recipe, Suite, Views
 
 CASE = {case}
 SUITE = Suite(name={name!r}, description={description!r}, cases=(CASE,))

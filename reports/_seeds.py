@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..harness.result import Metric, Result
-from ..harness.spec import Case
-from ..harness.statistics import total
+from ..intervals import total
+from ..result import Metric, Result
+from ..spec import Case
 from ._pace import states
 from ._table import machine
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..harness.result import Result
-from ..harness.statistics import total
+from ..intervals import total
+from ..result import Result
 from ._table import Cell, Column, Table, by_case
 
 APART = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..harness.result import Result
+from ..result import Result
 from ._pace import states
 from ._table import Cell, Column, Table, by_case, printable
 

@@ -1,6 +1,6 @@
 """What a comparison rests on: rank test, interval of a ratio, spread, effect size, Holm's correction, Pareto front.
 
-Standard library only. `wilson` and `median_interval` live in `harness/statistics.py`, which measuring needs too.
+Standard library only. `wilson` and `median_interval` live in `intervals.py`, which measuring needs too.
 """
 
 from __future__ import annotations

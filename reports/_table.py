@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..harness.result import DISTURBED, Result, is_time
-from ..harness.spec import Published
+from ..result import DISTURBED, Result, is_time
+from ..spec import Published
 from ._pace import remarks
 from ._ranking import reversals
 

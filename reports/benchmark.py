@@ -13,8 +13,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..harness.errors import UserError
-from ..harness.result import Result
+from ..errors import UserError
+from ..result import Result
 
 SUFFIX = ".json"
 

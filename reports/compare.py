@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median
 
-from ..harness.errors import UserError
-from ..harness.result import DISTURBED, Metric, Result, is_time
-from ..harness.statistics import stretches
+from ..errors import UserError
+from ..intervals import stretches
+from ..result import DISTURBED, Metric, Result, is_time
 from . import terminal
 from ._pace import pace
 from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p, spread

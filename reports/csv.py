@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from ..harness.result import Metric, Result
+from ..result import Metric, Result
 from ._table import SETTINGS, metric_columns, views
 
 SUFFIX = ".csv"

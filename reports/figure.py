@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..harness.errors import UserError
-from ..harness.result import Result
+from ..errors import UserError
+from ..result import Result
 from . import _labels
 from ._points import Plot, Point, colours, plot
 from ._stats import pareto

@@ -17,7 +17,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from ..harness.result import Metric, Result
+from ..result import Metric, Result
 from . import _details
 from ._points import COLUMNS, Plot, colours, plot
 from ._ranking import reversals

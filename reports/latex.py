@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..harness.result import Result
+from ..result import Result
 from ._table import Cell, Column, Table, tables
 
 SUFFIX = ".tex"

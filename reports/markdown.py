@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from ..harness.result import Result
+from ..result import Result
 from . import _details
 from ._table import Cell, Column, Table, tables
 

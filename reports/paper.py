@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..harness.result import Result
-from ..harness.spec import Published
+from ..result import Result
+from ..spec import Published
 from . import latex
 from ._table import METRICS, Cell, Column, Row, Table, machine, number, per_view, printable, views
 

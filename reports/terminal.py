@@ -13,7 +13,7 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
 
-from ..harness.result import Result
+from ..result import Result
 from ._table import Cell, Column, Row, Table, tables
 
 SUFFIX = ".txt"

@@ -6,7 +6,7 @@ looks for `~/weights/video_swin_t.pth` and so on: the address with `_` for `/`, 
 row that says `unsupported`.
 """
 
-from ..harness.spec import Case, Suite
+from ..spec import Case, Suite
 from ._zoo import ZOO
 
 SUITE = Suite(

@@ -1,6 +1,6 @@
 """The whole zoo at its published input: latency with its percentiles, the batch sweep, energy and memory."""
 
-from ..harness.spec import Case, Suite
+from ..spec import Case, Suite
 from ._zoo import ZOO
 
 SUITE = Suite(

@@ -6,7 +6,7 @@ alone become one row of the report, the mean with its interval.
 
 from dataclasses import replace
 
-from ..harness.spec import Case, Clip, Suite, Views
+from ..spec import Case, Clip, Suite, Views
 from .quick import FAMILIES, RECIPE
 
 SEEDS = (0, 1, 2)

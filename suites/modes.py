@@ -5,7 +5,7 @@ What a machine cannot do (TF32 or CUDA graphs without a GPU) is a row that says 
 
 from dataclasses import replace
 
-from ..harness.spec import Case, Suite
+from ..spec import Case, Suite
 from ._zoo import FLAGSHIPS
 
 PLAIN = Case(

@@ -1,6 +1,6 @@
 """The whole zoo held against its papers: parameters and GFLOPs at the published input, beside the published rows."""
 
-from ..harness.spec import Case, Suite
+from ..spec import Case, Suite
 from ._zoo import ZOO
 
 SUITE = Suite(

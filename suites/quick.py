@@ -1,6 +1,6 @@
 """Every family's `micro`, trained on the embedded motion clips and measured: minutes on a laptop without a GPU."""
 
-from ..harness.spec import Case, Recipe, Suite, Views
+from ..spec import Case, Recipe, Suite, Views
 
 FAMILIES = ("tsm", "video_swin", "tps", "dualformer", "timesformer", "vivit", "mvit")
 

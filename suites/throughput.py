@@ -1,6 +1,6 @@
 """What a model handles a second: alone at its best batch, fed from encoded files, and in a training step."""
 
-from ..harness.spec import Case, Suite
+from ..spec import Case, Suite
 from ._zoo import ZOO
 
 SUITE = Suite(

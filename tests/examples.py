@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from reelbench import reports
-from reelbench.harness.result import Metric, Result
-from reelbench.harness.spec import Case
+from reelbench.result import Metric, Result
+from reelbench.spec import Case
 
 GOLDEN = Path(__file__).parent / "golden" / "results"
 RESULTS = [Result.from_json(line) for line in (GOLDEN / "results.jsonl").read_text(encoding="utf-8").splitlines()]

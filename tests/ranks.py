@@ -5,19 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from reelbench.harness import engine, train
-from reelbench.harness.job import Job
+from reelbench.harness.training import launcher, run_folder
+from reelbench.harness.training.job import Job
 
 
 def environment(**more: object) -> dict[str, str]:
     """Return a checked job's environment: one thread a rank, and nothing of a world that this process is in."""
-    mine = {k: v for k, v in engine.environment("cpu").items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    mine = {k: v for k, v in launcher.environment("cpu").items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     return {**mine, "OMP_NUM_THREADS": "1", **{name: str(value) for name, value in more.items()}}
 
 
 def place(rank: int = 0, ranks: int = 1, port: int | None = None) -> dict[str, object]:
     """Return what a launcher tells a rank."""
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port or engine.free_port()}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port or launcher.free_port()}
     return {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, **address}
 
 
@@ -30,13 +30,13 @@ def start(line: list[str], **more: object) -> subprocess.Popen[str]:
 
 def launched(made: Job, ranks: int = 1, **more: object) -> subprocess.Popen[str]:
     """Start a job through DeepSpeed's launcher."""
-    return start(engine.command(made.arguments(), ranks=ranks), **more)
+    return start(launcher.command(made.arguments(), ranks=ranks), **more)
 
 
 def bare(made: Job, ranks: int = 1) -> list[subprocess.Popen[str]]:
     """Start a job's ranks themselves."""
-    line = [sys.executable, "-m", "reelbench.harness.train", *made.arguments()]
-    port = engine.free_port()
+    line = [sys.executable, "-m", "reelbench.harness.training", *made.arguments()]
+    port = launcher.free_port()
     return [start(line, **place(rank, ranks, port)) for rank in range(ranks)]
 
 
@@ -51,4 +51,4 @@ def losses(made: Job, *processes: subprocess.Popen[str]) -> list[float]:
     for process in processes:
         code, output = finish(process)
         assert code == 0, output[-3000:]
-    return [row["loss"] for row in train.read_log(made.out)]
+    return [row["loss"] for row in run_folder.read_log(made.out)]

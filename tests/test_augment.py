@@ -12,11 +12,11 @@ from nvidia.dali import fn
 from nvidia.dali.pipeline import pipeline_def
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from reelbench import pipelines
-from reelbench.harness.errors import UserError
-from reelbench.harness.spec import Clip, Views
+from reelbench.errors import UserError
 from reelbench.pipelines import augment, dali
 from reelbench.pipelines.augment import POLICIES, Augment, Look
 from reelbench.pipelines.source import Cutter
+from reelbench.spec import Clip, Views
 
 SIZE = 32
 CLIP = Clip(frames=3, stride=2, size=SIZE, short_side=SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reelbench.harness import bootstrap
-from reelbench.harness.bootstrap import Precision
-from reelbench.harness.evaluate import Predictions, scores
+from reelbench.harness.measuring import bootstrap
+from reelbench.harness.measuring.accuracy import Predictions, scores
+from reelbench.harness.measuring.bootstrap import Precision
 from torchmetrics.functional.classification import binary_average_precision
 
 

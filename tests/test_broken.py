@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reelbench import pipelines
-from reelbench.harness.errors import UserError
-from reelbench.harness.spec import Clip
+from reelbench.errors import UserError
 from reelbench.pipelines import _watchdog
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import CODECS, encode
 from reelbench.pipelines._files import Files
 from reelbench.pipelines.index import Index
 from reelbench.pipelines.stream import Stream
+from reelbench.spec import Clip
 
 CLIP = Clip(frames=4, stride=2, size=32, short_side=32)
 BAD = 3

@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import catalogue
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
+from reelbench.harness import catalog
 from reelbench.harness.metrics import flops
 
 MICROS = [name for name in models.names() if name.endswith("/micro")]
@@ -20,11 +20,11 @@ def test_the_cost_is_what_fvcore_counts(name: str) -> None:
     view = torch.rand(1, 3, clip.frames, clip.size, clip.size)
     model = models.build(name).eval()
     measured, _ = flops.count(model, view)
-    assert catalogue.gflops(model.to("meta"), view.to("meta")) == pytest.approx(measured / 1e9, rel=1e-4)
+    assert catalog.gflops(model.to("meta"), view.to("meta")) == pytest.approx(measured / 1e9, rel=1e-4)
 
 
 def test_every_variant_is_listed_with_its_cost_and_its_sources() -> None:
-    rows = {row["model"]: row for row in json.loads(catalogue.render("json"))}
+    rows = {row["model"]: row for row in json.loads(catalog.render("json"))}
     assert list(rows) == list(models.names())
     assert rows["video_swin/t"]["gflops_view"] == pytest.approx(87.9, rel=0.01)  # as the paper prints it
     assert rows["timesformer/b"]["gflops_view"] == pytest.approx(196, rel=0.01)
@@ -33,10 +33,10 @@ def test_every_variant_is_listed_with_its_cost_and_its_sources() -> None:
 
 def test_the_table_names_figures_and_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "names", lambda: ("mvit/b_16x4", "tsm/micro"))
-    table = catalogue.render("table")
+    table = catalog.render("table")
     assert all(text in table for text in ("36.62 M", "70.8", "kinetics400 78.4", "arXiv 2104.11227", "tsm/micro"))
 
 
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(UserError, match="unknown format 'yaml'"):
-        catalogue.render("yaml")
+        catalog.render("yaml")

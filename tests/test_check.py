@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.pipelines import transcode as transcoding
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.check import check

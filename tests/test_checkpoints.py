@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.models import _checkpoints
 from reelbench.tests import golden_models as goldens
 from safetensors.torch import save_file

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import ledger
-from reelbench.harness.result import Result
-from reelbench.harness.spec import Case
+from reelbench.harness.suites import ledger
+from reelbench.result import Result
+from reelbench.spec import Case
 
 
 def suite_file(folder: Path, body: str) -> Path:
     path = folder / "mine.py"
-    path.write_text(f"from reelbench.harness.spec import *\n{body}\n")
+    path.write_text(f"from reelbench.spec import *\n{body}\n")
     return path
 
 

@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 from reelbench import reports
-from reelbench.harness import clock
-from reelbench.harness.result import Result
-from reelbench.harness.spec import Case
-from reelbench.harness.statistics import total
+from reelbench.harness.measuring import phases
+from reelbench.intervals import total
 from reelbench.reports import _seeds, _spent, html
+from reelbench.result import Result
+from reelbench.spec import Case
 
 SPENT = {"wall": 301.0, "start": 60.4, "compile": 0.0, "warm_up": 21.0, "measured": 212.0, "rest": 7.6}
 
@@ -26,7 +26,7 @@ class Hands:
 @pytest.fixture
 def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
     made = Hands()
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: made.now)
+    monkeypatch.setattr(phases.time, "perf_counter", lambda: made.now)
     return made
 
 
@@ -46,7 +46,7 @@ class Stream:
 
 
 def test_the_innermost_part_has_the_time(hands):
-    made = clock.Clock()
+    made = phases.Clock()
     hands.wait(1)
     with made.part("measured"):
         hands.wait(2)
@@ -58,7 +58,7 @@ def test_the_innermost_part_has_the_time(hands):
 
 
 def test_a_part_that_fails_is_closed(hands):
-    made = clock.Clock()
+    made = phases.Clock()
 
     def fail():
         with made.part("training"):
@@ -73,7 +73,7 @@ def test_a_part_that_fails_is_closed(hands):
 
 
 def test_the_wait_for_a_streams_first_batch_is_its_start(hands):
-    made = clock.Clock()
+    made = phases.Clock()
     with made.part("measured"):
         assert list(made.batches(Stream(hands, [5, 1, 2]))) == [0, 1, 2]
     assert made.read()["start"] == 5
@@ -82,7 +82,7 @@ def test_the_wait_for_a_streams_first_batch_is_its_start(hands):
 
 
 def test_seconds_are_moved_and_not_made(hands):
-    made = clock.Clock()
+    made = phases.Clock()
     hands.wait(10)
     made.move("warm_up", 4)
     found = made.read()
@@ -90,13 +90,13 @@ def test_seconds_are_moved_and_not_made(hands):
 
 
 def test_an_account_is_closed_with_what_no_part_has(hands):
-    made = clock.Clock()
+    made = phases.Clock()
     with made.part("start"):
         hands.wait(2)
     hands.wait(1)
-    found = clock.close(made.read(), start=3.0, wall=6.25)
+    found = phases.close(made.read(), start=3.0, wall=6.25)
     assert found == {"wall": 6.25, "start": 5.0, "compile": 0, "warm_up": 0, "measured": 0, "rest": 1.25}
-    assert clock.close({}, start=3.0, wall=7.0) == {"wall": 7.0, "start": 3.0, "lost": 4.0}
+    assert phases.close({}, start=3.0, wall=7.0) == {"wall": 7.0, "start": 3.0, "lost": 4.0}
     assert total([found, {"wall": 1.0, "lost": 1.0}, {}]) == {**found, "wall": 7.25, "lost": 1.0}
 
 

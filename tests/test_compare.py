@@ -9,12 +9,13 @@ import re
 
 import numpy as np
 import pytest
-from reelbench.harness import interleave, ledger, measure
-from reelbench.harness.errors import UserError
-from reelbench.harness.measure import Budget
-from reelbench.harness.result import DISTURBED, Metric, Result
-from reelbench.harness.spec import Case
+from reelbench.errors import UserError
+from reelbench.harness.measuring import timing
+from reelbench.harness.measuring.timing import Budget
+from reelbench.harness.suites import interleave, ledger
 from reelbench.reports import compare
+from reelbench.result import DISTURBED, Metric, Result
+from reelbench.spec import Case
 from reelbench.tests.examples import RESULTS, measured
 from rich.cells import cell_len
 
@@ -39,8 +40,8 @@ class Machine:
         def step() -> None:
             self.now += pace * self.noise(0.03)
 
-        taken = measure.samples(step, "cpu", BUDGET)
-        return measure.summary([1e3 * s for s in taken], "ms")
+        taken = timing.samples(step, "cpu", BUDGET)
+        return timing.summary([1e3 * s for s in taken], "ms")
 
 
 @pytest.fixture
@@ -49,9 +50,9 @@ def suite(monkeypatch: pytest.MonkeyPatch):
 
     def run(seed: int, pace: float = 1.0) -> list[Result]:
         machine = Machine(seed)
-        monkeypatch.setattr(measure.time, "perf_counter", lambda: machine.now)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: machine.now)
         rounds = [{m: machine.round(m, 0.001 * pace) for m in MODELS} for _ in range(8)]
-        combined = {m: measure.combine([r[m] for r in rounds]) for m in MODELS}
+        combined = {m: timing.combine([r[m] for r in rounds]) for m in MODELS}
         return [result(m, combined[m]) for m in MODELS]
 
     return run
@@ -154,11 +155,11 @@ def test_fail_if_names_what_is_slower_by_that_much(suite):
 
 
 def test_a_round_without_samples_counts_with_its_value():
-    found = measure.combine([Metric(value=float(v), unit="ms") for v in range(1, 7)])
+    found = timing.combine([Metric(value=float(v), unit="ms") for v in range(1, 7)])
     assert (found.value, found.low, found.high) == (3.5, 1.0, 6.0)
     assert found.rounds == (1,) * 6
     tagged = dataclasses.replace(found, warning="")
-    assert measure.combine([tagged, tagged]).rounds == (6, 6)
+    assert timing.combine([tagged, tagged]).rounds == (6, 6)
 
 
 def test_a_build_fails_on_the_command_line(suite, tmp_path, reelbench):

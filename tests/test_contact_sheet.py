@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reelbench.harness import contact_sheet
-from reelbench.harness.recipe_stream import open_stream
-from reelbench.harness.spec import Clip, Recipe
+from reelbench.harness.explain import contact_sheet
+from reelbench.harness.training.stream import open_stream
 from reelbench.pipelines.index import Index
+from reelbench.spec import Clip, Recipe
 
 CLIP = Clip(frames=4, stride=2, size=32, short_side=32)
 RECIPE = Recipe(rand_augment="imgaug_n4_m7", erase=0.5, color_jitter=0.4)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from reelbench import models, pipelines
-from reelbench.harness import certificate, decoding
-from reelbench.harness.result import Metric
-from reelbench.harness.spec import Clip
-from reelbench.pipelines import _remembered
+from reelbench.harness.decoders import bench, certify
+from reelbench.pipelines import _decoder_cache
 from reelbench.pipelines.index import Index
+from reelbench.result import Metric
+from reelbench.spec import Clip
 from safetensors.torch import save_file
 
 
@@ -22,17 +22,15 @@ def reelbench(reelbench: Callable[..., tuple[int, str, str]], monkeypatch: pytes
     """Run a command line on small clips, with a cache of its own."""
     monkeypatch.setenv("REELBENCH_CACHE", str(tmp_path / "cache"))
     small = Clip(frames=4, stride=2, size=32, short_side=32)
-    monkeypatch.setattr(
-        decoding, "CLIPS", {"dense": small, "segments": dataclasses.replace(small, sampling="segments")}
-    )
-    monkeypatch.setattr(decoding, "WARM_UP", 1)
+    monkeypatch.setattr(bench, "CLIPS", {"dense": small, "segments": dataclasses.replace(small, sampling="segments")})
+    monkeypatch.setattr(bench, "WARM_UP", 1)
     plain = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    monkeypatch.setattr(certificate, "CLIP", dataclasses.replace(small, frames=8, size=64, short_side=64, **plain))
+    monkeypatch.setattr(certify, "CLIP", dataclasses.replace(small, frames=8, size=64, short_side=64, **plain))
     return reelbench
 
 
-def speed(sampling: str, decoder: str, clips: float) -> decoding.Speed:
-    return decoding.Speed(
+def speed(sampling: str, decoder: str, clips: float) -> bench.Speed:
+    return bench.Speed(
         device="cpu", sampling=sampling, decoder=decoder, clips=Metric(value=clips, unit="clips/s"),  # type: ignore[arg-type]
         frames=0.0, decoded=0.0, cores=0.0, memory=0.0,
     )  # fmt: skip
@@ -40,7 +38,7 @@ def speed(sampling: str, decoder: str, clips: float) -> decoding.Speed:
 
 def test_the_fastest_is_recommended_for_each_sampling() -> None:
     speeds = [("dense", "dali", 3), ("dense", "software", 2), ("segments", "dali", 5), ("segments", "software", 9)]
-    assert decoding.recommend(tuple(speed(*row) for row in speeds)) == {"dense": "dali", "segments": "software"}
+    assert bench.recommend(tuple(speed(*row) for row in speeds)) == {"dense": "dali", "segments": "software"}
 
 
 def test_what_is_remembered_is_used_for_this_index_alone(
@@ -53,20 +51,20 @@ def test_what_is_remembered_is_used_for_this_index_alone(
         return pipelines.open(index, clip=Clip(frames=2, size=32, short_side=32, sampling=sampling), batch=1).decoder  # type: ignore[arg-type]
 
     assert chosen(index, "dense") == "dali"
-    _remembered.remember(index, "cpu", {"dense": "software", "segments": "dali"})
+    _decoder_cache.remember(index, "cpu", {"dense": "software", "segments": "dali"})
     assert [chosen(index, sampling) for sampling in ("dense", "segments", "uniform")] == ["software", "dali", "dali"]
     assert chosen(other, "dense") == "dali"
-    _remembered.remember(index, "cuda", {"dense": "dali"})
+    _decoder_cache.remember(index, "cuda", {"dense": "dali"})
     assert chosen(index, "dense") == "software"
-    _remembered.remember(index, "cpu", {"dense": "nonsense"})
+    _decoder_cache.remember(index, "cpu", {"dense": "nonsense"})
     assert chosen(index, "dense") == "dali"
 
 
 def test_frames_to_decode_are_counted_from_the_key_frames(tiny_index: Index) -> None:
     """Key frames are 8 apart in 16 frames: one frame costs 4.5 on average, all of them cost one each."""
     everything = Clip(frames=16, size=32, short_side=32)
-    assert decoding.decoded_per_frame(tiny_index, everything) == 1.0
-    assert 1.0 < decoding.decoded_per_frame(tiny_index, Clip(frames=2, size=32, sampling="segments")) < 8.0
+    assert bench.decoded_per_frame(tiny_index, everything) == 1.0
+    assert 1.0 < bench.decoded_per_frame(tiny_index, Clip(frames=2, size=32, sampling="segments")) < 8.0
 
 
 def test_bench_measures_every_decoder_and_remembers(reelbench, tiny_synthetic: dict[str, Path]) -> None:
@@ -77,14 +75,14 @@ def test_bench_measures_every_decoder_and_remembers(reelbench, tiny_synthetic: d
         ("dense", "DALI"), ("dense", "PyAV"), ("segments", "DALI"), ("segments", "PyAV")
     ]  # fmt: skip
     assert "recommended for dense: " in out
-    remembered = _remembered.recall(Index.load(tiny_synthetic["train"]), "cpu", "dense")
+    remembered = _decoder_cache.recall(Index.load(tiny_synthetic["train"]), "cpu", "dense")
     assert f"recommended for dense: {remembered}" in out
 
 
 def test_transcode_says_how_much_faster_it_got(reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path, monkeypatch):
-    from reelbench.harness import cli_data
+    from reelbench.harness.cli import data
 
-    monkeypatch.setattr(cli_data, "TRANSCODED_SECONDS", 0.3)
+    monkeypatch.setattr(data, "TRANSCODED_SECONDS", 0.3)
     line = ("data", "transcode", tiny_synthetic["val"], tmp_path / "out", "--gop", 2, "--codec", "vp9", "--workers", 1)
     code, out, _ = reelbench(*line, "--device", "cpu")
     assert code == 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from reelbench import reports
-from reelbench.harness.result import Metric, Result
 from reelbench.reports import _curves, _details, _operations
 from reelbench.reports._table import Table
+from reelbench.result import Metric, Result
 
 from .examples import measured
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.models import dualformer
 from reelbench.tests import golden_models as goldens
 

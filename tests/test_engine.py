@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from reelbench.harness import checkpoints, ds_config, engine, losses
-from reelbench.harness.ema import Ema
-from reelbench.harness.errors import UserError
-from reelbench.harness.spec import Recipe
+from reelbench.errors import UserError
+from reelbench.harness.training import checkpoints, ds_config, engine, losses
+from reelbench.harness.training.ema import Ema
+from reelbench.spec import Recipe
 from safetensors.torch import load_file
 
 RECIPE = Recipe(batch=4, lr=0.1, optimizer="sgd", weight_decay=0.01, clip_grad=0.5)

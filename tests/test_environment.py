@@ -8,8 +8,9 @@ import sys
 
 import pytest
 import torch
-from reelbench.harness import environment, resident, run
-from reelbench.harness.spec import Case
+from reelbench.harness.measuring import environment
+from reelbench.harness.suites import case, worker
+from reelbench.spec import Case
 
 
 class Begun(BaseException):
@@ -43,7 +44,7 @@ def test_else_they_are_the_cores_at_hand(monkeypatch, nonsense):
     assert environment.threads() == 2
 
 
-@pytest.mark.parametrize(("module", "work"), [(run, "run"), (resident, "_serve")])
+@pytest.mark.parametrize(("module", "work"), [(case, "run"), (worker, "_serve")])
 def test_measuring_processes_begin_with_it(monkeypatch, tmp_path, module, work):
     seen = []
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from reelbench.harness.errors import UserError
-from reelbench.harness.evaluate import Predictions, evaluate, scores
+from reelbench.errors import UserError
+from reelbench.harness.measuring.accuracy import Predictions, evaluate, scores
 
 
 @dataclass

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from reelbench import models
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.harness.explain import cells, explain, pictures
 from reelbench.harness.explain.maps import attention, grad_cam
 from reelbench.models.maskfeat import hog_targets

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from reelbench import models
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.harness.explain import class_names
 from reelbench.pipelines.index import Index
 from safetensors.torch import save_file

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from reelbench import models
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.harness.explain import rollout
 from reelbench.harness.explain.maps import STAGES, find_layer
 from reelbench.harness.explain.maps import attention as attention_maps

@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 import torch
 from reelbench import models
+from reelbench.errors import UserError
 from reelbench.harness import export
-from reelbench.harness.errors import UserError
 from safetensors.torch import save_model
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.text import Text
-from reelbench.harness.errors import UserError
-from reelbench.harness.result import Metric, Result
-from reelbench.harness.spec import Case
+from reelbench.errors import UserError
 from reelbench.reports import figure
 from reelbench.reports._points import plot
+from reelbench.result import Metric, Result
+from reelbench.spec import Case
 from reelbench.tests.examples import RESULTS
 
 

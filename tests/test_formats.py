@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from reelbench import pipelines
-from reelbench.harness.spec import Clip, Views
 from reelbench.pipelines import _container, _files, _header, _packets, reference
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index, from_videos, scan
 from reelbench.pipelines.software import DecodedSource
 from reelbench.pipelines.source import Cutter, Order, Source
+from reelbench.spec import Clip, Views
 
 CLIP = Clip(frames=5, stride=2, size=40, short_side=48)
 VIEWS = Views(clips=2, crops=3)

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 from reelbench import reports
-from reelbench.harness.result import Metric, Result
-from reelbench.harness.spec import Case
 from reelbench.reports._ranking import reversals
+from reelbench.result import Metric, Result
+from reelbench.spec import Case
 from reelbench.tests.examples import RESULTS, page
 
 

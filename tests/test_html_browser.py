@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from reelbench import reports
-from reelbench.harness.result import Result
+from reelbench.result import Result
 from reelbench.tests.browser import CHROMIUM, Browser
 from reelbench.tests.examples import RESULTS, page
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.pipelines import _encode
 from reelbench.pipelines.index import Index, Unreadable, build, scan
 

@@ -17,10 +17,10 @@ import psutil
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import checkpoints, engine, launch, train
-from reelbench.harness.job import Job
-from reelbench.harness.spec import Recipe
+from reelbench.harness.training import checkpoints, launch, launcher, run_folder
+from reelbench.harness.training.job import Job
 from reelbench.pipelines.index import Index
+from reelbench.spec import Recipe
 from reelbench.tests import ranks
 
 MODEL = "video_swin/micro"
@@ -33,7 +33,7 @@ def job(data: dict[str, Path], out: Path, recipe: Recipe = RECIPE, **options) ->
 
 
 def wait_for_step(process: subprocess.Popen[str], made: Job, step: int) -> None:
-    while len(train.read_log(made.out)) < step:
+    while len(run_folder.read_log(made.out)) < step:
         assert process.poll() is None, process.communicate()[0][-3000:]
         time.sleep(0.02)
 
@@ -75,7 +75,7 @@ def test_killed_anywhere_and_stopped_by_a_signal_a_run_sees_the_same_losses(tiny
     code, output = ranks.finish(process)
     assert code == 0, output[-3000:]
     assert "go on with --resume" in output
-    assert 7 <= len(train.read_log(made.out)) < 12
+    assert 7 <= len(run_folder.read_log(made.out)) < 12
 
     losses, expected = ranks.losses(resumed, *ranks.bare(resumed)), ranks.losses(unbroken, *whole)
     assert len(expected) == 12
@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_syn
     assert "left out (1 of 2)" in output
     assert "left out (2 of 2)" in output
     [line] = [line for line in output.splitlines() if line.startswith("reelbench:")]
-    step = len(train.read_log(tmp_path))
+    step = len(run_folder.read_log(tmp_path))
     assert f"step {step}, learning rate " in line
     folder = tmp_path / f"nonfinite_step_{step}"
     dump = torch.load(folder / "rank_0.pt", weights_only=True)
@@ -143,7 +143,7 @@ def test_a_signal_to_every_process_of_a_job_stops_it_as_one_to_its_ranks(tiny_sy
         code, output = ranks.finish(process, limit=60)
         assert code == 0, output[-3000:]
         assert "died" not in output
-    assert (made.out / "checkpoints" / f"step_{len(train.read_log(made.out))}").exists()
+    assert (made.out / "checkpoints" / f"step_{len(run_folder.read_log(made.out))}").exists()
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_two_launchers_without_ssh_make_one_run(tiny_synthetic, tmp_path):
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 slots=1\nlocalhost slots=1\n")
     made = job(tiny_synthetic, tmp_path / "run", dataclasses.replace(RECIPE, epochs=1, zero=1))
-    options = {"hostfile": hosts, "master": f"127.0.0.1:{engine.free_port()}"}
-    lines = [engine.command(made.arguments(), node_rank=node, **options) for node in (0, 1)]
+    options = {"hostfile": hosts, "master": f"127.0.0.1:{launcher.free_port()}"}
+    lines = [launcher.command(made.arguments(), node_rank=node, **options) for node in (0, 1)]
     assert len(ranks.losses(made, *map(ranks.start, lines))) == 3
     assert json.loads((made.out / "checkpoints" / "step_3" / checkpoints.STATE).read_text())["ranks"] == 2
 
@@ -205,7 +205,7 @@ def test_two_network_namespaces_make_one_run(tiny_synthetic, tmp_path):
     hosts.write_text("10.77.0.1 slots=1\n10.77.0.2 slots=1\n")
     made = job(tiny_synthetic, tmp_path / "run", dataclasses.replace(RECIPE, epochs=1, zero=1))
     options = {"hostfile": hosts, "master": "10.77.0.1:29555"}
-    first, second = (shlex.join(engine.command(made.arguments(), node_rank=node, **options)) for node in (0, 1))
+    first, second = (shlex.join(launcher.command(made.arguments(), node_rank=node, **options)) for node in (0, 1))
     script = f"GLOO_SOCKET_IFNAME=second $inside {second} & other=$!\nGLOO_SOCKET_IFNAME=first {first}\nwait $other"
     assert len(ranks.losses(made, ranks.start(apart(script)))) == 3
     assert json.loads((made.out / "checkpoints" / "step_3" / checkpoints.STATE).read_text())["ranks"] == 2
@@ -214,5 +214,5 @@ def test_two_network_namespaces_make_one_run(tiny_synthetic, tmp_path):
 def test_torchrun_starts_the_module_too(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=1))
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
-    command = [*line, "--module", "reelbench.harness.train", *made.arguments()]
+    command = [*line, "--module", "reelbench.harness.training", *made.arguments()]
     assert len(ranks.losses(made, ranks.start(command))) == 3

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reelbench.harness import ledger
-from reelbench.harness.errors import UserError
-from reelbench.harness.result import Metric, Result
-from reelbench.harness.spec import Case, Published, Recipe, Views
+from reelbench.errors import UserError
+from reelbench.harness.suites import ledger
+from reelbench.result import Metric, Result
+from reelbench.spec import Case, Published, Recipe, Views
 
 
 def result(model: str = "tsm/micro", seconds: float = 1.0) -> Result:

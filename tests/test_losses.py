@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reelbench import models
-from reelbench.harness import losses
-from reelbench.harness.errors import UserError
-from reelbench.harness.spec import Recipe
+from reelbench.errors import UserError
+from reelbench.harness.training import losses
+from reelbench.spec import Recipe
 
 DRAW = losses.Draw(seed=3, step=7, rows=(5, 1, 8, 2))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.models.maskfeat import MaskFeat, centre_loss, centres, draw_mask, hog_targets
 from reelbench.tests import golden_models as goldens
 

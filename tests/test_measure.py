@@ -12,10 +12,10 @@ import time
 import psutil
 import pytest
 import torch
-from reelbench.harness import machine, measure
-from reelbench.harness.measure import Budget
+from reelbench.harness.measuring import machine, timing
+from reelbench.harness.measuring.timing import Budget
 from reelbench.harness.metrics import end_to_end, throughput
-from reelbench.harness.statistics import quantile_interval
+from reelbench.intervals import quantile_interval
 
 
 class Clock:
@@ -32,19 +32,19 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch):
     def start(durations) -> Clock:
         made = Clock(durations)
-        monkeypatch.setattr(measure.time, "perf_counter", lambda: made.now)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: made.now)
         return made
 
     return start
 
 
 def test_a_sample_is_one_step(clock):
-    assert measure.timed(clock([0.25]).step, "cpu") == 0.25
+    assert timing.timed(clock([0.25]).step, "cpu") == 0.25
 
 
 def test_warm_up_ends_when_steps_stop_getting_faster(clock):
     fake = clock(itertools.chain([9, 5, 3, 2, 1.5, 1.2], itertools.repeat(1.0)))
-    assert measure.warm_up(fake.step, "cpu", limit=1000) == (
+    assert timing.warm_up(fake.step, "cpu", limit=1000) == (
         12,
         True,
     )  # the last three are no faster than the three before: 1, 1, 1 after 1, 1, 1
@@ -52,44 +52,44 @@ def test_warm_up_ends_when_steps_stop_getting_faster(clock):
 
 def test_a_steady_step_stops_at_the_least_time(clock):
     fake = clock(itertools.repeat(0.125))
-    taken = measure.samples(fake.step, "cpu", Budget(min_seconds=2.0, max_seconds=100.0))
+    taken = timing.samples(fake.step, "cpu", Budget(min_seconds=2.0, max_seconds=100.0))
     assert len(taken) == 16
 
 
 def test_a_noisy_step_stops_at_the_most_time(clock):
     fake = clock(itertools.chain([1.0] * 6, itertools.cycle([0.5, 1.5, 1.0, 2.0])))
-    taken = measure.samples(fake.step, "cpu", Budget(min_seconds=1.0, max_seconds=20.0, precision=0.001))
+    taken = timing.samples(fake.step, "cpu", Budget(min_seconds=1.0, max_seconds=20.0, precision=0.001))
     assert 20.0 <= sum(taken) < 22.5
 
 
 def test_a_slow_step_is_timed_until_its_median_has_an_interval(clock):
-    taken = measure.samples(clock(itertools.repeat(60.0)).step, "cpu", Budget(max_seconds=3.0))
+    taken = timing.samples(clock(itertools.repeat(60.0)).step, "cpu", Budget(max_seconds=3.0))
     assert len(taken) == 6
-    assert measure.summary(taken, "s").low == 60.0
+    assert timing.summary(taken, "s").low == 60.0
 
 
 def test_a_noisy_median_warns_and_a_steady_one_does_not():
-    assert measure.summary([1.0, 2.0, 3.0, 4.0, 5.0, 6.0] * 2, "ms").warning
-    assert not measure.summary([1.0, 1.01, 0.99] * 5, "ms").warning
-    assert measure.summary([1.0, 1.0], "ms").warning
+    assert timing.summary([1.0, 2.0, 3.0, 4.0, 5.0, 6.0] * 2, "ms").warning
+    assert not timing.summary([1.0, 1.01, 0.99] * 5, "ms").warning
+    assert timing.summary([1.0, 1.0], "ms").warning
 
 
 def test_warm_up_that_never_settles_ends_at_its_limit(clock):
     fake = clock(1000 * 0.9**i for i in range(200))
-    calls, steady = measure.warm_up(fake.step, "cpu", limit=5000)
+    calls, steady = timing.warm_up(fake.step, "cpu", limit=5000)
     assert (calls, steady) == (7, False)
 
 
 def test_what_a_measurement_spent_is_told_apart(clock):
-    taken = measure.take(clock(itertools.repeat(0.125)).step, "cpu", Budget(min_seconds=2.0, max_seconds=100.0))
+    taken = timing.take(clock(itertools.repeat(0.125)).step, "cpu", Budget(min_seconds=2.0, max_seconds=100.0))
     assert (taken.calls, taken.warm_up, sum(taken.host), taken.steady) == (6, 0.75, 2.0, True)
     assert taken.device == []
 
 
 def test_a_percentile_needs_samples_beyond_it():
     values = [float(v) for v in range(1, 101)]
-    assert measure.percentile(values, 0.99, "ms") is None
-    p90 = measure.percentile(values, 0.9, "ms")
+    assert timing.percentile(values, 0.99, "ms") is None
+    p90 = timing.percentile(values, 0.9, "ms")
     assert p90 is not None
     assert p90.low is not None
     assert p90.high is not None

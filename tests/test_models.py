@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness.errors import UserError
-from reelbench.harness.spec import Views
+from reelbench.errors import UserError
+from reelbench.spec import Views
 
 NAMES = models.names()
 MICROS = [name for name in NAMES if name.endswith("/micro")]

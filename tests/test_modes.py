@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from reelbench import models
+from reelbench.errors import UnsupportedError, UserError
 from reelbench.harness import metrics
-from reelbench.harness.errors import UnsupportedError, UserError
-from reelbench.harness.execution import Float8Linear, prepare, quantise
-from reelbench.harness.measure import Budget, Timing
+from reelbench.harness.measuring.execution import Float8Linear, prepare, quantise
+from reelbench.harness.measuring.timing import Budget, Timing
 from reelbench.harness.metrics import throughput, view_budget
-from reelbench.harness.run import find_checkpoint, make_subject
-from reelbench.harness.spec import Case
+from reelbench.harness.suites.case import find_checkpoint, make_subject
 from reelbench.pipelines.index import Index
+from reelbench.spec import Case
 
 CPU = torch.device("cpu")
 

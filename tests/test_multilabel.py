@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from reelbench import models
-from reelbench.harness import testing, train
-from reelbench.harness.job import Job
-from reelbench.harness.spec import Recipe
+from reelbench.harness import eval
+from reelbench.harness.training import run_folder
+from reelbench.harness.training.check import check_job
+from reelbench.harness.training.job import Job
 from reelbench.pipelines import _sprites, datasets
 from reelbench.pipelines.index import Index
+from reelbench.spec import Recipe
 from reelbench.tests import ranks
 
 MODEL = "tsm/micro"
@@ -46,13 +48,13 @@ def test_two_ranks_train_what_one_process_tests(mmit: dict[str, Path], tmp_path:
     made = Job(
         model=MODEL, data=mmit["train"], validation=mmit["val"], recipe=recipe, clip=clip, out=tmp_path, workers=1
     )
-    train.check(made, 2)
+    check_job(made, 2)
     losses = ranks.losses(made, *ranks.bare(made, 2))
     assert len(losses) == 12
     assert losses[0] == pytest.approx(0.69, abs=0.1)  # log 2: every class as likely as not
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
-    [row] = train.read_log(tmp_path, "validation")
-    found = testing.test(
+    [row] = run_folder.read_log(tmp_path, "validation")
+    found = eval.test(
         MODEL, tmp_path / "last.safetensors", mmit["val"], "1x1", "cpu", "fp32", 4, 1, tmp_path / "p.parquet", None
     )
     name = next(name for name in row if name != "step")

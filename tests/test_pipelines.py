@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from reelbench import pipelines
-from reelbench.harness.errors import UserError
-from reelbench.harness.spec import Clip, Views
+from reelbench.errors import UserError
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines import reference, software
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index
 from reelbench.pipelines.source import Cutter, Order
+from reelbench.spec import Clip, Views
 
 CODECS = ("vp9", "vp8", "mjpeg", "h264", "hevc", "mpeg4", "av1")
 ON_CPU = ("vp9", "vp8")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from reelbench import reports
-from reelbench.harness.errors import UserError
-from reelbench.harness.spec import Case, Clip
+from reelbench.errors import UserError
+from reelbench.spec import Case, Clip
 
 from .examples import measured
 
 SUITE = """\
-from reelbench.harness.spec import *
+from reelbench.spec import *
 CASES = Case(model='vivit/micro'), Case(model='vivit/micro', mode='cuda_graphs'), Case(model='tsm/micro', metrics=())
 SUITE = Suite(name='mine', description='', cases=CASES)
 """

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from reelbench.harness.cli_report import predictions as verb
-from reelbench.harness.errors import UserError
-from reelbench.harness.evaluate import Predictions as Dump
+from reelbench.errors import UserError
+from reelbench.harness.cli.report import predictions as verb
+from reelbench.harness.measuring.accuracy import Predictions as Dump
 from reelbench.reports import _predictions
 from reelbench.reports._predictions import Predictions, mcnemar, tables
 

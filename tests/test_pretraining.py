@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import train
-from reelbench.harness.spec import Recipe
+from reelbench.harness.training import run_folder
+from reelbench.spec import Recipe
 from reelbench.tests import ranks
 from safetensors.torch import load_file, save_model
 
@@ -29,10 +29,10 @@ def test_pretrain_then_probe(tiny_synthetic: dict[str, Path], tmp_path: Path):
     short = ("--epochs", 1, "--batch", 8, "--precision", "fp32")
     before, after = tmp_path / "maskfeat", tmp_path / "probe"
     reelbench("train", "mvit/micro", "--recipe", "maskfeat", "--out", before, *data, *short)
-    losses = [row["loss"] for row in train.read_log(before)]
+    losses = [row["loss"] for row in run_folder.read_log(before)]
     assert len(losses) == 3
     assert all(math.isfinite(loss) and loss > 0 for loss in losses)
-    assert train.read_log(before, "validation") == []  # features have no accuracy
+    assert run_folder.read_log(before, "validation") == []  # features have no accuracy
 
     weights = before / "last.safetensors"
     probe = ("--linear-probe", "--init-from", weights, "--lr", 0.1, "--monitor", "csv")
@@ -41,7 +41,7 @@ def test_pretrain_then_probe(tiny_synthetic: dict[str, Path], tmp_path: Path):
     assert set(learnt) == set(probed)
     changed = {name for name in learnt if not torch.equal(learnt[name], probed[name])}
     assert changed == {"cls_head.weight", "cls_head.bias"}
-    assert len(train.read_log(after, "validation")) == 1
+    assert len(run_folder.read_log(after, "validation")) == 1
     assert (after / "monitor" / "csv" / "train_loss.csv").read_text().count("\n") == 4
 
 
@@ -57,6 +57,6 @@ def test_token_labels_train_through_the_launcher(tiny_synthetic: dict[str, Path]
         "--out", out, "--data", tiny_synthetic["train"], "--val", tiny_synthetic["val"], "--device", "cpu",
         "--workers", 1, "--checkpoint-activations", "--deterministic",
     )  # fmt: skip
-    assert len(train.read_log(out)) == 1
+    assert len(run_folder.read_log(out)) == 1
     assert models.build(name, num_classes=8, checkpoint=out / "best.safetensors")
     assert json.loads((out / "recipe.json").read_text())["annotator"] == name

@@ -7,8 +7,8 @@ import time
 import pytest
 from reelbench.harness.metrics import SELDOM, Subject
 from reelbench.harness.progress import QUIET_SECONDS, SuiteProgress
-from reelbench.harness.result import Metric, Result
-from reelbench.harness.spec import Case
+from reelbench.result import Metric, Result
+from reelbench.spec import Case
 
 CASE = Case(model="tsm/micro")
 

@@ -11,10 +11,10 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import job, recipe_stream, schedule
-from reelbench.harness.errors import UserError
-from reelbench.harness.spec import Recipe, from_fields
+from reelbench.errors import UserError
+from reelbench.harness.training import job, schedule, stream
 from reelbench.models.maskfeat import MaskFeat
+from reelbench.spec import Recipe, from_fields
 from reelbench.tests import golden_models as goldens
 
 GOLDEN = goldens.read("recipes.json")
@@ -186,10 +186,10 @@ def test_a_recipe_checks_itself(fields, said):
 def test_every_augmentation_that_a_recipe_names_exists():
     for name in models.names():
         for recipe in models.find(name).recipes.values():
-            recipe_stream.augment(recipe)
+            stream.augment(recipe)
     assert job.adjust(recipe_of("tps/swin_t", "sthv2"), rand_augment="none", erase=0.0).rand_augment == ""
     with pytest.raises(UserError, match="unknown rand_augment policy 'imgaug_n4'"):
-        recipe_stream.augment(Recipe(rand_augment="imgaug_n4"))
+        stream.augment(Recipe(rand_augment="imgaug_n4"))
 
 
 def test_a_recipe_brings_its_clip_and_travels_as_json():

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 from reelbench import reports
-from reelbench.harness.errors import UserError
-from reelbench.harness.result import Metric, Result
-from reelbench.harness.spec import Case, Clip, Published, Recipe, Views
+from reelbench.errors import UserError
 from reelbench.reports import _reproduce, _table, latex, markdown, paper, terminal
+from reelbench.result import Metric, Result
+from reelbench.spec import Case, Clip, Published, Recipe, Views
 from reelbench.tests.examples import GOLDEN, RESULTS, measured
 from rich.cells import cell_len
 

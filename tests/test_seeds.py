@@ -7,10 +7,10 @@ import random
 
 import pytest
 from reelbench import reports
-from reelbench.harness import suite
-from reelbench.harness.result import Metric, Result
-from reelbench.harness.spec import Case
+from reelbench.harness.suites import load
 from reelbench.reports import _seeds, _table
+from reelbench.result import Metric, Result
+from reelbench.spec import Case
 
 
 def result(seed: int, top1: float, **case) -> Result:
@@ -89,8 +89,8 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
 
 
 def test_learn_trains_every_family_from_three_seeds():
-    cases = suite.load("learn").cases
-    assert {case.model for case in cases} == {case.model for case in suite.load("quick").cases}
+    cases = load.load("learn").cases
+    assert {case.model for case in cases} == {case.model for case in load.load("quick").cases}
     done = [dataclasses.replace(SEEDS[0], case=case) for case in cases]
     assert [r.details["seeds"] for r in _seeds.merge(done)] == [[0, 1, 2]] * (len(cases) // 3)
     assert {case.data for case in cases} == {"synthetic-hard"}

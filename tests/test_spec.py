@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from reelbench.harness.errors import UserError, unknown
-from reelbench.harness.spec import Case, Clip, Recipe, Suite, Views
+from reelbench.errors import UserError, unknown
+from reelbench.spec import Case, Clip, Recipe, Suite, Views
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from reelbench import reports
-from reelbench.harness.result import Result
 from reelbench.reports import _seeds, _state
+from reelbench.result import Result
 
 from .examples import measured
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reelbench.harness.statistics import median_interval, serial_interval, stretches, wilson
+from reelbench.intervals import median_interval, serial_interval, stretches, wilson
 from reelbench.reports import _stats
 
 

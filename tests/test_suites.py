@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from reelbench import models
-from reelbench.harness import suite
+from reelbench.harness.suites import load
 
 
-@pytest.mark.parametrize("name", sorted(suite.listing()))
+@pytest.mark.parametrize("name", sorted(load.listing()))
 def test_a_suite_names_things_that_exist(name):
-    found = suite.load(name)
+    found = load.load(name)
     assert found.name == name
     assert found.description
     for case in found.cases:
@@ -19,8 +19,8 @@ def test_a_suite_names_things_that_exist(name):
 
 def test_quick_trains_the_micro_of_every_family():
     micros = {name for name in models.names() if name.endswith("/micro")}
-    assert {case.model for case in suite.load("quick").cases} == micros
-    assert all("accuracy" in case.metrics for case in suite.load("quick").cases)
+    assert {case.model for case in load.load("quick").cases} == micros
+    assert all("accuracy" in case.metrics for case in load.load("quick").cases)
 
 
 def test_the_zoo_is_the_zoo():

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from reelbench import reports
-from reelbench.harness import child, interleave, ledger, sweep
-from reelbench.harness.result import Result
-from reelbench.harness.spec import Case, Recipe, Suite
+from reelbench.harness.suites import interleave, ledger, process, sweep
 from reelbench.pipelines.index import Index
+from reelbench.result import Result
+from reelbench.spec import Case, Recipe, Suite
 
 FAST = Case(model="tsm/micro", metrics=("parameters", "flops", "memory"))
 
@@ -135,7 +135,7 @@ def test_a_native_crash_costs_one_row(data, tmp_path, monkeypatch):
         return start
 
     for number, status, said in ((signal.SIGKILL, "oom", "memory"), (signal.SIGSEGV, "failed", "SIGSEGV")):
-        monkeypatch.setattr(child.subprocess, "Popen", kill_with(number))
+        monkeypatch.setattr(process.subprocess, "Popen", kill_with(number))
         [found] = run(suite(dataclasses.replace(FAST, data=data)), tmp_path / status)
         assert found.status == status
         assert said in found.error
@@ -146,7 +146,7 @@ def test_killed_with_9_the_run_goes_on_where_it_was(data, tmp_path):
     """The sweep itself is killed in its second case; the finished row stays and the case's process does not live on."""
     file, out = tmp_path / "two.py", tmp_path / "out"
     file.write_text(
-        "from reelbench.harness.spec import *\n"
+        "from reelbench.spec import *\n"
         f"FAST = Case(model='tsm/micro', metrics=('parameters',), data={data!r})\n"
         f"SLOW = Case(model='tsm/micro', data={data!r}, metrics=('parameters', 'latency', 'throughput', 'decode'))\n"
         "SUITE = Suite(name='two', description='', cases=(FAST, SLOW))\n"

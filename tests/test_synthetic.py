@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.pipelines import _encode, _sprites, synthetic
 from reelbench.pipelines.index import Index
 from torch import Tensor, nn

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import engine, testing
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
+from reelbench.harness import eval
+from reelbench.harness.training import launcher
 from reelbench.pipelines.index import Index
 from safetensors.torch import save_model
 
@@ -24,11 +25,11 @@ def test_two_ranks_count_every_video_once(tiny_synthetic, tmp_path):
     torch.manual_seed(0)
     save_model(models.build("tsm/micro", num_classes=8), str(tmp_path / "w.safetensors"))
     paths = [tmp_path / name for name in ("w.safetensors", "odd.parquet", "one.parquet", "two.parquet")]
-    alone = testing.test("tsm/micro", paths[0], paths[1], "2x3", "cpu", "fp32", 2, 1, paths[2], None)
+    alone = eval.test("tsm/micro", paths[0], paths[1], "2x3", "cpu", "fp32", 2, 1, paths[2], None)
     command = [sys.executable, "-m", "reelbench.harness.cli", "eval", "tsm/micro", "--checkpoint", paths[0]]
     options = ["--data", paths[1], "--views", "2x3", "--device", "cpu", "--batch", 3, "--workers", 1, "--gpus", 2]
-    environment = {**engine.environment("cpu"), "OMP_NUM_THREADS": "1"}
-    del environment[engine.CHECKED]
+    environment = {**launcher.environment("cpu"), "OMP_NUM_THREADS": "1"}
+    del environment[launcher.CHECKED]
     done = subprocess.run(
         [str(part) for part in (*command, *options, "--dump", paths[3])],
         env=environment, capture_output=True, text=True, timeout=180,
@@ -54,7 +55,7 @@ def test_what_is_gone_at_the_start_is_left_out_and_named(tiny_synthetic, tmp_pat
     save_model(models.build("tsm/micro", num_classes=8), str(tmp_path / "w.safetensors"))
 
     def tested():
-        return testing.test(
+        return eval.test(
             "tsm/micro", tmp_path / "w.safetensors", tmp_path / "set" / "test.parquet", "1x1", "cpu", "fp32", 4, 1,
             None, None,
         )["top1"]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.models import _layers, _time_shift
 from reelbench.models._time_shift import TimeShift
 from reelbench.models.tps import ShiftAttention

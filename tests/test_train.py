@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import ds_config, engine, run, schedule, train
-from reelbench.harness.errors import UserError
-from reelbench.harness.job import Job
-from reelbench.harness.launch import Machines
-from reelbench.harness.spec import Case, Recipe
+from reelbench.errors import UserError
+from reelbench.harness.suites.case import make_subject
+from reelbench.harness.training import ds_config, launcher, run_folder, schedule
+from reelbench.harness.training.check import check_job
+from reelbench.harness.training.job import Job
+from reelbench.harness.training.launch import Machines
 from reelbench.pipelines.index import Index
+from reelbench.spec import Case, Recipe
 from reelbench.tests import ranks
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -44,13 +46,13 @@ def test_one_rank_leaves_everything_a_user_needs(one_rank):
     assert {"best.safetensors", "last.safetensors", "train.jsonl", "validation.jsonl"} <= {
         p.name for p in made.out.iterdir()
     }
-    assert json.loads((made.out / train.CLASSES).read_text()) == list(Index.load(made.data).classes)
+    assert json.loads((made.out / run_folder.CLASSES).read_text()) == list(Index.load(made.data).classes)
     model = models.build(MODEL, num_classes=8, checkpoint=made.out / "last.safetensors")
     assert all(torch.isfinite(p).all() for p in model.parameters())
-    row = train.read_log(made.out)[0]
+    row = run_folder.read_log(made.out)[0]
     assert row["wait"] > 0
     assert row["compute"] > 0
-    assert [r["step"] for r in train.read_log(made.out, "validation")] == [3, 6]
+    assert [r["step"] for r in run_folder.read_log(made.out, "validation")] == [3, 6]
 
 
 def test_two_ranks_and_accumulation_see_the_losses_of_one(one_rank, tiny_synthetic, tmp_path):
@@ -86,14 +88,14 @@ def test_sharded_averages_go_on_with_another_number_of_ranks(one_rank, tiny_synt
 
 def test_the_module_is_launched_directly_too(tiny_synthetic, tmp_path):
     """The line that the README gives, with `--local_rank` appended by the launcher; in bf16."""
-    line = [*engine.command([], ranks=1)[:5], "--num_gpus", "1", "--master_port", str(engine.free_port())]
+    line = [*launcher.command([], ranks=1)[:5], "--num_gpus", "1", "--master_port", str(launcher.free_port())]
     line = [a for a in line if a != "--no_local_rank"]
     options = ["--data", tiny_synthetic["train"], "--epochs", "0.67", "--batch", "8", "--out", tmp_path]
     place = ["--device", "cpu", "--workers", "1", "--precision", "bf16", "--zero", "1"]
-    command = [*line, "--module", "reelbench.harness.train", "tsm/micro", *map(str, options), *place]
+    command = [*line, "--module", "reelbench.harness.training", "tsm/micro", *map(str, options), *place]
     code, output = ranks.finish(ranks.start(command))
     assert code == 0, output[-3000:]
-    losses = [row["loss"] for row in train.read_log(tmp_path)]
+    losses = [row["loss"] for row in run_folder.read_log(tmp_path)]
     assert len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses)
 
@@ -153,7 +155,7 @@ def test_a_users_deepspeed_file_may_not_contradict_the_recipe(tmp_path):
 def test_a_job_is_checked_before_anything_is_started(tiny_synthetic, tmp_path, recipe, options, said):
     made = dataclasses.replace(job(tiny_synthetic, tmp_path, **recipe), **options)
     with pytest.raises(UserError, match=said):
-        train.check(made, 1)
+        check_job(made, 1)
 
 
 def test_a_validation_set_is_looked_at_before_the_first_epoch(tiny_synthetic, tmp_path):
@@ -161,24 +163,24 @@ def test_a_validation_set_is_looked_at_before_the_first_epoch(tiny_synthetic, tm
     dataclasses.replace(index, table=index.table.iloc[:0]).save(tmp_path / "empty.parquet")
     made = dataclasses.replace(job(tiny_synthetic, tmp_path), validation=tmp_path / "empty.parquet")
     with pytest.raises(UserError, match="holds no videos: leave --val away"):
-        train.check(made, 1)
+        check_job(made, 1)
 
 
 def test_a_monitor_without_its_package_is_told(tiny_synthetic, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="--monitor wandb needs its package: pip install wandb"):
-        train.check(dataclasses.replace(job(tiny_synthetic, tmp_path), monitors=("wandb",)), 1)
+        check_job(dataclasses.replace(job(tiny_synthetic, tmp_path), monitors=("wandb",)), 1)
 
 
 def test_tensorboard_and_wandb_follow_every_step(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path / "out", epochs=0.67)
     made = dataclasses.replace(made, monitors=("tensorboard", "wandb"), validation=tiny_synthetic["val"])
-    line = [sys.executable, "-m", "reelbench.harness.train", *made.arguments()]
+    line = [sys.executable, "-m", "reelbench.harness.training", *made.arguments()]
     code, output = ranks.finish(ranks.start(line, **ranks.place(), WANDB_MODE="offline"))
     assert code == 0, output[-3000:]
     assert "will be ignored" not in output  # W&B leaves out what lies behind the step it has seen
     events = EventAccumulator(str(made.out / "monitor" / "tensorboard")).Reload()
-    rows = train.read_log(made.out)
+    rows = run_folder.read_log(made.out)
     names = {"loss", "lr", "grad_norm", "clips_s", "wait", "compute", "memory_mib"}
     assert set(events.Tags()["scalars"]) == {f"train/{name}" for name in (*names, "top1")}
     for name in names:
@@ -190,24 +192,24 @@ def test_tensorboard_and_wandb_follow_every_step(tiny_synthetic, tmp_path):
 
 
 def test_the_steps_of_a_long_log_are_counted_from_its_end(tmp_path):
-    assert train.steps_done(tmp_path) == 0
-    log = train.Log(tmp_path, 0)
-    assert train.steps_done(tmp_path) == 0
+    assert run_folder.steps_done(tmp_path) == 0
+    log = run_folder.Log(tmp_path, 0)
+    assert run_folder.steps_done(tmp_path) == 0
     for step in range(100):
         log.write("train", {"step": step, "loss": 1 / (step + 1), "clips_s": 1234.5})
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write('{"step": 100, "lo')  # killed while it wrote
-    assert (tmp_path / "train.jsonl").stat().st_size > train.TAIL
-    assert train.steps_done(tmp_path) == 100
+    assert (tmp_path / "train.jsonl").stat().st_size > run_folder.TAIL
+    assert run_folder.steps_done(tmp_path) == 100
 
 
 def test_a_case_is_tested_on_the_clip_that_its_recipe_trains_on(tiny_index):
     own = models.find(MODEL).clip
     sparse, given = dataclasses.replace(own, sampling="uniform"), dataclasses.replace(own, stride=1)
     case = Case(model=MODEL, recipe=dataclasses.replace(RECIPE, clip=sparse))
-    assert run.make_subject(case, tiny_index, None, []).clip == sparse
-    assert run.make_subject(dataclasses.replace(case, clip=given), tiny_index, None, []).clip == given
-    assert run.make_subject(Case(model=MODEL, recipe=RECIPE), tiny_index, None, []).clip == own
+    assert make_subject(case, tiny_index, None, []).clip == sparse
+    assert make_subject(dataclasses.replace(case, clip=given), tiny_index, None, []).clip == given
+    assert make_subject(Case(model=MODEL, recipe=RECIPE), tiny_index, None, []).clip == own
 
 
 def test_contradicting_options_are_told():

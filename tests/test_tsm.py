@@ -3,7 +3,7 @@
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.models import _shift, tsm
 from reelbench.models._conv import NonLocal
 from reelbench.tests import golden_models as goldens

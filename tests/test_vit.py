@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reelbench import models
-from reelbench.harness.errors import UserError
+from reelbench.errors import UserError
 from reelbench.models import _vit, timesformer
 from reelbench.models.mvit import MViT, Pool
 from reelbench.models.timesformer import TimeSformer

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 from reelbench import pipelines
-from reelbench.harness.errors import UserError
-from reelbench.harness.spec import Clip
+from reelbench.errors import UserError
 from reelbench.pipelines.index import Index
+from reelbench.spec import Clip
 
 CLIP = Clip(frames=6, stride=3, size=48, short_side=56)
 
@@ -51,7 +51,7 @@ def test_close_ends_the_workers(tiny_index: Index):
 ORPHANS = """
 import sys, time
 from reelbench import pipelines
-from reelbench.harness.spec import Clip
+from reelbench.spec import Clip
 if __name__ == "__main__":
     stream = pipelines.open(sys.argv[1], clip=Clip(frames=2, size=32, short_side=32), batch=1, training=True)
     next(iter(stream.epoch()))
@@ -80,7 +80,7 @@ thing = Anything()
 weakref.finalize(thing, print, "finalizers run")  # the first one of a process: its finalizers run the last of all
 import sys
 from reelbench import pipelines
-from reelbench.harness.spec import Clip
+from reelbench.spec import Clip
 if __name__ == "__main__":
     stream = pipelines.open(sys.argv[1], clip=Clip(frames=2, size=32, short_side=32), batch=1, training=True)
     next(iter(stream.epoch()))

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from ... import models, pipelines
+from ...errors import UserError, unknown
 from ...pipelines.index import Index, build, writable
-from .. import export, job
-from ..errors import UserError, unknown
-from ..spec import Clip, Views
+from ...spec import Clip, Views, read_json
+from .. import export
 from . import class_names, pictures
 from .maps import CORE_TITLE, attention, grad_cam
 from .pictures import Colour, Panel
@@ -140,7 +140,7 @@ def _load(name: str, checkpoint: Path, method: str) -> Any:
 
 def _clip(name: str, checkpoint: Path) -> Clip:
     beside = checkpoint.parent / "clip.json"
-    return job.read_json(Clip, beside) if beside.is_file() else models.find(name).clip
+    return read_json(Clip, beside) if beside.is_file() else models.find(name).clip
 
 
 def _frames(clip: Tensor, shape: Clip) -> Panel:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ...errors import UserError, unknown
+from ...pipelines import splits as datasets
 from ...pipelines.index import Index
-from .. import data as datasets
-from ..errors import UserError, unknown
-from ..train import CLASSES
+from ..training.run_folder import CLASSES
 
 
 def names(count: int, checkpoint: Path, data: str | None) -> tuple[str, ...]:

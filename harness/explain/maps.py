@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import UserError
 from ...models.timesformer import attended
-from ..errors import UserError
 from . import rollout
 
 # The last features that still know where they are. Of a model that judges by its class token, the last block changes

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError
+from ...errors import UserError
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont

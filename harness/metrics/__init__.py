@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import discover
-from .. import measure as timing
-from ..clock import Clock
-from ..evaluate import Predictions, evaluate
-from ..execution import prepare
-from ..measure import Budget
-from ..result import Metric
-from ..spec import Case, Clip, Views
+from ... import discover
+from ...result import Metric
+from ...spec import Case, Clip, Views
+from ..measuring import timing
+from ..measuring.accuracy import Predictions, evaluate
+from ..measuring.execution import prepare
+from ..measuring.phases import Clock
+from ..measuring.timing import Budget
 
 SELDOM = 0.5  # seconds between two reports of one loop
 

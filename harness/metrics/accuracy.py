@@ -6,8 +6,8 @@ named in the notes.
 
 from __future__ import annotations
 
-from ..evaluate import scores
-from ..result import Metric
+from ...result import Metric
+from ..measuring.accuracy import scores
 from . import Subject
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from .. import measure as timing
-from ..result import Metric
+from ...result import Metric
+from ..measuring import timing
 from . import Subject
 
 LARGEST = 16

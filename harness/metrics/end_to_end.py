@@ -11,8 +11,8 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from .. import measure as timing
-from ..result import Metric
+from ...result import Metric
+from ..measuring import timing
 from . import Subject
 
 LARGEST = 16

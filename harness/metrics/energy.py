@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from .. import measure as timing
-from ..machine import nvml_handle
-from ..result import Metric
+from ...result import Metric
+from ..measuring import timing
+from ..measuring.machine import nvml_handle
 from . import Subject, throughput
 
 WINDOW = 3.0

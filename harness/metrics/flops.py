@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..result import Metric
+from ...result import Metric
 from . import Subject
 
 CONVENTION = "fvcore, multiply-add = 1, head included"

@@ -6,8 +6,8 @@ Beside the median, `latency_p90_ms` and `latency_p99_ms` where enough samples li
 
 from __future__ import annotations
 
-from .. import measure as timing
-from ..result import Metric
+from ...result import Metric
+from ..measuring import timing
 from . import Subject
 
 

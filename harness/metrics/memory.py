@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from .. import measure as timing
-from ..machine import nvml_handle
-from ..result import Metric
+from ...result import Metric
+from ..measuring import timing
+from ..measuring.machine import nvml_handle
 from . import Subject
 
 MIB = 2**20

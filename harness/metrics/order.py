@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..evaluate import scores
-from ..result import Metric
+from ...result import Metric
+from ..measuring.accuracy import scores
 from . import Subject
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..result import Metric
+from ...result import Metric
 from . import Subject
 
 

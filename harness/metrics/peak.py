@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from .. import execution
-from ..result import Metric
+from ...result import Metric
+from ..measuring import execution
 from . import Subject, flops, throughput
 
 SIDE = {"cuda": 8192, "cpu": 2048}

@@ -5,8 +5,8 @@ Read from the training's own record: each step keeps its wait apart from its com
 
 from __future__ import annotations
 
-from .. import measure as timing
-from ..result import Metric
+from ...result import Metric
+from ..measuring import timing
 from . import Subject
 
 WARM_UP = 5

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from .. import measure as timing
-from ..result import Metric
+from ...result import Metric
+from ..measuring import timing
 from . import Subject
 
 STEADY = 3

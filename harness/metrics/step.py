@@ -17,9 +17,9 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from .. import measure as timing
-from ..execution import autocast
-from ..result import Metric
+from ...result import Metric
+from ..measuring import timing
+from ..measuring.execution import autocast
 from . import Subject
 
 BATCH = 2

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from .. import measure as timing
-from ..result import Metric
+from ...result import Metric
+from ..measuring import timing
 from . import Subject
 
 LARGEST = 256

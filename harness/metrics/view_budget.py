@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from statistics import median
 
-from ..evaluate import scores
-from ..result import Metric
-from ..spec import Views
+from ...result import Metric
+from ...spec import Views
+from ..measuring.accuracy import scores
 from . import Subject, flops
 
 BUDGETS = ("1x1", "2x1", "4x1", "1x3", "4x3", "10x3")

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ...harness import discover
-from ...harness.errors import UserError, unknown
+from ... import discover
+from ...errors import UserError, unknown
 from ..index import Entry, Index, Span, build, mirrored
 
 __all__ = ["Entry", "Listing", "Span", "build_index", "names"]

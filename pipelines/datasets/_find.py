@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...harness.errors import UserError
+from ...errors import UserError
 from .._video import Label, Span
 from ..index import Entry
 

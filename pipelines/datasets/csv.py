@@ -10,7 +10,7 @@ import csv
 import re
 from pathlib import Path
 
-from ...harness.errors import UserError
+from ...errors import UserError
 from .._video import Label, Span
 from . import Entry, Listing, _find
 

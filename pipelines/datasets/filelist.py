@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ...harness.errors import UserError
+from ...errors import UserError
 from .._video import Label, Span
 from . import Entry, Listing, _find
 from .csv import class_numbers, numbered

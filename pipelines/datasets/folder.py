@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...harness.errors import UserError
+from ...errors import UserError
 from . import Entry, Listing, _find
 
 SPLITS: tuple[str, ...] = ()

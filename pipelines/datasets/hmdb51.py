@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...harness.errors import UserError
+from ...errors import UserError
 from . import Listing, _find
 
 SPLITS = tuple(f"{part}{number}" for number in (1, 2, 3) for part in ("train", "test"))

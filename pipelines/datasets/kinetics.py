@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from ...harness.errors import UserError
+from ...errors import UserError
 from . import Listing, _find, filelist
 
 SPLITS = ("train", "val", "test")

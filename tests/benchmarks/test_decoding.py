@@ -16,12 +16,12 @@ import psutil
 import pytest
 import torch
 from reelbench import pipelines
-from reelbench.harness.spec import Clip, Views
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines import synthetic
 from reelbench.pipelines._encode import CODECS, encode
 from reelbench.pipelines.index import Index
 from reelbench.pipelines.source import Cutter
+from reelbench.spec import Clip, Views
 from torch.utils.data import DataLoader, Dataset
 
 WORKERS, BATCH, VIDEOS, ROUNDS = 2, 4, 24, 3

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import ds_config, engine, losses, schedule, train
-from reelbench.harness.job import Job
-from reelbench.harness.spec import Recipe
+from reelbench.harness.training import ds_config, engine, losses, run_folder, schedule
+from reelbench.harness.training.job import Job
 from reelbench.pipelines import synthetic
+from reelbench.spec import Recipe
 from reelbench.tests import ranks
 
 FAMILIES = sorted({name.partition("/")[0] for name in models.names()})
@@ -92,7 +92,7 @@ def clips_s(data: Path, out: Path, count: int) -> float:
     recipe = replace(RECIPE, batch=batch, epochs=epochs, validate_epochs=epochs)
     made = Job(model=name, data=data, recipe=recipe, clip=models.find(name).clip, out=out, workers=1)
     ranks.losses(made, *ranks.bare(made, count))
-    rows = train.read_log(out)[WARM_UP:]
+    rows = run_folder.read_log(out)[WARM_UP:]
     return len(rows) * batch / sum(row["wait"] + row["compute"] for row in rows)
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 from reelbench import pipelines
-from reelbench.harness.spec import Clip, Views
 from reelbench.pipelines import augment, reference
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index
 from reelbench.pipelines.source import Cutter, Source
 from reelbench.pipelines.stream import Stream
+from reelbench.spec import Clip, Views
 
 pytestmark = pytest.mark.gpu
 

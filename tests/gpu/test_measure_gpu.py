@@ -7,11 +7,12 @@ import dataclasses
 import pytest
 import torch
 from reelbench import models
-from reelbench.harness import machine, metrics
-from reelbench.harness.execution import autocast, prepare
-from reelbench.harness.measure import Budget
+from reelbench.harness import metrics
+from reelbench.harness.measuring import machine
+from reelbench.harness.measuring.execution import autocast, prepare
+from reelbench.harness.measuring.timing import Budget
 from reelbench.harness.metrics import throughput
-from reelbench.harness.spec import Case
+from reelbench.spec import Case
 
 pytestmark = pytest.mark.gpu
 

@@ -1,0 +1,80 @@
+"""`reelbench models`: what is in the zoo, its size and cost counted here, and the figures that papers print of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Column, Table
+from torch import Tensor, nn
+
+from .. import models
+from ..errors import unknown
+from .metrics import flops
+from .progress import bar
+
+
+def render(format: str) -> str:
+    """Return the catalogue as a `table` or as `json`."""
+    if format not in ("table", "json"):
+        raise unknown("format", format, ("table", "json"))
+    with bar(Console(stderr=True)) as progress:
+        rows = [_row(name) for name in progress.track(models.names(), description="counting")]
+    return json.dumps(rows, indent=1) if format == "json" else _table(rows)
+
+
+def gflops(model: nn.Module, clip: Tensor) -> float:
+    """Return the multiply-adds of one view, in units of 1e9, of a model without contents (`torch.device("meta")`).
+
+    Products are torch's count, norms are charged as fvcore does: 5 operations an element for layer norm, 2 for batch
+    norm. So the figure is the one that `metrics.flops` measures on a real model, without computing anything.
+    """
+    aten = torch.ops.aten
+    norms = {aten.native_layer_norm: _charge(5), aten._native_batch_norm_legit_no_training: _charge(2)}
+    return flops.count_shapes(model, clip, norms) / 1e9
+
+
+def _charge(operations: int) -> Any:
+    """Return a count for one operator in torch's unit, of which a multiply-add has two."""
+
+    def count(shape: tuple[int, ...], *_: Any, out_shape: Any = None, **__: Any) -> int:
+        return 2 * operations * torch.Size(shape).numel()
+
+    return count
+
+
+def _row(name: str) -> dict[str, Any]:
+    variant = models.find(name)
+    clip = variant.clip
+    with torch.device("meta"):
+        model = variant.build(num_classes=variant.num_classes, **variant.options).eval()
+        view = torch.empty(1, 3, clip.frames, clip.size, clip.size)
+    return {
+        "model": name,
+        "family": name.partition("/")[0],
+        "params": sum(p.numel() for p in model.parameters()),
+        "gflops_view": gflops(model, view),
+        "clip": dataclasses.asdict(clip),
+        "views": str(variant.views),
+        "recipes": sorted(variant.recipes),
+        "published": [dataclasses.asdict(row) for row in variant.published],
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    columns = ("model", "params", "GFLOPs/view", "clip", "views", "published top-1", "source", "recipes")
+    table = Table(*(Column(name, overflow="fold") for name in columns), box=None)
+    for row in rows:
+        clip, published = row["clip"], row["published"]
+        size = f"{clip['frames']}x{clip['stride']} {clip['sampling']}, {clip['size']}²"
+        accuracy = ", ".join(f"{p['dataset']} {p['top1']}" for p in published if p["top1"] is not None)
+        sources = "; ".join(dict.fromkeys(p["source"] for p in published))
+        params, cost = f"{row['params'] / 1e6:.2f} M", f"{row['gflops_view']:.4g}"
+        table.add_row(row["model"], params, cost, size, row["views"], accuracy, sources, ", ".join(row["recipes"]))
+    text = io.StringIO()
+    Console(file=text, width=200).print(table)
+    return text.getvalue()

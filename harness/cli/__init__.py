@@ -1,0 +1,61 @@
+"""The command line: one short function a verb, imports inside the verb, so that `--help` is instant.
+
+A mistake of the user's ends in one line and exit code 2; a bug ends in a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from ...errors import UserError
+from . import data, explain, inventory, report, suite, train, weights
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(data.data, name="data")
+app.command()(suite.run)
+app.command("suites")(suite.list_suites)
+app.command("train")(train.train)
+app.command("eval")(weights.evaluate)
+app.command()(weights.convert)
+app.command()(weights.export)
+app.command()(report.report)
+app.command()(report.compare)
+app.command()(report.predictions)
+app.command()(explain.explain)
+app.command("models")(inventory.list_models)
+app.command()(inventory.doctor)
+
+INTERRUPTED = 130
+
+
+@app.callback()
+def reelbench() -> None:
+    """Compare video-recognition architectures: accuracy, FLOPs, memory, latency, throughput, energy."""
+
+
+def run_command(function: Callable[..., None]) -> None:
+    """Run one function as a whole command line, its mistakes told in one line."""
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    single.command()(function)
+    _guard(single)
+
+
+def main() -> None:
+    """Run the `reelbench` command."""
+    _guard(app)
+
+
+def _guard(command: Callable[[], None]) -> None:
+    try:
+        command()
+    except UserError as error:
+        print(f"reelbench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # which is what typer makes of a Ctrl-C
+            raise
+        print("reelbench: interrupted; finished work is kept, run the same command to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,261 @@
+"""The `data` verbs of the command line: one short function each, imports inside the verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...errors import UserError
+from ..device import resolve_device
+from ..training import job
+
+if TYPE_CHECKING:
+    from ...pipelines.index import Index
+    from ..decoders.bench import Speed
+
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, index and check data sets.")
+
+IndexFile = Annotated[Path, typer.Argument(help="Index file.")]
+Device = Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")]
+Workers = Annotated[int, typer.Option(min=1, help="Reading processes.")]
+
+
+@data.command("synth")
+def synthesise(
+    out: Annotated[Path, typer.Argument(help="Folder to make the videos and their indexes in.")],
+    codec: Annotated[str, typer.Option(help="vp9, vp8, h264, hevc, mpeg4, mjpeg or av1.")] = "vp9",
+    hard: Annotated[bool, typer.Option("--hard", help="Pairs of motions, 16 classes, in longer videos.")] = False,
+    train: Annotated[int | None, typer.Option(min=0, help="Training videos: 1600, with --hard 3840.")] = None,
+    val: Annotated[int | None, typer.Option(min=0, help="Validation videos: 240, with --hard 480.")] = None,
+    test: Annotated[int | None, typer.Option(min=0, help="Test videos: 400, with --hard 960.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+) -> None:
+    """Make encoded videos whose class is a motion.
+
+    Example: reelbench data synth clips --codec h264 --train 800
+    """
+    from ...pipelines import synthetic
+    from ...pipelines.index import writable
+
+    writable(out / "train.parquet")
+    chosen = synthetic.HARD if hard else {"videos": synthetic.VIDEOS}
+    pairs = zip((train, val, test), chosen["videos"], strict=True)
+    videos = tuple(usual if given is None else given for given, usual in pairs)
+    for split, path in synthetic.make(out, **{**chosen, "videos": videos}, codec=codec, seed=seed).items():
+        print(f"{split:6} {path}")
+
+
+@data.command("index")
+def index_videos(
+    name: Annotated[str, typer.Argument(help="Kind of data set, such as folder, csv or kinetics.")],
+    root: Annotated[Path, typer.Argument(help="Its root folder (or its file of annotations).")],
+    to: Annotated[Path | None, typer.Option(help="Index to write; ROOT/SPLIT.parquet by default.")] = None,
+    split: Annotated[str, typer.Option(help="Split, where the data set has several.")] = "all",
+) -> None:
+    """Index a data set: one packet scan a file, unreadable files listed with their reason.
+
+    Example: reelbench data index folder /data/my_videos --to my_videos.parquet
+    """
+    from ...pipelines import datasets
+    from ...pipelines.index import writable
+
+    path = to or (root if root.is_dir() else root.parent) / f"{split}.parquet"
+    if to is not None or root.exists():
+        writable(path)
+    made = datasets.build_index(name, root, split)
+    for video, reason in made.rejected:
+        print(f"left out: {video}: {reason}")
+    if not len(made):
+        raise UserError(f"{root}: none of {made.listed} listed videos can be used, for the reasons above")
+    made.save(path)
+    if again := int(made.table.duplicated(["path", "offset", "frames"]).sum()):
+        print(f"{again} of the videos stand in the list more than once, and count as often")
+    counts = f"{len(made)} videos of {made.listed} listed, {len(made.rejected)} left out"
+    print(f"{counts}, {len(made.classes)} classes -> {path}")
+
+
+@data.command("check")
+def check_index(
+    index: Annotated[Path, typer.Argument(help="Index file.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every frame.")] = False,
+) -> None:
+    """Check that an index's files are there, whole and unchanged.
+
+    Example: reelbench data check k400_val.parquet --deep
+    """
+    from ...pipelines import check
+
+    found = check.check(index, deep=deep)
+    for problem in found:
+        print(f"{problem.path}: {problem.reason}")
+    print(f"{len(found)} problem{'s' * (len(found) != 1)}")
+    raise typer.Exit(int(bool(found)))
+
+
+@data.command("bench")
+def bench_decoders(
+    index: IndexFile,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Seconds of each measurement.")] = 10.0,
+    workers: Workers = 2,
+    device: Device = None,
+) -> None:
+    """Measure every decoder that can read an index, dense and sparse; the fastest is used from then on.
+
+    Example: reelbench data bench k400_train.parquet --workers 8
+    """
+    from ...pipelines import _decoder_cache
+    from ..decoders import bench
+
+    videos, place = _load(index), resolve_device(device)
+    with _status("measuring") as report:
+        found = bench.bench(videos, device=place, workers=workers, seconds=seconds, report=report)
+    _print_speeds(found)
+    chosen = bench.recommend(found)
+    _decoder_cache.remember(videos, place, chosen)
+    for sampling, decoder in chosen.items():
+        print(f"recommended for {sampling}: {decoder}; `decoder=auto` uses it from now on")
+
+
+@data.command("transcode")
+def transcode_videos(
+    index: IndexFile,
+    out: Annotated[Path, typer.Argument(help="Folder for the new files and their index.")],
+    short_side: Annotated[int, typer.Option(help="Short side in pixels; smaller videos are not enlarged.")] = 256,
+    gop: Annotated[int, typer.Option(help="Frames from one key frame to the next.")] = 16,
+    codec: Annotated[str, typer.Option(help="h264, hevc, vp9, vp8 or av1.")] = "h264",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")] = None,
+    device: Device = None,
+) -> None:
+    """Make a copy that decodes faster, labels and frame times kept; run it again to go on after an interruption.
+
+    Example: reelbench data transcode k400_train.parquet k400_256 --short-side 256 --gop 16
+    """
+    from ...pipelines import decoders, transcode
+    from ..decoders import bench
+
+    source, place = _load(index), resolve_device(device)
+    made = transcode.transcode(index, out, short_side=short_side, gop=gop, codec=codec, workers=workers)
+    for video, reason in made.rejected:
+        print(f"left out: {video}: {reason}")
+    print(f"{len(made)} videos, {len(made.rejected)} left out -> {out / index.name}")
+    if not len(made):
+        raise typer.Exit(1)
+    with _status("measuring") as report:
+        for sampling, clip in bench.CLIPS.items():
+            rates = []
+            for videos in (source, made):
+                report(f"decoding, {sampling}")
+                best = decoders(videos, place)[0]
+                found = bench.speed(videos, sampling, best, device=place, workers=2, seconds=TRANSCODED_SECONDS)
+                rates.append(found.clips.value)
+            print(
+                f"{sampling} {clip.frames}x{clip.stride}: {rates[0]:.1f} -> {rates[1]:.1f} clips/s, "
+                f"{rates[1] / rates[0]:.2f} times as fast"
+            )
+
+
+TRANSCODED_SECONDS = 3.0
+
+
+@data.command("certify")
+def certify_decoders(
+    index: IndexFile,
+    videos: Annotated[int, typer.Option(min=1, help="Videos of each codec.")] = 8,
+    model: Annotated[str | None, typer.Option(help="Address of a model whose top-1 is compared too.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    workers: Workers = 2,
+    device: Device = None,
+) -> None:
+    """Compare every decoder with the slow reference: the same frames, PSNR, and a checkpoint's top-1.
+
+    Example: reelbench data certify k400_val.parquet --model video_swin/t --checkpoint swin_tiny.pth
+    """
+    from ..decoders import certify
+
+    if (model is None) != (checkpoint is None):
+        raise UserError("--model and --checkpoint go together: give both, or neither")
+    loaded, place = _load(index), resolve_device(device)
+    with _status("comparing") as report:
+        found = certify.certify(loaded, device=place, videos=videos, workers=workers, report=report)
+        verdicts = (
+            certify.compare_accuracy(loaded, model, checkpoint, device=place, workers=workers, report=report)
+            if model is not None and checkpoint is not None
+            else ()
+        )
+    print(f"{'codec':8} {'decoder':9} {'videos':>6} {'frames right':>13} {'PSNR, worst':>11} {'median dB':>9}")
+    for row in found:
+        frames = f"{row.right}/{row.frames}"
+        print(f"{row.codec:8} {row.decoder:9} {row.videos:6} {frames:>13} {row.psnr[0]:11.1f} {row.psnr[1]:9.1f}")
+    for verdict in verdicts:
+        print(f"{verdict.decoder:9} top-1 {verdict.top1:.2f} %, {verdict.changed} of {verdict.videos} classified anew")
+    raise typer.Exit(int(any(row.right < row.frames or not row.videos for row in found)))
+
+
+@data.command("show")
+def show_clips(
+    index: IndexFile,
+    model: Annotated[str, typer.Option(help="Address of the model whose clips are shown.")],
+    recipe: Annotated[str | None, typer.Option(help="One of its recipes, or a JSON file.")] = None,
+    to: Annotated[Path, typer.Option(help="Image to write: .png, .svg or .pdf.")] = Path("clips.png"),
+    videos: Annotated[int, typer.Option(min=1, max=64, help="Clips, one a row.")] = 8,
+    epoch: Annotated[int, typer.Option(min=0, help="Epoch of the run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    device: Device = None,
+    workers: Workers = 2,
+) -> None:
+    """Draw what a model will really see in training: crops, flips and augmentation as the recipe draws them.
+
+    Example: reelbench data show k400_train.parquet --model tps/swin_t --recipe sthv2 --to clips.png
+    """
+    from ...pipelines.index import writable
+    from ..explain import contact_sheet
+
+    if to.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"{to}: name a .png, .svg or .pdf file")
+    writable(to)
+    chosen = job.find_recipe(model, recipe)
+    clip = job.find_clip(model, chosen, None, frames=None, stride=None, size=None)
+    rows = contact_sheet.show(
+        _load(index), chosen, clip, to, videos=videos, epoch=epoch, device=resolve_device(device),
+        workers=workers, seed=seed,
+    )  # fmt: skip
+    print(*rows, f"{len(rows)} clips -> {to}", sep="\n")
+
+
+def _load(path: Path) -> Index:
+    """Read an index that holds videos; an empty one is a `UserError`."""
+    from ...pipelines.index import Index
+
+    index = Index.load(path)
+    if not len(index):
+        raise UserError(
+            f"index {path}: holds no videos, {len(index.rejected)} were left out: `reelbench data check` it"
+        )
+    return index
+
+
+@contextmanager
+def _status(what: str) -> Iterator[Callable[[str], None]]:
+    """Show on the terminal what is being done."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(what) as status:
+        yield lambda text: status.update(f"{what}: {text}")
+
+
+def _print_speeds(speeds: tuple[Speed, ...]) -> None:
+    print(
+        f"{'sampling':9} {'decoder':13} {'clips/s':>8} {'95 % interval':>17} {'frames/s':>9} {'decoded/kept':>12} "
+        f"{'cores':>6} {'memory':>10}"
+    )
+    for row in speeds:
+        low, high = row.clips.low, row.clips.high
+        interval = f"[{low:.1f}, {high:.1f}]" if low is not None and high is not None else "too few"
+        print(
+            f"{row.sampling:9} {row.name:13} {row.clips.value:8.1f} {interval:>17} {row.frames:9.0f} "
+            f"{row.decoded:12.2f} {row.cores:6.2f} {row.memory:6.0f} MiB"
+        )

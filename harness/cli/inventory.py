@@ -1,0 +1,36 @@
+"""What there is: `models`, and `doctor` for the machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def list_models(
+    format: Annotated[str, typer.Option(help="table or json.")] = "table",
+) -> None:
+    """List every architecture with its input and published figures.
+
+    Example: reelbench models --format json
+    """
+    from .. import catalog
+
+    print(catalog.render(format))
+
+
+def doctor() -> None:
+    """Check this machine: what is missing, and what to do about it.
+
+    Example: reelbench doctor
+    """
+    from ..measuring import environment
+
+    for name, value in environment.collect().items():
+        print(f"{name:16} {value}")
+    broken = False
+    for check in environment.checks():
+        mark = "ok" if check.ok else "MISSING" if check.needed else "none"
+        print(f"{check.name:16} {mark:8} {check.found}" + ("" if check.ok else f"  -> {check.remedy}"))
+        broken |= check.needed and not check.ok
+    raise typer.Exit(int(broken))

@@ -1,0 +1,115 @@
+"""The verbs that read what was measured: `report`, `compare`, `predictions`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...errors import UserError, unknown
+from ...result import Result
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders.")],
+    format: Annotated[
+        str, typer.Option(help="terminal, markdown, csv, latex, paper, html, figure or benchmark.")
+    ] = "terminal",
+    to: Annotated[Path | None, typer.Option(help="File to write; html writes PNG and SVG beside it.")] = None,
+) -> None:
+    """Write a report of one or more results folders.
+
+    Example: reelbench report runs/quick --format html --to report.html
+    """
+    newest = {result.case_id: result for folder in folders for result in _ledger(folder)}
+    write_report(list(newest.values()), format, to)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="Results folder to compare with.")],
+    b: Annotated[Path, typer.Argument(help="Results folder to judge.")],
+    fail_if: Annotated[
+        str | None, typer.Option(help="Exit with 1 on a real difference of that kind and size, such as slower:5%.")
+    ] = None,
+) -> None:
+    """Compare two results folders, metric by metric; repeat runs with `run --fresh` to see small differences.
+
+    Example: reelbench compare runs/before runs/after --fail-if slower:5%
+    """
+    from ...reports import compare as comparison
+
+    before, after = _ledger(a), _ledger(b)
+    wrong = comparison.failing(before, after, fail_if) if fail_if else []
+    print(comparison.render(before, after))
+    for line in wrong:
+        print(f"--fail-if {fail_if}: {line}")
+    raise typer.Exit(int(bool(wrong)))
+
+
+def predictions(
+    sources: Annotated[list[Path], typer.Argument(help="Results folders, or files that `eval --dump` wrote.")],
+    data: Annotated[Path | None, typer.Option(help="Index of the videos, for the names of the classes.")] = None,
+    format: Annotated[str, typer.Option(help="terminal, markdown, or csv: one model's whole confusion matrix.")] = (
+        "terminal"
+    ),
+) -> None:
+    """Compare models video by video: paired tests, accuracy a class, confusions.
+
+    Example: reelbench predictions runs/accuracy --data k400_val.parquet
+    """
+    from ...reports import _predictions, markdown, terminal
+
+    if format not in ("terminal", "markdown", "csv"):
+        raise unknown("format", format, ("terminal", "markdown", "csv"))
+    models = [_predictions.read(path, name) for path, name in _files(sources)]
+    classes = _classes(data) if data else ()
+    if format == "csv":
+        if len(models) != 1:
+            raise UserError(f"--format csv writes one confusion matrix, here are {len(models)}: name one file")
+        print(_predictions.matrix(models[0], classes), end="")
+    elif format == "markdown":
+        print("\n\n".join(markdown.table(table) for table in _predictions.tables(models, classes)))
+    else:
+        print(terminal.show(_predictions.tables(models, classes), title="ReelBench: predictions"))
+
+
+def write_report(results: list[Result], kind: str, to: Path | None) -> None:
+    """Write a report to a file, or without one to the terminal."""
+    from ... import reports
+
+    if to is not None:
+        reports.write(results, kind, to)
+    else:
+        print(reports.render(results, kind))
+
+
+def _ledger(folder: Path) -> list[Result]:
+    from ..suites import ledger
+
+    if not (folder / ledger.FILE).exists():
+        raise UserError(f"{folder} holds no {ledger.FILE}: make it with `reelbench run SUITE --out {folder}`")
+    return ledger.read_all(folder)
+
+
+def _files(sources: list[Path]) -> list[tuple[Path, str]]:
+    """Return each file of predictions with the name to show: a case's model, or the file's own."""
+    from ..suites import ledger
+
+    found: list[tuple[Path, str]] = []
+    for source in sources:
+        if not source.is_dir():
+            found.append((source, source.stem))
+            continue
+        cases = {r.case_id: r.case.model for r in ledger.read(source)}
+        files = sorted((source / "predictions").glob("*.parquet"))
+        if not files:
+            raise UserError(f"{source} holds no predictions: run a suite that measures accuracy there")
+        found += [(file, cases.get(file.stem, file.stem)) for file in files]
+    return found
+
+
+def _classes(index: Path) -> tuple[str, ...]:
+    from ...pipelines.index import Index
+
+    return tuple(Index.load(index).classes)

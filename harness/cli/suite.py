@@ -1,0 +1,58 @@
+"""The verbs around suites: `run` and `suites`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..device import resolve_device
+from .options import Device, Out
+from .report import write_report
+
+
+def run(
+    suite: Annotated[str, typer.Argument(help="Name of a suite, or a Python file that holds SUITE.")],
+    out: Out = Path("runs/latest"),
+    device: Device = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run the models that match this pattern, such as 'tsm/*'; give several.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Another data set for every case: an index, or a folder.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure finished cases again.")] = False,
+    interleave: Annotated[
+        bool, typer.Option("--interleave", help="Time all cases in turns, round after round: drift hits all alike.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds of --interleave.")] = 8,
+) -> None:
+    """Run a suite, resuming what is unfinished, and write its report.
+
+    Example: reelbench run quick --out runs/quick
+    """
+    from ... import reports
+    from ..suites import load as suites
+    from ..suites import sweep
+
+    chosen = suites.load(suite, data)
+    results, measured = sweep.sweep(
+        chosen, out, device=resolve_device(device), only=only or (), fresh=fresh, rounds=interleave * rounds
+    )
+    write_report(results, "terminal", None)
+    for kind, suffix in (("html", "html"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
+        write_report(results, kind, out / f"report.{suffix}")
+    print(f"report: {out / 'report.html'}")
+    print(reports.spent(measured))
+    if any(result.status != "ok" for result in results):
+        raise typer.Exit(1)
+
+
+def list_suites() -> None:
+    """List the suites.
+
+    Example: reelbench suites
+    """
+    from ..suites import load
+
+    for name, found in load.listing().items():
+        print(f"{name:12} {len(found.cases):3} cases  {found.description}")

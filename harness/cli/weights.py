@@ -1,0 +1,84 @@
+"""The verbs around a model's weights: `eval`, `convert`, `export`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...errors import UserError
+from ...spec import Clip, read_json
+from ..device import resolve_device
+from .options import Device
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Address of the model, such as video_swin/t.")],
+    checkpoint: Annotated[Path, typer.Option(help="Its weights, ours or the official release's.")],
+    data: Annotated[Path, typer.Option(help="Index of the test videos.")],
+    views: Annotated[str | None, typer.Option(help="Clips x crops, such as 4x3; the model's own by default.")] = None,
+    dump: Annotated[Path | None, typer.Option(help="Write every video's scores to this parquet file.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 8,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
+    device: Device = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Ranks that share the videos (on a CPU: processes).")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Reading processes a rank.")] = 2,
+) -> None:
+    """Test a checkpoint on an index under a protocol of views.
+
+    Example: reelbench eval video_swin/t --checkpoint swin_tiny.pth --data k400_val.parquet --views 4x3
+    """
+    place = resolve_device(device)
+    if gpus > 1 and "RANK" not in os.environ:
+        from ..training import launch
+
+        raise typer.Exit(launch.again(sys.argv[1:], ranks=gpus, device=place))
+    from .. import eval
+
+    shape = None if clip is None else read_json(Clip, clip)
+    found = eval.test(model, checkpoint, data, views, place, precision, batch, workers, dump, shape)
+    for name, metric in found.items():
+        interval = f"  [{metric.low:.2f}, {metric.high:.2f}]" if metric.low is not None else ""
+        print(f"{name:20} {metric.value:6.2f} {metric.unit}{interval}  ({metric.convention})")
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Checkpoint, ours or the official release's.")],
+    to: Annotated[Path, typer.Argument(help="File to write, .safetensors.")],
+    model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
+    num_classes: Annotated[
+        int | None, typer.Option(help="Classes of its head; the published number by default.")
+    ] = None,
+) -> None:
+    """Read a checkpoint strictly and write its weights as safetensors, in our naming.
+
+    Example: reelbench convert swin_tiny_k400.pth swin_tiny_k400.safetensors --model video_swin/t
+    """
+    from safetensors.torch import save_model
+
+    from ... import models
+
+    if to.suffix != ".safetensors":
+        raise UserError(f"{to}: name a .safetensors file")
+    loaded = models.build(model, num_classes=num_classes, checkpoint=source)
+    save_model(loaded, str(to))
+    print(f"{sum(p.numel() for p in loaded.parameters())} parameters -> {to}")
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint: a file, or a training run's checkpoints folder.")],
+    out: Annotated[Path, typer.Argument(help="File to write: .safetensors, .pt2 (torch.export) or .onnx.")],
+    model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
+    clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
+) -> None:
+    """Write a trained model for use elsewhere, checked against the model itself.
+
+    Example: reelbench export runs/train/checkpoints swin.pt2 --model video_swin/t
+    """
+    from .. import export as exporter
+
+    print(exporter.export(model, checkpoint, out, None if clip is None else read_json(Clip, clip)))

@@ -1,0 +1,1 @@
+"""Decoders against each other: their speed, and whether they show the same frames."""

@@ -1,0 +1,143 @@
+"""How fast each decoder of this machine is on an index, and which one to use: `reelbench data bench INDEX`.
+
+NVDEC is not always the faster one: codec, picture size and distance between key frames decide. So it is measured, with
+real training clips, dense and sparse, and what is found is what `decoder="auto"` uses from then on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+import torch
+
+from ... import pipelines
+from ...pipelines.index import Index
+from ...result import Metric
+from ...spec import Clip
+from ..measuring.timing import summary
+
+Device = Literal["cpu", "cuda"]
+Decoder = Literal["dali", "software"]
+
+CLIPS = {"dense": Clip(frames=32, stride=2), "segments": Clip(frames=8, sampling="segments")}
+BATCH = 4
+WARM_UP = 5  # batches: what the workers had prepared before the clock started
+WINDOW = 0.25  # seconds of one sample: batches come in bursts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """One decoder's measurement. `clips` is in clips/s, `memory` in MiB of this process and its workers together.
+
+    `frames` are frames handed over a second; `decoded` is how many the files' key frames make it decode for each one.
+    `cores` is how many processor cores were busy.
+    """
+
+    device: Device
+    sampling: str
+    decoder: Decoder
+    clips: Metric
+    frames: float
+    decoded: float
+    cores: float
+    memory: float
+
+    @property
+    def name(self) -> str:
+        """The decoder as people call it."""
+        return {"software": "PyAV", "dali": "NVDEC (DALI)" if self.device == "cuda" else "DALI CPU"}[self.decoder]
+
+
+def bench(
+    index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None]
+) -> tuple[Speed, ...]:
+    """Measure every decoder that can read the index, dense and sparse; `report` is told each one's name."""
+    found = []
+    for sampling, decoder in itertools.product(CLIPS, pipelines.decoders(index, device)):
+        report(f"{sampling}, {decoder}")
+        found.append(speed(index, sampling, decoder, device=device, workers=workers, seconds=seconds))
+    return tuple(found)
+
+
+def recommend(speeds: tuple[Speed, ...]) -> dict[str, str]:
+    """Return the fastest decoder of each way of sampling."""
+    fastest: dict[str, Speed] = {}
+    for found in speeds:
+        best = fastest.setdefault(found.sampling, found)
+        if found.clips.value > best.clips.value:
+            fastest[found.sampling] = found
+    return {sampling: found.decoder for sampling, found in fastest.items()}
+
+
+def speed(index: Index, sampling: str, decoder: Decoder, *, device: Device, workers: int, seconds: float) -> Speed:
+    """Drain a training stream for `seconds` after its start-up."""
+    clip, batch = CLIPS[sampling], min(BATCH, len(index))
+    with pipelines.open(
+        index, clip=clip, batch=batch, training=True, device=device, workers=workers, decoder=decoder
+    ) as stream:
+        batches = (batch for _ in itertools.count() for batch in stream.epoch())
+        for _ in range(WARM_UP):
+            next(batches)
+        busy, begin = _processor_seconds(), time.perf_counter()
+        rates = list(_windows(batches, device, seconds))
+        passed = time.perf_counter() - begin
+        cores, memory = (_processor_seconds() - busy) / passed, _resident() / 2**20
+    convention = f"{clip.frames}x{clip.stride} {sampling}, {clip.size} pixels, {workers} workers, batch {batch}"
+    metric = summary(rates, "clips/s", convention)
+    return Speed(
+        device=device, sampling=sampling, decoder=decoder, clips=metric, frames=metric.value * clip.frames,
+        decoded=decoded_per_frame(index, clip), cores=cores, memory=memory,
+    )  # fmt: skip
+
+
+def _windows(batches: Iterator[pipelines.Batch], device: Device, seconds: float) -> Iterator[float]:
+    """Yield clips a second over one stretch of `WINDOW` seconds after the other."""
+    deadline, start, clips = time.perf_counter() + seconds, time.perf_counter(), 0
+    for batch in batches:
+        clips += len(batch.clip)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if now - start >= WINDOW:
+            yield clips / (now - start)
+            start, clips = now, 0
+        if now > deadline:
+            return
+
+
+def decoded_per_frame(index: Index, clip: Clip, videos: int = 200) -> float:
+    """Return how many frames must be decoded for each that is kept, by the index's key frames: no file is opened."""
+    from ...pipelines._packets import groups
+    from ...pipelines.source import Cutter
+    from ...spec import Views
+
+    cutter = Cutter(clip=clip, views=Views(), training=True)
+    kept = decoded = 0
+    for row in range(0, len(index), -(-len(index) // videos)):
+        video = index[row]
+        wanted = cutter.cut(video.frames, (video.width, video.height), 0, row).frames + video.offset
+        kept += len(wanted)
+        decoded += sum(int(group[-1]) - key + 1 for key, group in groups(wanted, video.key_frames))
+    return decoded / kept
+
+
+def _processor_seconds() -> float:
+    return sum(_of_all(lambda process: sum(process.cpu_times()[:2])))
+
+
+def _resident() -> float:
+    """Bytes of memory, those that processes share counted once."""
+    return sum(_of_all(lambda process: process.memory_full_info().pss))
+
+
+def _of_all(measure: Callable[[psutil.Process], float]) -> Iterator[float]:
+    here = psutil.Process()
+    for process in (here, *here.children(recursive=True)):
+        with suppress(psutil.Error):  # it may end meanwhile
+            yield measure(process)

@@ -1,0 +1,122 @@
+"""A decoder's certificate: the same frames as the reference, how close the pixels are, and what that does to top-1.
+
+    reelbench data certify k400_val.parquet --model video_swin/t --checkpoint swin_tiny.pth
+
+A frame is right if it is nearer to the reference's frame of that number than to either neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ... import models, pipelines
+from ...pipelines import reference
+from ...pipelines.index import Index, Video, from_videos
+from ...pipelines.source import Cut, Cutter
+from ...spec import Clip, Views
+from ..measuring.accuracy import evaluate, scores
+from .bench import Decoder, Device
+
+CLIP = Clip(frames=8, sampling="segments", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+IDENTICAL = 99.0  # decibels that stand for no difference at all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What one decoder made of the videos of one codec. `psnr` is in dB: the worst clip's, then the median."""
+
+    codec: str
+    decoder: Decoder
+    videos: int
+    frames: int
+    right: int
+    psnr: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A checkpoint's top-1 (percent) under one decoder, and how many videos it classified unlike the first decoder."""
+
+    decoder: Decoder
+    top1: float
+    videos: int
+    changed: int
+
+
+def certify(
+    index: Index, *, device: Device, videos: int, workers: int, report: Callable[[str], None]
+) -> tuple[Certificate, ...]:
+    """Compare every decoder with the reference on up to `videos` videos of each codec, evenly spread."""
+    found = []
+    for codec in dict.fromkeys(index.table["codec"]):
+        rows = np.flatnonzero((index.table["codec"] == codec).to_numpy(dtype=bool))
+        chosen = rows[np.linspace(0, len(rows) - 1, min(videos, len(rows))).astype(int)]
+        some = replace(from_videos([index[int(row)] for row in chosen], index.classes, index.root,
+                                   multi_label=index.multi_label), metric=index.metric)  # fmt: skip
+        for decoder in pipelines.decoders(some, device):
+            report(f"{codec}, {decoder}")
+            found.append(_certify(some, codec, decoder, device, workers))
+    return tuple(found)
+
+
+def _certify(index: Index, codec: str, decoder: Decoder, device: Device, workers: int) -> Certificate:
+    cutter = Cutter(clip=CLIP, views=Views(), training=False)
+    right = frames = 0
+    decibels: list[float] = []
+    with pipelines.open(index, clip=CLIP, batch=1, device=device, decoder=decoder, workers=workers) as stream:
+        for batch in stream.epoch():
+            row = int(batch.video)
+            cut = cutter.cut(index[row].frames, upright(index[row]), 0, row)
+            shown = batch.clip[0].permute(1, 2, 3, 0).cpu().numpy()
+            wanted, nearest = _compare(shown, index[row], cut, cutter.size)
+            frames, right = frames + len(nearest), right + int(nearest.sum())
+            error = float(np.mean((shown - wanted) ** 2))
+            decibels.append(min(IDENTICAL, 10 * np.log10(255**2 / error)) if error else IDENTICAL)
+    return Certificate(
+        codec=codec, decoder=decoder, videos=len(decibels), frames=frames, right=right,
+        psnr=(min(decibels, default=0.0), float(np.median(decibels)) if decibels else 0.0),
+    )  # fmt: skip
+
+
+def upright(video: Video) -> tuple[int, int]:
+    """Return a video's (width, height) as it is shown."""
+    return (video.height, video.width) if video.rotation % 180 else (video.width, video.height)
+
+
+def _compare(shown: np.ndarray, video: Video, cut: Cut, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the reference's clip (T H W 3, whole grey levels), and for each frame whether it is the right one."""
+    everything = reference.decode(video.path, video.stream, video.rotation)
+    everything = everything[video.offset : video.offset + video.frames]
+    numbers = cut.frames[cut.positions[0]]
+    beside = [np.clip(numbers + step, 0, len(everything) - 1) for step in (0, -1, 1)]
+    own, before, after = (np.rint(reference.resample(everything[n], cut.boxes[0], size)) for n in beside)
+    distance = [np.abs(shown - pictures).mean(axis=(1, 2, 3)) for pictures in (own, before, after)]
+    return own, distance[0] <= np.minimum(distance[1], distance[2])
+
+
+def compare_accuracy(
+    index: Index, model: str, checkpoint: Path, *, device: Device, workers: int, report: Callable[[str], None]
+) -> tuple[Verdict, ...]:
+    """Test a checkpoint under each decoder, by the model's own views."""
+    variant, place = models.find(model), torch.device(device)
+    network = models.build(model, num_classes=len(index.classes), checkpoint=checkpoint).to(place).eval()
+    found: list[Verdict] = []
+    first: Tensor | None = None
+    for decoder in pipelines.decoders(index, device):
+        report(f"{model}, {decoder}")
+        with pipelines.open(
+            index, clip=variant.clip, views=variant.views, batch=4, device=device, decoder=decoder, workers=workers
+        ) as stream:
+            predictions = evaluate(network, stream)
+        predicted = predictions.score.argmax(1)
+        first = predicted if first is None else first
+        top1 = scores(predictions, len(index.classes), str(variant.views))["top1"].value
+        changed = int((predicted != first).sum())
+        found.append(Verdict(decoder=decoder, top1=top1, videos=len(predicted), changed=changed))
+    return tuple(found)

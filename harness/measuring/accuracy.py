@@ -1,0 +1,232 @@
+"""Multi-view testing: every video once, softmax a view, the mean over its views, then the data set's own metric.
+
+`scores` counts the way the field does (MMAction2's `average_clips="prob"`): probabilities are averaged, not logits.
+A video that could not be read is left out, and every number says so; so does one that the official list names and the
+disk lacks, with the bounds that these allow:
+
+    top-1 of 19 796 listed videos, 100 of them not tested:  correct / 19 796  ..  (correct + 100) / 19 796
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy
+
+from ...errors import UserError
+from ...intervals import wilson
+from ...result import Metric
+from . import bootstrap
+from .bootstrap import Precision
+from .phases import Clock
+
+# The metric that a data set is judged by, of those that `scores` finds for it.
+MAIN = {"topk": "top1", "mean_class": "mean_class_accuracy"}
+
+
+class Stream(Protocol):
+    """What evaluation needs of `pipelines.Stream`."""
+
+    metric: str
+    listed: int
+    classes: tuple[str, ...]
+
+    @property
+    def broken(self) -> Sequence[tuple[str, str]]: ...  # noqa: D102
+
+    def epoch(self) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row a video: its row in the index, its label (V, or V×K of 0 and 1), and each class's mean probability (V×K).
+
+    `broken` are the (path, reason) of the videos that were left out, `listed` counts those of the official list (0:
+    unknown). `metric` and `classes` are the data set's.
+    """
+
+    video: Tensor
+    label: Tensor
+    score: Tensor
+    broken: tuple[tuple[str, str], ...] = ()
+    listed: int = 0
+    metric: str = "topk"
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def join(cls, parts: list[Predictions]) -> Predictions:
+        """Put the shards of several ranks together, in the index's order. At least one is not empty."""
+        full = [p for p in parts if len(p.video)] or parts[:1]
+        video = torch.cat([p.video for p in full])
+        order = video.argsort()
+        label, score = torch.cat([p.label for p in full]), torch.cat([p.score for p in full])
+        broken = tuple(dict.fromkeys(pair for p in parts for pair in p.broken))
+        return cls(
+            video[order], label[order], score[order],
+            broken=broken, listed=full[0].listed, metric=full[0].metric, classes=full[0].classes,
+        )  # fmt: skip
+
+    @property
+    def main(self) -> str:
+        """The name of the metric that the data set is judged by, such as `top1`."""
+        return MAIN.get(self.metric, "map")
+
+    def save(self, path: Path, paths: list[str]) -> None:
+        """Write a parquet file: path, label (a list of classes in a multi-label set), predicted class, K columns."""
+        import pandas as pd
+
+        multi = self.label.ndim == 2
+        frame = pd.DataFrame(self.score.numpy(), columns=[f"score_{k}" for k in range(self.score.shape[1])])
+        frame.insert(0, "predicted", self.score.argmax(1).numpy())
+        labels = [row.nonzero().flatten().tolist() for row in self.label] if multi else self.label.tolist()
+        frame.insert(0, "label", pd.Series(labels))
+        frame.insert(0, "path", [paths[i] for i in self.video.tolist()])
+        frame.to_parquet(path)
+
+
+def evaluate(
+    forward: Callable[[Tensor], Tensor],
+    stream: Stream,
+    *,
+    progress: Callable[[int], None] | None = None,
+    clock: Clock | None = None,
+) -> Predictions:
+    """Run one epoch of a test stream; `forward` maps N×3×T×H×W to logits N×K.
+
+    `progress` is told the videos done. On the `clock` the loop is measured, from its first batch on.
+    """
+    clock = clock or Clock()
+    total: dict[int, Tensor] = {}
+    views: dict[int, int] = {}
+    label: dict[int, Tensor] = {}
+    with torch.inference_mode(), clock.part("measured"):
+        for batch in clock.batches(stream):
+            probability = forward(batch.clip).float().softmax(-1).cpu()
+            for video, truth, row in zip(batch.video.tolist(), batch.label.cpu(), probability, strict=True):
+                total[video] = total[video] + row if video in total else row
+                views[video] = views.get(video, 0) + 1
+                label[video] = truth
+            if progress is not None:
+                progress(len(total))
+    return Predictions(
+        torch.tensor(list(total), dtype=torch.long),
+        torch.stack(list(label.values())) if total else torch.zeros(0, dtype=torch.long),
+        torch.stack([total[v] / views[v] for v in total]) if total else torch.zeros(0, 0),
+        broken=tuple((path, reason) for path, reason in stream.broken),
+        listed=stream.listed,
+        metric=stream.metric,
+        classes=stream.classes,
+    )
+
+
+def scores(predictions: Predictions, num_classes: int, views: str) -> dict[str, Metric]:
+    """Return top-1, top-5 (where there are more than five classes) and mean class accuracy, in percent.
+
+    Of a multi-label set it is the mean average precision alone. Nothing to score is a `UserError`.
+    """
+    _check(predictions)
+    convention = _convention(predictions, views)
+    if predictions.label.ndim == 2:
+        return {"map": _mean_average_precision(predictions, convention)}
+    found = {
+        f"top{k}": _share(_correct(predictions, num_classes, k), predictions, convention)
+        for k in (1, 5)
+        if k < num_classes
+    }
+    found["mean_class_accuracy"] = _mean_class_accuracy(predictions, num_classes, convention)
+    return found
+
+
+def _check(predictions: Predictions) -> None:
+    if not len(predictions.video):
+        path, reason = predictions.broken[0] if predictions.broken else ("the index", "holds no videos")
+        raise UserError(f"none of the videos could be read: {path}: {reason}")
+    if predictions.label.ndim == 1 and int(predictions.label.min()) < 0:
+        raise UserError("videos without labels cannot be scored (a test split?): take the validation split")
+
+
+def _convention(predictions: Predictions, views: str) -> str:
+    parts = [f"{views} views", f"{len(predictions.video)} videos", "softmax averaged"]
+    if predictions.broken:
+        parts.append(f"{len(predictions.broken)} broken left out")
+    if _untested(predictions):
+        parts.append(f"{_untested(predictions)} of {predictions.listed} listed not tested")
+    return ", ".join(parts)
+
+
+def _untested(predictions: Predictions) -> int:
+    return max(predictions.listed - len(predictions.video), 0)
+
+
+def _correct(predictions: Predictions, num_classes: int, k: int) -> int:
+    accuracy = multiclass_accuracy(predictions.score, predictions.label, num_classes, top_k=k, average="micro")
+    return round(float(accuracy) * len(predictions.label))
+
+
+def _share(correct: int, predictions: Predictions, convention: str) -> Metric:
+    count, untested = len(predictions.label), _untested(predictions)
+    low, high = wilson(correct, count)
+    if untested:
+        bounds = (100 * c / (count + untested) for c in (correct, correct + untested))
+        convention += ": {:.2f} to {:.2f} % of all listed".format(*bounds)
+    return Metric(value=100 * correct / count, unit="%", low=100 * low, high=100 * high, convention=convention)
+
+
+def _mean_class_accuracy(predictions: Predictions, num_classes: int, convention: str) -> Metric:
+    label, right = predictions.label, (predictions.score.argmax(1) == predictions.label).double()
+
+    def mean(counts: Tensor) -> Tensor:
+        support = torch.bincount(label, counts, minlength=num_classes)
+        share = torch.bincount(label, counts * right, minlength=num_classes) / support
+        return share.nanmean()  # a class without a video does not count
+
+    return _bootstrapped(mean, len(label), convention)
+
+
+def _mean_average_precision(predictions: Predictions, convention: str) -> Metric:
+    """Return mAP as the data set defines it: over classes, over videos (Multi-Moments), or over categories (HVU).
+
+    Classes without a positive are left out. HVU's categories stand before the slash of a class's name. Bounds for
+    what was not tested are given over videos only: elsewhere they depend on labels that the index does not know.
+    """
+    score, label = predictions.score, predictions.label
+    if predictions.metric == "map_by_video":
+        return _map_by_video(Precision(score.T, label.T)(torch.ones(score.shape[1]).double()), predictions, convention)
+    precision, classes = Precision(score, label), score.shape[1]
+    if predictions.metric != "map_by_category":
+        told = f"{convention}, mean over classes"
+        return _bootstrapped(lambda counts: precision(counts).nanmean(), len(score), told, work=classes)
+    names = [name.partition("/")[0] for name in predictions.classes]
+    columns = {category: torch.tensor([name == category for name in names]) for category in dict.fromkeys(names)}
+
+    def means(counts: Tensor) -> Tensor:
+        found = precision(counts)
+        return torch.stack([found[chosen].nanmean() for chosen in columns.values()])
+
+    shown = zip(columns, (100 * means(torch.ones(len(score)).double())).tolist(), strict=True)
+    told = ", ".join(f"{category} {mean:.2f}" for category, mean in shown if mean == mean)  # NaN: nothing of it
+    told = f"{convention}, mean over categories: {told}"
+    return _bootstrapped(lambda counts: means(counts).nanmean(), len(score), told, work=classes)
+
+
+def _map_by_video(precision: Tensor, predictions: Predictions, convention: str) -> Metric:
+    known, untested = ~precision.isnan(), _untested(predictions)
+    total, count = float(precision[known].sum()), int(known.sum())
+    told = f"{convention}, mean over videos"
+    if untested:
+        bounds = (100 * sum_ / (count + untested) for sum_ in (total, total + untested))
+        told += ": {:.2f} to {:.2f} % of all listed".format(*bounds)
+    shown = precision[known]
+    return _bootstrapped(lambda counts: (counts * shown).sum() / counts.sum(), count, told)
+
+
+def _bootstrapped(statistic: Callable[[Tensor], Tensor], videos: int, convention: str, *, work: float = 1) -> Metric:
+    value = 100 * float(statistic(torch.ones(videos).double()))
+    low, high, said = bootstrap.interval(value, statistic, videos, work=work)
+    convention = f"{convention}, {said}" if said else convention
+    return Metric(value=value, unit="%", low=low, high=high, convention=convention)

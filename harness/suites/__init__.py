@@ -1,0 +1,1 @@
+"""Suites run: their cases, a process for each, the ledger of results."""

@@ -1,0 +1,229 @@
+"""run(case) -> Result: the whole story of one case, read top to bottom, in a process of its own.
+
+The sweep starts `python -m reelbench.harness.suites.case CASE.json OUT`. What happens goes to standard output as JSON
+lines (`{"phase": …}`, last `{"result": …}`); everything that libraries print goes to standard error, the case's log.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ... import models, pipelines
+from ...errors import UnsupportedError, UserError
+from ...pipelines import splits as datasets
+from ...pipelines.index import Index
+from ...result import DISTURBED, Metric, Result, Status, is_time, now
+from ...spec import Case, Recipe, Views
+from .. import metrics
+from ..measuring import environment, machine
+from ..measuring.accuracy import Predictions
+from ..measuring.phases import Clock
+from ..training import checkpoints, ds_extension, launcher, run_folder, stream
+from ..training.check import check_job
+from ..training.job import Job
+from ..training.schedule import total_steps
+from .process import kill_descendants
+
+Report = Callable[..., None]
+
+
+def run(case: Case, out: Path, report: Report) -> Result:
+    """Train or load the case's model, measure its metrics, and return what was found, however it ended."""
+    started, begin, clock = now(), time.perf_counter(), Clock()
+    status: Status = "ok"
+    found: dict[str, Any] = {}
+    try:
+        found = _measure(case, out, report, clock)
+    except torch.cuda.OutOfMemoryError as error:
+        status, found = "oom", {"error": _one_line(error)}
+    except UnsupportedError as error:
+        status, found = "unsupported", {"error": str(error)}
+    except UserError as error:
+        status, found = "failed", {"error": str(error)}
+    except Exception as error:  # a case that breaks costs one row, not the night; the log holds the traceback
+        traceback.print_exc()
+        status, found = "failed", {"error": f"{type(error).__name__}: {_one_line(error)}"}
+    seconds, around = time.perf_counter() - begin, environment.collect()
+    details = {**found.pop("details", {}), "spent": clock.read()}
+    return Result(
+        case=case, status=status, started=started, seconds=seconds, environment=around, details=details,
+        published=_published(case.model), **found,
+    )  # fmt: skip
+
+
+def _measure(case: Case, out: Path, report: Report, clock: Clock) -> dict[str, Any]:
+    with clock.part("start"):
+        data = datasets.resolve(case.data)
+        index = Index.load(data.test)
+        index.verify()
+    details: dict[str, Any] = {"test_videos": len(index), "rejected_videos": len(index.rejected)}
+    log: list[dict[str, float]] = []
+    weights: str | Path | None = None if case.checkpoint is None else find_checkpoint(case.checkpoint)
+    if case.recipe is not None:
+        with clock.part("training"):
+            weights, log = _train(case, data, out, report)
+        details["train"] = _training_summary(log)
+        details["passed_over"] = run_folder.read_passed_over(training_folder(case, out))
+    with clock.part("start"):
+        subject = make_subject(case, index, weights, log)
+    subject.clock, subject.report = clock, report
+    subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
+    details["views"] = str(subject.views)
+    with machine.watch(subject.device) as state:
+        found = metrics.measure(subject)
+    return {"metrics": _doubted(found, state), "details": {**details, **subject.notes, "machine": state}}
+
+
+def _doubted(found: Mapping[str, Metric], state: dict[str, Any]) -> dict[str, Metric]:
+    """Return the metrics, those of time with a warning where the machine was disturbed meanwhile."""
+    if not state["disturbed"]:
+        return dict(found)
+    said = f"{DISTURBED}: {', '.join(state['disturbed'])}; measure again when the machine is quiet"
+    timed = {name for name, metric in found.items() if is_time(metric.unit)}
+    return {name: replace(metric, warning=said) if name in timed else metric for name, metric in found.items()}
+
+
+def _keep(predictions: Predictions, index: Index, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    predictions.save(path, [str(video.path) for video in index.videos()])
+
+
+def find_checkpoint(pattern: str) -> Path:
+    """Return the one file that a path names, its `$VARIABLES` and wildcards filled in.
+
+    A variable that is not set or a pattern without a file is an `UnsupportedError`: nothing to measure was given.
+    """
+    path = os.path.expandvars(os.path.expanduser(pattern))
+    if "$" in path:
+        name = path[path.index("$") :].partition("/")[0]
+        raise UnsupportedError(f"no checkpoint: set {name[1:]} to the folder that holds {Path(path).name}")
+    if not any(sign in path for sign in "*?["):
+        return Path(path)
+    found = sorted(glob.glob(path))
+    if not found:
+        raise UnsupportedError(f"no checkpoint: nothing matches {path}")
+    if len(found) > 1:
+        raise UserError(f"{path} matches {len(found)} checkpoints: {', '.join(Path(f).name for f in found[:5])}")
+    return Path(found[0])
+
+
+def make_subject(case: Case, index: Index, weights: str | Path | None, log: list[dict[str, float]]) -> metrics.Subject:
+    """Build the case's model with its weights, ready to be measured."""
+    variant, device = models.find(case.model), torch.device(case.device)
+    labelled = weights is not None
+    num_classes = len(index.classes) if labelled else variant.num_classes
+    model = models.build(case.model, num_classes=num_classes, checkpoint=weights).to(device).eval()
+    clip, views = models.choose_clip(case.model, case.recipe, case.clip), case.views or variant.views
+
+    def open_stream(batch: int, views: Views = views) -> pipelines.Stream:
+        return pipelines.open(index, clip=clip, views=views, batch=batch, device=case.device, workers=case.workers)
+
+    def open_training(batch: int) -> pipelines.Stream:
+        return stream.open_stream(
+            index, case.recipe or Recipe(), clip, batch=batch, device=case.device, workers=case.workers, seed=case.seed
+        )
+
+    return metrics.Subject(
+        model=model, case=case, clip=clip, views=views, device=device, num_classes=num_classes,
+        videos=len(index), open_stream=open_stream, open_training=open_training, train_log=log,
+    )  # fmt: skip
+
+
+def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[Path, list[dict[str, float]]]:
+    """Train through the DeepSpeed launcher and return the weights and the log of its steps."""
+    assert case.recipe is not None
+    if data.train is None:
+        raise UserError(f"{case.model}: {case.data} has no training split: give a folder with train.parquet")
+    folder = training_folder(case, out)
+    job = Job(
+        model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
+        clip=models.choose_clip(case.model, case.recipe, case.clip), workers=case.workers, seed=case.seed,
+        resume=bool(checkpoints.whole(folder / "checkpoints")),
+    )  # fmt: skip
+    check_job(job, case.ranks)
+    total = total_steps(case.recipe, len(Index.load(data.train)))
+    line = launcher.command(job.arguments(), ranks=case.ranks)
+    if ds_extension.will_compile(case.device):
+        report(phase="compile", note=ds_extension.COMPILING)
+    process = subprocess.Popen(line, stdout=sys.stderr, env=launcher.environment(case.device))
+    while process.poll() is None:
+        report(phase="train", done=run_folder.steps_done(folder), total=total)
+        time.sleep(0.5)
+    if process.returncode:
+        raise UserError(f"training ended with exit code {process.returncode}: see the log")
+    return folder / "best.safetensors", run_folder.read_log(folder)
+
+
+def training_folder(case: Case, out: Path) -> Path:
+    """Return where a case's training leaves its checkpoints and logs."""
+    return out / "train" / case.case_id
+
+
+def _training_summary(log: list[dict[str, float]]) -> dict[str, float]:
+    seconds = sum(row["wait"] + row["compute"] for row in log)
+    return {"steps": len(log), "seconds": seconds, "first_loss": log[0]["loss"], "last_loss": log[-1]["loss"]}
+
+
+def _published(model: str) -> tuple[Any, ...]:
+    """Return the rows that papers print of this model; of a micro, which has none, its full-size siblings'."""
+    own = models.find(model).published
+    family = model.partition("/")[0]
+    siblings = (row for name in models.names() if name.startswith(f"{family}/") for row in models.find(name).published)
+    return own or tuple(siblings)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400]
+
+
+def _die_with_parent() -> None:
+    """A sweep killed with -9 cannot stop its case: the case watches for it and takes its own children along."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        kill_descendants(os.getpid())
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def reporting() -> Report:
+    """Keep standard output for JSON lines, send everything that libraries print to standard error."""
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    _die_with_parent()
+
+    def report(**event: Any) -> None:
+        print(json.dumps(event), file=events, flush=True)
+
+    return report
+
+
+def main() -> None:
+    """Run the case in the file named first, with the results folder named second."""
+    report = reporting()
+    environment.fix_threads()
+    report(phase="starting")  # from here on the case's own clock runs
+    case = Case.from_json(json.loads(Path(sys.argv[1]).read_text()))
+    result = run(case, Path(sys.argv[2]), report)
+    report(result=result.to_json())
+    os._exit(0)  # decoder and launcher threads may still be winding down; the result is already out
+
+
+if __name__ == "__main__":
+    main()

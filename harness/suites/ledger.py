@@ -1,0 +1,94 @@
+"""`results.jsonl`: append-only, one finished case a line, readable after kill -9 at any byte.
+
+A line counts only when it ends in a newline; a torn last line is skipped by readers and cut off by the next writer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...errors import UserError
+from ...result import Result
+
+FILE = "results.jsonl"
+
+
+def read(out: Path) -> list[Result]:
+    """Return every finished case of a results folder, the newest of each case_id, in the order of first appearance."""
+    return list({result.case_id: result for result in read_all(out)}.values())
+
+
+def read_all(out: Path) -> list[Result]:
+    """Return every line of a results folder: a case measured again with `--fresh` appears once a run."""
+    path = out / FILE
+    return [_parse(path, number, line) for number, line in whole_lines(path)] if path.exists() else []
+
+
+def append(out: Path, result: Result) -> None:
+    """Add one result and flush it to the disk; when that fails the file is left as it was."""
+    append_line(out / FILE, result.to_json())
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add one line to a file of JSON lines, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = (text + "\n").encode()
+    with path.open("ab+") as file:
+        _cut_torn_line(file.fileno())
+        end = os.fstat(file.fileno()).st_size
+        try:
+            written = os.write(file.fileno(), line)
+            if written < len(line):
+                raise OSError(28, "No space left on device")
+            os.fsync(file.fileno())
+        except OSError as error:
+            os.ftruncate(file.fileno(), end)
+            raise UserError(
+                f"{path}: {error.strerror}: free some space and run again, finished cases are kept"
+            ) from None
+
+
+@contextmanager
+def lock(out: Path) -> Iterator[None]:
+    """Hold a results folder for one writer; a second one is told so in one line."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = (out / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror}: choose another folder with --out") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{out} is in use by another run: wait for it, or choose another folder with --out"
+            ) from None
+        yield
+
+
+def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield each line that was written to its end, with its number from 1."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n") and line.strip():
+                yield number, line
+
+
+def _parse(path: Path, number: int, line: bytes) -> Result:
+    try:
+        return Result.from_json(line.decode())
+    except UserError as error:
+        raise UserError(f"{path}, line {number}: {error}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}, line {number}: not a result ({error}): delete that line to go on") from None
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)

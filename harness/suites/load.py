@@ -1,0 +1,44 @@
+"""A suite by its name, or from a Python file that holds `SUITE = Suite(...)`."""
+
+from __future__ import annotations
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+from ... import discover
+from ...errors import UserError
+from ...spec import Suite
+
+
+def load(name: str, data: str | None = None) -> Suite:
+    """Return the suite, its cases moved to another data set where one is given."""
+    suite = _from_file(Path(name)) if name.endswith(".py") else _named(name)
+    if data is None:
+        return suite
+    cases = tuple(dataclasses.replace(case, data=data) for case in suite.cases)
+    return dataclasses.replace(suite, cases=cases)
+
+
+def listing() -> dict[str, Suite]:
+    """Return every suite by its name."""
+    return {name: _named(name) for name in discover.names("suites")}
+
+
+def _named(name: str) -> Suite:
+    return discover.module("suites", name, "suite").SUITE
+
+
+def _from_file(path: Path) -> Suite:
+    if not path.exists():
+        raise UserError(f"no suite file {path}: `reelbench suites` lists the named ones")
+    try:
+        values = runpy.run_path(str(path))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # the user's file may raise anything; its mistake is told in one line
+        raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from None
+    suite = values.get("SUITE")
+    if not isinstance(suite, Suite):
+        raise UserError(f"{path} lacks SUITE: end it with SUITE = Suite(name=…, description=…, cases=(…))")
+    return suite

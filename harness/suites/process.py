@@ -1,0 +1,84 @@
+"""A case's own process: it reports JSON lines, may be told things, ends within its time, and is never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...result import Status
+
+
+class Child:
+    """`python -m reelbench.harness.suites.MODULE ARGUMENTS`; what libraries print there goes to the log file."""
+
+    def __init__(self, module: str, arguments: list[str], log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        line = [sys.executable, "-m", f"reelbench.harness.suites.{module}", *arguments]
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file)
+        self._buffer = b""
+        self._whole: list[bytes] = []
+
+    def events(self, limit: float) -> Iterator[dict[str, Any]]:
+        """Yield what the child reports until it closes its output or `limit` seconds have passed."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + limit
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while self._whole or selector.select(timeout=max(0.0, deadline - time.monotonic())):
+                if self._whole:
+                    yield json.loads(self._whole.pop(0))
+                    continue
+                chunk = self.process.stdout.read1(1 << 16)  # type: ignore[attr-defined]
+                if not chunk:
+                    return
+                *self._whole, self._buffer = (self._buffer + chunk).split(b"\n")
+
+    def ask(self, limit: float, **message: Any) -> dict[str, Any] | None:
+        """Send one message and return the answer; None from a child that has ended or takes longer than `limit`."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return None
+        return next(self.events(limit), None)
+
+    def obituary(self, limit: float) -> tuple[Status, str]:
+        """Say how a child ended that left no answer within `limit` seconds."""
+        try:
+            code = self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            return "timeout", f"still running after its limit of {limit:.0f} s: raise time_limit, or see the log"
+        if code == -signal.SIGKILL:
+            return "oom", "killed by the system, most likely for memory: use a smaller batch, or see the log"
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return "failed", f"the process ended with {name} before it had a result: see the log"
+
+    def close(self) -> None:
+        """Kill the child and everything it started."""
+        kill_descendants(self.process.pid)
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
+def kill_descendants(pid: int) -> None:
+    """Kill everything that a process started, and what that started; some of it may end by itself meanwhile."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for member in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()

@@ -1,0 +1,121 @@
+"""A suite, case after case, each in its own process, resumed from the ledger.
+
+A case that crashes, is killed for memory or exceeds its time limit costs one row. Whatever ends the sweep itself, the
+finished rows stay in `results.jsonl` and the next call goes on after them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import UserError
+from ...pipelines import splits
+from ...result import Result, now
+from ...spec import Case, Suite
+from ..measuring import environment, phases
+from ..progress import SuiteProgress
+from . import interleave, ledger
+from .process import Child
+
+
+def sweep(
+    suite: Suite, out: Path, *, device: str, only: Sequence[str] = (), fresh: bool = False, rounds: int = 0
+) -> tuple[list[Result], list[Result]]:
+    """Run every case of the suite that the ledger has not finished; return all of its results, and those just measured.
+
+    With `rounds`, the timed metrics are measured in so many rounds over all cases (see `interleave`).
+    """
+    cases = resolve_cases(suite, device, only)
+    with ledger.lock(out):
+        finished = {r.case_id for r in ledger.read(out) if r.status == "ok" and not fresh}
+        pending = [case for case in cases if case.case_id not in finished]
+        _write_environment(out)
+        with SuiteProgress(suite.name, len(cases), len(cases) - len(pending)) as progress:
+            if rounds:
+                _in_rounds(pending, out, rounds, fresh, progress)
+            else:
+                _one_by_one(pending, out, out, progress)
+    wanted, measured = ({case.case_id for case in some} for some in (cases, pending))
+    results = [result for result in ledger.read(out) if result.case_id in wanted]
+    return results, [result for result in results if result.case_id in measured]
+
+
+def _one_by_one(cases: Sequence[Case], out: Path, to: Path, progress: SuiteProgress) -> None:
+    for case in cases:
+        progress.start(case)
+        result = _run_in_process(case, out, progress)
+        ledger.append(to, result)
+        progress.finish(result)
+
+
+def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progress: SuiteProgress) -> None:
+    """Measure each case alone, then the timed metrics of all in turns; what a killed sweep had done is kept."""
+    solo = out / interleave.FOLDER
+    if fresh:
+        shutil.rmtree(solo, ignore_errors=True)
+    alone = {r.case_id: r for r in ledger.read(solo) if r.status == "ok"}
+    _one_by_one([case for case in cases if case.case_id not in alone], out, solo, progress)
+    done = {r.case_id: r for r in ledger.read(solo)}
+    for result in interleave.interleave([done[case.case_id] for case in cases], out, rounds, progress):
+        ledger.append(out, result)
+
+
+def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
+    """Return the cases to run with the device and the data's fingerprint filled in; check every model and clip."""
+    from ... import models
+
+    for case in suite.cases:
+        clip = models.choose_clip(case.model, case.recipe, case.clip)
+        if clip != models.find(case.model).clip:
+            models.check_clip(case.model, clip)
+    chosen = [c for c in suite.cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
+    if not chosen:
+        said = " ".join(f"--only '{pattern}'" for pattern in only)
+        raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in suite.cases)}")
+    prints = {name: splits.fingerprint(splits.resolve(name)) for name in {c.data for c in chosen}}
+    return [dataclasses.replace(c, device=device, fingerprint=prints[c.data]) for c in chosen]
+
+
+def _run_in_process(case: Case, out: Path, progress: SuiteProgress) -> Result:
+    """Run one case in a child; whatever becomes of the child, return a result, with an account of the time."""
+    begin = time.monotonic()
+    start, result = _ended(case, out, progress, begin)
+    spent = phases.close(result.details.get("spent", {}), start=start, wall=time.monotonic() - begin)
+    return dataclasses.replace(result, details={**result.details, "spent": spent})
+
+
+def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tuple[float, Result]:
+    """Return the seconds until the child began to speak, and its result, or else what is known of its end."""
+    started, start = now(), 0.0
+    log = out / "logs" / f"{case.case_id}.log"
+    log.unlink(missing_ok=True)
+    child = Child("case", [str(describe(case, out)), str(out)], log)
+    try:
+        for event in child.events(case.time_limit):
+            start = start or time.monotonic() - begin
+            if "result" in event:
+                return start, Result.from_json(event["result"])
+            progress.update(**event)
+        status, error = child.obituary(case.time_limit)
+    finally:
+        child.close()
+    seconds = time.monotonic() - begin
+    return start, Result(case=case, status=status, started=started, seconds=seconds, error=error)
+
+
+def describe(case: Case, out: Path) -> Path:
+    """Write the case where its process reads it."""
+    path = out / "logs" / f"{case.case_id}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(case.to_json(), indent=1))
+    return path
+
+
+def _write_environment(out: Path) -> None:
+    (out / "environment.json").write_text(json.dumps(environment.collect(), indent=1))

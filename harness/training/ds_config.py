@@ -1,0 +1,124 @@
+"""DeepSpeed's configuration: what the recipe and the flags say, over which a user's own file may set anything else."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ...spec import Recipe
+from .job import Job
+
+Settings = dict[str, Any]
+MONITORS = {"csv": "csv_monitor", "tensorboard": "tensorboard", "wandb": "wandb"}
+OURS = ("optimizer", "scheduler", "fp16", "bf16", "amp", "data_types")
+
+
+def settings(
+    recipe: Recipe,
+    *,
+    micro_batch: int,
+    config: Path | None = None,
+    offload: bool = False,
+    monitors: tuple[str, ...] = (),
+    folder: Path | None = None,
+    universal: bool = False,
+) -> Settings:
+    """Return the whole configuration of a run.
+
+    `micro_batch` is what a rank sees at once. `offload` keeps the optimiser's state, and with ZeRO 3 the weights, in
+    the CPU's memory. `monitors` write to `folder`. `universal` loads a checkpoint of another world size. A setting of
+    the user's file that contradicts a flag is a `UserError` that names it.
+    """
+    ours: Settings = {
+        "train_micro_batch_size_per_gpu": micro_batch,
+        "gradient_accumulation_steps": recipe.accumulate,
+        "gradient_clipping": recipe.clip_grad,
+        "zero_optimization": {"stage": recipe.zero, **_offload(recipe, offload), **_whole(recipe)},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's own serves, and nothing has to be compiled
+        "steps_per_print": 10**9,
+    }
+    dtype = {"bf16": "bfloat16", "fp16": "float16"}.get(recipe.precision)
+    if dtype:
+        ours["torch_autocast"] = {"enabled": True, "dtype": dtype}
+    for name in monitors:
+        place = {"project": "reelbench"} if name == "wandb" else {"output_path": str(folder), "job_name": name}
+        ours[MONITORS[name]] = {"enabled": True, **place}
+    if universal:
+        ours["checkpoint"] = {"load_universal": True}
+    return ours if config is None else _merge_checked(ours, config)
+
+
+def of_job(job: Job, micro_batch: int, *, universal: bool = False) -> Settings:
+    """Return DeepSpeed's configuration of a job."""
+    return settings(
+        job.recipe, micro_batch=micro_batch, config=job.deepspeed, offload=job.offload, monitors=job.monitors,
+        folder=job.out / "monitor", universal=universal,
+    )  # fmt: skip
+
+
+def keep_wandb_in(folder: Path) -> None:
+    """Have W&B write to this folder, unless the user's environment names one: DeepSpeed hands it none."""
+    if "WANDB_DIR" not in os.environ:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["WANDB_DIR"] = str(folder)
+
+
+def _offload(recipe: Recipe, offload: bool) -> Settings:
+    if not offload:
+        return {}
+    if recipe.zero == 0:
+        raise UserError("--offload needs ZeRO: add --zero 1, 2 or 3")
+    weights: Settings = {"offload_param": {"device": "cpu"}} if recipe.zero == 3 else {}
+    return {"offload_optimizer": {"device": "cpu"}, **weights}
+
+
+def _whole(recipe: Recipe) -> Settings:
+    """With ZeRO 3, averaging the weights needs every one in its slice: small ones are otherwise kept whole too."""
+    return {"stage3_param_persistence_threshold": 0} if recipe.zero == 3 and recipe.ema else {}
+
+
+def _merge_checked(ours: Settings, config: Path) -> Settings:
+    theirs = _read(config)
+    sections = [name for name in OURS if name in theirs]
+    if sections:
+        raise UserError(
+            f"{config}: {', '.join(sections)}: the recipe decides that: take it out, and use --optimizer, --lr, "
+            "--schedule, --precision"
+        )
+    conflicts = [f"{name}={b!r} against {a!r}" for name, a, b in _both(ours, theirs) if b not in (a, "auto")]
+    if conflicts:
+        raise UserError(f"{config}: {', '.join(conflicts)}: contradicts the recipe: set it by the recipe's own flags")
+    return merge(theirs, ours)
+
+
+def merge(under: Settings, over: Settings) -> Settings:
+    """Return both, section by section; where both set a value, the second's."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = under.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _both(ours: Settings, theirs: Settings, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (name, ours, theirs) of every value that both set."""
+    for key in sorted(ours.keys() & theirs.keys()):
+        a, b, name = ours[key], theirs[key], f"{path}{key}"
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _both(a, b, f"{name}.")
+        else:
+            yield name, a, b
+
+
+def _read(config: Path) -> Settings:
+    try:
+        return json.loads(config.read_text())
+    except OSError as error:
+        raise UserError(f"{config}: {error.strerror}: name a DeepSpeed JSON file with --deepspeed") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{config}: not JSON ({error}): name a DeepSpeed JSON file with --deepspeed") from None

@@ -1,0 +1,311 @@
+"""The only file that knows deepspeed and torch.distributed: connect, initialize, step, gather, save, resume."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import UserError
+from ...spec import Recipe
+from . import checkpoints, ds_extension, launcher
+from .ema import Ema
+from .schedule import parameter_groups
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers, and the device it works on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """True on the one rank that writes logs and shows progress."""
+        return self.rank == 0
+
+
+def connect(device: str) -> World:
+    """Join the ranks that a launcher started; without a launcher this process is a world of its own."""
+    os.environ.update(launcher.tools(device))
+    import deepspeed
+
+    if device == "cpu" and os.environ.get("LOCAL_RANK", "0") == "0":
+        ds_extension.forget_dead_lock()
+        if ds_extension.will_compile(device):
+            print(ds_extension.COMPILING, file=sys.stderr, flush=True)
+    if "RANK" not in os.environ:
+        alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+        os.environ.update(alone, MASTER_PORT=str(launcher.free_port()))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "cuda":
+        torch.cuda.set_device(local)
+    deepspeed.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", verbose=False)
+    place = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
+    world = World(torch.distributed.get_rank(), torch.distributed.get_world_size(), place)
+    if device == "cpu":
+        torch.distributed.barrier()
+        ds_extension.forget_buffer(world.rank)
+    return world
+
+
+def disconnect() -> None:
+    """Leave together: a rank that exits while a peer still talks to it would abort the peer."""
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def gather(value: Any) -> list[Any]:
+    """Return every rank's value, on every rank, in rank order."""
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def joined_weights(folder: Path) -> dict[str, Tensor] | None:
+    """Return the weights in a DeepSpeed folder's ZeRO shards, joined; None where they are whole already."""
+    latest = folder / "latest"
+    tag = folder / latest.read_text().strip() if latest.is_file() else folder
+    if not list(tag.glob("zero_pp_rank_*_model_states.pt")):
+        return None
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    with contextlib.redirect_stdout(sys.stderr):
+        return get_fp32_state_dict_from_zero_checkpoint(str(tag.parent), tag=tag.name)
+
+
+def convert_for(folder: Path, world: World) -> bool:
+    """Make the newest checkpoint loadable on this world size; return whether it had to be converted."""
+    if checkpoints.fits(folder, world.size):
+        return False
+    if world.leads:
+        checkpoints.convert(folder)
+    torch.distributed.barrier()
+    return True
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step found, the same on every rank.
+
+    `loss` is the mean over ranks and micro-batches, `grad_norm` the gradients' norm before clipping, where a step was
+    taken. A step with a loss that is not finite is `held`: the weights stay. `losses` are this rank's own, one a
+    micro-batch, and `asked` is True when any rank was asked to stop.
+    """
+
+    loss: float
+    grad_norm: float | None
+    held: bool
+    asked: bool
+    losses: tuple[float, ...]
+
+
+class Engine:
+    """An objective under DeepSpeed: `train_step` over micro-batches, `save`, `resume`, `export`.
+
+    `fused` takes the optimiser's step in one kernel, on a CPU in a fifth of the time; not meant for offloading.
+    """
+
+    def __init__(
+        self, objective: nn.Module, recipe: Recipe, world: World, settings: dict[str, Any], *, fused: bool = True
+    ) -> None:
+        import deepspeed
+
+        self.recipe, self.world = recipe, world
+        network: Any = objective.network
+        self.optimizer = _optimizer(network, recipe, fused=fused)
+        self.scales = [(group["lr_scale"], group["decay_scale"]) for group in self.optimizer.param_groups]
+        if recipe.zero == 0:
+            settings = {**settings, "gradient_clipping": 0.0}  # see `_clip`
+        with contextlib.redirect_stdout(sys.stderr):  # it prints while it compiles
+            self.engine: Any = deepspeed.initialize(model=objective, optimizer=self.optimizer, config=settings)[0]
+        if recipe.zero == 0 and world.size == 1:
+            self.engine.enable_backward_allreduce = False  # nothing to exchange
+        self._monitored, self.engine.monitor.enabled = self.engine.monitor.enabled, False  # see `record`
+        self.network: nn.Module = self.engine.module.network
+        self._parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self._buffers = [b for b in self.network.buffers() if b.is_floating_point()]
+        self._kept = [b.clone() for b in self._buffers]
+
+    def train_step(
+        self, batches: Iterable[tuple[Any, ...]], *, lr: float, weight_decay: float, asked: bool = False
+    ) -> Step:
+        """Take one optimiser step over micro-batches, each the objective's arguments."""
+        for group, (scale, decay_scale) in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
+            group["lr"], group["weight_decay"] = lr * scale, weight_decay * decay_scale
+        if not self.engine.module.training:
+            self.engine.train()
+        self._copy(self._buffers, self._kept)
+        losses: list[Tensor] = []
+        for arguments in batches:
+            if losses:
+                self.engine.step()  # of the micro-batch before; only the last one's changes the weights
+            loss = self.engine(*arguments)
+            self.engine.backward(loss)
+            losses.append(loss.detach().float())
+        mean, bad, stop = self._agree(torch.stack(losses), asked)
+        norm = self._clip()
+        overflow = norm is not None and self._scaler is not None and not math.isfinite(norm)
+        self.optimizer.held = bad or overflow  # torch 2.13's fused SGD takes no step then, but keeps an empty momentum
+        scale = self._scale()
+        self.engine.step()
+        self._scale_down(scale)
+        if bad:
+            self._copy(self._kept, self._buffers)  # a batch norm has taken in what is not finite
+        norm = self.engine.get_global_grad_norm() if norm is None else norm
+        norm = None if bad or norm is None or not math.isfinite(norm) else float(norm) / scale
+        return Step(mean, norm, bad, stop, tuple(float(loss) for loss in losses))
+
+    @staticmethod
+    def _copy(source: list[Tensor], target: list[Tensor]) -> None:
+        if source:
+            torch._foreach_copy_(target, source)  # pyright: ignore[reportPrivateImportUsage]
+
+    def _agree(self, losses: Tensor, asked: bool) -> tuple[float, bool, bool]:
+        """Return the mean loss over all ranks, whether any is not finite, and whether any rank was asked to stop."""
+        values = torch.stack([losses.mean(), (~torch.isfinite(losses)).any().float(), losses.new_tensor(float(asked))])
+        if self.world.size > 1:
+            torch.distributed.all_reduce(values)
+        mean, bad, stop = values.tolist()
+        return mean / self.world.size, bad > 0, stop > 0
+
+    def _clip(self) -> Tensor | None:
+        """Without ZeRO, clip the gradients and return their norm before; DeepSpeed is slower and keeps no norm."""
+        if self.recipe.zero:
+            return None
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)
+        parameters = [p for p in self._parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.recipe.clip_grad:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_grad, norm)
+        return norm
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        """The loss scaler of fp16 training, wherever DeepSpeed keeps it."""
+        owner, name = (self.engine.optimizer, "") if self.recipe.zero else (self.engine, "_z0")
+        return getattr(owner, f"torch_autocast{name}_gradscaler", None)
+
+    def _scale(self) -> float:
+        """Return the loss scale that is still in ZeRO's gradients; DeepSpeed 0.19 clips before it takes it out."""
+        if not self.recipe.zero:
+            return 1.0
+        scale = self._scaler.get_scale() if self._scaler is not None else 1.0
+        self.engine.optimizer.clip_grad = self.recipe.clip_grad * scale
+        return scale
+
+    def _scale_down(self, scale: float) -> None:
+        """After an overflow under ZeRO, halve the loss scale: DeepSpeed 0.19 skips the step, and would for ever."""
+        if self.recipe.zero and self._scaler is not None and self.engine.optimizer.overflow:
+            self._scaler.update(scale / 2)
+
+    def record(self, values: dict[str, float], step: int) -> None:
+        """Hand values to DeepSpeed's monitors: TensorBoard, CSV, Weights & Biases.
+
+        DeepSpeed's own events are switched off: they count samples, and W&B drops our steps, which then lie behind.
+        """
+        if self._monitored and self.world.leads:
+            self.engine.monitor.write_events([(f"train/{name}", value, step) for name, value in values.items()])
+
+    def average_buffers(self) -> None:
+        """Give all ranks the mean of their buffers, such as a batch norm's statistics: each saw its own videos."""
+        if self.world.size == 1:
+            return
+        for buffer in self._buffers:
+            torch.distributed.all_reduce(buffer)
+            buffer /= self.world.size
+
+    def save(self, folder: Path, step: int, state: dict[str, Any], *, keep: int, ema: Ema | None = None) -> None:
+        """Write a checkpoint that `resume` continues from; its `run.json` comes last, then `latest` names it."""
+        tag = folder / f"step_{step}"
+        if self.world.leads:
+            checkpoints.remove(tag)  # an interrupted run may have left it
+        torch.distributed.barrier()
+        scaler = self._scaler.state_dict() if self._scaler is not None else None
+        state = {**state, "ranks": self.world.size, "zero": self.recipe.zero, "scaler": scaler}
+        self.engine.save_checkpoint(str(folder), tag=tag.name, client_state=state, save_latest=False)
+        if ema is not None and (self.world.leads or self.recipe.zero == 3):
+            ema.save(tag / f"ema_{self.world.rank}.pt")
+        torch.distributed.barrier()
+        if self.world.leads:
+            checkpoints.complete(tag, state)
+            checkpoints.forget_old(folder, step, keep)
+
+    def resume(self, folder: Path, *, universal: bool = False, ema: Ema | None = None) -> dict[str, Any]:
+        """Load the newest whole checkpoint and return the state saved with it."""
+        tag = checkpoints.newest(folder)
+        loaded = checkpoints.universal(tag) if universal else tag
+        _, state = self.engine.load_checkpoint(str(folder), tag=loaded.name)
+        for values in self.optimizer.state.values():
+            if isinstance(values.get("step"), Tensor):
+                values["step"] = values["step"].clone()  # ZeRO 3 gives all of them one counter, which then runs ahead
+        if self._scaler is not None and state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
+        if ema is not None:
+            shares = range(state["ranks"] if self.recipe.zero == 3 else 1)
+            ema.load([tag / f"ema_{share}.pt" for share in shares], self.world.rank)
+        return state
+
+    def export(self, path: Path, *, without: tuple[str, ...] = ()) -> None:
+        """Write the network's weights alone (safetensors), from rank 0; keys that begin with `without` are left out."""
+        from safetensors.torch import save_file
+
+        prefix = next(name for name, module in self.engine.module.named_modules() if module is self.network) + "."
+        if self.recipe.zero == 3:
+            whole = self.engine._zero3_consolidated_16bit_state_dict() or {}
+            state = {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
+        else:
+            state = self.network.state_dict()
+        if self.world.leads:
+            kept = {k: v.detach().contiguous().cpu() for k, v in state.items() if not k.startswith(without or "\0")}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".part")
+            save_file(kept, str(temporary))
+            temporary.replace(path)
+        torch.distributed.barrier()
+
+
+def micro_batch(recipe: Recipe, ranks: int) -> int:
+    """Return the clips a rank sees at once; a global batch that does not divide is a `UserError`."""
+    shares = recipe.accumulate * ranks
+    if recipe.batch % shares:
+        raise UserError(
+            f"batch {recipe.batch} does not divide over {ranks} ranks × {recipe.accumulate} accumulation steps: "
+            f"choose a multiple of {shares}"
+        )
+    return recipe.batch // shares
+
+
+class _Held:
+    """Mixed into an optimiser: while `held`, its steps change nothing. DeepSpeed's collectives go on as ever."""
+
+    held = False
+
+    def step(self, closure: Any = None) -> Any:
+        return None if self.held else super().step(closure)  # type: ignore[misc]
+
+
+class _AdamW(_Held, torch.optim.AdamW):
+    pass
+
+
+class _SGD(_Held, torch.optim.SGD):
+    pass
+
+
+def _optimizer(network: nn.Module, recipe: Recipe, *, fused: bool) -> _AdamW | _SGD:
+    groups = parameter_groups(network, recipe)
+    if recipe.optimizer == "sgd":
+        return _SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
+    return _AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=fused)

@@ -1,0 +1,124 @@
+"""Start a training job: here, where DeepSpeed, torchrun or srun started this process, else by DeepSpeed's launcher.
+
+SIGTERM and SIGUSR1 reach the ranks as SIGUSR1: they save, and everything ends with 0.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from ...errors import UserError
+from . import launcher
+from .job import Job
+from .signals import held_back
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where the ranks run: `ranks` on this machine, or those of a `hostfile`.
+
+    With `node_rank` no ssh is used: every machine is started by hand, and they meet at `master`, an ADDRESS:PORT.
+    """
+
+    ranks: int = 1
+    hostfile: Path | None = None
+    node_rank: int | None = None
+    master: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.hostfile is not None and not self.hostfile.is_file():
+            raise UserError(f"--hostfile {self.hostfile}: no such file: write a line `HOST slots=GPUS` a machine")
+        if self.node_rank is None:
+            return
+        if self.hostfile is None or not re.fullmatch(r".+:\d+", self.master or ""):
+            raise UserError("--node-rank needs --hostfile, and --master ADDRESS:PORT of the first machine")
+
+    @property
+    def total(self) -> int:
+        """Ranks on all machines."""
+        if self.hostfile is None:
+            return self.ranks
+        slots = re.findall(r"^[^#\n]*\bslots\s*=\s*(\d+)", self.hostfile.read_text(), re.MULTILINE)
+        return max(1, sum(map(int, slots)))
+
+
+def run(job: Job, machines: Machines) -> None:
+    """Train, as one of the ranks or by starting them; the exit code is the launcher's."""
+    from .check import check_job
+    from .loop import train as train_here
+
+    os.environ.update(slurm_rank(os.environ))
+    if "RANK" in os.environ:
+        if launcher.CHECKED not in os.environ:
+            check_job(job, int(os.environ["WORLD_SIZE"]))
+        train_here(job)
+        return
+    check_job(job, machines.total)
+    _check_gpus(job, machines)
+    line = launcher.command(
+        job.arguments(), ranks=machines.ranks, hostfile=machines.hostfile, node_rank=machines.node_rank,
+        master=machines.master,
+    )  # fmt: skip
+    with held_back():
+        process = subprocess.Popen(line, env=launcher.environment(job.device))
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, lambda *_: ask_to_stop(process.pid))
+    raise typer.Exit(process.wait())
+
+
+def _check_gpus(job: Job, machines: Machines) -> None:
+    import torch
+
+    if job.device == "cuda" and machines.hostfile is None and machines.ranks > torch.cuda.device_count():
+        raise UserError(f"--gpus {machines.ranks}: torch finds {torch.cuda.device_count()} here")
+
+
+def again(arguments: list[str], *, ranks: int, device: str) -> int:
+    """Run this `reelbench` command in so many ranks instead; return the exit code."""
+
+    line = launcher.command(arguments, ranks=ranks, module="reelbench.harness.cli")
+    return subprocess.run(line, env=launcher.environment(device)).returncode
+
+
+def ask_to_stop(launcher: int) -> None:
+    """Send SIGUSR1 to the ranks below DeepSpeed's launcher; what they have started themselves might die of it."""
+    import psutil
+
+    for process in psutil.Process(launcher).children(recursive=True):
+        parent = process.parent()
+        if parent is not None and "deepspeed.launcher.launch" in parent.cmdline():
+            process.send_signal(signal.SIGUSR1)
+
+
+def slurm_rank(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what `srun` says of this rank, as torch.distributed wants it; nothing outside of a parallel step."""
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
+    if "RANK" in environment or tasks == 1:
+        return {}
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": str(tasks),
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "MASTER_ADDR": environment.get("MASTER_ADDR", first_host(environment["SLURM_STEP_NODELIST"])),
+        "MASTER_PORT": environment.get("MASTER_PORT", str(20_000 + int(environment["SLURM_JOB_ID"]) % 20_000)),
+    }
+
+
+def first_host(nodes: str) -> str:
+    """Return the first host of a SLURM node list.
+
+    >>> first_host("gpu[03-05,9],cpu1")
+    'gpu03'
+    """
+    match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
+    if match is None:
+        raise UserError(f"SLURM_STEP_NODELIST={nodes!r} names no host: set MASTER_ADDR")
+    return "".join(part or "" for part in match.groups())

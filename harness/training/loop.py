@@ -1,0 +1,256 @@
+"""The training loop, one process a rank: `deepspeed --num_gpus 2 --module reelbench.harness.training MODEL --data …`.
+
+Leaves in OUT: `train.jsonl` (one line an optimiser step), `validation.jsonl`, `checkpoints/` to resume from, and the
+weights alone in `last.safetensors` and `best.safetensors`. SIGTERM and SIGUSR1 save a checkpoint and end with 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ... import pipelines
+from ...errors import UserError
+from ...pipelines.index import Index
+from ...spec import Views
+from ..measuring.accuracy import Predictions, evaluate, scores
+from ..measuring.execution import autocast
+from ..measuring.timing import synchronize
+from ..progress import TrainingProgress
+from . import ds_config, losses, nonfinite, objective, run_folder, stream
+from . import engine as ds
+from .batches import Batches
+from .ema import Ema
+from .job import Job
+from .schedule import factor, total_steps, weight_decay
+from .signals import Interruption
+
+
+@dataclass
+class Position:
+    """Where training stands: optimiser steps taken, the best validation so far (percent, -1 before any), steps held."""
+
+    step: int = 0
+    best: float = -1.0
+    held: int = 0
+
+
+def train(job: Job) -> None:
+    """Train to the end of the recipe, validating and saving on the way."""
+    interruption = Interruption()
+    if job.deterministic:
+        make_deterministic()
+    world = ds.connect(job.device)
+    run = Run(job, world)
+    with ExitStack() as stack:
+        stream = stack.enter_context(run.open_stream())
+        progress = stack.enter_context(TrainingProgress(job.model, run.total, run.position.step, shown=world.leads))
+        batches = Batches(stream, run.steps_per_epoch, run.position.step, job.recipe.accumulate)
+        while run.position.step < run.total:
+            stopped = run.step(batches, progress, asked=interruption.asked)
+            if stopped or (job.save_steps and run.position.step % job.save_steps == 0):
+                run.save()
+            if run.due():
+                run.validate_and_save(progress)
+            if stopped:
+                progress.note(f"stopped by a signal after step {run.position.step}: go on with --resume")
+                break
+        run.tell_passed_over(stream)
+    ds.disconnect()
+
+
+def make_deterministic() -> None:
+    """Choose deterministic kernels; torch names in a warning each operation that has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+class Run:
+    """A training run: the engine, where it stands, and what is done between two steps."""
+
+    def __init__(self, job: Job, world: ds.World) -> None:
+        self.job, self.world, self.recipe = job, world, job.recipe
+        self.index = Index.load(job.data)
+        self.steps_per_epoch = len(self.index) // job.recipe.batch
+        self.total = total_steps(job.recipe, len(self.index))
+        self.interval = max(1, round(job.recipe.validate_epochs * self.steps_per_epoch))
+        torch.manual_seed(job.seed)
+        network = objective.build_objective(job, len(self.index.classes), world.device)
+        folder = job.out / "checkpoints"
+        universal = job.resume and ds.convert_for(folder, world)
+        if "wandb" in job.monitors:
+            ds_config.keep_wandb_in(job.out / "monitor")
+        made = ds_config.of_job(job, ds.micro_batch(job.recipe, world.size), universal=universal)
+        self.engine = ds.Engine(network, job.recipe, world, made, fused=not job.offload)
+        self.ema = Ema(self.engine.network, job.recipe.ema) if job.recipe.ema else None
+        self.position = Position()
+        if job.resume:
+            state = self.engine.resume(folder, universal=universal, ema=self.ema)
+            self.position = Position(**{name: state[name] for name in asdict(self.position)})
+            self._tell_about_ranks(state["ranks"])
+        if world.leads:
+            job.write()
+            (job.out / run_folder.CLASSES).write_text(json.dumps(self.index.classes))
+        self.log = run_folder.Log(job.out, self.position.step) if world.leads else None
+
+    def _tell_about_ranks(self, ranks: int) -> None:
+        if ranks != self.world.size and self.world.leads:
+            print(
+                f"resumed {ranks} ranks' checkpoint on {self.world.size}: global batches hold the same videos and "
+                "clips as before; what depends on a rank's share differs (dropout, batch norm, mixup partners)",
+                file=sys.stderr,
+            )
+
+    def open_stream(self) -> pipelines.Stream:
+        """Open the training videos at the present step."""
+        job, recipe, step = self.job, self.recipe, self.position.step
+        return stream.open_stream(
+            self.index, recipe, job.clip, batch=ds.micro_batch(recipe, self.world.size), device=job.device,
+            workers=job.workers, seed=job.seed, rank=self.world.rank, world=self.world.size,
+            first_epoch=step // self.steps_per_epoch, first_batch=step % self.steps_per_epoch * recipe.accumulate,
+        )  # fmt: skip
+
+    def tell_passed_over(self, stream: pipelines.Stream) -> None:
+        """Name the videos that others stood in for, on any rank and in the runs that this one goes on from."""
+        found = {pair for part in ds.gather(stream.broken) for pair in part}
+        if not self.world.leads or not found:
+            return
+        earlier = (
+            {(path, reason) for path, reason in run_folder.read_passed_over(self.job.out)} if self.job.resume else set()
+        )
+        (self.job.out / run_folder.PASSED_OVER).write_text(json.dumps(sorted(found | earlier)))
+        for path, reason in sorted(found):
+            print(f"passed over: {path}: {reason}", file=sys.stderr)
+
+    def due(self) -> bool:
+        """Whether to validate after the step just taken."""
+        return self.position.step % self.interval == 0 or self.position.step == self.total
+
+    def step(self, batches: Batches, progress: TrainingProgress, *, asked: bool) -> bool:
+        """Take one step and log it; return whether any rank was asked to stop."""
+        step, begin, waited = self.position.step, time.perf_counter(), batches.waited
+        torch.manual_seed((self.job.seed * 1_000_003 + step) * 65_536 + self.world.rank)  # a resumed run draws the same
+        lr = self.recipe.lr * factor(self.recipe, step, self.steps_per_epoch)
+        found = self.engine.train_step(
+            self._arguments(batches, step), lr=lr, asked=asked,
+            weight_decay=weight_decay(self.recipe, step, self.steps_per_epoch),
+        )  # fmt: skip
+        if found.held:
+            self._hold(found, batches, lr)
+        elif self.ema is not None:
+            self.ema.update()
+        synchronize(self.world.device)
+        wait = batches.waited - waited
+        self.position.step = step + 1
+        record = {"loss": found.loss, "wait": wait, "compute": time.perf_counter() - begin - wait}
+        if found.grad_norm is not None:
+            record["grad_norm"] = found.grad_norm
+        self._write(step, lr, record)
+        progress.advance(record, self.recipe.batch)
+        return found.asked
+
+    def _arguments(self, batches: Batches, step: int) -> Iterator[tuple[Any, ...]]:
+        batches.seen.clear()
+        for batch in itertools.islice(batches, self.recipe.accumulate):
+            yield batch.clip, batch.label, losses.Draw(self.job.seed, step, tuple(batch.video.tolist()))
+
+    def _write(self, step: int, lr: float, record: dict[str, float]) -> None:
+        if self.log is None:
+            return
+        speed = self.recipe.batch / (record["wait"] + record["compute"])
+        more = {"clips_s": speed, "memory_mib": memory_mib(self.world.device)}
+        self.log.write("train", {"step": step, "epoch": step / self.steps_per_epoch, "lr": lr, **record, **more})
+        self.engine.record({"lr": lr, **record, **more}, step)
+
+    def _hold(self, found: ds.Step, batches: Batches, lr: float) -> None:
+        """A loss was not finite: go on where --skip-nan allows it, else stop with what is needed to see why."""
+        self.position.held += 1
+        files = ds.gather(nonfinite.culprits(found.losses, batches.seen, self.index))
+        place = f"step {self.position.step}, learning rate {lr:.4g}: loss not finite; {nonfinite.name(files)}"
+        if self.position.held <= self.job.skip_nan:
+            if self.world.leads:
+                print(f"{place}: left out ({self.position.held} of {self.job.skip_nan})", file=sys.stderr)
+            return
+        folder = self.job.out / f"nonfinite_step_{self.position.step}"
+        self.engine.export(folder / "weights.safetensors")
+        nonfinite.dump(folder / f"rank_{self.world.rank}.pt", found.losses, batches.seen, self.index, lr)
+        ds.disconnect()
+        if not self.world.leads:
+            raise SystemExit(2)
+        raise UserError(f"{place}. Weights and batch are in {folder}; lower --lr, or allow some by --skip-nan")
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.engine.average_buffers()
+        self.engine.save(
+            self.job.out / "checkpoints", self.position.step, asdict(self.position), keep=self.job.keep, ema=self.ema
+        )
+
+    def validate_and_save(self, progress: TrainingProgress) -> None:
+        """Validate, export the weights where they are the best or the last, and write a checkpoint."""
+        self.engine.average_buffers()
+        with self.ema.applied() if self.ema is not None else ExitStack():
+            self._validate_and_export(progress)
+        self.save()
+
+    def _validate_and_export(self, progress: TrainingProgress) -> None:
+        found = self._validate()
+        aside = ("cls_head.token_linear.",) if self.recipe.objective == "token_label" else ()
+        if found is not None:
+            name, value = found
+            progress.note(f"step {self.position.step}: validation {name} {value:.1f} %")
+            if self.log is not None:
+                self.log.write("validation", {"step": self.position.step, name: value})
+            self.engine.record({name: value}, self.position.step)
+        if found is None or found[1] > self.position.best:
+            self.position.best = self.position.best if found is None else found[1]
+            self.engine.export(self.job.out / "best.safetensors", without=aside)
+        if self.position.step == self.total:
+            self.engine.export(self.job.out / "last.safetensors", without=aside)
+
+    def _validate(self) -> tuple[str, float] | None:
+        """Return the validation videos' metric by name, in percent, one centre view each; None where there are none."""
+        job, world, network = self.job, self.world, self.engine.network
+        if job.validation is None or self.recipe.objective == "maskfeat":
+            return None
+        index, forwards = Index.load(job.validation), 0
+        self.engine.engine.eval()
+
+        def forward(clip: Tensor) -> Tensor:
+            nonlocal forwards
+            forwards += 1
+            with autocast(world.device, self.recipe.precision):
+                return network(clip)
+
+        with pipelines.open(
+            index, clip=job.clip, views=Views(), batch=32, rank=world.rank, world=world.size,
+            device=job.device, workers=job.workers,
+        ) as stream:  # fmt: skip
+            mine = evaluate(forward, stream)
+        if self.recipe.zero == 3:  # every forward pass gathers weights from all ranks: do as many as the busiest
+            clip = torch.zeros(1, 3, job.clip.frames, job.clip.size, job.clip.size, device=world.device)
+            with torch.inference_mode():
+                for _ in range(max(ds.gather(forwards)) - forwards):
+                    forward(clip)
+        everything = Predictions.join(ds.gather(mine))
+        return everything.main, scores(everything, len(index.classes), "1x1")[everything.main].value
+
+
+def memory_mib(device: torch.device) -> float:
+    """Return the most GPU memory allocated so far, or on a CPU the memory that this process occupies, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**20

@@ -1,0 +1,179 @@
+"""What a network is trained for: each objective an `nn.Module` that maps a batch to its loss.
+
+Every draw (mixup, cutmix, masks) is a pure function of the seed, the step and the videos' rows, so that a resumed run
+repeats it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import UserError
+from ...models.dualformer import token_label_loss
+from ...models.maskfeat import MaskFeat, draw_mask
+from ...spec import Clip, Recipe
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the draws of a batch depend on: the run's seed, the optimiser step, the videos' rows in the index."""
+
+    seed: int
+    step: int
+    rows: tuple[int, ...]
+
+
+class Classify(nn.Module):
+    """Cross-entropy with smoothed, mixed or soft labels; with `multilabel` a binary one for every class.
+
+    Labels are int64 N, or N×K floats: a distribution over the classes, or, multi-label, a 1 for every class that holds.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe, num_classes: int) -> None:
+        super().__init__()
+        self.network, self.recipe, self.num_classes = network, recipe, num_classes
+
+    def forward(self, clip: Tensor, label: Tensor, draw: Draw) -> Tensor:
+        """Return the loss of a batch: `clip` N×3×T×H×W."""
+        recipe, mixes = self.recipe, self.recipe.mixup > 0 or self.recipe.cutmix > 0
+        multilabel = recipe.objective == "multilabel"
+        if mixes or multilabel:
+            label = soft_labels(label, self.num_classes, 0.0 if multilabel else recipe.label_smoothing)
+        if mixes:
+            clip, label = mix(clip, label, np.random.default_rng((draw.seed, draw.step)), recipe)
+        logits = self.network(clip).float()
+        if multilabel:
+            return F.binary_cross_entropy_with_logits(logits, label)
+        return F.cross_entropy(logits, label, label_smoothing=0.0 if mixes else recipe.label_smoothing)
+
+
+class LabelTokens(nn.Module):
+    """DualFormer's token labelling: a frozen annotator labels every token of the same clip.
+
+    The annotator is no part of the module, so that it is neither trained nor saved; it stays in evaluation mode (the
+    official code lets it slip into training mode, with dropout and the batch's own statistics).
+    """
+
+    def __init__(self, network: nn.Module, annotator: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._annotator = (annotator.requires_grad_(False).eval(),)
+
+    def forward(self, clip: Tensor, label: Tensor, draw: Draw) -> Tensor:
+        """Return the loss of a batch: `clip` N×3×T×H×W."""
+        with torch.no_grad():
+            annotation = self._annotator[0].annotate(clip)  # type: ignore[operator]
+        logits, tokens = self.network.forward_tokens(clip)  # type: ignore[operator]
+        return token_label_loss(logits.float(), tokens.float(), label, annotation.float())
+
+
+class PredictFeatures(nn.Module):
+    """MaskFeat pre-training: predict the gradients of what is hidden. Labels are not looked at."""
+
+    def __init__(self, network: nn.Module, clip: Clip) -> None:
+        super().__init__()
+        network.get_submodule("cls_head").requires_grad_(False)
+        self.maskfeat = MaskFeat(network)  # type: ignore[arg-type]
+        self.clip = clip
+
+    @property
+    def network(self) -> nn.Module:
+        """The encoder that is pre-trained."""
+        return self.maskfeat.encoder
+
+    def forward(self, clip: Tensor, label: Tensor, draw: Draw) -> Tensor:
+        """Return the loss of a batch: `clip` N×3×T×H×W."""
+        masks = [
+            draw_mask(random.Random(f"{draw.seed} {draw.step} {row}"), self.maskfeat.grid) for row in draw.rows
+        ]  # a string, because only those seed the same way in every process
+        return self.maskfeat.loss(clip, self._pixels(clip), masks).float()
+
+    def _pixels(self, clip: Tensor) -> Tensor:
+        """Undo the normalisation: `N 3 T H W` -> the same on the 0..255 scale."""
+        mean, std = (torch.tensor(v, device=clip.device).view(3, 1, 1, 1) for v in (self.clip.mean, self.clip.std))
+        return (clip * std + mean).clamp(0, 255)
+
+
+class Probe(Classify):
+    """A linear probe: the network is frozen in evaluation mode, all but its head, which starts anew (N(0, 0.01))."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, num_classes: int, head: tuple[str, ...]) -> None:
+        super().__init__(network.requires_grad_(False), recipe, num_classes)
+        self._heads = [network.get_submodule(prefix.rstrip(".")) for prefix in head]
+        for layer in (layer for module in self._heads for layer in module.modules()):
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)
+                layer.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Probe:  # noqa: D102
+        super().train(mode)
+        self.network.eval()
+        for module in self._heads:
+            module.train(mode)
+        return self
+
+
+Objective = Classify | LabelTokens | PredictFeatures
+
+
+def soft_labels(label: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Return labels as distributions: int64 N or float N×K -> float N×K, `smoothing` spread over all classes."""
+    if not label.is_floating_point():
+        label = F.one_hot(label, classes).float()
+    return label * (1 - smoothing) + smoothing / classes
+
+
+def mix(clip: Tensor, label: Tensor, rng: np.random.Generator, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Mix each clip of a batch with its mirror image in the batch's order, and their labels alike.
+
+    Mixup (Zhang et al. 2017) blends the pixels, cutmix (Yun et al. 2019) pastes one box into all frames; where the
+    recipe has both, either at even odds. One draw a batch, as in timm's batch mode.
+    """
+    cuts = recipe.cutmix > 0 and (recipe.mixup == 0 or rng.random() < 0.5)
+    alpha = recipe.cutmix if cuts else recipe.mixup
+    share, other = float(rng.beta(alpha, alpha)), clip.flip(0)
+    if cuts:
+        top, bottom, left, right = _box(clip.shape[-2], clip.shape[-1], share, rng)
+        clip = clip.clone()
+        clip[..., top:bottom, left:right] = other[..., top:bottom, left:right]
+        share = 1 - (bottom - top) * (right - left) / (clip.shape[-2] * clip.shape[-1])
+    else:
+        clip = share * clip + (1 - share) * other
+    return clip, share * label + (1 - share) * label.flip(0)
+
+
+def _box(height: int, width: int, share: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Return top, bottom, left, right of a box that leaves about `share` of the picture, cut off at the border."""
+    side = (1 - share) ** 0.5
+    half_height, half_width = int(height * side) // 2, int(width * side) // 2
+    y, x = int(rng.integers(height)), int(rng.integers(width))
+    return max(y - half_height, 0), min(y + half_height, height), max(x - half_width, 0), min(x + half_width, width)
+
+
+def objective(
+    network: nn.Module,
+    recipe: Recipe,
+    *,
+    num_classes: int,
+    clip: Clip,
+    head: tuple[str, ...],
+    annotator: nn.Module | None,
+) -> Objective:
+    """Return the recipe's objective around a network; `head` are the prefixes of its classifier's parameters."""
+    if recipe.linear_probe:
+        return Probe(network, recipe, num_classes, head)
+    if recipe.objective == "token_label":
+        assert annotator is not None
+        return LabelTokens(network, annotator)
+    if recipe.objective == "maskfeat":
+        if not hasattr(network, "decoder_pred"):
+            raise UserError("objective 'maskfeat' pre-trains an MViT, such as mvit/b_16x4_maskfeat")
+        return PredictFeatures(network, clip)
+    return Classify(network, recipe, num_classes)

@@ -1,0 +1,44 @@
+"""What is told and kept when a loss is not a finite number: the videos, and the batch to reproduce it with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ...pipelines import Batch
+from ...pipelines.index import Index
+
+SHOWN = 8
+
+
+def culprits(losses: Sequence[float], batches: Sequence[Batch], index: Index) -> list[str]:
+    """Return the files of the micro-batches whose loss is not finite."""
+    bad = [batch for loss, batch in zip(losses, batches, strict=True) if not math.isfinite(loss)]
+    return [path for batch in bad for path in _files(batch, index)]
+
+
+def name(files: Sequence[Sequence[str]]) -> str:
+    """Return every rank's files as one line."""
+    paths = [path for rank in files for path in rank]
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return f"batch of {', '.join(paths[:SHOWN])}{more}"
+
+
+def dump(path: Path, losses: Sequence[float], batches: Sequence[Batch], index: Index, lr: float) -> None:
+    """Write this rank's losses, files and labels, and the pixels of its last micro-batch (earlier ones are gone)."""
+    content = {
+        "losses": list(losses),
+        "lr": lr,
+        "files": [_files(batch, index) for batch in batches],
+        "labels": [batch.label.cpu() for batch in batches],
+        "clip": batches[-1].clip.cpu(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+
+
+def _files(batch: Batch, index: Index) -> list[str]:
+    return [str(index[int(row)].path) for row in batch.video]

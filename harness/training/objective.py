@@ -1,0 +1,39 @@
+"""A job's model inside its objective, with the weights it starts from."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+
+from ... import models
+from . import losses
+from .job import Job
+
+
+def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.Objective:
+    """Build the model as the recipe asks, with the weights it starts from, inside its objective."""
+    recipe, variant = job.recipe, models.find(job.model)
+    network = models.build(job.model, num_classes=num_classes, pretrained=job.pretrained, **model_options(job))
+    if job.init_from is not None:
+        left = models.init_from(network, job.init_from)
+        if left:
+            print(f"not loaded from {job.init_from}: {', '.join(left)}", file=sys.stderr)
+    annotator = None
+    if recipe.annotator is not None:
+        annotator = models.build(recipe.annotator, num_classes=num_classes, checkpoint=job.annotator).to(device)
+    head = (variant.head,) if isinstance(variant.head, str) else variant.head
+    return losses.objective(network, recipe, num_classes=num_classes, clip=job.clip, head=head, annotator=annotator).to(
+        device
+    )
+
+
+def model_options(job: Job) -> dict[str, Any]:
+    """Return what the job asks of the model's constructor, beyond its own."""
+    asked = {
+        "drop_path": job.recipe.drop_path,
+        "token_labels": True if job.recipe.objective == "token_label" else None,
+        "checkpoint_activations": job.checkpoint_activations or None,
+    }
+    return {name: value for name, value in asked.items() if value is not None}

@@ -1,0 +1,35 @@
+"""What a file of the zoo says of each of its models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..spec import Clip, Published, Recipe, Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One entry of the zoo.
+
+    `build(num_classes=…, **overrides)` makes the module with the architecture's own initialisation. `clip` is the
+    published input, `views` the published test protocol, `idle` names the parameters that no gradient reaches by
+    design. `keys` maps an official release's parameter name to ours (`None` drops it); `inflate(model, state)`
+    turns a 2D image checkpoint into this model's state dict by the official rule: everything but the classifier,
+    whose names start with `head`.
+    """
+
+    build: Callable[..., nn.Module]
+    clip: Clip
+    num_classes: int = 400
+    views: Views = Views()
+    published: tuple[Published, ...] = ()
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
+    head: str | tuple[str, ...] = "cls_head."
+    keys: Callable[[str], str | None] | None = None
+    inflate: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)

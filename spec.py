@@ -1,0 +1,354 @@
+"""The vocabulary: Clip, Views, Published, Recipe, Case, Suite. Frozen, keyword-only, each checks itself.
+
+Standard library only, so that listing suites is instant and a laptop without torch can render a report.
+An experiment is derived by changing fields: `dataclasses.replace(case, batch=8)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from .errors import UserError
+
+Sampling = Literal["dense", "dense_middle", "dense_64", "window", "segments", "uniform"]
+OutOfBound = Literal["loop", "repeat_last"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
+Mode = Literal["eager", "compile", "compile_max_autotune", "cuda_graphs"]
+Crop = Literal["random_resized", "multi_scale", "random", "center"]
+Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["cosine", "step", "constant"]
+By = Literal["step", "epoch"]
+Objective = Literal["classify", "multilabel", "token_label", "maskfeat"]
+T = TypeVar("T")
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+METRICS = (
+    "startup", "accuracy", "order", "view_budget", "parameters", "flops", "memory", "latency", "throughput", "peak",
+    "step", "decode", "end_to_end", "stall", "energy",
+)  # fmt: skip
+# Those that need no video: random clips will do.
+WITHOUT_DATA = ("startup", "parameters", "flops", "memory", "latency", "throughput", "peak", "energy")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+def _choice(owner: str, field: str, value: str, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, f"{owner}: {field}={value!r} is none of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """What a model sees of a video: T frames of size x size RGB pixels, normalised.
+
+    `dense`: T frames `stride` apart (`fxfxfxf`: 4 frames, stride 2, span 7); several test clips lie from the first
+    possible place to the last, in `dense_middle` (MMAction 0: Video Swin, TPS, DualFormer) in the middle of equal
+    parts. `dense_64`: T frames over 64 (TSM dense). `window`: T frames over T x stride, both ends included (ViViT's
+    trainer). `segments`: the video in T equal segments, one frame of each (TSN). `uniform`: the SlowFast form of
+    segments, ends included. `out_of_bound` says how a dense clip goes on past the end of its video.
+    `short_side` is the resize before the crop; `mean` and `std` are on the 0..255 scale, RGB.
+    """
+
+    frames: int
+    stride: int = 1
+    size: int = 224
+    short_side: int = 256
+    sampling: Sampling = "dense"
+    out_of_bound: OutOfBound = "loop"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for field in ("frames", "stride", "size", "short_side"):
+            value = getattr(self, field)
+            _require(isinstance(value, int) and value >= 1, f"clip: {field}={value!r} must be a positive integer")
+        _choice("clip", "sampling", self.sampling, get_args(Sampling))
+        _choice("clip", "out_of_bound", self.out_of_bound, get_args(OutOfBound))
+        _require(self.short_side >= self.size, f"clip: short_side={self.short_side} is below size={self.size}")
+        _require(min(self.std) > 0, f"clip: std={self.std} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """How a video is tested: `clips` along time x `crops` along space, scores averaged after softmax.
+
+    Written `4x3`. `size` and `short_side` replace the clip's own for testing (Video Swin tests at short side 224).
+    """
+
+    clips: int = 1
+    crops: Literal[1, 3, 10] = 1
+    size: int | None = None
+    short_side: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.clips, int) and self.clips >= 1, f"views: clips={self.clips!r} must be at least 1")
+        _require(self.crops in (1, 3, 10), f"views: crops={self.crops!r} must be 1, 3 or 10")
+
+    @classmethod
+    def parse(cls, text: str) -> Views:
+        """Read `clips x crops`, such as `4x3`."""
+        match = re.fullmatch(r"(\d+)x(1|3|10)", text)
+        _require(
+            match is not None,
+            f"views '{text}': write clips x crops, such as 1x1, 4x3 or 10x3 (crops: 1, 3 or 10)",
+        )
+        assert match is not None
+        return cls(clips=int(match[1]), crops=int(match[2]))  # type: ignore[arg-type]
+
+    @property
+    def count(self) -> int:
+        """Views of one video."""
+        return self.clips * self.crops
+
+    def __str__(self) -> str:
+        return f"{self.clips}x{self.crops}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One row that a paper or an official repository printed; never mixed with measured numbers.
+
+    `gflops` is per view. `top1` and `top5` are in percent, `params_m` in millions. `source` says where it stands.
+    """
+
+    model: str
+    dataset: str
+    source: str
+    top1: float | None = None
+    top5: float | None = None
+    gflops: float | None = None
+    params_m: float | None = None
+    views: str | None = None
+    pretrain: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is trained. `batch` is global: over all ranks and accumulation steps; `lr` is the peak at that batch.
+
+    **Learning rate.** `warmup_by` and `schedule_by` say whether it changes every step or every epoch, e = 0, 1, …:
+
+    - warm-up over W epochs, by step: linear from `warmup_ratio` x to 1 x what the schedule says;
+      by epoch: `warmup_ratio` in the first, the full rate already in the last warm-up epoch;
+    - cosine by step: from the end of the warm-up to the end of training. By epoch: e / E of the way, beneath the
+      warm-up (MMCV); with a warm-up by epoch too: from the last epoch of the warm-up to the last of all.
+
+    `auto_scale_lr` scales `lr` with the batch when another one is asked for. `lr_rules` and `decay_rules` are (pattern,
+    multiplier) pairs, matched with `re.search` on parameter names, first match wins; the decay goes from `weight_decay`
+    to `weight_decay_end` along a cosine by epoch.
+
+    **Pixels.** `mixup` and `cutmix` are the alphas of their Beta laws (0: off; both: one or the other at even odds),
+    `erase` a probability, `color_jitter` a strength, `rand_augment` a policy: `imgaug_n4_m7`, `imgaug_default`,
+    `torchvision_n2_m9`. `flip_swaps` are labels that change into each other when a clip is mirrored, `flip_keeps`
+    labels that are never mirrored, `short_sides` the range of the short side before the crop.
+
+    **Model.** `clip` and `drop_path` replace the variant's own. `annotator` is the model that labels the tokens.
+    """
+
+    objective: Objective = "classify"
+    epochs: float = 30
+    batch: int = 64
+    accumulate: int = 1
+    optimizer: Optimizer = "adamw"
+    lr: float = 1e-3
+    auto_scale_lr: bool = False
+    weight_decay: float = 0.05
+    weight_decay_end: float | None = None
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Schedule = "cosine"
+    schedule_by: By = "step"
+    milestones: tuple[float, ...] = ()
+    warmup_epochs: float = 0.0
+    warmup_ratio: float = 0.1
+    warmup_by: By = "step"
+    min_lr: float = 0.0
+    clip_grad: float = 0.0
+    label_smoothing: float = 0.0
+    lr_rules: tuple[tuple[str, float], ...] = ()
+    decay_rules: tuple[tuple[str, float], ...] = ()
+    ema: float = 0.0
+    precision: Precision = "fp32"
+    zero: Literal[0, 1, 2, 3] = 0
+    crop: Crop = "random_resized"
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    short_sides: tuple[int, int] | None = None
+    flip: float = 0.5
+    flip_swaps: tuple[tuple[int, int], ...] = ()
+    flip_keeps: tuple[int, ...] = ()
+    rand_augment: str = ""
+    color_jitter: float = 0.0
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    clip: Clip | None = None
+    drop_path: float | None = None
+    annotator: str | None = None
+    linear_probe: bool = False
+    validate_epochs: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch", "accumulate", "lr", "validate_epochs"):
+            value = getattr(self, field)
+            _require(value > 0, f"recipe: {field}={value!r} must be positive")
+        for field in (
+            "weight_decay", "warmup_epochs", "min_lr", "clip_grad", "label_smoothing",
+            "color_jitter", "mixup", "cutmix",
+        ):  # fmt: skip
+            value = getattr(self, field)
+            _require(value >= 0, f"recipe: {field}={value!r} must not be negative")
+        for field in ("flip", "erase"):
+            _require(0 <= getattr(self, field) <= 1, f"recipe: {field}={getattr(self, field)} must lie in 0..1")
+        _require(0 <= self.ema < 1, f"recipe: ema={self.ema} must lie in 0..1, 1 left out")
+        for field, allowed in (
+            ("objective", Objective), ("optimizer", Optimizer), ("schedule", Schedule), ("schedule_by", By),
+            ("warmup_by", By), ("precision", Precision), ("crop", Crop),
+        ):  # fmt: skip
+            _choice("recipe", field, getattr(self, field), get_args(allowed))
+        _require(self.zero in (0, 1, 2, 3), f"recipe: zero={self.zero!r} must be 0, 1, 2 or 3")
+        _require(
+            self.batch % self.accumulate == 0,
+            f"recipe: batch={self.batch} is no multiple of accumulate={self.accumulate}",
+        )
+        _require(
+            not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0),
+            "recipe: nesterov=True needs optimizer='sgd' and a momentum",
+        )
+        _require(
+            (self.objective == "token_label") == (self.annotator is not None),
+            "recipe: objective='token_label' and annotator belong together: give both or neither",
+        )
+
+    def lr_at(self, batch: int) -> float:
+        """Return the learning rate scaled in proportion to another global batch."""
+        return self.lr * batch / self.batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One row of a suite: everything needed to repeat a measurement.
+
+    `data` is an index file, or an embedded set: `synthetic`, `synthetic-hard`. With a `recipe` the model is
+    trained first, with a `checkpoint` loaded; with neither its weights are random, and accuracy cannot be asked for.
+    A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's, `mode` how it is
+    run, `channels_last` the memory format of its convolutions; the training follows its recipe. `clip` and `views`
+    replace the variant's own. `batch=0` lets the harness find the best batch for throughput.
+    `fingerprint` is the data's, filled in by the sweep.
+    """
+
+    model: str
+    data: str = "synthetic"
+    metrics: tuple[str, ...] = ("parameters", "flops", "memory", "latency", "throughput")
+    recipe: Recipe | None = None
+    checkpoint: str | None = None
+    clip: Clip | None = None
+    views: Views | None = None
+    batch: int = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Arithmetic = "fp32"
+    mode: Mode = "eager"
+    channels_last: bool = False
+    ranks: int = 1
+    workers: int = 2
+    seed: int = 0
+    time_limit: float = 3600.0
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics:
+            if metric not in METRICS:
+                from .errors import unknown
+
+                raise unknown("metric", metric, METRICS)
+        _choice(f"case {self.model}", "device", self.device, ("cpu", "cuda"))
+        _choice(f"case {self.model}", "precision", self.precision, get_args(Arithmetic))
+        _choice(f"case {self.model}", "mode", self.mode, get_args(Mode))
+        _require(self.batch >= 0, f"case {self.model}: batch={self.batch} must not be negative")
+        _require(self.ranks >= 1 and self.workers >= 1, f"case {self.model}: ranks and workers must be at least 1")
+        _require(self.time_limit > 0, f"case {self.model}: time_limit={self.time_limit} must be positive")
+        trained = self.recipe is not None or self.checkpoint is not None
+        needing = [name for name in ("accuracy", "order", "view_budget") if name in self.metrics]
+        _require(
+            trained or not needing,
+            f"case {self.model}: {' and '.join(needing)} needs weights: give a recipe or a checkpoint",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the case as plain values; `Case.from_json` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Case:
+        """Read what `to_json` wrote; a field of another version is a `UserError`."""
+        return from_fields(cls, data)
+
+    @cached_property
+    def case_id(self) -> str:
+        """Twelve hexadecimal digits that name this case: the hash of everything in it."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def shows_videos(self) -> bool:
+        """Whether the model is shown videos of its data, in training or in any metric; else random clips."""
+        return self.recipe is not None or not set(self.metrics) <= set(WITHOUT_DATA)
+
+    @property
+    def benchmark(self) -> str:
+        """The name of its latency in pytest-benchmark, by what it depends on: `tsm/micro-cpu-fp32-eager`."""
+        clip = f"{self.clip.frames}x{self.clip.stride}x{self.clip.size}" if self.clip else ""
+        ways = (self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
+        return "-".join(filter(None, (self.model, clip, *ways)))
+
+
+def from_fields(cls: type[T], data: dict[str, Any]) -> T:
+    """Make a value of this module from plain fields; an unknown one is a `UserError`."""
+    fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    strange = sorted(set(data) - fields)
+    _require(not strange, f"{cls.__name__}: unknown field {', '.join(strange)} (written by another version?)")
+    nested = {"recipe": Recipe, "clip": Clip, "views": Views}
+    return cls(**{k: from_fields(nested[k], v) if k in nested and v else _tuples(v) for k, v in data.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A named list of cases. A suite file holds `SUITE = Suite(...)` and imports nothing heavier than this module."""
+
+    name: str
+    description: str
+    cases: tuple[Case, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.cases) > 0, f"suite {self.name}: no cases")
+        _require(all(isinstance(c, Case) for c in self.cases), f"suite {self.name}: cases must be Case values")
+
+
+def read_json(kind: type[T], path: Path) -> T:
+    """Return a Recipe or a Clip from a JSON file of its fields."""
+    try:
+        return from_fields(kind, json.loads(path.read_text()))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: give a JSON file of {kind.__name__} fields") from None
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"{path}: no {kind.__name__} ({error})") from None
+
+
+def change(value: T, **flags: Any) -> T:
+    """Return the value with those fields replaced that were given on the command line."""
+    return dataclasses.replace(value, **{k: v for k, v in flags.items() if v is not None})  # type: ignore[type-var]
