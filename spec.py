@@ -15,7 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from .errors import UserError
+from .errors import UserError, unknown
+from .metric_table import METRICS
 
 Sampling = Literal["dense", "dense_middle", "dense_64", "window", "segments", "uniform"]
 OutOfBound = Literal["loop", "repeat_last"]
@@ -31,12 +32,6 @@ T = TypeVar("T")
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-METRICS = (
-    "startup", "accuracy", "order", "view_budget", "parameters", "flops", "memory", "latency", "throughput", "peak",
-    "step", "decode", "end_to_end", "stall", "energy",
-)  # fmt: skip
-# Those that need no video: random clips will do.
-WITHOUT_DATA = ("startup", "parameters", "flops", "memory", "latency", "throughput", "peak", "energy")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -269,8 +264,6 @@ class Case:
     def __post_init__(self) -> None:
         for metric in self.metrics:
             if metric not in METRICS:
-                from .errors import unknown
-
                 raise unknown("metric", metric, METRICS)
         _choice(f"case {self.model}", "device", self.device, ("cpu", "cuda"))
         _choice(f"case {self.model}", "precision", self.precision, get_args(Arithmetic))
@@ -279,7 +272,7 @@ class Case:
         _require(self.ranks >= 1 and self.workers >= 1, f"case {self.model}: ranks and workers must be at least 1")
         _require(self.time_limit > 0, f"case {self.model}: time_limit={self.time_limit} must be positive")
         trained = self.recipe is not None or self.checkpoint is not None
-        needing = [name for name in ("accuracy", "order", "view_budget") if name in self.metrics]
+        needing = [name for name in self.metrics if METRICS[name].needs_weights]
         _require(
             trained or not needing,
             f"case {self.model}: {' and '.join(needing)} needs weights: give a recipe or a checkpoint",
@@ -303,7 +296,7 @@ class Case:
     @property
     def shows_videos(self) -> bool:
         """Whether the model is shown videos of its data, in training or in any metric; else random clips."""
-        return self.recipe is not None or not set(self.metrics) <= set(WITHOUT_DATA)
+        return self.recipe is not None or any(METRICS[name].needs_videos for name in self.metrics)
 
     @property
     def benchmark(self) -> str:

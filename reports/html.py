@@ -29,6 +29,7 @@ SUFFIX = ".html"
 SAMPLES = 200  # of a longer distribution so many order statistics are kept: its shape
 FEW = 21  # the same where there are many cases: the deciles and what lies between
 PAGE = 500  # so many rows and commands stand in the page itself; the script shows the others when they are asked for
+SHOWN = ("batch_sweep", "view_budget", "limit")  # the details that the script draws
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
@@ -265,11 +266,7 @@ def _case(table: Table, row: Row, result: Result, columns: Sequence[Column], sam
         "values": {c.name: _numbers(c, result.metrics[c.name]) for c in measured_here},
         "samples": _thin(latency.samples, samples) if latency else [],
     }
-    for name in ("batch_sweep", "view_budget"):
-        if name in result.details:
-            found[name] = result.details[name]
-    if "limit" in result.details:
-        found["limit"] = result.details["limit"]
+    found.update({name: value for name, value in result.details.items() if name in SHOWN})
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ...result import SLOWER
+from ...result import SLOWER, MachineState
 
 PERIOD = 0.1
 PACE_SAMPLES, PACE_STEPS, PACE_WIDTH = 15, 64, 32
@@ -37,12 +37,12 @@ def nvml_handle(device: torch.device) -> Any:
 
 
 @contextmanager
-def watch(device: torch.device) -> Iterator[dict[str, Any]]:
+def watch(device: torch.device) -> Iterator[MachineState]:
     """Fill the yielded dict, at the end of the block, with what the machine did during it.
 
     `disturbed` lists what spoilt a measurement: a GPU that was slowed down or shared, cores that others used.
     """
-    found: dict[str, Any] = {"load_before": round(os.getloadavg()[0], 2)}
+    found: MachineState = {"load_before": round(os.getloadavg()[0], 2)}
     samples: list[dict[str, Any]] = []
     stop = threading.Event()
     sampler = threading.Thread(target=_sample, args=(device, samples, stop), daemon=True)
@@ -65,17 +65,17 @@ def watch(device: torch.device) -> Iterator[dict[str, Any]]:
         found["disturbed"] = disturbances(found, device.type)
 
 
-def disturbances(found: dict[str, Any], device: str) -> list[str]:
+def disturbances(found: MachineState, device: str) -> list[str]:
     """Return what of a summary spoils a measurement."""
     said = list(found.get("slowed", ()))
     if found.get("other_users"):
         said.append("the GPU has other users")
-    if found["others_cpu"] > BUSY[device]:
-        said.append(f"others used {found['others_cpu']:.0%} of the cores")
+    if found.get("others_cpu", 0.0) > BUSY[device]:
+        said.append(f"others used {found.get('others_cpu', 0.0):.0%} of the cores")
     return said + slowed(found, min(found.get("pace_ms") or [0.0]))
 
 
-def slowed(found: dict[str, Any], best: float) -> list[str]:
+def slowed(found: MachineState, best: float) -> list[str]:
     """Return a line where the pace of a summary was far from the best one, in ms."""
     worst = max(found.get("pace_ms") or [0.0])
     return [f"the machine itself ran {worst / best:.2f} times slower than at its best"] if worst > SLOWER * best else []
@@ -129,11 +129,11 @@ def cpu_mhz() -> float | None:
     return round(frequency.current) if frequency else None
 
 
-def summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(samples: list[dict[str, Any]]) -> MachineState:
     """Return the span of clocks, temperature and power, the reasons for slowing down, and the other users."""
     if not samples:
         return {}
-    spans = {
+    spans: Any = {
         name: [min(values), statistics.median(values), max(values)]
         for name in ("sm_clock_mhz", "temperature_c", "power_w")
         if (values := [s[name] for s in samples])
@@ -143,7 +143,7 @@ def summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
         bits |= sample["reasons"]
     told = [name for bit, name in TOLD.items() if bits & bit]
     slowed = [name for bit, name in SLOWED.items() if bits & bit]
-    return {**spans, "reasons": told, "slowed": slowed, "other_users": max(s["others"] for s in samples)}
+    return MachineState(**spans, reasons=told, slowed=slowed, other_users=max(s["others"] for s in samples))
 
 
 def _sample(device: torch.device, samples: list[dict[str, Any]], stop: threading.Event) -> None:

@@ -122,8 +122,9 @@ def _metric(
     unsteady = low is None or high is None or high - low > 2 * UNSTEADY * median
     warning = "unsteady: the interval is wider than ±5 %; close other programs or measure longer" if unsteady else ""
     return Metric(
-        value=median, unit=unit, low=low, high=high, samples=tuple(values), convention=convention, warning=warning
-    )
+        value=median, unit=unit, low=low, high=high, samples=tuple(values), convention=convention, warning=warning,
+        flags=frozenset({"unsteady"} if unsteady else ()),
+    )  # fmt: skip
 
 
 def percentile(values: list[float], share: float, unit: str, convention: str = "") -> Metric | None:
@@ -134,7 +135,12 @@ def percentile(values: list[float], share: float, unit: str, convention: str = "
     return Metric(value=value, unit=unit, low=low, high=high, convention=convention)
 
 
-def combine(rounds: Sequence[Metric], warning: str = "") -> Metric:
+def disturbed(metric: Metric, reasons: str) -> Metric:
+    """Return a time that the machine spoilt, with the reasons in words; it is compared with none."""
+    return replace(metric, warning=reasons, flags=frozenset({"machine_disturbed"}))
+
+
+def combine(rounds: Sequence[Metric]) -> Metric:
     """Return one metric for its rounds: the median of their medians, and the interval that those medians give.
 
     Within a round samples are alike, between rounds the machine drifts: only the medians count as independent. A round
@@ -147,7 +153,6 @@ def combine(rounds: Sequence[Metric], warning: str = "") -> Metric:
         whole,
         samples=tuple(s for taken in samples for s in taken),
         rounds=tuple(map(len, samples)),
-        warning=warning or whole.warning,
     )
 
 

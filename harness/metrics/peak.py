@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ...result import Metric
+from ...result import Flag, Metric
 from ..measuring import execution
 from . import Subject, flops, throughput
 
@@ -29,9 +29,10 @@ def measure(subject: Subject) -> dict[str, Metric]:
     convention = f"batch {batch}, {subject.convention}, 2 operations a multiply-add, best step"
     against = f"{convention}; matrix product of side {SIDE[subject.device.type]}: {peak:.3g} TFLOP/s"
     above = ABOVE if achieved > peak else ""
+    flags: frozenset[Flag] = frozenset({"above_peak"} if above else ())
     return {
         "achieved_tflops": Metric(value=achieved, unit="TFLOP/s", convention=convention),
-        "peak_fraction": Metric(value=achieved / peak, unit="", convention=against, warning=above),
+        "peak_fraction": Metric(value=achieved / peak, unit="", convention=against, warning=above, flags=flags),
     }
 
 

@@ -18,6 +18,7 @@ from ...errors import UserError
 from ...pipelines import splits
 from ...result import Result, now
 from ...spec import Case, Suite
+from ..events import Event
 from ..measuring import environment, phases
 from ..progress import SuiteProgress
 from . import interleave, ledger
@@ -97,11 +98,12 @@ def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tupl
     log.unlink(missing_ok=True)
     child = Child("case", [str(describe(case, out)), str(out)], log)
     try:
-        for event in child.events(case.time_limit):
+        for message in child.events(case.time_limit):
             start = start or time.monotonic() - begin
-            if "result" in event:
-                return start, Result.from_json(event["result"])
-            progress.update(**event)
+            if "result" in message:
+                return start, Result.from_json(message["result"])
+            if "event" in message:
+                progress.update(Event(**message["event"]))
         status, error = child.obituary(case.time_limit)
     finally:
         child.close()
