@@ -77,6 +77,8 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             "pix_fmt": context.pix_fmt or "",
             "stream": stream.index,
             "hidden": hidden,
+            "coded_width": context.coded_width,
+            "coded_height": context.coded_height,
         }
 
 
