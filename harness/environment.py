@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import importlib.metadata
 import os
 import platform
@@ -164,7 +163,19 @@ def _gpu_checks() -> list[Check]:
     if found:
         cuda = torch.cuda.is_available()
         checks.append(Check("torch CUDA", cuda, str(torch.version.cuda), "install a CUDA build of torch"))
-        decoder = ctypes.util.find_library("nvcuvid")
-        remedy = "the driver lacks libnvcuvid (containers: NVIDIA_DRIVER_CAPABILITIES=video); videos decode on the CPU"
-        checks.append(Check("NVDEC", decoder is not None, decoder or "missing", remedy, needed=False))
+        checks += _nvdec() if cuda else []
     return checks
+
+
+def _nvdec() -> list[Check]:
+    """Say what the GPU decodes, codec by codec, as the driver tells it."""
+    from ..pipelines import nvdec
+
+    software = "such videos are decoded in software, by PyAV"
+    try:
+        found = {codec: nvdec.describe(codec) for codec in nvdec.CODECS}
+    except nvdec.Unavailable as error:
+        return [Check("NVDEC", False, "nothing is decoded by it", f"{error}; until then {software}", needed=False)]
+    return [
+        Check(f"NVDEC {codec}", bool(it), it or "not decoded", software, needed=False) for codec, it in found.items()
+    ]

@@ -1,0 +1,124 @@
+"""Which decoder shows which video: DALI's where it shows it rightly, PyAV's in software for the rest.
+
+                       CPU              GPU
+    DALI               VP8, VP9         what the driver says that NVDEC decodes (`nvdec`), at the sizes it says
+    software           all else         all else; MJPEG and folders of frames, which DALI's GPU decoder lacks
+
+On both, a video with hidden or early frames (they would shift its numbers) or a rotation is decoded in software.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ..harness.errors import UserError, unknown
+from . import nvdec
+from ._files import flat
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .index import Index
+
+Device = Literal["cpu", "cuda"]
+Decoder = Literal["auto", "dali", "software"]
+
+# DALI's CPU decoder knows MJPEG too, but a damaged picture there takes the whole process down.
+CPU_CODECS = ("vp8", "vp9")
+# The pixel formats that DALI makes right colors of: it has NVDEC write 4:2:0 of 8 bit, whatever is stored.
+BITS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
+BLOCK = 16  # pixels to whose multiples an encoder fills up a picture, at most (interlaced: 32, which the index knows)
+
+
+def choose(index: Index, decoder: str, device: Device, sampling: str) -> str:
+    """Return the decoder's name: the one that was measured to be the fastest here, else DALI's where it mostly can."""
+    if decoder not in ("auto", "dali", "software"):
+        raise unknown("decoder", decoder, ("auto", "dali", "software"))
+    able = decoders(index, device)
+    if decoder == "auto":
+        from . import _remembered
+
+        measured = _remembered.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
+        return measured if measured in able else able[0]
+    if decoder not in able:
+        codecs = ", ".join(sorted(set(index.table["codec"])))
+        raise UserError(
+            f"decoder dali: DALI on this {device} decodes none of the files ({codecs}), or not at their size: leave it "
+            "to `auto`; `reelbench doctor` says what a GPU decodes"
+        )
+    return decoder
+
+
+def decoders(index: Index, device: Device) -> tuple[Literal["dali", "software"], ...]:
+    """Return the decoders of a device that can read the index, the likelier one first.
+
+    DALI's is among them if it knows any of the files; software decodes the odd others then.
+    """
+    able = known(index, device)
+    if not able.any():
+        return ("software",)
+    return ("dali", "software") if 2 * able.sum() >= len(able) else ("software", "dali")
+
+
+def known(index: Index, device: Device) -> np.ndarray:
+    """Return for each row whether DALI decodes it rightly on a device (bool)."""
+    table = index.table
+    pts, ends = flat(table["pts"])
+    early = pts[np.append(0, ends[:-1])] < 0 if len(ends) else np.zeros(0, bool)
+    plain = ~early & (table["hidden"].to_numpy() == 0) & (table["rotation"].to_numpy() == 0)
+    if device == "cuda":
+        return _on_gpu(table, plain)
+    return plain & table["codec"].isin(CPU_CODECS).to_numpy(dtype=bool)
+
+
+def _on_gpu(table: pd.DataFrame, plain: np.ndarray) -> np.ndarray:
+    """Return which of the plain rows DALI decodes rightly with NVDEC."""
+    codecs, formats = (table[name].to_numpy(dtype=object) for name in ("codec", "pix_fmt"))
+    shown = _sizes(table, "width", "height")
+    coded = np.maximum(_sizes(table, "coded_width", "coded_height"), -(-shown // BLOCK) * BLOCK)
+    able = np.zeros(len(table), bool)
+    try:
+        for codec, pix_fmt in set(zip(codecs, formats, strict=True)):
+            if pix_fmt in BITS and (limits := nvdec.limits(codec, BITS[pix_fmt])):
+                able |= (codecs == codec) & (formats == pix_fmt) & limits.fit(shown, coded)
+    except nvdec.Unavailable as error:
+        _say(f"{error}: videos are decoded in software, by PyAV")
+        return np.zeros(len(table), bool)
+    able &= plain
+    for codec in set(codecs[able]):
+        rows = np.flatnonzero(able & (codecs == codec))
+        able[rows[_mistaken(shown[rows], coded[rows])]] = False
+    return able
+
+
+def _sizes(table: pd.DataFrame, width: str, height: str) -> np.ndarray:
+    return np.stack([table[name].to_numpy(dtype=np.int64) for name in (width, height)], axis=1)
+
+
+def _mistaken(shown: np.ndarray, coded: np.ndarray) -> np.ndarray:
+    """Return which videos of one codec (N x 2, width and height) DALI may decode with another one's NVDEC session.
+
+    DALI files a session under the size that is shown and looks for it by the coded size. So a video whose shown height
+    is below its coded one is given the session of a video that is shown that high, and its chroma is then read at
+    wrong rows (docs/dali-nvdec-cache.md). It may be any whose size lies between the two: FFmpeg's coded size need not
+    be NVDEC's.
+    """
+    sizes, rows = np.unique(np.concatenate([shown, coded], axis=1), axis=0, return_inverse=True)
+    width, height = sizes[:, 0], sizes[:, 1]
+    found = [
+        bool(((height > h) & (height <= coded_h) & (width >= w) & (width <= coded_w)).any())
+        for w, h, coded_w, coded_h in sizes
+    ]
+    return np.array(found, bool)[rows.reshape(-1)]
+
+
+@cache
+def _say(message: str) -> None:
+    """Tell people once: in the first process of a machine."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(message, file=sys.stderr)
