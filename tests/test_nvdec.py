@@ -208,3 +208,11 @@ def test_the_doctor_says_what_happens_without_the_drivers_library(monkeypatch):
     assert not line.ok
     assert "libnvcuvid" in line.remedy
     assert "in software" in line.remedy
+
+
+def test_threads_serve_every_engine(driver):
+    index = indexed(("h264", "yuv420p", 256, 256))
+    options = {"clip": Clip(frames=2, size=32), "batch": 1, "device": "cuda"}
+    assert pipelines.open(index, workers=2, **options).threads == 14
+    assert pipelines.open(index, workers=32, **options).threads == 32
+    assert pipelines.open(index, workers=2, decoder="software", **options).threads == 2
