@@ -27,7 +27,7 @@ BATCH_PATIENCE = 300.0  # seconds for one batch before a file is suspected of ha
 FILE_PATIENCE = 60.0  # seconds for one file, alone
 START_PATIENCE = 300.0  # seconds for a child to import what it needs
 READY, CRASHES, HANGS = "ready", "crashes the decoder", "hangs the decoder"
-REFUSALS = 3  # files that a GPU fails to decode before any that it decodes: enough to blame the GPU
+REFUSALS = 5  # files that a GPU fails to decode before any that it decodes: enough to blame the GPU
 
 
 class Hung(Exception):  # noqa: N818 (an observation)
@@ -100,16 +100,24 @@ def _outcomes(
     """Return each sample's reason ("" if it decodes); `patience` failures without a success end the search."""
     found: dict[Place, str] = {}
     while len(found) < len(places) and not (len(found) == patience and all(found.values())):
-        waiting = places[len(found) :]
-        found |= zip(waiting, _examine(source, waiting, device_id), strict=False)
+        hopeful = patience is None or not all(found.values())
+        waiting = places[len(found) : None if hopeful else patience]
+        reasons = list(_examine(source, waiting, device_id))
+        found |= zip(waiting, reasons if device_id is None else _certain(reasons), strict=False)
     return found
 
 
-def _examine(source: Source, places: list[Place], device_id: int | None) -> Iterable[str]:
-    """Yield each sample's reason ("" if it decodes) until one takes the child down, whose reason is the last.
+def _certain(reasons: list[str]) -> list[str]:
+    """Return what is certain of a child's findings on a GPU: an error there may spoil all that follows it.
 
-    An error on a GPU may spoil all that follows it in the same process, so it ends the child too.
+    A success proves that those before it spoilt nothing, so that in doubt are those after the first failure since.
     """
+    last = max((number for number, reason in enumerate(reasons) if not reason), default=-1)
+    return reasons[: last + 2]
+
+
+def _examine(source: Source, places: list[Place], device_id: int | None) -> Iterable[str]:
+    """Yield each sample's reason ("" if it decodes) until one takes the child down, whose reason is the last."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_serve, args=(theirs, source, places, device_id), daemon=True)
@@ -122,7 +130,7 @@ def _examine(source: Source, places: list[Place], device_id: int | None) -> Iter
         for _ in places:
             reason = _answer(ours, FILE_PATIENCE)
             yield reason
-            if reason in (CRASHES, HANGS) or (reason and device_id is not None):
+            if reason in (CRASHES, HANGS):
                 return
     finally:
         child.kill()

@@ -172,8 +172,8 @@ def _cropped(frame: av.VideoFrame) -> av.VideoFrame:
     middle = av.VideoFrame(width, height, "yuv420p")
     left, top = (frame.width - width) // 4 * 2, (frame.height - height) // 4 * 2  # even, as chroma needs it
     for of, to, half in zip(frame.planes, middle.planes, (1, 2, 2), strict=True):
-        pixels = np.frombuffer(of, np.uint8).reshape(-1, of.line_size)[top // half :, left // half :]
-        room = np.frombuffer(to, np.uint8).reshape(-1, to.line_size)
+        pixels = np.frombuffer(memoryview(of), np.uint8).reshape(-1, of.line_size)[top // half :, left // half :]
+        room = np.frombuffer(memoryview(to), np.uint8).reshape(-1, to.line_size)
         room[: to.height, : to.width] = pixels[: to.height, : to.width]
     middle.colorspace, middle.color_range = frame.colorspace, frame.color_range
     return middle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,31 @@ def test_what_only_the_gpu_fails_to_decode_is_not_broken(index: Index, tmp_path:
     assert found.decoded == 0
 
 
-def test_a_gpu_that_decodes_nothing_is_blamed_after_three_videos(index: Index) -> None:
+def test_a_gpu_that_decodes_nothing_is_blamed_after_five_videos(index: Index) -> None:
     found = _watchdog.culprits(source(index), [(0, row) for row in range(6)], NOWHERE)
     assert not found.broken
-    assert list(found.refused) == [0, 1, 2]
+    assert list(found.refused) == [0, 1, 2, 3, 4]
     assert found.device_at_fault
+
+
+def test_what_follows_an_error_on_a_gpu_is_tried_in_a_fresh_process(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second video spoils the process; only the first failure since a success is the video's own."""
+    started: list[list[int]] = []
+
+    def examine(_: Source, places: list[tuple[int, int]], device: int | None) -> list[str]:
+        if device is None:
+            return [""] * len(places)
+        rows = [row for _, row in places]
+        started.append(rows)
+        spoilt = rows.index(1) if 1 in rows else len(rows)
+        return ["spoilt" if number >= spoilt else "" for number in range(len(rows))]
+
+    monkeypatch.setattr(_watchdog, "_examine", examine)
+    found = _watchdog.culprits(source(index), [(0, row) for row in range(6)], 0)
+    assert started == [[0, 1, 2, 3, 4], [2, 3, 4, 5]]
+    assert (found.refused, found.decoded, found.broken) == ({1: "spoilt"}, 5, {})
 
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
@@ -142,8 +162,8 @@ def test_a_gpu_that_refuses_every_video_ends_the_run_and_bars_none(
     failing_once(monkeypatch, "an error that names nothing")
     asked: list[list[tuple[int, int]]] = []
 
-    def culprits(_: Source, samples: list[tuple[int, int]], device: int | None) -> Findings:
-        asked.append(samples)
+    def culprits(_: Source, samples: Iterable[tuple[int, int]], device: int | None) -> Findings:
+        asked.append(list(samples))
         return Findings(refused={row: f"cannot be decoded: {FULL}" for _, row in samples})
 
     monkeypatch.setattr(_watchdog, "culprits", culprits)
@@ -151,8 +171,27 @@ def test_a_gpu_that_refuses_every_video_ends_the_run_and_bars_none(
         on_a_gpu_that_is_played(stream, monkeypatch)
         with pytest.raises(UserError, match="memory is full"):
             list(stream.epoch())
-    assert asked == [[(0, 0), (0, 1)], [(0, 2), (0, 3)]]
+    assert asked == [[(0, 0), (0, 1)], [(0, 2), (0, 3)], [(0, 4), (0, 5)]]
     assert stream.broken == ()
+
+
+def test_a_video_that_was_shown_before_proves_the_gpu_sound(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a batch of nothing but odd videos is not taken for a GPU that decodes nothing."""
+    asked: list[list[tuple[int, int]]] = []
+
+    def culprits(_: Source, samples: Iterable[tuple[int, int]], device: int | None) -> Findings:
+        asked.append(list(samples))
+        return Findings(refused={2: "is odd", 3: "is odd"}, decoded=1)
+
+    monkeypatch.setattr(_watchdog, "culprits", culprits)
+    with pipelines.open(index, clip=CLIP, batch=2, decoder="dali", workers=1) as stream:
+        on_a_gpu_that_is_played(stream, monkeypatch)
+        batches = stream.epoch()
+        seen = next(batches).video.tolist()
+        failing_once(monkeypatch, "an error that names nothing")
+        seen += [row for batch in batches for row in batch.video.tolist()]
+    assert asked == [[(0, 0), (0, 2), (0, 3)]]
+    assert seen == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_gpu_that_is_not_there_is_named_when_the_pipeline_is_built(
