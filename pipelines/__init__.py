@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ..harness.errors import UserError, unknown
 from ..harness.spec import Clip, Crop, Views
 from .augment import Augment
-from .decoder_choice import Decoder, Device, choose, decoders, known
+from .decoder_choice import Decoder, Device, choose, decoders, known, remember
 from .source import Cutter, Order
 from .stream import Batch, Stream
 
@@ -66,9 +66,12 @@ def open(
         flip=flip, flip_keeps=flip_keeps, augment=augment, seed=seed,
     )  # fmt: skip
     _check(order, device, workers, first_epoch, first_batch)
+    chosen, able = choose(index, decoder, device, clip.sampling), known(index, device)
+    if device == "cuda" and chosen == "dali":
+        remember(index, able)
     return Stream(
-        index, order, cutter, device=device, workers=workers, decoder=choose(index, decoder, device, clip.sampling),
-        known=known(index, device), first_epoch=first_epoch, first_batch=first_batch,
+        index, order, cutter, device=device, workers=workers, decoder=chosen, known=able, first_epoch=first_epoch,
+        first_batch=first_batch,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ LENGTH = 200
 # The first that fits: what it reads like in DALI's, CUDA's and the driver's messages, and the remedy.
 REMEDIES = (
     (
-        r"out of memory|OUT_OF_MEMORY|memory allocation failed|bad_alloc",
+        r"out of memory|OUT_OF_MEMORY|cudaErrorMemoryAllocation|CUDA allocation failed",
         "the GPU's memory is full: choose a smaller batch, or end what else runs on it",
     ),
     (

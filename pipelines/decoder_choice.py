@@ -76,45 +76,66 @@ def known(index: Index, device: Device) -> np.ndarray:
     return plain & table["codec"].isin(CPU_CODECS).to_numpy(dtype=bool)
 
 
+def remember(index: Index, rows: np.ndarray) -> None:
+    """Keep in mind that this process gives these rows (bool) of an index to NVDEC: DALI keeps their sessions."""
+    table, sizes = index.table[rows], _sizes(index.table)[rows]
+    for codec in set(table["codec"]):
+        _given.setdefault(codec, set()).update(
+            map(tuple, sizes[(table["codec"] == codec).to_numpy(dtype=bool)].tolist())
+        )
+
+
+_given: dict[str, set[tuple[int, ...]]] = {}  # shown and coded size, by codec
+
+
 def _on_gpu(table: pd.DataFrame, plain: np.ndarray) -> np.ndarray:
     """Return which of the plain rows DALI decodes rightly with NVDEC."""
     codecs, formats = (table[name].to_numpy(dtype=object) for name in ("codec", "pix_fmt"))
-    shown = _sizes(table, "width", "height")
-    coded = np.maximum(_sizes(table, "coded_width", "coded_height"), -(-shown // BLOCK) * BLOCK)
-    able = np.zeros(len(table), bool)
+    sizes, able = _sizes(table), np.zeros(len(table), bool)
     try:
         for codec, pix_fmt in set(zip(codecs, formats, strict=True)):
             if pix_fmt in BITS and (limits := nvdec.limits(codec, BITS[pix_fmt])):
-                able |= (codecs == codec) & (formats == pix_fmt) & limits.fit(shown, coded)
+                able |= (codecs == codec) & (formats == pix_fmt) & limits.fit(sizes[:, :2], sizes[:, 2:])
     except nvdec.Unavailable as error:
         _say(f"{error}: videos are decoded in software, by PyAV")
         return np.zeros(len(table), bool)
     able &= plain
     for codec in set(codecs[able]):
         rows = np.flatnonzero(able & (codecs == codec))
-        able[rows[_mistaken(shown[rows], coded[rows])]] = False
+        able[rows[_mistaken(sizes[rows], np.array(sorted(_given.get(codec, ())), np.int64).reshape(-1, 4))]] = False
     return able
 
 
-def _sizes(table: pd.DataFrame, width: str, height: str) -> np.ndarray:
-    return np.stack([table[name].to_numpy(dtype=np.int64) for name in (width, height)], axis=1)
+def _sizes(table: pd.DataFrame) -> np.ndarray:
+    """Return N x 4: the width and height that are shown, then those that are coded, or else may be."""
+    names = ("width", "height", "coded_width", "coded_height")
+    sizes = np.stack([table[name].to_numpy(dtype=np.int64) for name in names], axis=1)
+    sizes[:, 2:] = np.maximum(sizes[:, 2:], -(-sizes[:, :2] // BLOCK) * BLOCK)
+    return sizes
 
 
-def _mistaken(shown: np.ndarray, coded: np.ndarray) -> np.ndarray:
-    """Return which videos of one codec (N x 2, width and height) DALI may decode with another one's NVDEC session.
+def _mistaken(sizes: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return which videos of one codec (N x 4) share an NVDEC session with another height in DALI (bool).
 
     DALI files a session under the size that is shown and looks for it by the coded size. So a video whose shown height
     is below its coded one is given the session of a video that is shown that high, and its chroma is then read at
-    wrong rows (docs/dali-nvdec-cache.md). It may be any whose size lies between the two: FFmpeg's coded size need not
-    be NVDEC's.
+    wrong rows (docs/dali-nvdec-cache.md). It is kept away from NVDEC, unless it came first (`given`, M x 4): then the
+    taller one is.
     """
-    sizes, rows = np.unique(np.concatenate([shown, coded], axis=1), axis=0, return_inverse=True)
-    width, height = sizes[:, 0], sizes[:, 1]
-    found = [
-        bool(((height > h) & (height <= coded_h) & (width >= w) & (width <= coded_w)).any())
-        for w, h, coded_w, coded_h in sizes
-    ]
+    kinds, rows = np.unique(sizes, axis=0, return_inverse=True)
+    lenders = np.concatenate([kinds, given])
+    found = [bool(_lends(lenders, kind).any() or _lends(kind, given).any()) for kind in kinds]
     return np.array(found, bool)[rows.reshape(-1)]
+
+
+def _lends(lender: np.ndarray, borrower: np.ndarray) -> np.ndarray:
+    """Return whether DALI may give one size's session to a lower one (... x 4).
+
+    That is looked for by NVDEC's coded size, of which FFmpeg's is the upper bound.
+    """
+    width, height, (shown, coded) = lender[..., 0], lender[..., 1], (borrower[..., :2], borrower[..., 2:])
+    within = (width >= shown[..., 0]) & (width <= coded[..., 0]) & (height <= coded[..., 1])
+    return within & (height > shown[..., 1])
 
 
 @cache

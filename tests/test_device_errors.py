@@ -132,6 +132,7 @@ def test_a_video_that_only_the_gpu_refuses_is_decoded_in_software_from_then_on(
     ("message", "remedy"),
     [
         (FULL, "choose a smaller batch"),
+        ("CUDA allocation failed. Tried to allocate: 8589934592 bytes", "choose a smaller batch"),
         ("Failed to load libnvcuvid.so, needed by the VideoReader operator.", "NVIDIA_DRIVER_CAPABILITIES"),
         ("Codec configuration not supported on this GPU. Codec: AV1", "`reelbench data transcode`"),
         (TOO_SMALL, "`reelbench data transcode`"),

@@ -35,6 +35,7 @@ def _asked_anew() -> Iterator[None]:
     yield
     nvdec.limits.cache_clear()
     decoder_choice._say.cache_clear()
+    decoder_choice._given.clear()
 
 
 @pytest.fixture
@@ -156,6 +157,17 @@ def test_no_session_is_shared_otherwise(driver):
     assert on_gpu(("h264", "yuv420p", 1920, 1080), ("h264", "yuv420p", 1280, 720)) == [True, True]
     assert on_gpu(("h264", "yuv420p", 256, 472), ("hevc", "yuv420p", 256, 480)) == [True, True]
     assert on_gpu(("h264", "yuv420p", 256, 472), ("h264", "yuv420p", 512, 480)) == [True, True]
+
+
+def test_sessions_of_another_index_of_the_process_count_too(driver):
+    """DALI keeps them: of two heights that would share one, the index that comes second gives way."""
+    low, tall = indexed(("h264", "yuv420p", 256, 472)), indexed(("h264", "yuv420p", 256, 480))
+    options = {"clip": Clip(frames=2, size=32), "batch": 1, "device": "cuda"}
+    for first, second in ((low, tall), (tall, low)):
+        assert pipelines.open(first, **options).decoder == "dali"
+        assert pipelines.open(second, **options).decoder == "software"
+        assert pipelines.open(first, **options).decoder == "dali"
+        decoder_choice._given.clear()
 
 
 def test_the_indexed_coded_size_counts_where_it_is_larger(driver):
