@@ -9,6 +9,7 @@ with `UNDECODED` it does not. The decoder is then shown the beginning of that pi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 import av
@@ -35,6 +36,16 @@ def read(stream: av.VideoStream, packet: av.Packet) -> av.VideoCodecContext | No
     with suppress(FFmpegError):  # which must come: the picture is cut off
         context.decode(av.Packet(shown[:ENOUGH]))
     return context if context.pix_fmt and context.width else None
+
+
+def shown_first(context: av.VideoCodecContext, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    """Yield the packets, of which the decoder has decoded the first: until then it knows no coded size."""
+    context.thread_count = 1
+    for number, packet in enumerate(packets):
+        if not number and packet.size:
+            with suppress(FFmpegError):  # a damaged picture: the size stays unknown
+                context.decode(packet)
+        yield packet
 
 
 def _slice(packet: bytes, configuration: bytes) -> bytes:

@@ -61,8 +61,11 @@ SCHEMA = pa.schema(
         "rotation": pa.int32(),
         "stream": pa.int32(),
         "hidden": pa.int32(),
+        "coded_width": pa.int32(),
+        "coded_height": pa.int32(),
     }
 )
+LATER: dict[str, int | str] = {"coded_width": 0, "coded_height": 0}  # what older files lack, and what it is there
 
 
 class Entry(NamedTuple):
@@ -121,6 +124,9 @@ class Index:
             raise UserError(
                 f"index {path}: version {facts.get('version')}, this ReelBench reads {VERSION}: index the data again"
             )
+        for name in LATER.keys() - set(table.column_names):
+            value = pa.scalar(LATER[name], SCHEMA.field(name).type)
+            table = table.append_column(name, pa.repeat(value, len(table)))
         if lacking := sorted((set(SCHEMA.names) - set(table.column_names)) | (FACTS - set(facts))):
             raise UserError(f"index {path}: lacks {', '.join(lacking)}: index the data again")
         return cls(

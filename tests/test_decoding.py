@@ -32,7 +32,7 @@ def reelbench(reelbench: Callable[..., tuple[int, str, str]], monkeypatch: pytes
 def speed(sampling: str, decoder: str, clips: float) -> bench.Speed:
     return bench.Speed(
         device="cpu", sampling=sampling, decoder=decoder, clips=Metric(value=clips, unit="clips/s"),  # type: ignore[arg-type]
-        frames=0.0, decoded=0.0, cores=0.0, memory=0.0,
+        frames=0.0, decoded=0.0, cores=0.0, memory=0.0, threads=2,
     )  # fmt: skip
 
 
@@ -60,6 +60,22 @@ def test_what_is_remembered_is_used_for_this_index_alone(
     assert chosen(index, "dense") == "dali"
 
 
+def test_a_gpu_is_measured_with_batches_and_threads_that_fill_its_engines(
+    tiny_index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.nvdec, "engines", lambda: 7)
+    monkeypatch.setattr(pipelines, "decoders", lambda index, device: ("dali", "software"))
+    asked: list[tuple[str, int]] = []
+
+    def speed(index: Index, sampling: str, decoder: str, *, threads: int, **_: object) -> None:
+        asked.append((decoder, threads))
+
+    monkeypatch.setattr(bench, "speed", speed)
+    bench.bench(tiny_index, device="cuda", workers=2, seconds=1.0, report=lambda text: None)
+    assert asked == 2 * [("dali", 2), ("dali", 7), ("dali", 14), ("dali", 28), ("software", 2)]
+    assert bench.BATCH["cuda"] >= 16
+
+
 def test_frames_to_decode_are_counted_from_the_key_frames(tiny_index: Index) -> None:
     """Key frames are 8 apart in 16 frames: one frame costs 4.5 on average, all of them cost one each."""
     everything = Clip(frames=16, size=32, short_side=32)
@@ -74,6 +90,7 @@ def test_bench_measures_every_decoder_and_remembers(reelbench, tiny_synthetic: d
     assert [(row[0], row[1]) for row in rows] == [
         ("dense", "DALI"), ("dense", "PyAV"), ("segments", "DALI"), ("segments", "PyAV")
     ]  # fmt: skip
+    assert out.splitlines()[0].split()[:3] == ["sampling", "decoder", "threads"]
     assert "recommended for dense: " in out
     remembered = _decoder_cache.recall(Index.load(tiny_synthetic["train"]), "cpu", "dense")
     assert f"recommended for dense: {remembered}" in out

@@ -23,6 +23,7 @@ ROOMS: dict[str, set[str]] = {
     "harness.events": set(),
     "harness.progress": {"harness.events"},
     "harness.measuring": set(),
+    "harness.doctor": {"pipelines", "harness.measuring"},
     "harness.decoders": {"models", "pipelines", "harness.measuring"},
     "harness.metrics": {"harness.events", "harness.measuring"},
     "harness.training": {"models", "pipelines", "harness.progress", "harness.measuring"},
