@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from . import _container, _frames, _header
+from . import _colors, _container, _frames, _header
 from ._video import Label, Unreadable, Video
 
 BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and the hash
@@ -77,6 +77,7 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             "pix_fmt": context.pix_fmt or "",
             "stream": stream.index,
             "hidden": hidden,
+            **_colors.tags(context),
         }
 
 

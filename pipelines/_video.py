@@ -25,8 +25,9 @@ class Video:
     at the file's frame `offset`, which is 0 except where a list trims its files: frame `i` of the video is frame
     `offset + i` of the file. `width` and `height` are coded sizes, before `rotation` (clockwise: 0, 90, 180 or 270
     degrees). `stream` is the container's stream number. `hidden` counts packets that are never shown, which a
-    decoder that numbers packets counts too. `codec="frames"` is a folder of JPEG frames. `label` is a class number,
-    or a tuple of them in a multi-label set; -1 and () mean unknown.
+    decoder that numbers packets counts too. `color_matrix` and `color_range` are FFmpeg's names of what the pictures
+    are tagged with (`bt709`, `smpte170m`, …; `tv`, `pc`), or `unknown`. `codec="frames"` is a folder of JPEG frames.
+    `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown.
     """
 
     path: Path
@@ -47,6 +48,8 @@ class Video:
     stream: int = 0
     offset: int = 0
     hidden: int = 0
+    color_matrix: str = "unknown"
+    color_range: str = "unknown"
 
     @property
     def fps(self) -> float:

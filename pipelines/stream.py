@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..errors import UserError
 from . import _watchdog
+from ._colors import WEIGHTS
 from ._files import Files
 from ._workers import end_at_exit
 from .source import PADDING, Cutter, Order, Source
@@ -80,6 +81,7 @@ class Stream:
         self.batch, self.batches = order.batch, order.batches
         self.device, self.workers, self.decoder = device, workers, decoder
         self._index, self._order, self._cutter, self._known = index, order, cutter, known
+        self._corrects = bool((index.table["color_matrix"].isin(WEIGHTS).to_numpy(bool) & known).any())
         self._files: Files | None = None
         self._broken: dict[int, str] = {}
         self._barred: dict[int, str] = {}
@@ -201,12 +203,12 @@ class Stream:
 
             return DecodedSource(*parts, barred=self._barred)
         # NVDEC seeks by itself; DALI's CPU decoder does not.
-        excerpts = self.device == "cpu"
+        options: Any = {"excerpts": self.device == "cpu", "corrects": self._corrects, "barred": self._barred}
         if self._known.all():
-            return Source(*parts, excerpts=excerpts, barred=self._barred)
+            return Source(*parts, **options)
         from .software import MixedSource
 
-        return MixedSource(*parts, excerpts=excerpts, barred=self._barred, known=self._known)
+        return MixedSource(*parts, **options, known=self._known)
 
     def _batch(self, outputs: Any) -> Batch:
         import numpy as np

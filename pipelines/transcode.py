@@ -27,6 +27,11 @@ from .index import Index, Rejected, Unreadable, Video, from_videos, scan, writab
 
 CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the others' containers keep no frame times
 BILINEAR = 2
+BT601, SMPTE170M, LIMITED = (
+    5,
+    6,
+    1,
+)  # the colors that all decoders show uncorrected; swscale and FFmpeg number them apart
 HOURS = 6 * 3600.0  # seconds that one video may take
 UNTIMED = Fraction(1, 25)  # what a folder of frames is played at: it carries no times
 
@@ -154,7 +159,16 @@ def _upright(frame: av.VideoFrame, rotation: int) -> av.VideoFrame:
 
 
 def _scaled(frame: av.VideoFrame, short_side: int) -> av.VideoFrame:
-    """Return a new frame, even in both sides as 4:2:0 needs it."""
+    """Return a new frame in BT.601's limited range, even in both sides as 4:2:0 needs it."""
     scale = min(1.0, short_side / min(frame.width, frame.height))
     width, height = (max(2, 2 * round(side * scale / 2)) for side in (frame.width, frame.height))
-    return frame.reformat(width=width, height=height, format="yuv420p", interpolation=BILINEAR)
+    made = frame.reformat(
+        width=width,
+        height=height,
+        format="yuv420p",
+        interpolation=BILINEAR,
+        dst_colorspace=BT601,
+        dst_color_range=LIMITED,
+    )
+    made.colorspace, made.color_range = SMPTE170M, LIMITED
+    return made
