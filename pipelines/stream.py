@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..errors import UserError
-from . import _watchdog
+from . import _handover, _watchdog
 from ._colors import WEIGHTS
 from ._files import Files
 from ._workers import end_at_exit
@@ -218,8 +218,7 @@ class Stream:
         for text in broken:
             if text.shape()[0] > NOTHING:
                 self._broken.update(dict(json.loads(np.asarray(text).tobytes())))
-        views, flips, rows = [torch.from_dlpack(v.as_tensor()) for v in views], _copied(flips), _copied(rows)
-        clip = views[0] if len(views) == 1 else torch.stack(views, dim=1).flatten(0, 1)
+        clip, flips, rows = _handover.joined(views, on_gpu=self.device == "cuda"), _copied(flips), _copied(rows)
         kept = rows != PADDING
         label = self._label(rows[kept], flips[kept]).repeat_interleave(len(views), dim=0)
         return Batch(
