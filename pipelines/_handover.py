@@ -1,12 +1,12 @@
 """DALI's outputs as torch's tensors, and when DALI may write to their memory again.
 
-    DALI   | decode batch 2 | … | decode batch 3, where batch 1 was …
-    side                    | copy 1 |
-    torch  | train on batch 0 ……………… | train on batch 1
+    DALI   | batch 1 | batch 2 ………………… | batch 3, where batch 1 was
+    side             | copy 1 |         | copy 2 |
+    torch  | train on batch 0 ……… | train on batch 1 ………
 
-On a GPU both sides queue their work on streams of their own, and DALI knows nothing of torch's: memory that is given back
-while torch's work on it still waits in a queue may be written to before. So the batch is copied, on a stream beside the
-computation's, and DALI has its memory back once that one stream, not the whole device, is done.
+On a GPU each queues its work on streams of its own, and DALI knows nothing of torch's: memory that is given back while
+work on it still waits in torch's queue may be written to first. So a batch is copied, on a stream beside training's.
+DALI has its memory back once that stream is done: neither training nor the decoding of the next batch is waited for.
 """
 
 from __future__ import annotations
