@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from reelbench import pipelines
-from reelbench.spec import Clip
+from reelbench.harness.decoders import chart
+from reelbench.harness.decoders.chart import film
 from reelbench.pipelines import _colors, reference
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import CODECS
 from reelbench.pipelines.index import Index, scan
 from reelbench.pipelines.transcode import transcode
+from reelbench.spec import Clip
 
-MATRICES = {"unknown": 2, "bt709": 1, "smpte170m": 6, "smpte240m": 7, "bt2020nc": 9}  # AVColorSpace
-RANGES = {"unknown": 0, "tv": 1, "pc": 2}  # AVColorRange
-SWSCALE = {"bt709": 1, "smpte240m": 7, "bt2020nc": 9}  # SWS_CS_…; 5 is BT.601
-SIDE = 96
+SIDE = 6 * chart.PATCH
 CLIP = Clip(frames=4, sampling="segments", size=SIDE, short_side=SIDE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-def chart() -> np.ndarray:
-    """Patches of 16 x 16 pixels, H W 3: colors that any of the matrices can show, from dark to light."""
-    patches = np.array(
-        [(r, g, b) for r in (60, 130, 190) for g in (60, 120, 160, 190) for b in (60, 130, 190)], np.uint8
-    )
-    return patches.reshape(6, 6, 3).repeat(16, axis=0).repeat(16, axis=1)
-
-
-def film(path: Path, codec: str, matrix: str, color_range: str, *, picture: np.ndarray | None = None) -> Path:
-    """Encode four frames of a picture that is converted by the matrix and range, and tagged so."""
-    how, picture = CODECS[codec], chart() if picture is None else picture
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(how.encoder, rate=25, options={**how.options, "crf": "4", "g": "2"})
-        stream.height, stream.width = picture.shape[:2]
-        stream.pix_fmt = how.pix_fmt
-        stream.codec_context.colorspace = MATRICES[matrix]
-        stream.codec_context.color_range = RANGES[color_range]
-        for number in range(4):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-                format=how.pix_fmt,
-                dst_colorspace=SWSCALE.get(matrix, 5),
-                dst_color_range=2 if color_range == "pc" else 1,
-            )
-            frame.colorspace, frame.color_range = MATRICES[matrix], RANGES[color_range]
-            frame.pts, frame.time_base = number, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def indexed(*films: Path) -> Index:
@@ -73,15 +42,15 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def inside(pictures: np.ndarray) -> np.ndarray:
-    """The patches' middles, which no chroma of a neighbor reaches: H/16 x W/16 x 3."""
-    return pictures[..., 8::16, 8::16, :]
+    """The patches' middles, which no chroma of a neighbor reaches: 6 x 6 x 3."""
+    return pictures[..., chart.PATCH // 2 :: chart.PATCH, chart.PATCH // 2 :: chart.PATCH, :].astype(np.float64)
 
 
 def test_all_decoders_show_the_tagged_colors(tmp_path: Path):
     tags = [(matrix, extent) for matrix in ("bt709", "smpte240m", "bt2020nc") for extent in ("tv", "pc")]
     index = indexed(*(film(tmp_path / f"{matrix}_{extent}.webm", "vp9", matrix, extent) for matrix, extent in tags))
     for dali, software in zip(shown(index, "dali"), shown(index, "software"), strict=True):
-        assert np.abs(inside(software) - inside(chart())).max() <= 6  # what the encoder leaves
+        assert np.abs(inside(software) - inside(chart.picture())).max() <= 6  # what the encoder leaves
         assert psnr(dali, software) > 50
         assert np.abs(dali - software).max() <= 2
 
@@ -117,9 +86,9 @@ def test_a_batch_of_several_tags_corrects_each_by_its_own(tmp_path: Path):
 
 def test_a_part_of_a_full_range_picture_keeps_its_range(tmp_path: Path):
     """The software decoder crops before it converts: the tags have to survive that."""
-    wide = np.concatenate([np.full_like(chart(), 128), chart(), np.full_like(chart(), 128)], axis=1)
-    index = indexed(film(tmp_path / "a.webm", "vp9", "bt709", "pc", picture=wide))
-    assert np.abs(inside(shown(index, "software")[0]) - inside(chart())).max() <= 6
+    index = indexed(film(tmp_path / "a.webm", "vp9", "bt709", "pc"))
+    middle = shown(index, "software", dataclasses.replace(CLIP, size=2 * chart.PATCH))[0]
+    assert np.abs(inside(middle) - inside(chart.picture())[2:4, 2:4]).max() <= 6
 
 
 def test_where_colors_need_correction_a_cpu_prefers_software(tmp_path: Path):
@@ -143,7 +112,7 @@ def test_where_container_and_stream_differ_the_index_sides_with_the_decoder(tmp_
     after = tmp_path / "after.mkv"
     with av.open(str(before)) as source, av.open(str(after), "w") as target:
         copy = target.add_stream_from_template(source.streams.video[0])
-        copy.codec_context.colorspace, copy.codec_context.color_range = MATRICES["bt709"], RANGES["pc"]
+        copy.codec_context.colorspace, copy.codec_context.color_range = 1, 2  # bt709, pc
         for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
             packet.stream, packet.dts = copy, number if packet.dts is None else packet.dts
             packet.pts = packet.dts if packet.pts is None else packet.pts
@@ -163,7 +132,7 @@ def decoded(path: Path) -> tuple[str, str]:
 
 
 def test_a_folder_of_frames_is_in_full_range(tmp_path: Path):
-    film(tmp_path / "%05d.jpg", "mjpeg", "unknown", "pc")
+    Image.fromarray(chart.picture()).save(tmp_path / "00001.jpg")
     assert tagged(tmp_path) == ("bt470bg", "pc")
 
 
@@ -184,4 +153,4 @@ def test_transcoded_videos_keep_their_colors(tmp_path: Path):
         made = transcode(tmp_path / "a.parquet", tmp_path / codec, codec=codec, workers=0, progress=False)
         for video in made.videos():
             assert (video.color_matrix, video.color_range) == ("bt470bg" if codec == "vp8" else "smpte170m", "tv")
-            assert np.abs(inside(reference.decode(video.path)[0]) - inside(chart()).astype(int)).max() <= 12
+            assert np.abs(inside(reference.decode(video.path)[0]) - inside(chart.picture())).max() <= 12
