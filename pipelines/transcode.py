@@ -26,12 +26,9 @@ from ._encode import encode, find
 from .index import Index, Rejected, Unreadable, Video, from_videos, scan, writable
 
 CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the others' containers keep no frame times
-BILINEAR = 2
-BT601, SMPTE170M, LIMITED = (
-    5,
-    6,
-    1,
-)  # the colors that all decoders show uncorrected; swscale and FFmpeg number them apart
+BILINEAR = 0x42002  # full chroma, accurate rounding: where the matrix changes, three times nearer than without
+# The colors that all decoders show uncorrected; swscale and FFmpeg number the matrix apart.
+BT601, SMPTE170M, LIMITED = 5, 6, 1
 HOURS = 6 * 3600.0  # seconds that one video may take
 UNTIMED = Fraction(1, 25)  # what a folder of frames is played at: it carries no times
 
