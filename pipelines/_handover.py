@@ -49,4 +49,7 @@ def _side_stream() -> Any:
     """Return the stream for copies on the current device: always the same, so that its memory is used again."""
     import torch
 
-    return _streams.setdefault(torch.cuda.current_device(), torch.cuda.Stream())
+    device = torch.cuda.current_device()
+    if device not in _streams:
+        _streams[device] = torch.cuda.Stream()
+    return _streams[device]
