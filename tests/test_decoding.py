@@ -136,7 +136,7 @@ def test_certify_holds_decoders_to_the_colors_of_a_chart(reelbench, tmp_path: Pa
     monkeypatch.setattr(stream, "WEIGHTS", {})  # which turns the correction off
     code, out, _ = reelbench("data", "certify", tmp_path / "a.parquet", "--device", "cpu")
     assert code == 1
-    assert "chart, vp9 bt709 tv, dali: 2" in out  # decibels
+    assert "chart, vp9 bt709 tv, dali: 31" in out  # decibels
 
 
 @pytest.mark.parametrize("verb", ["bench", "transcode", "certify"])
