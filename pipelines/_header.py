@@ -32,6 +32,7 @@ def read(stream: av.VideoStream, packet: av.Packet) -> av.VideoCodecContext | No
     context = av.CodecContext.create(ours.codec.name, "r")
     assert isinstance(context, av.VideoCodecContext)
     context.extradata, context.thread_count = ours.extradata, 1
+    context.colorspace, context.color_range = ours.colorspace, ours.color_range  # the container's, if it says
     context.options = {"ec": "0"}  # the missing rest of the picture is not to be made up
     with suppress(FFmpegError):  # which must come: the picture is cut off
         context.decode(av.Packet(shown[:ENOUGH]))

@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from . import _container, _frames, _header
+from . import _colors, _container, _frames, _header
 from ._video import Label, Unreadable, Video
 
 BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and the hash
@@ -81,6 +81,7 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             "hidden": hidden,
             "coded_width": context.coded_width,
             "coded_height": context.coded_height,
+            **_colors.tags(context),
         }
 
 

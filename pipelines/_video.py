@@ -27,7 +27,9 @@ class Video:
     degrees); `coded_width` and `coded_height` include the margin that an encoder adds to fill its blocks and a decoder
     cuts off, and are 0 where the headers do not tell. `stream` is the container's stream number. `hidden` counts
     packets that are never shown, which a decoder that numbers packets counts too. `codec="frames"` is a folder of JPEG
-    frames. `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown.
+    frames. `color_matrix` and `color_range` are FFmpeg's names of what the pictures are tagged with (`bt709`,
+    `smpte170m`, …; `tv`, `pc`), or `unknown`. `label` is a class number, or a tuple of them in a multi-label set; -1
+    and () mean unknown.
     """
 
     path: Path
@@ -50,6 +52,8 @@ class Video:
     hidden: int = 0
     coded_width: int = 0
     coded_height: int = 0
+    color_matrix: str = "unknown"
+    color_range: str = "unknown"
 
     @property
     def fps(self) -> float:

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from ..errors import UserError
 from . import _frames, _parallel
+from ._colors import UNKNOWN
 from ._scan import file_hash, scan
 from ._video import Label, Span, Unreadable, Video, trim
 
@@ -63,9 +64,12 @@ SCHEMA = pa.schema(
         "hidden": pa.int32(),
         "coded_width": pa.int32(),
         "coded_height": pa.int32(),
+        "color_matrix": pa.string(),
+        "color_range": pa.string(),
     }
 )
-LATER: dict[str, int | str] = {"coded_width": 0, "coded_height": 0}  # what older files lack, and what it is there
+# What older files lack, and what it is there.
+LATER: dict[str, int | str] = {"coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN}
 
 
 class Entry(NamedTuple):

@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..errors import UserError
-from . import _device_errors, _watchdog, nvdec
+from . import _device_errors, _handover, _watchdog, nvdec
+from ._colors import WEIGHTS
 from ._files import Files
 from ._workers import end_at_exit
 from .source import PADDING, Cutter, Order, Source
@@ -85,6 +86,7 @@ class Stream:
         on_nvdec = device == "cuda" and decoder == "dali"
         self.threads = max(workers, 2 * nvdec.engines()) if on_nvdec else workers
         self._index, self._order, self._cutter, self._known = index, order, cutter, known.copy()
+        self._corrects = bool((index.table["color_matrix"].isin(WEIGHTS).to_numpy(bool) & known).any())
         self._files: Files | None = None
         self._broken: dict[int, str] = {}
         self._barred: dict[int, str] = {}
@@ -221,12 +223,12 @@ class Stream:
 
             return DecodedSource(*parts, barred=self._barred)
         # NVDEC seeks by itself; DALI's CPU decoder does not.
-        excerpts = self.device == "cpu"
+        options: Any = {"excerpts": self.device == "cpu", "corrects": self._corrects, "barred": self._barred}
         if self._known.all():
-            return Source(*parts, excerpts=excerpts, barred=self._barred)
+            return Source(*parts, **options)
         from .software import MixedSource
 
-        return MixedSource(*parts, excerpts=excerpts, barred=self._barred, known=self._known)
+        return MixedSource(*parts, **options, known=self._known)
 
     def _batch(self, outputs: Any) -> Batch:
         import numpy as np
@@ -236,8 +238,7 @@ class Stream:
         for text in broken:
             if text.shape()[0] > NOTHING:
                 self._broken.update(dict(json.loads(np.asarray(text).tobytes())))
-        views, flips, rows = [torch.from_dlpack(v.as_tensor()) for v in views], _copied(flips), _copied(rows)
-        clip = views[0] if len(views) == 1 else torch.stack(views, dim=1).flatten(0, 1)
+        clip, flips, rows = _handover.joined(views, on_gpu=self.device == "cuda"), _copied(flips), _copied(rows)
         kept = rows != PADDING
         label = self._label(rows[kept], flips[kept]).repeat_interleave(len(views), dim=0)
         return Batch(

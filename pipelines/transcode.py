@@ -29,7 +29,9 @@ from ._encode import encode, find
 from .index import Index, Rejected, Unreadable, Video, from_videos, scan, writable
 
 CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the others' containers keep no frame times
-BILINEAR = 2
+BILINEAR = 0x42002  # full chroma, accurate rounding: where the matrix changes, three times nearer than without
+# The colors that all decoders show uncorrected; swscale and FFmpeg number the matrix apart.
+BT601, SMPTE170M, LIMITED = 5, 6, 1
 HOURS = 6 * 3600.0  # seconds that one video may take
 BLOCK = 16  # pixels
 UNTIMED = Fraction(1, 25)  # what a folder of frames is played at: it carries no times
@@ -158,10 +160,19 @@ def _upright(frame: av.VideoFrame, rotation: int) -> av.VideoFrame:
 
 
 def _scaled(frame: av.VideoFrame, short_side: int) -> av.VideoFrame:
-    """Return a new frame, even in both sides as 4:2:0 needs it."""
+    """Return a new frame in BT.601's limited range, even in both sides as 4:2:0 needs it."""
     scale = min(1.0, short_side / min(frame.width, frame.height))
     width, height = (max(2, 2 * round(side * scale / 2)) for side in (frame.width, frame.height))
-    return frame.reformat(width=width, height=height, format="yuv420p", interpolation=BILINEAR)
+    made = frame.reformat(
+        width=width,
+        height=height,
+        format="yuv420p",
+        interpolation=BILINEAR,
+        dst_colorspace=BT601,
+        dst_color_range=LIMITED,
+    )
+    made.colorspace, made.color_range = SMPTE170M, LIMITED
+    return made
 
 
 def _cropped(frame: av.VideoFrame) -> av.VideoFrame:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from reelbench import models, pipelines
-from reelbench.harness.decoders import bench, certify
-from reelbench.pipelines import _decoder_cache
-from reelbench.pipelines.index import Index
+from reelbench.harness.decoders import bench, certify, chart
+from reelbench.pipelines import _decoder_cache, stream
+from reelbench.pipelines.index import Index, build
 from reelbench.result import Metric
 from reelbench.spec import Clip
 from safetensors.torch import save_file
@@ -132,12 +132,28 @@ def test_certify_fails_where_frames_are_wrong(
     """A reference that is one frame late stands for a decoder that is one early."""
     from reelbench.pipelines import reference
 
+    def late(*arguments):
+        shown = honest(*arguments)
+        return shown[[0, *range(len(shown) - 1)]]
+
     honest = reference.decode
-    monkeypatch.setattr(reference, "decode", lambda *arguments: honest(*arguments)[[0, *range(15)]])
+    monkeypatch.setattr(reference, "decode", late)
     shutil.copytree(tiny_synthetic["test"].parent, tmp_path / "set")
     code, out, _ = reelbench("data", "certify", tmp_path / "set" / "test.parquet", "--videos", 1, "--device", "cpu")
     assert code == 1
     assert "0/8" in out or "1/8" in out
+
+
+def test_certify_holds_decoders_to_the_colors_of_a_chart(reelbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    chart.film(tmp_path / "a.webm", "vp9", "bt709", "tv")
+    build([("a.webm", 0)], ("a",), tmp_path, workers=0).save(tmp_path / "a.parquet")
+    code, out, _ = reelbench("data", "certify", tmp_path / "a.parquet", "--device", "cpu")
+    assert code == 0
+    assert out.count("colors of a chart, vp9 bt709 tv, ") == 2
+    monkeypatch.setattr(stream, "WEIGHTS", {})  # which turns the correction off
+    code, out, _ = reelbench("data", "certify", tmp_path / "a.parquet", "--device", "cpu")
+    assert code == 1
+    assert "chart, vp9 bt709 tv, dali: 31" in out  # decibels
 
 
 @pytest.mark.parametrize("verb", ["bench", "transcode", "certify"])

@@ -172,7 +172,7 @@ def certify_decoders(
     workers: Workers = 2,
     device: Device = None,
 ) -> None:
-    """Compare every decoder with the slow reference: the same frames, PSNR, and a checkpoint's top-1.
+    """Compare every decoder with the slow reference: the same frames, PSNR, colors, and a checkpoint's top-1.
 
     Example: reelbench data certify k400_val.parquet --model video_swin/t --checkpoint swin_tiny.pth
     """
@@ -183,6 +183,7 @@ def certify_decoders(
     loaded, place = _load(index), resolve_device(device)
     with _status("comparing") as report:
         found = certify.certify(loaded, device=place, videos=videos, workers=workers, report=report)
+        charts = certify.certify_colors(loaded, device=place, workers=workers, report=report)
         verdicts = (
             certify.compare_accuracy(loaded, model, checkpoint, device=place, workers=workers, report=report)
             if model is not None and checkpoint is not None
@@ -192,9 +193,12 @@ def certify_decoders(
     for row in found:
         frames = f"{row.right}/{row.frames}"
         print(f"{row.codec:8} {row.decoder:9} {row.videos:6} {frames:>13} {row.psnr[0]:11.1f} {row.psnr[1]:9.1f}")
+    for row in charts:
+        print(f"colors of a chart, {row.codec}, {row.decoder}: {row.psnr[0]:.1f} dB")
     for verdict in verdicts:
         print(f"{verdict.decoder:9} top-1 {verdict.top1:.2f} %, {verdict.changed} of {verdict.videos} classified anew")
-    raise typer.Exit(int(any(row.right < row.frames or not row.videos for row in found)))
+    wrong = any(row.right < row.frames for row in found) or any(row.psnr[0] < certify.ALIKE for row in charts)
+    raise typer.Exit(int(wrong or not all(row.videos for row in (*found, *charts))))
 
 
 @data.command("show")

@@ -129,7 +129,7 @@ def _windows(batches: Iterator[pipelines.Batch], device: Device, seconds: float)
     for batch in batches:
         clips += len(batch.clip)
         if device == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.current_stream().synchronize()  # not the device: DALI is at the next batches
         now = time.perf_counter()
         if now - start >= WINDOW:
             yield clips / (now - start)

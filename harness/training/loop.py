@@ -35,6 +35,9 @@ from .job import Job
 from .schedule import factor, total_steps, weight_decay
 from .signals import Interruption
 
+VALIDATED = 32  # videos at a time, where they are small enough
+DECODED = 1 << 30  # bytes of a validation batch's frames, whole and in RGB; the decoder prepares two more batches
+
 
 @dataclass
 class Position:
@@ -205,7 +208,7 @@ class Run:
         self.save()
 
     def _validate_and_export(self, progress: TrainingProgress) -> None:
-        found = self._validate()
+        found = self._validate(progress)
         aside = ("cls_head.token_linear.",) if self.recipe.objective == "token_label" else ()
         if found is not None:
             name, value = found
@@ -219,12 +222,15 @@ class Run:
         if self.position.step == self.total:
             self.engine.export(self.job.out / "last.safetensors", without=aside)
 
-    def _validate(self) -> tuple[str, float] | None:
+    def _validate(self, progress: TrainingProgress) -> tuple[str, float] | None:
         """Return the validation videos' metric by name, in percent, one centre view each; None where there are none."""
         job, world, network = self.job, self.world, self.engine.network
         if job.validation is None or self.recipe.objective == "maskfeat":
             return None
         index, forwards = Index.load(job.validation), 0
+        batch = within_memory(index, job.clip.frames)
+        if batch < VALIDATED:
+            progress.note(f"validation: {batch} videos at a time, of which no more fit in 1 GiB decoded")
         self.engine.engine.eval()
 
         def forward(clip: Tensor) -> Tensor:
@@ -234,7 +240,7 @@ class Run:
                 return network(clip)
 
         with pipelines.open(
-            index, clip=job.clip, views=Views(), batch=32, rank=world.rank, world=world.size,
+            index, clip=job.clip, views=Views(), batch=batch, rank=world.rank, world=world.size,
             device=job.device, workers=job.workers,
         ) as stream:  # fmt: skip
             mine = evaluate(forward, stream)
@@ -245,6 +251,15 @@ class Run:
                     forward(clip)
         everything = Predictions.join(ds.gather(mine))
         return everything.main, scores(everything, len(index.classes), "1x1")[everything.main].value
+
+
+def within_memory(index: Index, frames: int) -> int:
+    """Return how many videos to validate at a time, by the largest: at most `frames` frames of each are decoded."""
+    if not len(index):
+        return VALIDATED
+    columns = (index.table[name].to_numpy(dtype="int64") for name in ("frames", "width", "height"))
+    decoded = [min(length, frames) * width * height * 3 for length, width, height in zip(*columns, strict=True)]
+    return max(1, min(VALIDATED, DECODED // int(max(decoded))))
 
 
 def memory_mib(device: torch.device) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from reelbench import pipelines
+from reelbench.harness.decoders import chart
 from reelbench.pipelines import augment, reference
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import encode
@@ -129,3 +130,35 @@ def test_augmentation_looks_the_same_on_both_devices(tmp_path: Path, policy: str
     with pipelines.open(index, device="cuda", **options) as stream:
         theirs = torch.cat([batch.clip.cpu() for _ in range(3) for batch in stream.epoch()])
     assert (ours - theirs).abs().mean() < 2
+
+
+@pytest.mark.parametrize("clips", [1, 2])
+def test_a_slow_consumer_sees_the_clips_that_a_fast_one_sees(tmp_path: Path, clips: int):
+    """Work on a batch that waits behind a busy kernel while DALI moves on reads that batch, not a later one."""
+    index = made(tmp_path, "h264", count=12)
+    options = {"clip": CLIP, "batch": 2, "views": Views(clips=clips), "device": "cuda", "decoder": "dali"}
+    with pipelines.open(index, **options) as stream:
+        prompt = torch.cat([batch.clip.cpu() for batch in stream.epoch()])
+    late = []
+    with pipelines.open(index, **options) as stream:
+        for batch in stream.epoch():
+            torch.cuda._sleep(500_000_000)  # cycles: a quarter of a second
+            late.append(batch.clip * 1)
+            del batch
+    assert torch.equal(prompt, torch.cat(late).cpu())
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize("extent", ["tv", "pc"])
+@pytest.mark.parametrize("matrix", ["unknown", "bt709", "bt2020nc"])
+def test_nvdec_shows_the_tagged_colors(tmp_path: Path, codec: str, matrix: str, extent: str):
+    path = chart.film(tmp_path / f"a.{SUFFIX[codec]}", codec, matrix, extent)
+    index = indexing.build([(path, 0)], ("a",), tmp_path, workers=0)
+    clip = dataclasses.replace(CLIP, size=6 * chart.PATCH, short_side=6 * chart.PATCH, frames=4, stride=1)
+    shown = {}
+    for decoder in ("dali", "software"):
+        with pipelines.open(index, clip=clip, batch=1, device="cuda", decoder=decoder) as stream:
+            pictures = next(stream.epoch()).clip[0, :, 0].permute(1, 2, 0).cpu().numpy()
+            shown[decoder] = pictures[chart.PATCH // 2 :: chart.PATCH, chart.PATCH // 2 :: chart.PATCH]
+    error = float(((shown["dali"] - shown["software"]) ** 2).mean())
+    assert 10 * np.log10(255**2 / max(error, 1e-9)) >= 45
