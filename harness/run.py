@@ -152,7 +152,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     )  # fmt: skip
     train.check(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))
-    line = engine.command(job.arguments(), ranks=case.ranks)
+    line = engine.command(job.arguments(), ranks=case.ranks, device=case.device)
     if extension.will_compile(case.device):
         report(phase="compile", note=extension.COMPILING)
     process = subprocess.Popen(line, stdout=sys.stderr, env=engine.environment(case.device))
