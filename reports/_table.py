@@ -240,6 +240,15 @@ def tables(results: Sequence[Result]) -> list[Table]:
     return [shown, *([printed] if printed.rows else [])]
 
 
+def _missing(results: Sequence[Result]) -> list[str]:
+    """Return a sentence for each machine that cannot tell what was asked of it."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        for what in result.details.get("not_available", ()):
+            found.setdefault(machine(result.environment), {})[what] = None
+    return [printable(f"Not available on this device ({where}): {', '.join(what)}.") for where, what in found.items()]
+
+
 def measured(results: Sequence[Result]) -> Table:
     """Return one row a result, in the given order."""
     notes = _Notes()
@@ -269,7 +278,7 @@ def measured(results: Sequence[Result]) -> Table:
         columns=(*shown, *columns, *failures, Column(name="case_id", header="case", numeric=False)),
         rows=tuple(rows),
         caption=_caption({n: max(_kinds(n, v), default="") for n, v in settings.items() if n not in differing}, rows),
-        notes=tuple(notes.texts),
+        notes=(*notes.texts, *_missing(results)),
     )
 
 

@@ -104,6 +104,10 @@ class Subject:
             yield batch
             self._tell(phase, min(number * stream.batch, self.videos))
 
+    def lacks(self, what: str) -> None:
+        """Note what this device cannot tell: the report says so, instead of leaving the place empty without a word."""
+        self.notes.setdefault("not_available", []).append(what)
+
     def _tell(self, phase: str, done: int) -> None:
         """Report the videos done: seldom enough for the loops that are timed."""
         if 0 < done < self.videos and time.perf_counter() - self._told < SELDOM:
