@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ..harness.result import DISTURBED, Result, is_time
 from ..harness.spec import Published
+from ._limits import sentences
 from ._pace import remarks
 from ._ranking import reversals
 
@@ -103,6 +104,7 @@ METRICS = (
     Column(name="latency_p90_ms", header="latency p90", unit="ms", better="lower"),
     Column(name="latency_p99_ms", header="latency p99", unit="ms", better="lower"),
     Column(name="latency_device_ms", header="latency on the device", unit="ms", better="lower"),
+    Column(name="launch_bound_fraction", header="launch-bound", unit="%", scale=100, better="lower"),
     Column(name="throughput_clips_s", header="throughput", unit="clips/s", better="higher"),
     Column(name="throughput_frames_s", header="throughput", unit="frames/s", better="higher"),
     Column(name="end_to_end_clips_s", header="end to end", unit="clips/s", better="higher"),
@@ -226,8 +228,8 @@ def by_case(
 
 
 def limits(results: Sequence[Result]) -> list[str]:
-    """Return a sentence a case: which part of the way from the file to the logits was its bottleneck."""
-    return [f"{printable(r.case.model)}: {r.details['limit']}" for r in results if "limit" in r.details]
+    """Return the sentences on each case's bottleneck (see `_limits`), fit to be shown."""
+    return [printable(sentence) for sentence in sentences(results)]
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
@@ -241,12 +243,11 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
 
 def _missing(results: Sequence[Result]) -> list[str]:
-    """Return a sentence for each machine that cannot tell what was asked of it."""
-    found: dict[str, dict[str, None]] = {}
-    for result in results:
-        for what in result.details.get("not_available", ()):
-            found.setdefault(machine(result.environment), {})[what] = None
-    return [printable(f"Not available on this device ({where}): {', '.join(what)}.") for where, what in found.items()]
+    """Return a sentence for each thing that was asked of a machine and that it cannot tell."""
+    found = dict.fromkeys(
+        (machine(r.environment), what) for r in results for what in r.details.get("not_available", ())
+    )
+    return [printable(f"Not available on this device ({where}): {what}.") for where, what in found]
 
 
 def measured(results: Sequence[Result]) -> Table:

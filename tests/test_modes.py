@@ -140,7 +140,7 @@ def test_the_search_for_a_batch_ends_where_more_does_not_pay_or_does_not_fit(
     def timed(made, batch, budget):
         if batch > fitting:
             raise torch.cuda.OutOfMemoryError("full")
-        return Timing(host=[seconds[batch]] * 3, device=[], warm_up=0.0, calls=1, steady=True)
+        return Timing(host=[seconds[batch]] * 3, warm_up=0.0, calls=1, steady=True)
 
     monkeypatch.setattr(throughput, "_time", timed)
     monkeypatch.setattr(throughput, "_room", lambda tried, batch: True)

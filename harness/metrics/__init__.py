@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import discover
+from .. import device_time, discover
 from .. import measure as timing
 from ..clock import Clock
 from ..evaluate import Predictions, evaluate
@@ -91,6 +91,11 @@ class Subject:
         self.clock.move("measured", sum(taken.host))
         self.notes["warm_ups_cut_short"] = self.notes.get("warm_ups_cut_short", 0) + (not taken.steady)
         return taken
+
+    def on_device(self, clip: Tensor) -> tuple[list[float], str]:
+        """Return the device's own seconds of forward passes of a clip, and how they were told; none where untold."""
+        with self.clock.part("measured"):
+            return device_time.forward_times(self.forward, clip, self.budget)
 
     def test(self, phase: str, forward: Callable[[Tensor], Tensor], views: Views) -> Predictions:
         """Test every video once under some views, by a forward pass from N×3×T×H×W to logits."""
