@@ -19,7 +19,7 @@ from .errors import UserError
 Sampling = Literal["dense", "dense_middle", "dense_64", "window", "segments", "uniform"]
 OutOfBound = Literal["loop", "repeat_last"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
+Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "amp_bf16", "amp_fp16", "fp8"]
 Mode = Literal["eager", "compile", "compile_max_autotune", "cuda_graphs"]
 Crop = Literal["random_resized", "multi_scale", "random", "center"]
 Optimizer = Literal["adamw", "sgd"]
@@ -241,10 +241,10 @@ class Case:
 
     `data` is an index file, or an embedded set: `synthetic`, `synthetic-hard`. With a `recipe` the model is
     trained first, with a `checkpoint` loaded; with neither its weights are random, and accuracy cannot be asked for.
-    A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's, `mode` how it is
-    run, `channels_last` the memory format of its convolutions; the training follows its recipe. `clip` and `views`
-    replace the variant's own. `batch=0` lets the harness find the best batch for throughput.
-    `fingerprint` is the data's, filled in by the sweep.
+    A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's (`bf16`: weights and
+    activations, `amp_bf16`: autocast), `mode` how it is run, `channels_last` the memory format of its convolutions;
+    the training follows its recipe. `clip` and `views` replace the variant's own. `batch=0` lets the harness find the
+    best batch for throughput. `fingerprint` is the data's, filled in by the sweep.
     """
 
     model: str

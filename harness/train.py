@@ -29,7 +29,7 @@ from .batches import Batches
 from .ema import Ema
 from .errors import UserError
 from .evaluate import Predictions, evaluate, scores
-from .execution import autocast
+from .execution import training
 from .interruption import Interruption
 from .job import Job
 from .measure import synchronize
@@ -284,7 +284,7 @@ class Run:
         def forward(clip: Tensor) -> Tensor:
             nonlocal forwards
             forwards += 1
-            with autocast(world.device, self.recipe.precision):
+            with training(world.device, self.recipe.precision):
                 return network(clip)
 
         with pipelines.open(
