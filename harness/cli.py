@@ -201,7 +201,8 @@ def list_suites() -> None:
     from . import suite
 
     for name, found in suite.listing().items():
-        print(f"{name:12} {len(found.cases):3} cases  {found.description}")
+        more = f" (on a GPU {len(found.on('cuda'))})" if found.on_cuda else ""
+        print(f"{name:12} {len(found.cases):3} cases  {found.description}{more}")
 
 
 @app.command()

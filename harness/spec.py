@@ -327,12 +327,21 @@ def _tuples(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A named list of cases. A suite file holds `SUITE = Suite(...)` and imports nothing heavier than this module."""
+    """A named list of cases. A suite file holds `SUITE = Suite(...)` and imports nothing heavier than this module.
+
+    `on_cuda` are the cases that only a GPU can tell something by; on a CPU they are not listed.
+    """
 
     name: str
     description: str
     cases: tuple[Case, ...]
+    on_cuda: tuple[Case, ...] = ()
 
     def __post_init__(self) -> None:
         _require(len(self.cases) > 0, f"suite {self.name}: no cases")
-        _require(all(isinstance(c, Case) for c in self.cases), f"suite {self.name}: cases must be Case values")
+        every = (*self.cases, *self.on_cuda)
+        _require(all(isinstance(c, Case) for c in every), f"suite {self.name}: cases must be Case values")
+
+    def on(self, device: str) -> tuple[Case, ...]:
+        """Return the cases that are measured on a device, `cpu` or `cuda`."""
+        return (*self.cases, *self.on_cuda) if device == "cuda" else self.cases

@@ -70,14 +70,15 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
     from .job import choose_clip
     from .train import check_clip
 
-    for case in suite.cases:
+    cases = suite.on(device)
+    for case in cases:
         clip = choose_clip(case.model, case.recipe, case.clip)
         if clip != models.find(case.model).clip:
             check_clip(case.model, clip)
-    chosen = [c for c in suite.cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
+    chosen = [c for c in cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
     if not chosen:
         said = " ".join(f"--only '{pattern}'" for pattern in only)
-        raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in suite.cases)}")
+        raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in cases)}")
     prints = {name: data.fingerprint(data.resolve(name)) for name in {c.data for c in chosen}}
     return [dataclasses.replace(c, device=device, fingerprint=prints[c.data]) for c in chosen]
 
