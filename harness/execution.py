@@ -30,7 +30,7 @@ TOLERANCE = {"bf16": 0.1, "amp_bf16": 0.1, "fp16": 0.0125, "amp_fp16": 0.0125}
 def prepare(model: nn.Module, case: Case, device: torch.device) -> Forward:
     """Return the forward pass of a model in the case's precision and mode, from N×3×T×H×W to logits, no gradients.
 
-    Of a model that is cast or quantised a copy runs, and the whole one goes to the CPU: what counts parameters and
+    Of a model that is cast or quantized a copy runs, and the whole one goes to the CPU: what counts parameters and
     FLOPs looks at it, the card's memory is for the other.
     """
     set_up(case.precision, case.mode, device)
@@ -61,7 +61,7 @@ def set_up(precision: str, mode: str, device: torch.device) -> None:
 
 
 def cast(model: nn.Module, precision: str) -> nn.Module:
-    """Return the model that computes in a precision: itself, or a copy with cast or quantised weights."""
+    """Return the model that computes in a precision: itself, or a copy with cast or quantized weights."""
     if precision in CAST:
         return copy.deepcopy(model).to(CAST[precision])
     if precision == "fp8":

@@ -106,13 +106,14 @@ def test_weights_are_cast_once_and_autocast_is_a_precision_of_its_own():
 
 def test_what_is_counted_and_trained_stays_in_fp32(monkeypatch):
     monkeypatch.setattr(peak, "SIDE", {"cpu": 64})
-    made = subject("vivit/micro", precision="bf16", metrics=("flops", "peak", "step"), batch=2)
+    made = subject("vivit/micro", precision="bf16", metrics=("flops", "peak", "step", "memory"), batch=2)
     found = metrics.measure(made)
     assert {p.dtype for p in made.model.parameters()} == {torch.float32}
     assert (
         found["gflops_view"].value == metrics.measure(subject("vivit/micro", metrics=("flops",)))["gflops_view"].value
     )
     assert "bf16 autocast" in found["forward_ms"].convention
+    assert "fp32 weights that are counted included" in found["memory_resident_mib"].convention
 
 
 def test_a_step_alone_sets_its_arithmetic(monkeypatch):

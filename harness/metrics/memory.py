@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from .. import execution, nvml
 from .. import measure as timing
-from .. import nvml
 from ..result import Metric
 from . import Subject
 
@@ -41,7 +41,11 @@ def measure(subject: Subject) -> dict[str, Metric]:
         found.update(_on_card(subject.device, subject.case.mode))
         if found["memory_process_mib"] is None:
             subject.lacks("memory of the process")
-    told = {"memory_reserved_mib": f"{convention}, the graph's pool included"} if subject.case.mode in GRAPHS else {}
+    told: dict[str, str] = {}
+    if subject.case.mode in GRAPHS:
+        told["memory_reserved_mib"] = f"{convention}, the graph's pool included"
+    if subject.case.precision in (*execution.CAST, "fp8"):
+        told["memory_resident_mib"] = f"{convention}, the fp32 weights that are counted included"
     return {
         name: Metric(value=value, unit="MiB", convention=told.get(name, convention))
         for name, value in found.items()
