@@ -103,6 +103,7 @@ _ROWS = (
     _time("latency_p90_ms", "latency p90"),
     _time("latency_p99_ms", "latency p99"),
     _time("latency_device_ms", "latency on the device"),
+    Quantity(name="launch_bound_fraction", header="launch-bound", kind="fraction", unit="%", scale=100, better="lower"),
     _rate("throughput_clips_s", "throughput", headline=True),
     _rate("throughput_frames_s", "throughput", "frames/s"),
     _rate("end_to_end_clips_s", "end to end"),

@@ -74,7 +74,8 @@ class Details(TypedDict, total=False):
     Videos: `test_videos` of the index, `rejected_videos` left out of it, `listed` and `videos` that were tested,
     `broken` (path, reason) among them, `passed_over` in training. Accuracy: `views`, `chance` in percent, `learned`.
     Cost: `flops_by_operator`, `flops_unsupported_operators`, `batch_sweep`, `best_batch`, `largest_batch`,
-    `view_budget`, `alone_clips_s` and the sentence `limit`, `idle_w` and `busy_w`. The measurement itself:
+    `view_budget`, `alone_clips_s` and the sentence `limit`, `idle_w` and `busy_w`, what the device
+    does not tell (`not_available`). The measurement itself:
     `metric_seconds`, `warm_ups_cut_short`, `machine`, or one a round in `rounds`, and `spent`, the seconds of each
     phase. A mean over seeds names its `seeds` and `cases`.
     """
@@ -97,6 +98,7 @@ class Details(TypedDict, total=False):
     view_budget: list[dict[str, Any]]
     alone_clips_s: dict[str, float]
     limit: str
+    not_available: list[str]
     idle_w: float
     busy_w: float
     metric_seconds: dict[str, float]

@@ -21,7 +21,7 @@ from .metric_table import METRICS
 Sampling = Literal["dense", "dense_middle", "dense_64", "window", "segments", "uniform"]
 OutOfBound = Literal["loop", "repeat_last"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
+Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "amp_bf16", "amp_fp16", "fp8"]
 Mode = Literal["eager", "compile", "compile_max_autotune", "cuda_graphs"]
 Crop = Literal["random_resized", "multi_scale", "random", "center"]
 Optimizer = Literal["adamw", "sgd"]
@@ -237,10 +237,10 @@ class Case:
 
     `data` is an index file, or an embedded set: `synthetic`, `synthetic-hard`. With a `recipe` the model is
     trained first, with a `checkpoint` loaded; with neither its weights are random, and accuracy cannot be asked for.
-    A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's, `mode` how it is
-    run, `channels_last` the memory format of its convolutions; the training follows its recipe. `clip` and `views`
-    replace the variant's own. `batch=0` lets the harness find the best batch for throughput.
-    `fingerprint` is the data's, filled in by the sweep.
+    A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's (`bf16`: weights and
+    activations, `amp_bf16`: autocast), `mode` how it is run, `channels_last` the memory format of its convolutions;
+    the training follows its recipe. `clip` and `views` replace the variant's own. `batch=0` lets the harness find the
+    best batch for throughput. `fingerprint` is the data's, filled in by the sweep.
     """
 
     model: str
@@ -321,15 +321,24 @@ def _tuples(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A named list of cases. A suite file holds `SUITE = Suite(...)` and imports nothing heavier than this module."""
+    """A named list of cases. A suite file holds `SUITE = Suite(...)` and imports nothing heavier than this module.
+
+    `on_cuda` are the cases that only a GPU can tell something by; on a CPU they are not listed.
+    """
 
     name: str
     description: str
     cases: tuple[Case, ...]
+    on_cuda: tuple[Case, ...] = ()
 
     def __post_init__(self) -> None:
         _require(len(self.cases) > 0, f"suite {self.name}: no cases")
-        _require(all(isinstance(c, Case) for c in self.cases), f"suite {self.name}: cases must be Case values")
+        every = (*self.cases, *self.on_cuda)
+        _require(all(isinstance(c, Case) for c in every), f"suite {self.name}: cases must be Case values")
+
+    def on(self, device: str) -> tuple[Case, ...]:
+        """Return the cases that are measured on a device, `cpu` or `cuda`."""
+        return (*self.cases, *self.on_cuda) if device == "cuda" else self.cases
 
 
 def read_json(kind: type[T], path: Path) -> T:

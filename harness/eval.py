@@ -6,18 +6,19 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from .. import models, pipelines
+from ..errors import unknown
 from ..pipelines.index import Index
 from ..result import Metric
-from ..spec import Clip, Views
+from ..spec import Arithmetic, Clip, Views
+from .measuring import execution
 from .measuring.accuracy import Predictions, evaluate, scores
-from .measuring.execution import autocast
 from .progress import bar
 from .training import engine as ds
 
@@ -33,17 +34,20 @@ def test(
     Started by a launcher, every rank tests its share of the videos, each video once whatever the number of ranks; the
     first one returns the metrics of all, the others nothing.
     """
+    if precision not in get_args(Arithmetic):
+        raise unknown("precision", precision, get_args(Arithmetic))
     variant = models.find(model)
     protocol = Views.parse(views) if views else variant.views
     index = Index.load(data)
     index.verify()
     world = ds.connect(device) if "RANK" in os.environ else ds.World(0, 1, torch.device(device))
     network = models.build(model, num_classes=len(index.classes), checkpoint=checkpoint).to(world.device).eval()
+    execution.set_up(precision, "eager", world.device)
+    run = execution.in_precision(execution.cast(network, precision), precision, world.device)
     logits: list[Tensor] = []
 
     def forward(clip: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast(world.device, precision):
-            found = network(clip)
+        found = run(clip)
         if dump is not None:
             logits.append(found.float().cpu())
         return found

@@ -14,6 +14,7 @@ from typing import Any
 from ..metric_table import QUANTITIES, Better, Kind, Quantity, quantity
 from ..result import Result
 from ..spec import Published
+from ._limits import sentences
 from ._pace import remarks
 from ._ranking import reversals
 
@@ -200,8 +201,8 @@ def by_case(
 
 
 def limits(results: Sequence[Result]) -> list[str]:
-    """Return a sentence a case: which part of the way from the file to the logits was its bottleneck."""
-    return [f"{printable(r.case.model)}: {r.details['limit']}" for r in results if "limit" in r.details]
+    """Return the sentences on each case's bottleneck (see `_limits`), fit to be shown."""
+    return [printable(sentence) for sentence in sentences(results)]
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
@@ -212,6 +213,14 @@ def tables(results: Sequence[Result]) -> list[Table]:
     shown, printed = measured(results), published(results)
     shown = replace(shown, notes=(*shown.notes, *limits(results), *reversals(results)))
     return [shown, *([printed] if printed.rows else [])]
+
+
+def _missing(results: Sequence[Result]) -> list[str]:
+    """Return a sentence for each thing that was asked of a machine and that it cannot tell."""
+    found = dict.fromkeys(
+        (machine(r.environment), what) for r in results for what in r.details.get("not_available", ())
+    )
+    return [printable(f"Not available on this device ({where}): {what}.") for where, what in found]
 
 
 def measured(results: Sequence[Result]) -> Table:
@@ -243,7 +252,7 @@ def measured(results: Sequence[Result]) -> Table:
         columns=(*shown, *columns, *failures, Column(name="case_id", header="case", numeric=False)),
         rows=tuple(rows),
         caption=_caption({n: max(_kinds(n, v), default="") for n, v in settings.items() if n not in differing}, rows),
-        notes=tuple(notes.texts),
+        notes=(*notes.texts, *_missing(results)),
     )
 
 

@@ -22,7 +22,7 @@ def evaluate(
     views: Annotated[str | None, typer.Option(help="Clips x crops, such as 4x3; the model's own by default.")] = None,
     dump: Annotated[Path | None, typer.Option(help="Write every video's scores to this parquet file.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 8,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16, or amp_bf16: autocast.")] = "fp32",
     clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
     device: Device = None,
     gpus: Annotated[int, typer.Option(min=1, help="Ranks that share the videos (on a CPU: processes).")] = 1,

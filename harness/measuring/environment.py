@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
+from . import nvml
 
 PACKAGES = (
     "torch",
@@ -45,28 +46,7 @@ def collect() -> dict[str, Any]:
 
 def gpus() -> list[dict[str, Any]]:
     """Return name, driver, memory, clocks and temperature of each NVIDIA GPU, through NVML; none without a driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return [_gpu(pynvml, handle) for handle in handles]
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu(nvml: Any, handle: Any) -> dict[str, Any]:
-    return {
-        "name": nvml.nvmlDeviceGetName(handle),
-        "driver": nvml.nvmlSystemGetDriverVersion(),
-        "memory_gib": round(nvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1),
-        "sm_clock_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
-        "memory_clock_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
-        "temperature_c": nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
-    }
+    return [nvml.describe(handle) for handle in nvml.handles()]
 
 
 def _commit() -> str:

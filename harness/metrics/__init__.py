@@ -19,7 +19,7 @@ from ... import discover
 from ...result import Details, Metric
 from ...spec import Case, Clip, Views
 from ..events import Event, Report
-from ..measuring import timing
+from ..measuring import device_time, timing
 from ..measuring.accuracy import Predictions, evaluate
 from ..measuring.execution import prepare
 from ..measuring.phases import Clock
@@ -93,6 +93,11 @@ class Subject:
         self.notes["warm_ups_cut_short"] = self.notes.get("warm_ups_cut_short", 0) + (not taken.steady)
         return taken
 
+    def on_device(self, clip: Tensor) -> tuple[list[float], str]:
+        """Return the device's own seconds of forward passes of a clip, and how they were told; none where untold."""
+        with self.clock.part("measured"):
+            return device_time.forward_times(self.forward, clip, self.budget)
+
     def test(self, phase: str, forward: Callable[[Tensor], Tensor], views: Views) -> Predictions:
         """Test every video once under some views, by a forward pass from N×3×T×H×W to logits."""
         self._tell(phase, 0)
@@ -104,6 +109,10 @@ class Subject:
         for number, batch in enumerate(self.clock.batches(stream), 1):
             yield batch
             self._tell(phase, min(number * stream.batch, self.videos))
+
+    def lacks(self, what: str) -> None:
+        """Note what this device cannot tell: the report says so, instead of leaving the place empty without a word."""
+        self.notes.setdefault("not_available", []).append(what)
 
     def _tell(self, phase: str, done: int) -> None:
         """Report the videos done: seldom enough for the loops that are timed."""

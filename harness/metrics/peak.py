@@ -39,13 +39,11 @@ def measure(subject: Subject) -> dict[str, Metric]:
 def _product(subject: Subject) -> float:
     """Return the TFLOP/s of a square matrix product."""
     side = SIDE[subject.device.type]
-    a, b = (torch.randn(side, side, device=subject.device) for _ in range(2))
+    dtype = {**execution.CAST, **execution.AUTOCAST}.get(subject.case.precision, torch.float32)
+    a, b = (torch.randn(side, side, device=subject.device).to(dtype) for _ in range(2))
 
     def step() -> None:
-        with torch.inference_mode(), execution.autocast(subject.device, subject.case.precision):
+        with torch.inference_mode():
             torch.matmul(a, b)
 
-    if subject.case.precision in ("bf16", "fp16"):
-        dtype = torch.bfloat16 if subject.case.precision == "bf16" else torch.float16
-        a, b = a.to(dtype), b.to(dtype)
     return 2 * side**3 / min(subject.time(step).host) / 1e12

@@ -71,14 +71,15 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
     """Return the cases to run with the device and the data's fingerprint filled in; check every model and clip."""
     from ... import models
 
-    for case in suite.cases:
+    cases = suite.on(device)
+    for case in cases:
         clip = models.choose_clip(case.model, case.recipe, case.clip)
         if clip != models.find(case.model).clip:
             models.check_clip(case.model, clip)
-    chosen = [c for c in suite.cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
+    chosen = [c for c in cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
     if not chosen:
         said = " ".join(f"--only '{pattern}'" for pattern in only)
-        raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in suite.cases)}")
+        raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in cases)}")
     prints = {name: splits.fingerprint(splits.resolve(name)) for name in {c.data for c in chosen}}
     return [dataclasses.replace(c, device=device, fingerprint=prints[c.data]) for c in chosen]
 

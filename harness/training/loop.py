@@ -24,7 +24,7 @@ from ...errors import UserError
 from ...pipelines.index import Index
 from ...spec import Views
 from ..measuring.accuracy import Predictions, evaluate, scores
-from ..measuring.execution import autocast
+from ..measuring.execution import training
 from ..measuring.timing import synchronize
 from ..progress import TrainingProgress
 from . import ds_config, losses, nonfinite, objective, run_folder, stream
@@ -236,7 +236,7 @@ class Run:
         def forward(clip: Tensor) -> Tensor:
             nonlocal forwards
             forwards += 1
-            with autocast(world.device, self.recipe.precision):
+            with training(world.device, self.recipe.precision):
                 return network(clip)
 
         with pipelines.open(
