@@ -70,7 +70,7 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, *, width: int) ->
     """
     wide = width * x.element_size()
     large = x.numel() // x.shape[-1] * wide > LARGE
-    if x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling() or not large:
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling() or not large:
         return function(x)
     pieces = [function(rows) for rows in x.flatten(0, -2).split(max(1, PIECE // wide))]
     return torch.cat(pieces).unflatten(0, x.shape[:-1])
