@@ -14,6 +14,7 @@ from ._biased_attention import BiasedAttention
 
 MAX_ROWS = 65_535  # of one call: CUDA's fused attention puts them into a grid dimension of that size
 LARGE, PIECE = 32 << 20, 8 << 20  # bytes: the C library hands larger memory back after every use, to be cleared anew
+SCORES = 2 << 20  # bytes: scores that fit the cache are kept for a learnt bias's gradient, larger ones made again
 
 
 class DropPath(nn.Module):
@@ -96,6 +97,8 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None)
     """Return softmax(q k^T / sqrt(d) + bias) v, `B heads N d`, in calls small enough for CUDA's fused kernels."""
     shared = bias is None or bias.shape[0] == 1
     if bias is not None and shared and bias.requires_grad and torch.is_grad_enabled() and q.device.type == "cpu":
+        if q.shape[0] * bias.numel() * q.element_size() <= SCORES:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return BiasedAttention.apply(q, k, v, bias)  # type: ignore[return-value]
     if not q.is_cuda or q.shape[0] <= MAX_ROWS:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
