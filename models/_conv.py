@@ -6,6 +6,7 @@ without the wrappers (`.net`, `.block`) that its shift and its non-local blocks 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,21 +20,21 @@ NonLocalKind = Literal["dot", "gauss", "embedded"]
 SMALL = 1 << 16  # numbers: a batch norm over fewer takes less time than the calls that fold it
 
 
-def folding_pays(x: Tensor, positions: int, conv: nn.Module, norm: nn.Module) -> bool:
-    """Say whether `conv` and `norm` shall be one convolution for input `x`, whose output has `positions` a channel.
+def folding_pays(x: Tensor, conv: nn.Conv2d | nn.Conv3d, norm: nn.Module) -> bool:
+    """Say whether a convolution of `x` and the batch norm after it shall run as one convolution.
 
     The fold is made anew in every forward pass, so that no weight is ever stale or held twice.
     """
-    assert isinstance(conv.weight, Tensor)
     if torch.is_grad_enabled() or norm.training or not x.is_cpu or conv.weight.element_size() < 4:
         return False  # a GPU would wait for more launches than it saves; half precision would round twice
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
         return False  # compilers fuse better themselves, and batch norms are part of what is counted
-    return positions * len(conv.weight) > conv.weight.numel() + SMALL and not any(map(_has_hooks, (conv, norm)))
+    outputs = x.numel() // x.shape[1] // math.prod(conv.stride) * conv.out_channels
+    return outputs > conv.weight.numel() + SMALL and not any(map(_has_hooks, (conv, norm)))
 
 
 def folded(weight: Tensor, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
-    """Return the weight and bias of the convolution that one of `weight` and the batch norm after it are in eval mode."""
+    """Return weight and bias of the one convolution that `weight` and the batch norm after it are in eval mode."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
@@ -62,8 +63,7 @@ class ConvBN(nn.Module):
         self.act = act or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        positions = x.shape[0] * x.shape[2] * x.shape[3] // self.conv.stride[0] ** 2
-        if folding_pays(x, positions, self.conv, self.bn):
+        if folding_pays(x, self.conv, self.bn):
             return self.act(self.conv._conv_forward(x, *folded(self.conv.weight, self.bn)))
         return self.act(self.bn(self.conv(x)))
 
@@ -104,7 +104,7 @@ class NonLocal(nn.Module):
         conv, norm = self.conv_out.conv, self.conv_out.bn
         assert isinstance(conv, nn.Conv3d)
         assert isinstance(norm, nn.BatchNorm3d)
-        if folding_pays(x, x.numel() // x.shape[1], conv, norm):
+        if folding_pays(y, conv, norm):
             return add(_linear(y, *folded(conv.weight, norm)), x)
         return add(norm(_pointwise(conv, y)), x)
 
