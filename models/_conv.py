@@ -27,6 +27,8 @@ def folding_pays(x: Tensor, conv: nn.Conv2d | nn.Conv3d, norm: nn.Module) -> boo
     """
     if torch.is_grad_enabled() or norm.training or not x.is_cpu or conv.weight.element_size() < 4:
         return False  # a GPU would wait for more launches than it saves; half precision would round twice
+    if getattr(norm, "running_var", None) is None:
+        return False
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
         return False  # compilers fuse better themselves, and batch norms are part of what is counted
     outputs = x.numel() // x.shape[1] // math.prod(conv.stride) * conv.out_channels
