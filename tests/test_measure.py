@@ -175,7 +175,7 @@ def test_only_transfers_that_are_made_are_timed(monkeypatch):
         open_stream=lambda batch: nullcontext(stream), batches=lambda phase, stream: iter(stream.epoch()),
         time=lambda step: SimpleNamespace(host=[0.5 + 0.0 * step().numel()]), on_device=lambda clip: ([0.1], "queued"),
     )  # fmt: skip
-    monkeypatch.setattr(measure, "synchronize", lambda device: None)
+    monkeypatch.setattr(timing, "synchronize", lambda device: None)
     end_to_end.measure(made)  # type: ignore[arg-type]
     assert set(made.notes["alone_clips_s"]) == {"decoder", "model"}
 
