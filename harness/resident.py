@@ -42,7 +42,7 @@ def _serve(report: Report) -> None:
     described = json.loads(Path(sys.argv[1]).read_text())
     case = Case.from_json(described["case"])
     weights = described["weights"] and find_checkpoint(described["weights"])
-    subject = make_subject(case, Index.load(data.resolve(case.data).test), weights, [])
+    subject = make_subject(case, Index.load(data.resolve(case.data, case.device).test), weights, [])
     report(ready=True)
     for _ in sys.stdin:
         report(**_round(subject))
