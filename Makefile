@@ -1,11 +1,12 @@
 # make bench   a fresh clone to the finished report, without a GPU or a download of data
 # make test    what CI runs
+# make gpu     all that needs a GPU, measured once: tests, decoders, suites; make gpu-short: in twelve minutes
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= runs/quick
 
-.PHONY: bench test lint benchmark install install-dev clean
+.PHONY: bench test lint benchmark gpu gpu-short install install-dev clean
 
 bench: install
 	$(BIN)/reelbench run quick --out $(OUT)
@@ -18,6 +19,12 @@ test: install-dev
 
 benchmark: install-dev
 	$(BIN)/pytest tests/benchmarks --benchmark-only
+
+gpu: install-dev
+	$(BIN)/python tests/gpu/reference.py
+
+gpu-short: install-dev
+	$(BIN)/python tests/gpu/reference.py --short
 
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
