@@ -20,10 +20,10 @@ test: install-dev
 benchmark: install-dev
 	$(BIN)/pytest tests/benchmarks --benchmark-only
 
-gpu: install-dev
+gpu: install-dev $(VENV)/installed-rivals
 	$(BIN)/python tests/gpu/reference.py
 
-gpu-short: install-dev
+gpu-short: install-dev $(VENV)/installed-rivals
 	$(BIN)/python tests/gpu/reference.py --short
 
 install: $(VENV)/installed
@@ -36,6 +36,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .[dev]
 	touch $@ $(VENV)/installed
+
+# What is compared with ours; where it cannot be installed, `data bench` says what is missing.
+$(VENV)/installed-rivals: $(VENV)/installed-dev
+	-$(BIN)/python -m pip install --quiet -c constraints.txt -e .[rivals]
+	touch $@
 
 $(VENV):
 	@$(PYTHON) -c 'import sys; sys.exit("reelbench needs Python 3.10 or newer, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 10) else None'

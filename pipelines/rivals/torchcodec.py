@@ -1,4 +1,7 @@
-"""torchcodec, on the CPU and on NVDEC. It is told the times and key frames of a file, so that it need not scan it."""
+"""torchcodec, on the CPU and on NVDEC. It is told the times and key frames of a file, so that it need not scan it.
+
+Not every wheel has NVDEC in it: one for CUDA says so in its version, as `0.11.0+cu130` does.
+"""
 
 from __future__ import annotations
 
