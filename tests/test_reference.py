@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.util
+import itertools
 import json
 import sys
 import time
@@ -48,6 +50,17 @@ def test_the_short_run_takes_its_parts_from_the_whole_one(tmp_path: Path) -> Non
     }
     with pytest.raises(SystemExit, match="no part bensh"):
         reference.chosen(every, False, ["bensh"])
+
+
+def test_every_suite_has_something_for_a_dry_run(tmp_path: Path) -> None:
+    """Its patterns match a case of each suite that it runs; the short run's do on a GPU, too."""
+    from reelbench.harness import suite
+
+    for device in ("cpu", "cuda"):
+        for command in (p.command for p in reference.parts(tmp_path, device) if p.results):
+            models = [case.model for case in suite.load(command[command.index("run") + 1]).cases]
+            patterns = [word for before, word in itertools.pairwise(command) if before == "--only"]
+            assert not patterns or any(fnmatch.filter(models, pattern) for pattern in patterns), command
 
 
 def test_what_is_done_is_not_done_again_and_what_failed_is(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
     python tests/gpu/reference.py                        all parts, into reports/reference/<gpu>
     python tests/gpu/reference.py --short                those of SHORT, in the order of their value
     python tests/gpu/reference.py --only latency         one part; --list names them
-    python tests/gpu/reference.py --device cpu --only doctor     a dry run: micros in place of models of full size
+    python tests/gpu/reference.py --device cpu --only doctor     a dry run: of each suite TSM alone
 
 Each part is a command under its own limit, with a log. A part that has ended well is not run again, a suite that was
 cut short goes on where it stopped. Nothing needs to be installed but what ReelBench needs: on a machine without a
@@ -51,7 +51,7 @@ class Part:
 
 
 def parts(work: Path, device: str) -> list[Part]:
-    """Return every part, in the order of `make gpu`; on a CPU with micros in place of models of full size."""
+    """Return every part, in the order of `make gpu`; on a CPU with TSM alone."""
     films, tiny = work / "films", device == "cpu"
     shown = [Part(name="doctor", command=_cli("doctor"), limit=120), *_tests()]
     script = str(HERE / "films.py")
@@ -59,9 +59,9 @@ def parts(work: Path, device: str) -> list[Part]:
     names = ("h264_340x256", "h264_1920x1080")
     shown.append(Part(name="short_films", command=(sys.executable, script, str(films), *names), limit=300))
     shown += [_certify(films, name, device) for name in FILMS] + [_bench(films, name, device, tiny) for name in FILMS]
-    shown += [_suite(work, name, name, device, limit, *_micros(tiny)) for name, limit in SUITES.items()]
+    shown += [_suite(work, name, name, device, limit, *_few(tiny)) for name, limit in SUITES.items()]
     film = str(films / "h264_340x256.parquet")
-    shown.append(_suite(work, "overheads", str(HERE / "overheads.py"), device, 4200, "--data", film, *_micros(tiny)))
+    shown.append(_suite(work, "overheads", str(HERE / "overheads.py"), device, 4200, "--data", film, *_few(tiny)))
     shown.append(_train(work, film, device, tiny))
     return [*shown, *_short_suites(work, device, tiny)]
 
@@ -74,8 +74,9 @@ def _cli(*arguments: str) -> tuple[str, ...]:
     return sys.executable, "-m", "reelbench.harness.cli", *arguments
 
 
-def _micros(tiny: bool) -> tuple[str, ...]:
-    return ("--only", "*/micro") if tiny else ()
+def _few(tiny: bool) -> tuple[str, ...]:
+    """Return what is left of each suite in a dry run."""
+    return ("--only", "tsm/micro", "--only", "tsm/r50_8f") if tiny else ()
 
 
 def _tests() -> list[Part]:
@@ -130,8 +131,8 @@ def _train(work: Path, film: str, device: str, tiny: bool) -> Part:
 def _short_suites(work: Path, device: str, tiny: bool) -> list[Part]:
     """Return parts of suites, whose results the whole suites need not measure again."""
     flagships = ("tsm/r50_8f", "video_swin/t", "vivit/b", "mvit/b_16x4", "timesformer/b")
-    some = _micros(tiny) or tuple(word for name in flagships for word in ("--only", name))
-    swin = _micros(tiny) or ("--only", "video_swin/t")
+    some = _few(tiny) or tuple(word for name in flagships for word in ("--only", name))
+    swin = _few(tiny) or ("--only", "video_swin/t")
     return [
         _suite(work, "short_quick", "quick", device, 600, *THREE, out="quick"),
         _suite(work, "short_latency", "latency", device, 600, *some, out="latency"),
@@ -261,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help=f"the most valuable {SHORT_SECONDS // 60} minutes")
     parser.add_argument("--only", action="append", default=[], metavar="PART", help="run this part; give several")
     parser.add_argument("--list", action="store_true", help="name the parts and their limits")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run with micros")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run with TSM alone")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "gpu", help="films, trainings, suites' folders")
     parser.add_argument("--out", type=Path, help="what is kept: reports/reference/<gpu>")
     given = parser.parse_args(arguments)
