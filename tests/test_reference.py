@@ -74,6 +74,10 @@ def test_what_is_done_is_not_done_again_and_what_failed_is(tmp_path: Path) -> No
     assert counter.read_text() == "xxx"
     assert any(line.endswith("fine") for line in said)
     assert any("done before" in line for line in said)
+    later = reference.run([part("later", "pass")], tmp_path, forever(), said.append)
+    reference.collect([*todo, part("later", "pass")], later, tmp_path, tmp_path)
+    lines = [line.split(" | ")[:2] for line in (tmp_path / "README.md").read_text().splitlines()[4:7]]
+    assert lines == [["| good", "done"], ["| bad", "failed"], ["| later", "done"]]
     assert (tmp_path / "logs" / "good.txt").read_text() == "fine\n"
 
 

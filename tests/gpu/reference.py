@@ -211,12 +211,18 @@ def _last(out: Path, part: Part) -> str:
 
 
 def collect(every: Sequence[Part], found: Sequence[dict[str, object]], work: Path, out: Path) -> None:
-    """Gather the suites' results and what became of each part: results.jsonl, environment.json, README.md, a report."""
+    """Gather the suites' results and what became of each part: results.jsonl, environment.json, README.md, a report.
+
+    What an earlier call did counts too.
+    """
     folders = sorted({part.results for part in every if part.results and (part.results / "results.jsonl").exists()})
     (out / "results.jsonl").write_text("".join((folder / "results.jsonl").read_text() for folder in folders))
     for folder in folders[:1]:
         (out / "environment.json").write_text((folder / "environment.json").read_text())
-    rows = [f"| {row['name']} | {row['state']} | {row['seconds']} |" for row in found]
+    known = {part.name: out / "parts" / f"{part.name}.json" for part in every}
+    before = {name: json.loads(path.read_text()) for name, path in known.items() if path.exists()}
+    ended = {**before, **{row["name"]: row for row in found}}
+    rows = [f"| {row['name']} | {row['state']} | {row['seconds']} |" for row in ended.values()]
     text = [
         "# What was measured",
         "",
