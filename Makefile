@@ -1,11 +1,12 @@
 # make bench   a fresh clone to the finished report, without a GPU or a download of data
 # make test    what CI runs
+# make gpu     all that needs a GPU, measured once: tests, decoders, suites; make gpu-short: in twelve minutes
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= runs/quick
 
-.PHONY: bench test lint benchmark install install-dev clean
+.PHONY: bench test lint benchmark gpu gpu-short install install-dev clean
 
 bench: install
 	$(BIN)/reelbench run quick --out $(OUT)
@@ -18,6 +19,12 @@ test: install-dev
 
 benchmark: install-dev
 	$(BIN)/pytest tests/benchmarks --benchmark-only
+
+gpu: install-dev $(VENV)/installed-rivals
+	$(BIN)/python tests/gpu/reference.py
+
+gpu-short: install-dev $(VENV)/installed-rivals
+	$(BIN)/python tests/gpu/reference.py --short
 
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev node_modules/installed
@@ -34,6 +41,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .[dev]
 	touch $@ $(VENV)/installed
+
+# What is compared with ours; where it cannot be installed, `data bench` says what is missing.
+$(VENV)/installed-rivals: $(VENV)/installed-dev
+	-$(BIN)/python -m pip install --quiet -c constraints.txt -e .[rivals]
+	touch $@
 
 $(VENV):
 	@$(PYTHON) -c 'import sys; sys.exit("reelbench needs Python 3.10 or newer, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 10) else None'

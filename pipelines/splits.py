@@ -27,12 +27,15 @@ def cache() -> Path:
     return _decoder_cache.cache()
 
 
-def resolve(data: str) -> Data:
-    """Return the splits behind a name: an `EMBEDDED` one (made on first use), a folder of them, or an index file."""
+def resolve(data: str, device: str = "cpu") -> Data:
+    """Return the splits behind a name: an `EMBEDDED` one (made on first use), a folder of them, or an index file.
+
+    An embedded set has the same clips on every `device`, in files that its decoder takes.
+    """
     if data in EMBEDDED:
         from . import synthetic
 
-        return Data(**synthetic.ensure(cache(), hard=data == "synthetic-hard"))
+        return Data(**synthetic.ensure(cache(), hard=data == "synthetic-hard", device=device))
     path = Path(data)
     if path.is_dir():
         found = {split: path / f"{split}.parquet" for split in SPLITS if (path / f"{split}.parquet").exists()}

@@ -3,6 +3,7 @@
     paths = make(Path("data"), videos=(1600, 240, 400))   # {"train": data/train.parquet, "val": …, "test": …}
     paths = ensure(cache_root)                            # made once, then found
     paths = ensure(cache_root, hard=True)                 # pairs of motions, one sprite of two, longer videos
+    paths = ensure(cache_root, device="cuda")             # the same clips in files that NVDEC takes
 
 A horizontal flip turns `left` into `right` and `clockwise` into `counter_clockwise`: the indexes' `mirror` says so.
 """
@@ -30,6 +31,8 @@ CLASSES = tuple(MOTIONS)
 HARD_CLASSES = tuple(PAIRS)
 VIDEOS = (1600, 240, 400)
 HARD: dict[str, Any] = {"hard": True, "videos": (3840, 480, 960), "frames": 32}
+# NVDEC takes no VP9 below 128 pixels. Each pixel four times over: halved again, a clip is the one a CPU sees.
+CUDA: dict[str, Any] = {"codec": "h264", "zoom": 2}
 SPLITS = ("train", "val", "test")
 GENERATION = 7  # raise it when the pixels change, so that a cached set is made anew
 
@@ -42,6 +45,7 @@ class _Video:
     split: str
     number: int
     size: tuple[int, int]
+    zoom: int
     frames: int
     fps: int
     codec: str
@@ -67,6 +71,7 @@ def make(
     *,
     videos: tuple[int, int, int] = VIDEOS,
     size: tuple[int, int] = (64, 64),
+    zoom: int = 1,
     frames: int = 16,
     fps: int = 15,
     codec: str = "vp9",
@@ -78,17 +83,18 @@ def make(
 ) -> dict[str, Path]:
     """Write `out/{train,val,test}/<class>/<number>.<suffix>` and an index for each split; return the indexes' paths.
 
-    `videos` counts train, val and test; `size` is (width, height), both even; `gop` is the key-frame interval. The
-    pixels follow from `seed` alone; the files are equal byte for byte on one machine. `hard` draws the 16 classes that
-    `_sprites` calls harder. `workers` defaults to the cores; 0 works in this process. A codec that cannot be written
-    here is a `UserError`.
+    `videos` counts train, val and test; `size` is (width, height) as drawn, both even, and `zoom` how many times as
+    wide and high the files are; `gop` is the key-frame interval. The pixels follow from `seed` alone; the files are
+    equal byte for byte on one machine. `hard` draws the 16 classes that `_sprites` calls harder. `workers` defaults to
+    the cores; 0 works in this process. A codec that cannot be written here is a `UserError`.
     """
-    _check(videos, size, frames, fps, gop)
+    _check(videos, size, zoom, frames, fps, gop)
     find(codec)
     out = Path(out).absolute()
     shared = {
         "out": out,
         "size": size,
+        "zoom": zoom,
         "frames": frames,
         "fps": fps,
         "codec": codec,
@@ -114,13 +120,20 @@ def make(
 
 
 def ensure(
-    cache_root: Path | str, *, hard: bool = False, workers: int | None = None, progress: bool = True
+    cache_root: Path | str,
+    *,
+    hard: bool = False,
+    device: str = "cpu",
+    workers: int | None = None,
+    progress: bool = True,
 ) -> dict[str, Path]:
     """Return the embedded set's indexes, made on the first call. Safe when interrupted and when two processes race.
 
+    For `device="cuda"` the same motions are kept in files that NVDEC decodes.
+
     The folder's name is the hash of what the set is made from, and the folder appears only once it is complete.
     """
-    chosen = HARD if hard else {}
+    chosen = {**(HARD if hard else {}), **(CUDA if device == "cuda" else {})}
     parameters = {name: value for name, value in (make.__kwdefaults__ or {}).items() if name not in _EXTERNAL}
     text = json.dumps([GENERATION, {**parameters, **chosen}], sort_keys=True)
     root = Path(cache_root).expanduser().absolute()
@@ -134,7 +147,7 @@ def ensure(
     return {split: folder / f"{split}.parquet" for split in SPLITS}
 
 
-_EXTERNAL = ("hard", "workers", "progress")
+_EXTERNAL = ("hard", "zoom", "workers", "progress")  # `chosen` tells the first two
 
 
 def _make_whole(folder: Path, chosen: dict[str, Any], workers: int | None, progress: bool) -> None:
@@ -148,17 +161,18 @@ def _classes(hard: bool) -> tuple[str, ...]:
     return HARD_CLASSES if hard else CLASSES
 
 
-def _check(videos: tuple[int, int, int], size: tuple[int, int], frames: int, fps: int, gop: int) -> None:
+def _check(videos: tuple[int, int, int], size: tuple[int, int], zoom: int, frames: int, fps: int, gop: int) -> None:
     if min(size) < 64 or any(side % 2 for side in size):
         raise UserError(f"size={size[0]}x{size[1]}: both sides must be even and at least 64")
-    if len(videos) != len(SPLITS) or min(videos) < 0 or min(frames, fps, gop) < 1:
-        raise UserError(f"videos={videos}, frames={frames}, fps={fps}, gop={gop}: counts must be positive")
+    if len(videos) != len(SPLITS) or min(videos) < 0 or min(zoom, frames, fps, gop) < 1:
+        raise UserError(f"{videos=}, {zoom=}, {frames=}, {fps=}, {gop=}: counts must be positive")
 
 
 def _write(video: _Video) -> None:
     rng = np.random.default_rng([video.seed, SPLITS.index(video.split), video.number])
     drawn = draw_pair if video.hard else draw
     pixels = drawn(video.motion, rng, frames=video.frames, size=video.size)
+    pixels = pixels.repeat(video.zoom, axis=1).repeat(video.zoom, axis=2)
     encode(video.path, pixels, codec=video.codec, fps=video.fps, gop=video.gop)
 
 

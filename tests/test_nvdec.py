@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from reelbench import pipelines
 from reelbench.errors import UserError
-from reelbench.harness.measuring import environment
+from reelbench.harness import doctor
 from reelbench.pipelines import decoder_choice, nvdec
 from reelbench.pipelines._video import Video
 from reelbench.pipelines.index import Index, from_videos
@@ -207,7 +207,7 @@ def test_a_driver_that_is_older_than_a_codec_does_not_decode_it(monkeypatch):
 
 
 def test_the_doctor_says_what_is_decoded(driver, monkeypatch):
-    lines = {check.name: check for check in environment._nvdec()}
+    lines = {check.name: check for check in doctor._nvdec()}
     assert lines["NVDEC hevc"].found.startswith("8 bit 144x144 to 4096x4096, 65536 macroblocks, 7 engines; 10 bit ")
     assert (lines["NVDEC av1"].ok, lines["NVDEC av1"].found) == (False, "not decoded")
     assert "in software" in lines["NVDEC av1"].remedy
@@ -216,7 +216,7 @@ def test_the_doctor_says_what_is_decoded(driver, monkeypatch):
 
 def test_the_doctor_says_what_happens_without_the_drivers_library(monkeypatch):
     monkeypatch.setattr(nvdec, "LIBRARIES", ())
-    (line,) = environment._nvdec()
+    (line,) = doctor._nvdec()
     assert not line.ok
     assert "libnvcuvid" in line.remedy
     assert "in software" in line.remedy

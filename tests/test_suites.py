@@ -22,7 +22,7 @@ def test_a_suite_names_things_that_exist(name):
 def test_a_gpu_is_measured_as_it_is_used(name, monkeypatch):
     """Beside strict fp32 in bf16, compiled and replayed; a CPU lists none of it, whatever data the suite is given."""
     ways = {("fp32", "eager"), ("bf16", "eager"), ("bf16", "compile"), ("bf16", "cuda_graphs")}
-    monkeypatch.setattr(sweep.splits, "resolve", lambda name: name)
+    monkeypatch.setattr(sweep.splits, "resolve", lambda name, device: name)
     monkeypatch.setattr(sweep.splits, "fingerprint", lambda data: "")
     found = load.load(name, data="mine.parquet")
     gpu, cpu = (sweep.resolve_cases(found, device, ["tsm/r50_8f"]) for device in ("cuda", "cpu"))

@@ -10,9 +10,11 @@ import av
 import numpy as np
 import pytest
 import torch
+from reelbench import pipelines
 from reelbench.errors import UserError
-from reelbench.pipelines import _encode, _sprites, synthetic
+from reelbench.pipelines import _encode, _sprites, splits, synthetic
 from reelbench.pipelines.index import Index
+from reelbench.spec import Clip
 from torch import Tensor, nn
 
 TINY = {"videos": (8, 0, 8), "size": (64, 64), "frames": 8, "workers": 0, "progress": False}
@@ -103,6 +105,30 @@ def test_ensure_begins_again_after_an_interruption(tmp_path: Path, monkeypatch: 
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
     indexes = synthetic.ensure(tmp_path, workers=0, progress=False)
     assert [len(Index.load(path)) for path in indexes.values()] == [8, 8, 8]
+
+
+@pytest.mark.usefixtures("small_defaults")
+@pytest.mark.parametrize("name", splits.EMBEDDED)
+def test_a_gpu_is_given_the_same_clips_in_files_that_nvdec_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The clips of both sets differ by what their codecs lose, a fraction of what another video would make."""
+    monkeypatch.setenv("REELBENCH_CACHE", str(tmp_path))
+    monkeypatch.setitem(synthetic.HARD, "videos", (8, 8, 8))
+    monkeypatch.setitem(synthetic.HARD, "frames", 8)
+    indexes = [Index.load(splits.resolve(name, device).test) for device in ("cpu", "cuda")]
+    assert [(v.codec, v.width, v.height) for v in (index[0] for index in indexes)] == [
+        ("vp9", 64, 64),
+        ("h264", 128, 128),
+    ]
+    assert list(indexes[0].table["label"]) == list(indexes[1].table["label"])
+    clip = Clip(frames=8, size=32, short_side=32, mean=(0.0,) * 3, std=(1.0,) * 3)
+    shown = []
+    for index in indexes:
+        with pipelines.open(index, clip=clip, batch=8, decoder="software") as stream:
+            shown += [batch.clip for batch in stream.epoch()]
+    assert (shown[0] - shown[1]).abs().mean() < 5
+    assert (shown[0] - shown[1].roll(1, 0)).abs().mean() > 30
 
 
 PAIRS = [("left", "right"), ("up", "down"), ("clockwise", "counter_clockwise"), ("recede", "approach")]

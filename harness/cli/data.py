@@ -102,18 +102,24 @@ def bench_decoders(
     seconds: Annotated[float, typer.Option(min=0.5, help="Seconds of each measurement.")] = 10.0,
     workers: Workers = 2,
     device: Device = None,
+    others: Annotated[bool, typer.Option("--rivals", help="Measure other libraries beside ours.")] = False,
 ) -> None:
     """Measure every decoder that can read an index, dense and sparse; the fastest is used from then on.
+
+    With --rivals, torchcodec, PyNvVideoCodec and decord2 stand in the table too, those that are installed.
 
     Example: reelbench data bench k400_train.parquet --workers 8
     """
     from ...pipelines import _decoder_cache
-    from ..decoders import bench
+    from ..decoders import bench, rivals
 
     videos, place = _load(index), resolve_device(device)
     with _status("measuring") as report:
-        found = bench.bench(videos, device=place, workers=workers, seconds=seconds, report=report)
-    _print_speeds(found)
+        options = {"device": place, "workers": workers, "seconds": seconds, "report": report}
+        found = bench.bench(videos, **options)
+        theirs, missing = rivals.bench(videos, **options) if others else ((), ())
+    _print_speeds((*found, *theirs))
+    print(*missing, sep="\n", end="\n" * bool(missing))
     chosen = bench.recommend(found)
     _decoder_cache.remember(videos, place, chosen)
     for sampling, decoder in chosen.items():
@@ -255,13 +261,15 @@ def _status(what: str) -> Iterator[Callable[[str], None]]:
 
 def _print_speeds(speeds: tuple[Speed, ...]) -> None:
     print(
-        f"{'sampling':9} {'decoder':13} {'threads':>7} {'clips/s':>8} {'95 % interval':>17} {'frames/s':>9} "
-        f"{'decoded/kept':>12} {'cores':>6} {'memory':>10}"
+        f"{'sampling':9} {'decoder':14} {'threads':>7} {'clips/s':>8} {'95 % interval':>17} {'frames/s':>9} "
+        f"{'decoded/kept':>12} {'cores':>6} {'memory':>10} {'NVDEC':>6} {'right':>6}"
     )
-    for row in speeds:
+    for row in sorted(speeds, key=lambda row: row.sampling):
         low, high = row.clips.low, row.clips.high
         interval = f"[{low:.1f}, {high:.1f}]" if low is not None and high is not None else "too few"
         print(
-            f"{row.sampling:9} {row.name:13} {row.threads:7} {row.clips.value:8.1f} {interval:>17} {row.frames:9.0f} "
-            f"{row.decoded:12.2f} {row.cores:6.2f} {row.memory:6.0f} MiB"
+            f"{row.sampling:9} {row.name:14} {row.threads or '':7} {row.clips.value:8.1f} {interval:>17} "
+            f"{row.frames:9.0f} {row.decoded:12.2f} {row.cores:6.2f} {row.memory:6.0f} MiB "
+            f"{'' if row.nvdec is None else f'{row.nvdec:.0f} %':>6} "
+            f"{'' if row.same is None else '/'.join(map(str, row.same)):>6}"
         )

@@ -7,12 +7,13 @@ feed NVDEC decides too: it is measured with several counts, of which a run takes
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import psutil
 import torch
@@ -23,6 +24,7 @@ from ...pipelines.index import Index
 from ...result import Metric
 from ...spec import Clip
 from ..measuring.timing import summary
+from . import decoder_load
 
 Device = Literal["cpu", "cuda"]
 Decoder = Literal["dali", "software"]
@@ -38,23 +40,28 @@ class Speed:
     """One decoder's measurement. `clips` is in clips/s, `memory` in MiB of this process and its workers together.
 
     `frames` are frames handed over a second; `decoded` is how many the files' key frames make it decode for each one.
-    `cores` is how many processor cores were busy. `threads` are DALI's, beside the worker processes.
+    `cores` is how many processor cores were busy, `nvdec` (percent) how busy a GPU's decoders; `threads` are DALI's,
+    beside the worker processes. `same` is of a library that is none of ours: how many frames were the right ones, and
+    of how many that were looked at.
     """
 
     device: Device
     sampling: str
-    decoder: Decoder
+    decoder: str
     clips: Metric
     frames: float
     decoded: float
     cores: float
     memory: float
-    threads: int
+    threads: int | None = None
+    nvdec: float | None = None
+    same: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
         """The decoder as people call it."""
-        return {"software": "PyAV", "dali": "NVDEC (DALI)" if self.device == "cuda" else "DALI CPU"}[self.decoder]
+        ours = {"software": "PyAV", "dali": "NVDEC (DALI)" if self.device == "cuda" else "DALI CPU"}
+        return ours.get(self.decoder, self.decoder)
 
 
 def bench(
@@ -79,9 +86,11 @@ def thread_counts(decoder: Decoder, device: Device, workers: int) -> list[int]:
 
 
 def recommend(speeds: tuple[Speed, ...]) -> dict[str, str]:
-    """Return the fastest decoder of each way of sampling."""
+    """Return the fastest decoder of ours for each way of sampling."""
     fastest: dict[str, Speed] = {}
     for found in speeds:
+        if found.decoder not in get_args(Decoder):
+            continue
         best = fastest.setdefault(found.sampling, found)
         if found.clips.value > best.clips.value:
             fastest[found.sampling] = found
@@ -104,30 +113,40 @@ def speed(
         index, clip=clip, batch=batch, training=True, device=device, workers=workers, decoder=decoder
     ) as stream:
         threads = stream.threads = threads or stream.threads
-        batches = (batch for _ in itertools.count() for batch in stream.epoch())
-        for _ in range(WARM_UP):
-            next(batches)
+        sizes = (len(batch.clip) for _ in itertools.count() for batch in stream.epoch())
+        taken = drain(
+            sizes, index, sampling, decoder, device=device, workers=f"{workers} workers, {threads} threads",
+            seconds=seconds,
+        )  # fmt: skip
+        return dataclasses.replace(taken, threads=threads)
+
+
+def drain(
+    sizes: Iterator[int], index: Index, sampling: str, decoder: str, *, device: Device, workers: str, seconds: float,
+    same: tuple[int, int] | None = None,
+) -> Speed:  # fmt: skip
+    """Take batches for `seconds` after a warm-up, by the number of clips in each; `workers` says what prepares them."""
+    clip = CLIPS[sampling]
+    batch = [next(sizes) for _ in range(WARM_UP)][-1]
+    with decoder_load.watch(torch.device(device)) as load:
         busy, begin = _processor_seconds(), time.perf_counter()
-        rates = list(_windows(batches, device, seconds))
+        rates = list(_windows(sizes, device, seconds))
         passed = time.perf_counter() - begin
         cores, memory = (_processor_seconds() - busy) / passed, _resident() / 2**20
-    convention = (
-        f"{clip.frames}x{clip.stride} {sampling}, {clip.size} pixels, {workers} workers, {threads} threads, "
-        f"batch {batch}"
-    )
+    convention = f"{clip.frames}x{clip.stride} {sampling}, {clip.size} pixels, {workers}, batch {batch}"
     metric = summary(rates, "clips/s", convention)
     return Speed(
         device=device, sampling=sampling, decoder=decoder, clips=metric, frames=metric.value * clip.frames,
         decoded=decoded_per_frame(index, clip), cores=cores, memory=memory,
-        threads=threads,
+        nvdec=load.percent, same=same,
     )  # fmt: skip
 
 
-def _windows(batches: Iterator[pipelines.Batch], device: Device, seconds: float) -> Iterator[float]:
+def _windows(sizes: Iterator[int], device: Device, seconds: float) -> Iterator[float]:
     """Yield clips a second over one stretch of `WINDOW` seconds after the other."""
     deadline, start, clips = time.perf_counter() + seconds, time.perf_counter(), 0
-    for batch in batches:
-        clips += len(batch.clip)
+    for size in sizes:
+        clips += size
         if device == "cuda":
             torch.cuda.current_stream().synchronize()  # not the device: DALI is at the next batches
         now = time.perf_counter()

@@ -65,7 +65,7 @@ def run(case: Case, out: Path, report: Report) -> Result:
 
 def _measure(case: Case, out: Path, report: Report, clock: Clock) -> tuple[dict[str, Metric], Details]:
     with clock.part("start"):
-        data = datasets.resolve(case.data)
+        data = datasets.resolve(case.data, case.device)
         index = Index.load(data.test)
         index.verify()
     details: Details = {"test_videos": len(index), "rejected_videos": len(index.rejected)}

@@ -80,7 +80,7 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
     if not chosen:
         said = " ".join(f"--only '{pattern}'" for pattern in only)
         raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in cases)}")
-    prints = {name: splits.fingerprint(splits.resolve(name)) for name in {c.data for c in chosen}}
+    prints = {name: splits.fingerprint(splits.resolve(name, device)) for name in {c.data for c in chosen}}
     return [dataclasses.replace(c, device=device, fingerprint=prints[c.data]) for c in chosen]
 
 

@@ -45,7 +45,7 @@ def _serve(parent: Parent) -> None:
     described = json.loads(Path(sys.argv[1]).read_text())
     case = Case.from_json(described["case"])
     weights = described["weights"] and find_checkpoint(described["weights"])
-    subject = make_subject(case, Index.load(splits.resolve(case.data).test), weights, [])
+    subject = make_subject(case, Index.load(splits.resolve(case.data, case.device).test), weights, [])
     parent.send(ready=True)
     for _ in sys.stdin:
         parent.send(round=_round(subject))
