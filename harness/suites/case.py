@@ -155,7 +155,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     )  # fmt: skip
     check_job(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))
-    line = launcher.command(job.arguments(), ranks=case.ranks)
+    line = launcher.command(["--job", str(job.write())], ranks=case.ranks)
     if ds_extension.will_compile(case.device):
         report(phase="compile", note=ds_extension.COMPILING)
     process = subprocess.Popen(line, stdout=sys.stderr, env=launcher.environment(case.device))
