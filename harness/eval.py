@@ -51,8 +51,8 @@ def test(
     share = len(range(world.rank, len(index), world.size))
     with (
         pipelines.open(
-            index, clip=clip or variant.clip, views=protocol, batch=batch, rank=world.rank, world=world.size,
-            device=device, workers=workers,
+            index, clip=clip or variant.clip, views=protocol, batch=batch, device=device, workers=workers,
+            sampler=pipelines.Sampler(rank=world.rank, world=world.size),
         ) as stream,
         bar(Console(file=sys.stderr, quiet=not world.leads)) as progress,
     ):  # fmt: skip

@@ -187,11 +187,11 @@ def test_a_recipe_checks_itself(fields, said):
 def test_every_augmentation_that_a_recipe_names_exists():
     for name in models.names():
         for recipe in models.find(name).recipes.values():
-            stream.augment(recipe)
+            stream.transform(recipe)
     off = fields.parse(str, "none", "--rand-augment")
     assert job.adjust(recipe_of("tps/swin_t", "sthv2"), rand_augment=off, erase=0.0).rand_augment == ""
     with pytest.raises(UserError, match="unknown rand_augment policy 'imgaug_n4'"):
-        stream.augment(Recipe(rand_augment="imgaug_n4"))
+        stream.transform(Recipe(rand_augment="imgaug_n4"))
 
 
 def test_a_recipe_brings_its_clip_and_travels_as_json():

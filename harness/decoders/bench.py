@@ -79,7 +79,13 @@ def speed(index: Index, sampling: str, decoder: Decoder, *, device: Device, work
     """Drain a training stream for `seconds` after its start-up."""
     clip, batch = CLIPS[sampling], min(BATCH, len(index))
     with pipelines.open(
-        index, clip=clip, batch=batch, training=True, device=device, workers=workers, decoder=decoder
+        index,
+        clip=clip,
+        batch=batch,
+        transform=pipelines.TrainTransform(),
+        device=device,
+        workers=workers,
+        decoder=decoder,
     ) as stream:
         batches = (batch for _ in itertools.count() for batch in stream.epoch())
         for _ in range(WARM_UP):
@@ -115,9 +121,8 @@ def decoded_per_frame(index: Index, clip: Clip, videos: int = 200) -> float:
     """Return how many frames must be decoded for each that is kept, by the index's key frames: no file is opened."""
     from ...pipelines._packets import groups
     from ...pipelines.source import Cutter
-    from ...spec import Views
 
-    cutter = Cutter(clip=clip, views=Views(), training=True)
+    cutter = Cutter(clip=clip, transform=pipelines.TrainTransform())
     kept = decoded = 0
     for row in range(0, len(index), -(-len(index) // videos)):
         video = index[row]

@@ -19,7 +19,7 @@ from ... import models, pipelines
 from ...pipelines import reference
 from ...pipelines.index import Index, Video, from_videos
 from ...pipelines.source import Cut, Cutter
-from ...spec import Clip, Views
+from ...spec import Clip
 from ..measuring.accuracy import evaluate, scores
 from .bench import Decoder, Device
 
@@ -66,7 +66,7 @@ def certify(
 
 
 def _certify(index: Index, codec: str, decoder: Decoder, device: Device, workers: int) -> Certificate:
-    cutter = Cutter(clip=CLIP, views=Views(), training=False)
+    cutter = Cutter(clip=CLIP)
     right = frames = 0
     decibels: list[float] = []
     with pipelines.open(index, clip=CLIP, batch=1, device=device, decoder=decoder, workers=workers) as stream:

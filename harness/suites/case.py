@@ -133,8 +133,9 @@ def make_subject(case: Case, index: Index, weights: str | Path | None, log: list
 
     def open_training(batch: int) -> pipelines.Stream:
         return stream.open_stream(
-            index, case.recipe or Recipe(), clip, batch=batch, device=case.device, workers=case.workers, seed=case.seed
-        )
+            index, case.recipe or Recipe(), clip, batch=batch, device=case.device, workers=case.workers,
+            sampler=pipelines.Sampler(seed=case.seed),
+        )  # fmt: skip
 
     return metrics.Subject(
         model=model, case=case, clip=clip, views=views, device=device, num_classes=num_classes,
