@@ -275,3 +275,9 @@ def test_the_module_of_the_ranks_offers_the_same():
     single = Typer(rich_markup_mode=None)
     single.command()(train.train)
     assert "--weight-decay-end" in CliRunner().invoke(single, ["--help"]).output
+
+
+def test_eval_refuses_a_precision_that_it_does_not_know(reelbench):
+    given = ["--checkpoint", "w.pth", "--data", "x.parquet", "--device", "cpu", "--precision", "bf61"]
+    code, _, err = reelbench("eval", "tsm/micro", *given)
+    assert (code, err) == (2, "reelbench: unknown --precision 'bf61': did you mean 'bf16'? Known: bf16, fp16, fp32\n")
