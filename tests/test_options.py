@@ -16,7 +16,6 @@ from reelbench.harness.training import launch
 from reelbench.harness.training.job import Job
 from reelbench.harness.training.machines import Machines
 from reelbench.spec import Clip, Recipe
-from typer.testing import CliRunner
 
 MODEL = "video_swin/t"
 KINETICS = models.find(MODEL).recipes["kinetics400"]
@@ -266,15 +265,6 @@ def test_a_run_is_repeated_with_other_options(described, tmp_path):
     other, _ = described("tsm/r50_8f", "--job", path, "--recipe", "sthv2")
     tsm = models.find("tsm/r50_8f")
     assert (other.recipe, other.clip, other.keep) == (tsm.recipes["sthv2"], tsm.clip, 5)
-
-
-def test_the_module_of_the_ranks_offers_the_same():
-    from reelbench.harness.cli import train
-    from typer import Typer
-
-    single = Typer(rich_markup_mode=None)
-    single.command()(train.train)
-    assert "--weight-decay-end" in CliRunner().invoke(single, ["--help"]).output
 
 
 def test_eval_refuses_a_precision_that_it_does_not_know(reelbench):
