@@ -20,7 +20,12 @@ benchmark: install-dev
 	$(BIN)/pytest tests/benchmarks --benchmark-only
 
 install: $(VENV)/installed
-install-dev: $(VENV)/installed-dev
+install-dev: $(VENV)/installed-dev node_modules/installed
+
+# The linter of the report's script. Without node, or offline, its test is skipped and says so.
+node_modules/installed: package.json
+	@command -v npm >/dev/null && npm install --silent --no-package-lock --no-audit --no-fund --fetch-retries=0 && touch $@ \
+		|| echo "no linter of the report's script: that needs npm and a network"
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
@@ -36,4 +41,4 @@ $(VENV):
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) node_modules runs build *.egg-info

@@ -86,13 +86,23 @@ def quantile_interval(
     n, tail = len(ordered), (1 - confidence) / 2
     if not n:
         raise ValueError("quantile_interval: no samples")
-    at = share * (n - 1)
-    below = int(at)
-    value = ordered[below] + (ordered[min(below + 1, n - 1)] - ordered[below]) * (at - below)
+    value = quantile(ordered, share)
     cumulative = list(accumulate(_binomial(n, share)))
     low = max((r for r in range(1, n + 1) if cumulative[r - 1] <= tail), default=None)
     high = min((r for r in range(1, n + 1) if cumulative[r - 1] >= 1 - tail), default=None)
     return value, None if low is None else ordered[low - 1], None if high is None else ordered[high - 1]
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return a quantile of sorted samples, between two of them as far as it lies between their places.
+
+    >>> quantile([1, 2, 4], 0.75)
+    3.0
+    """
+    at = share * (len(ordered) - 1)
+    below = int(at)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (at - below)
 
 
 def _binomial(n: int, share: float) -> list[float]:

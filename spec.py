@@ -15,12 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from .errors import UserError
+from .errors import UserError, unknown
+from .metric_table import METRICS
 
 Sampling = Literal["dense", "dense_middle", "dense_64", "window", "segments", "uniform"]
 OutOfBound = Literal["loop", "repeat_last"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
+Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "amp_bf16", "amp_fp16", "fp8"]
 Mode = Literal["eager", "compile", "compile_max_autotune", "cuda_graphs"]
 Crop = Literal["random_resized", "multi_scale", "random", "center"]
 Optimizer = Literal["adamw", "sgd"]
@@ -40,12 +41,6 @@ def option(default: T, text: str, *, flag: str = "") -> T:
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-METRICS = (
-    "startup", "accuracy", "order", "view_budget", "parameters", "flops", "memory", "latency", "throughput", "peak",
-    "step", "decode", "end_to_end", "stall", "energy",
-)  # fmt: skip
-# Those that need no video: random clips will do.
-WITHOUT_DATA = ("startup", "parameters", "flops", "memory", "latency", "throughput", "peak", "energy")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -242,10 +237,10 @@ class Case:
 
     `data` is an index file, or an embedded set: `synthetic`, `synthetic-hard`. With a `recipe` the model is
     trained first, with a `checkpoint` loaded; with neither its weights are random, and accuracy cannot be asked for.
-    A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's, `mode` how it is
-    run, `channels_last` the memory format of its convolutions; the training follows its recipe. `clip` and `views`
-    replace the variant's own. `batch=0` lets the harness find the best batch for throughput.
-    `fingerprint` is the data's, filled in by the sweep.
+    A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's (`bf16`: weights and
+    activations, `amp_bf16`: autocast), `mode` how it is run, `channels_last` the memory format of its convolutions;
+    the training follows its recipe. `clip` and `views` replace the variant's own. `batch=0` lets the harness find the
+    best batch for throughput. `fingerprint` is the data's, filled in by the sweep.
     """
 
     model: str
@@ -269,8 +264,6 @@ class Case:
     def __post_init__(self) -> None:
         for metric in self.metrics:
             if metric not in METRICS:
-                from .errors import unknown
-
                 raise unknown("metric", metric, METRICS)
         _choice(f"case {self.model}", "device", self.device, ("cpu", "cuda"))
         _choice(f"case {self.model}", "precision", self.precision, get_args(Arithmetic))
@@ -279,7 +272,7 @@ class Case:
         _require(self.ranks >= 1 and self.workers >= 1, f"case {self.model}: ranks and workers must be at least 1")
         _require(self.time_limit > 0, f"case {self.model}: time_limit={self.time_limit} must be positive")
         trained = self.recipe is not None or self.checkpoint is not None
-        needing = [name for name in ("accuracy", "order", "view_budget") if name in self.metrics]
+        needing = [name for name in self.metrics if METRICS[name].needs_weights]
         _require(
             trained or not needing,
             f"case {self.model}: {' and '.join(needing)} needs weights: give a recipe or a checkpoint",
@@ -303,7 +296,7 @@ class Case:
     @property
     def shows_videos(self) -> bool:
         """Whether the model is shown videos of its data, in training or in any metric; else random clips."""
-        return self.recipe is not None or not set(self.metrics) <= set(WITHOUT_DATA)
+        return self.recipe is not None or any(METRICS[name].needs_videos for name in self.metrics)
 
     @property
     def benchmark(self) -> str:
@@ -328,15 +321,24 @@ def _tuples(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A named list of cases. A suite file holds `SUITE = Suite(...)` and imports nothing heavier than this module."""
+    """A named list of cases. A suite file holds `SUITE = Suite(...)` and imports nothing heavier than this module.
+
+    `on_cuda` are the cases that only a GPU can tell something by; on a CPU they are not listed.
+    """
 
     name: str
     description: str
     cases: tuple[Case, ...]
+    on_cuda: tuple[Case, ...] = ()
 
     def __post_init__(self) -> None:
         _require(len(self.cases) > 0, f"suite {self.name}: no cases")
-        _require(all(isinstance(c, Case) for c in self.cases), f"suite {self.name}: cases must be Case values")
+        every = (*self.cases, *self.on_cuda)
+        _require(all(isinstance(c, Case) for c in every), f"suite {self.name}: cases must be Case values")
+
+    def on(self, device: str) -> tuple[Case, ...]:
+        """Return the cases that are measured on a device, `cpu` or `cuda`."""
+        return (*self.cases, *self.on_cuda) if device == "cuda" else self.cases
 
 
 def read_json(kind: type[T], path: Path) -> T:

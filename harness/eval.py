@@ -7,18 +7,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from .. import models, pipelines
+from ..errors import unknown
 from ..pipelines.index import Index
 from ..result import Metric
-from ..spec import Clip, Precision, Views
+from ..spec import Arithmetic, Clip, Views
+from .measuring import execution
 from .measuring.accuracy import Predictions, evaluate, scores
-from .measuring.execution import autocast
 from .progress import bar
 from .training import engine as ds
 
@@ -37,11 +38,15 @@ class Evaluation:
     data: Path
     views: Views | None = None
     clip: Clip | None = None
-    precision: Precision = "fp32"
+    precision: Arithmetic = "fp32"
     batch: int = 8
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = 2
     dump: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Arithmetic):
+            raise unknown("precision", self.precision, get_args(Arithmetic))
 
 
 def test(asked: Evaluation) -> dict[str, Metric]:
@@ -57,11 +62,12 @@ def test(asked: Evaluation) -> dict[str, Metric]:
     world = ds.connect(device) if "RANK" in os.environ else ds.World(0, 1, torch.device(device))
     network = models.build(asked.model, num_classes=len(index.classes), checkpoint=asked.checkpoint)
     network = network.to(world.device).eval()
+    execution.set_up(asked.precision, "eager", world.device)
+    run = execution.in_precision(execution.cast(network, asked.precision), asked.precision, world.device)
     logits: list[Tensor] = []
 
     def forward(clip: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast(world.device, asked.precision):
-            found = network(clip)
+        found = run(clip)
         if asked.dump is not None:
             logits.append(found.float().cpu())
         return found

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..metric_table import quantity
 from ..result import Result
 from ..spec import Case
+from .events import Event
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 QUIET_SECONDS = 30.0
-HEADLINES = ("top1", "latency_ms", "throughput_clips_s", "decode_clips_s")
 
 
 class _Display:
@@ -85,20 +86,22 @@ class SuiteProgress(_Display):
         if not self.console.is_terminal:
             self.console.print(f"{case.model} ({case.case_id}) …", highlight=False)
 
-    def update(self, *, phase: str, done: int = 0, total: int | None = None, note: str = "") -> None:
+    def update(self, event: Event) -> None:
         """Show the running case's phase and how far it is, without a terminal every half minute; print a note."""
-        if note:
-            self.bar.console.print(note, highlight=False, soft_wrap=True)
-        self.bar.update(self.case, completed=done, total=total or 1, state=phase)
-        if done and total and not self.console.is_terminal and time.monotonic() - self.last > QUIET_SECONDS:
+        if event.note:
+            self.bar.console.print(event.note, highlight=False, soft_wrap=True)
+        self.bar.update(self.case, completed=event.done, total=event.total or 1, state=event.phase)
+        if event.done and event.total and not self.console.is_terminal and time.monotonic() - self.last > QUIET_SECONDS:
             self.last = time.monotonic()
-            self.console.print(f"  {phase}: {done} of {total}", highlight=False, markup=False, soft_wrap=True)
+            self.console.print(
+                f"  {event.phase}: {event.done} of {event.total}", highlight=False, markup=False, soft_wrap=True
+            )
 
     def finish(self, result: Result) -> None:
         """Print the finished case's line and advance the suite's bar."""
         self.bar.update(self.case, visible=False)
         self.bar.update(self.suite, advance=1)
-        metrics = {n: m for n, m in result.metrics.items() if n in HEADLINES} or result.metrics
+        metrics = {n: m for n, m in result.metrics.items() if quantity(n).headline} or result.metrics
         shown = [f"{name} {m.value:.4g} {m.unit}".strip() for name, m in metrics.items()]
         text = ", ".join(shown) if result.status == "ok" else f"{result.status}: {result.error}"
         mark = "✓" if result.status == "ok" else "✗"

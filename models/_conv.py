@@ -6,15 +6,51 @@ without the wrappers (`.net`, `.block`) that its shift and its non-local blocks 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._shift import Shift
 
 NonLocalKind = Literal["dot", "gauss", "embedded"]
+SMALL = 1 << 16  # numbers: a batch norm over fewer takes less time than the calls that fold it
+
+
+def folding_pays(x: Tensor, conv: nn.Conv2d | nn.Conv3d, norm: nn.Module) -> bool:
+    """Say whether a convolution of `x` and the batch norm after it shall run as one convolution.
+
+    The fold is made anew in every forward pass, so that no weight is ever stale or held twice.
+    """
+    if torch.is_grad_enabled() or norm.training or not x.is_cpu or conv.weight.element_size() < 4:
+        return False  # a GPU would wait for more launches than it saves; half precision would round twice
+    if getattr(norm, "running_var", None) is None:
+        return False
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
+        return False  # compilers fuse better themselves, and batch norms are part of what is counted
+    outputs = x.numel() // x.shape[1] // math.prod(conv.stride) * conv.out_channels
+    return outputs > conv.weight.numel() + SMALL and not any(map(_has_hooks, (conv, norm)))
+
+
+def folded(weight: Tensor, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of the one convolution that `weight` and the batch norm after it are in eval mode."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return weight * scale.view(-1, *[1] * (weight.ndim - 1)), norm.bias.addcmul(norm.running_mean, scale, value=-1)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Say whether something wants to see, or to prepare, this module's own forward pass (features, pruning, ZeRO 3)."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def add(y: Tensor, x: Tensor) -> Tensor:
+    """Return y + x, in the memory of `y` where no gradient may want it."""
+    return y + x if torch.is_grad_enabled() else y.add_(x)
 
 
 class ConvBN(nn.Module):
@@ -29,6 +65,8 @@ class ConvBN(nn.Module):
         self.act = act or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        if folding_pays(x, self.conv, self.bn):
+            return self.act(self.conv._conv_forward(x, *folded(self.conv.weight, self.bn)))
         return self.act(self.bn(self.conv(x)))
 
 
@@ -61,16 +99,25 @@ class NonLocal(nn.Module):
         maps = query, self.pool(key), self.pool(_pointwise(self.g, x))
         query, key, value = (t.flatten(2).transpose(1, 2) for t in maps)  # N (T H W) C
         if self.kind == "dot":
-            y = (query @ key.transpose(1, 2) / key.shape[1]) @ value
+            y = query @ (key / key.shape[1]).transpose(1, 2) @ value
         else:
             y = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
         y = y.transpose(1, 2).unflatten(2, x.shape[2:])
-        return x + self.conv_out.bn(_pointwise(self.conv_out.conv, y))  # type: ignore[operator]
+        conv, norm = self.conv_out.conv, self.conv_out.bn
+        assert isinstance(conv, nn.Conv3d)
+        assert isinstance(norm, nn.BatchNorm3d)
+        if folding_pays(y, conv, norm):
+            return add(_linear(y, *folded(conv.weight, norm)), x)
+        return add(norm(_pointwise(conv, y)), x)
 
 
 def _pointwise(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    return _linear(x, conv.weight, conv.bias)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Run a 1x1x1 convolution as the matrix product that it is: channels-last features stay where they lie."""
-    return F.linear(x.movedim(1, -1), conv.weight.flatten(1), conv.bias).movedim(-1, 1)
+    return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
 
 
 class Bottleneck(nn.Module):
@@ -89,7 +136,7 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor, shift: Shift) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
         y = self.conv3(self.conv2(self.conv1(shift(x) if self.shifted else x)))
-        y = F.relu(y + identity, inplace=True)
+        y = F.relu(add(y, identity), inplace=True)
         if self.non_local is None:
             return y
         y = self.non_local(y.unflatten(0, (-1, shift.frames)).transpose(1, 2))
@@ -148,7 +195,7 @@ class InvertedResidual(nn.Module):
         y = shift(x) if self.shifted else x
         for conv in self.conv:
             y = conv(y)
-        return x + y if self.residual else y
+        return add(y, x) if self.residual else y
 
 
 class MobileNetV2(nn.Module):

@@ -10,8 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ._biased_attention import BiasedAttention
+
 MAX_ROWS = 65_535  # of one call: CUDA's fused attention puts them into a grid dimension of that size
 LARGE, PIECE = 32 << 20, 8 << 20  # bytes: the C library hands larger memory back after every use, to be cleared anew
+SCORES = 2 << 20  # bytes: scores that fit the cache are kept for a learnt bias's gradient, larger ones made again
 
 
 class DropPath(nn.Module):
@@ -70,7 +73,7 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, *, width: int) ->
     """
     wide = width * x.element_size()
     large = x.numel() // x.shape[-1] * wide > LARGE
-    if x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling() or not large:
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling() or not large:
         return function(x)
     pieces = [function(rows) for rows in x.flatten(0, -2).split(max(1, PIECE // wide))]
     return torch.cat(pieces).unflatten(0, x.shape[:-1])
@@ -92,10 +95,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return softmax(q k^T / sqrt(d) + bias) v, `B heads N d`, in calls small enough for CUDA's fused kernels."""
+    shared = bias is None or bias.shape[0] == 1
+    if bias is not None and shared and bias.requires_grad and torch.is_grad_enabled() and q.device.type == "cpu":
+        if q.shape[0] * bias.numel() * q.element_size() <= SCORES:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return BiasedAttention.apply(q, k, v, bias)  # type: ignore[return-value]
     if not q.is_cuda or q.shape[0] <= MAX_ROWS:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     rows = [t.split(MAX_ROWS) for t in (q, k, v)]
-    shared = bias is None or bias.shape[0] == 1
     biases = [bias] * len(rows[0]) if shared else bias.split(MAX_ROWS)  # type: ignore[union-attr]
     return torch.cat([fused_attention(*part) for part in zip(*rows, biases, strict=True)])
 

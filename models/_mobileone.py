@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._conv import init_convs
+from ._conv import folded, folding_pays, init_convs
 from ._shift import Shift
 
 
@@ -20,6 +20,8 @@ class _Branch(nn.Module):
         self.norm = nn.BatchNorm2d(outs)
 
     def forward(self, x: Tensor) -> Tensor:
+        if folding_pays(x, self.conv, self.norm):
+            return self.conv._conv_forward(x, *folded(self.conv.weight, self.norm))
         return self.norm(self.conv(x))
 
 
@@ -105,10 +107,7 @@ class MobileOneBlock(nn.Module):
             for channel in range(ins):
                 weight[channel, channel % (ins // groups), kernel // 2, kernel // 2] = 1.0
         assert isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_var is not None
-        assert norm.running_mean is not None
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        return weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+        return folded(weight, norm)
 
 
 class MobileOne(nn.Module):

@@ -11,6 +11,7 @@ eight) and not once a window. Along one axis, 3 windows of 4 tokens, shift 2:
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,30 +19,31 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 Size3 = tuple[int, int, int]
 MASKED = -100.0
+PLANS = 8  # grids that an attention keeps the plans of
+KEPT = torch.empty(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
-    """A way to cut a grid of tokens: `order` (windows x tokens) says where each window's tokens come from.
+    """A way to cut a grid of D x H x W tokens: `order` says where each token of each window comes from.
 
-    `kinds` lists (windows, mask) for each run of windows with the same mask: `None`, or `tokens x tokens` with -100
-    between tokens that the shift brought together. `padded` is the grid rounded up to whole windows.
+    `counts` are the windows of each run with the same mask, and `masks` those masks, `runs 1 tokens tokens`: -100
+    between tokens that the shift brought together, 0 elsewhere; `None` where no window is cut. `padded` is the grid
+    rounded up to whole windows of `tokens`, `pairs` the row of the relative-position table for each pair of tokens.
     """
 
     grid: Size3
     padded: Size3
+    tokens: int
     order: Tensor
     inverse: Tensor
-    kinds: tuple[tuple[int, Tensor | None], ...]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of one window."""
-        return self.order.shape[1]
+    counts: tuple[int, ...]
+    masks: Tensor | None
+    pairs: Tensor | None
 
     def cut(self, x: Tensor) -> Tensor:
         """Cut `B D H W C` into `(windows B) tokens C`, padding with zeros at the end of each axis."""
@@ -49,34 +51,72 @@ class Windows:
         if self.padded != self.grid:
             ends = [(0, p - g) for p, g in zip(reversed(self.padded), reversed(self.grid), strict=True)]
             x = F.pad(x, (0, 0, *itertools.chain(*ends)))
-        into, back = self._indices(batch)
-        return permute_rows(x.reshape(-1, channels), into, back).view(-1, self.tokens, channels)
+        if torch.compiler.is_compiling():  # any batch by the same indices; the compiler moves the tokens once
+            x = permute(x.reshape(batch, -1, channels), self.order, self.inverse, 1)
+            return x.unflatten(1, (-1, self.tokens)).transpose(0, 1).reshape(-1, self.tokens, channels)
+        into, back = _indices(self, batch)
+        return permute(x.reshape(-1, channels), into, back, 0).view(-1, self.tokens, channels)
 
     def join(self, x: Tensor, batch: int) -> Tensor:
         """Put `(windows B) tokens C` back: `B D H W C`, the padding dropped."""
-        into, back = self._indices(batch)
-        x = permute_rows(x.reshape(-1, x.shape[-1]), back, into).view(batch, *self.padded, -1)
-        depth, height, width = self.grid
-        return x[:, :depth, :height, :width]
-
-    def _indices(self, batch: int) -> tuple[Tensor, Tensor]:
-        # Rows are (window, clip, token) on one side and (clip, token) on the other.
-        clips = torch.arange(batch, device=self.order.device)[:, None]
-        into = self.order[:, None, :] + clips * self.order.numel()
-        back = (self.inverse // self.tokens) * (batch * self.tokens) + self.inverse % self.tokens
-        return into.flatten(), (back + clips * self.tokens).flatten()
+        channels, (depth, height, width) = x.shape[-1], self.grid
+        if torch.compiler.is_compiling():
+            x = x.view(-1, batch, self.tokens, channels).transpose(0, 1).reshape(batch, -1, channels)
+            x = permute(x, self.inverse, self.order, 1)
+        else:
+            into, back = _indices(self, batch)
+            x = permute(x.reshape(-1, channels), back, into, 0)
+        return x.view(batch, *self.padded, channels)[:, :depth, :height, :width]
 
 
-def attend_kinds(windows: Windows, batch: int, attend: Callable[..., Tensor], *inputs: Tensor, bias: Tensor) -> Tensor:
+@lru_cache(maxsize=16)  # two batches of a model's eight cuts: an index is as long as the batch has tokens
+def _indices(windows: Windows, batch: int) -> tuple[Tensor, Tensor]:
+    # Rows are (window, clip, token) on one side and (clip, token) on the other.
+    with torch.inference_mode(False):
+        order, inverse, tokens = windows.order, windows.inverse, windows.tokens
+        clips = torch.arange(batch, device=order.device)[:, None]
+        into = order.view(-1, 1, tokens) + clips * len(order)
+        back = (inverse // tokens) * (batch * tokens) + inverse % tokens
+        return into.flatten(), (back + clips * tokens).flatten()
+
+
+class WindowedAttention(nn.Module):
+    """An attention that cuts its tokens in windows: by a plan for each grid, kept where torch.compile finds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plans: dict[tuple[Size3, torch.device], Windows] = {}
+
+    def plan(self, grid: Size3, device: torch.device) -> Windows:
+        """Return how to cut a grid of D x H x W tokens."""
+        raise NotImplementedError
+
+    def windows(self, grid: Size3, device: torch.device) -> Windows:
+        """Return the plan for a grid, made once."""
+        _keep(self, grid, device)
+        return self.plans[grid, device]
+
+
+def _keep(attention: WindowedAttention, grid: Size3, device: torch.device) -> Tensor:
+    if (grid, device) not in attention.plans:
+        if len(attention.plans) == PLANS:
+            attention.plans.pop(next(iter(attention.plans)))
+        attention.plans[grid, device] = attention.plan(grid, device)
+    return KEPT
+
+
+# Run, not traced, when torch.compile meets it: so a compiled forward pass finds its plan among the module's, instead of
+# making it anew each time. What torch.compiler.assume_constant_result does, but that imports the compiler, in seconds.
+_keep._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def attend_runs(windows: Windows, batch: int, attend: Callable[..., Tensor], *inputs: Tensor, bias: Tensor) -> Tensor:
     """Run `attend(*inputs, bias)` on each run of windows, with its mask added to the bias, and join the results."""
-    sizes = [count * batch for count, _ in windows.kinds]
-    runs = zip(*(x.split(sizes) for x in inputs), strict=True)
-    masks = (mask for _, mask in windows.kinds)
-    outputs = [
-        attend(*run, bias if mask is None else bias + mask.to(bias.dtype))
-        for run, mask in zip(runs, masks, strict=True)
-    ]
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    if windows.masks is None:
+        return attend(*inputs, bias)
+    runs = zip(*(x.split([count * batch for count in windows.counts]) for x in inputs), strict=True)
+    biases = (bias + windows.masks.to(bias.dtype)).split(1)
+    return torch.cat([attend(*run, own) for run, own in zip(runs, biases, strict=True)])
 
 
 def clamp(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
@@ -87,40 +127,49 @@ def clamp(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
     return tuple(clamped), tuple(shifted)  # type: ignore[return-value]
 
 
-@lru_cache(maxsize=128)
-def plan(grid: Size3, window: Size3, shift: Size3, device: torch.device) -> Windows:
-    """Return how to cut a grid of D x H x W tokens in windows shifted by `shift`."""
+@lru_cache(maxsize=64)
+def plan(
+    grid: Size3,
+    window: Size3,
+    shift: Size3,
+    device: torch.device,
+    *,
+    within: Size3 | None = None,
+    exchange: Callable[[Tensor], Tensor] | None = None,
+    pairs: Tensor | None = None,
+) -> Windows:
+    """Return how to cut a grid of D x H x W tokens in windows shifted by `shift`.
+
+    Tokens see each other in the part `within` of a window, by default all of it. `exchange` moves the tokens of a
+    window among its frames, rows `windows D tokens` -> the same.
+    """
+    padded: Size3 = tuple(-(-g // w) * w for g, w in zip(grid, window, strict=True))  # type: ignore[assignment]
     with torch.inference_mode(False):
-        runs = [(rows, mask(window, shift, cut, device)) for rows, cut in cut_runs(grid, window, shift, device)]
-        return assemble(grid, window, runs)
+        runs = [rows if exchange is None else exchange(rows) for rows in _runs(padded, window, shift, device)]
+        order = torch.cat(runs).flatten()
+        masks = _masks(within or window, shift, device) if any(shift) else None
+        counts = tuple(len(rows) for rows in runs)
+        return Windows(grid, padded, math.prod(window), order, order.argsort(), counts, masks, pairs)
 
 
-def assemble(grid: Size3, window: Size3, runs: list[tuple[Tensor, Tensor | None]]) -> Windows:
-    """Return the windows made of runs of (rows `windows x tokens`, mask)."""
-    order = torch.cat([rows for rows, _ in runs])
-    kinds = tuple((len(rows), mask) for rows, mask in runs)
-    return Windows(grid, _padded(grid, window), order, order.flatten().argsort(), kinds)
-
-
-def cut_runs(grid: Size3, window: Size3, shift: Size3, device: torch.device) -> list[tuple[Tensor, tuple[bool, ...]]]:
-    """Return runs of windows: their tokens in the padded grid, `windows x tokens`, and the axes that cut them."""
-    padded = _padded(grid, window)
+def _runs(padded: Size3, window: Size3, shift: Size3, device: torch.device) -> list[Tensor]:
+    """Return runs of windows cut along the same axes, as their tokens in the padded grid, `windows D tokens`."""
     (nd, nh, nw), (d, h, w) = (p // n for p, n in zip(padded, window, strict=True)), window
-    rows = torch.arange(padded[0] * padded[1] * padded[2], device=device).view(padded)
+    rows = torch.arange(math.prod(padded), device=device).view(padded)
     rows = rows.roll([-s for s in shift], (0, 1, 2))
     rows = rows.view(nd, d, nh, h, nw, w).permute(0, 2, 4, 1, 3, 5)
-    axes = [[(slice(None, -1), False), (slice(-1, None), True)] if s else [(slice(None), False)] for s in shift]
-    runs = []
-    for choice in itertools.product(*axes):
-        along, cut = zip(*choice, strict=True)
-        runs.append((rows[along].reshape(-1, d * h * w), cut))
-    return runs
+    axes = [(slice(None, -1), slice(-1, None)) if s else (slice(None),) for s in shift]
+    return [rows[along].reshape(-1, d, h * w) for along in itertools.product(*axes)]
 
 
-def mask(window: Size3, shift: Size3, cut: tuple[bool, ...], device: torch.device) -> Tensor | None:
-    """Return the mask of a window cut along some axes, `tokens x tokens`; `None` where every token sees every other."""
-    if not any(cut):
-        return None
+def _masks(window: Size3, shift: Size3, device: torch.device) -> Tensor:
+    """Return the mask of each run, `runs 1 tokens tokens`."""
+    axes = [(False, True) if s else (False,) for s in shift]
+    return torch.stack([_mask(window, shift, cut, device)[None] for cut in itertools.product(*axes)])
+
+
+def _mask(window: Size3, shift: Size3, cut: tuple[bool, ...], device: torch.device) -> Tensor:
+    """Return the mask of a window cut along some axes, `tokens x tokens`."""
     starts = (w - s if c else w for w, s, c in zip(window, shift, cut, strict=True))
     parts = [torch.arange(w, device=device) >= start for w, start in zip(window, starts, strict=True)]
     first, second, third = torch.meshgrid(*parts, indexing="ij")
@@ -128,36 +177,35 @@ def mask(window: Size3, shift: Size3, cut: tuple[bool, ...], device: torch.devic
     return (region[:, None] != region[None, :]) * MASKED
 
 
-def _padded(grid: Size3, window: Size3) -> Size3:
-    return tuple(-(-g // w) * w for g, w in zip(grid, window, strict=True))  # type: ignore[return-value]
-
-
-@lru_cache(maxsize=128)
-def bias_index(window: Size3, device: torch.device) -> Tensor:
-    """Return the row of the relative-position table for each pair of tokens of a window, `tokens x tokens`."""
+@lru_cache(maxsize=64)
+def bias_index(window: Size3, tokens: int, device: torch.device) -> Tensor:
+    """Return the row of the relative-position table for each pair of the first tokens of a window, in a row."""
     with torch.inference_mode(False):
         axes = torch.meshgrid(*(torch.arange(n, device=device) for n in window), indexing="ij")
-        position = torch.stack([axis.flatten() for axis in axes])
+        position = torch.stack([axis.flatten() for axis in axes])[:, :tokens]
         dt, dh, dw = (position[:, :, None] - position[:, None, :]).unbind(0)
         _, height, width = window
-        return ((dt + window[0] - 1) * (2 * height - 1) + dh + height - 1) * (2 * width - 1) + dw + width - 1
+        return (
+            ((dt + window[0] - 1) * (2 * height - 1) + dh + height - 1) * (2 * width - 1) + dw + width - 1
+        ).flatten()
 
 
-class _PermuteRows(torch.autograd.Function):
+class _Permute(torch.autograd.Function):
     # The gradient of a permutation is the inverse permutation: a gather, where autograd would scatter and add.
     @staticmethod
-    def forward(ctx: Any, x: Tensor, into: Tensor, back: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, into: Tensor, back: Tensor, dim: int) -> Tensor:
         ctx.save_for_backward(into, back)
-        return x.index_select(0, into)
+        ctx.dim = dim
+        return x.index_select(dim, into)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         into, back = ctx.saved_tensors
-        return permute_rows(grads[0], back, into), None, None
+        return permute(grads[0], back, into, ctx.dim), None, None, None
 
 
-def permute_rows(x: Tensor, into: Tensor, back: Tensor) -> Tensor:
-    """Return `x[into]` for a permutation of the rows of `R C`, whose inverse is `back`."""
+def permute(x: Tensor, into: Tensor, back: Tensor, dim: int) -> Tensor:
+    """Return `x` with the entries of an axis in the order `into`, a permutation whose inverse is `back`."""
     if torch.is_grad_enabled() and x.requires_grad:
-        return _PermuteRows.apply(x, into, back)  # type: ignore[return-value]
-    return x.index_select(0, into)
+        return _Permute.apply(x, into, back, dim)  # type: ignore[return-value]
+    return x.index_select(dim, into)

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _layers, _windows
 from ._swin import Block
-from ._windows import Size3
+from ._windows import Size3, WindowedAttention, Windows
 
 
 class PatchEmbed(nn.Module):
@@ -35,7 +35,7 @@ class PatchEmbed(nn.Module):
         return self.norm(self.proj(x).permute(0, 2, 3, 4, 1))
 
 
-class LocalAttention(nn.Module):
+class LocalAttention(WindowedAttention):
     """Attention inside windows that neither shift nor overlap. `B D H W C` -> the same."""
 
     def __init__(self, dim: int, heads: int, window: Size3) -> None:
@@ -52,9 +52,13 @@ class LocalAttention(nn.Module):
                 f"dualformer: a grid of {grid} tokens is no multiple of the {self.window} window: frames must be a "
                 f"multiple of {2 * self.window[0]} and the published sizes are multiples of 224"
             )
-        windows = _windows.plan(grid, self.window, (0, 0, 0), x.device)
+        windows = self.windows(grid, x.device)
         q, k, v = _layers.split_heads(self.qkv(windows.cut(x)), 3, self.heads)
         return windows.join(self.proj(_layers.attend(q, k, v)), batch)
+
+    def plan(self, grid: Size3, device: torch.device) -> Windows:
+        """Return how to cut a grid of D x H x W tokens."""
+        return _windows.plan(grid, self.window, (0, 0, 0), device)
 
 
 class PyramidAttention(nn.Module):

@@ -9,6 +9,7 @@ windows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 
@@ -21,7 +22,7 @@ from . import Variant, _layers, _swin, _time_shift, _windows
 from ._windows import Size3, Windows
 
 
-class ShiftAttention(nn.Module):
+class ShiftAttention(_windows.WindowedAttention):
     """Attention inside windows of one frame, over tokens or channels shifted in time. `B D H W C` -> the same.
 
     `patch` shifts tokens (and the windows by half), otherwise channels are shifted. The relative-position table and
@@ -41,29 +42,31 @@ class ShiftAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, grid = x.shape[0], (x.shape[1], x.shape[2], x.shape[3])
         self._check(grid)
-        side = self.window[1]
-        windows = frame_windows(grid, side, self.patch, x.device)
+        windows = self.windows(grid, x.device)
         if not self.patch:
             x = _time_shift.shift_channels(x, self.heads)
         q, k, v = self._split(self.qkv(windows.cut(x)))
-        bias = self._bias().to(q.dtype)
-        out = _windows.attend_kinds(windows, batch, self._attend, q, k, v, bias=bias)
-        return windows.join(self.proj(out), batch)
+        side = q.shape[2]
+        bias = self.relative_position_bias_table.t()[:, windows.pairs].view(1, -1, side, side).to(q.dtype)
+        out = _windows.attend_runs(windows, batch, _layers.fused_attention, q, k, v, bias=bias)
+        return windows.join(self.proj(self._merge(out)), batch)
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, ...]:
-        # Every frame has a bias of its own: frames become heads, `W D N (3 h d)` -> three of `W (D h) N d`.
+        # Every frame has a bias of its own: frames become heads, `W (D N) (3 h d)` -> three of `W (h D) N d`.
         parts = qkv.unflatten(-1, (3, self.heads, -1)).unflatten(1, (self.frames, -1))
-        return parts.permute(3, 0, 1, 4, 2, 5).flatten(2, 3).unbind(0)
+        return parts.permute(3, 0, 4, 1, 2, 5).flatten(2, 3).unbind(0)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        out = _layers.fused_attention(q, k, v, bias)
-        return out.unflatten(1, (self.frames, self.heads)).transpose(2, 3).flatten(3).flatten(1, 2)
+    def _merge(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (self.heads, self.frames)).permute(0, 2, 3, 1, 4).flatten(3).flatten(1, 2)
 
-    def _bias(self) -> Tensor:
-        table = self.relative_position_bias_table
-        index = _bias_index(self.frames, self.window[1], self.patch, table.device)
-        bias = table.t()[:, index.reshape(-1)].view(self.heads, *index.shape)
-        return bias.transpose(0, 1).flatten(0, 1)[None]  # fewer dimensions would miss the fused kernel
+    def plan(self, grid: Size3, device: torch.device) -> Windows:
+        """Return how to cut a grid: every frame of a window by itself, exchanged in time for `patch`."""
+        (_, side, _), half = self.window, self.window[1] // 2
+        shift = tuple(half if self.patch and axis and length > side else 0 for axis, length in enumerate(grid))
+        pairs = _bias_index(self.frames, side, self.patch, device)
+        exchange = _exchange if self.patch else None
+        window = (self.frames, side, side)
+        return _windows.plan(grid, window, shift, device, within=self.window, exchange=exchange, pairs=pairs)  # type: ignore[arg-type]
 
     def _check(self, grid: Size3) -> None:
         frames, height, width = grid
@@ -75,23 +78,9 @@ class ShiftAttention(nn.Module):
             )
 
 
-@lru_cache(maxsize=64)
-def frame_windows(grid: Size3, side: int, patch: bool, device: torch.device) -> Windows:
-    """Return how to cut a grid of tokens: every frame of a `side` x `side` window, exchanged in time for `patch`."""
-    frames, height, width = grid
-    window, half = (frames, side, side), side // 2
-    shift = (0, half if patch and height > side else 0, half if patch and width > side else 0)
-    with torch.inference_mode(False):
-        runs = []
-        for rows, cut in _windows.cut_runs(grid, window, shift, device):
-            if patch:
-                rows = _exchange(rows.unflatten(1, (frames, -1)), side).flatten(1)
-            runs.append((rows, _windows.mask((1, side, side), shift, cut, device)))
-        return _windows.assemble(grid, window, runs)
-
-
-def _exchange(rows: Tensor, side: int) -> Tensor:
+def _exchange(rows: Tensor) -> Tensor:
     """Exchange the rows of a window's tokens along time: `windows D tokens` -> the same."""
+    side = math.isqrt(rows.shape[2])
     source = _time_shift.sources(rows.shape[1], _time_shift.steps(side, side, rows.device))
     return rows.gather(1, source.expand_as(rows))
 
@@ -100,12 +89,12 @@ def _exchange(rows: Tensor, side: int) -> Tensor:
 def _bias_index(frames: int, side: int, patch: bool, device: torch.device) -> Tensor:
     """Return the table's rows, `D tokens tokens`. As in the official code, the key counts as if it stood at frame 0."""
     with torch.inference_mode(False):
-        plane = _windows.bias_index((1, side, side), device)
+        plane = _windows.bias_index((1, side, side), side * side, device).view(side * side, -1)
         time = torch.arange(frames, device=device)[:, None, None].expand(-1, *plane.shape)
         if patch:
             steps = _time_shift.steps(side, side, device)
             time = (time - steps[:, None]) % frames - (-steps[None, :]) % frames
-        return (time + frames - 1) * (2 * side - 1) ** 2 + plane
+        return ((time + frames - 1) * (2 * side - 1) ** 2 + plane).flatten()
 
 
 class TPSSwin(nn.Module):

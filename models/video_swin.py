@@ -8,6 +8,7 @@ and an axis shorter than its window becomes one window.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 
 from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _layers, _swin, _windows
-from ._windows import Size3
+from ._windows import Size3, Windows
 
 
-class WindowAttention(nn.Module):
+class WindowAttention(_windows.WindowedAttention):
     """Attention inside shifted 3D windows, with a learnt bias for each relative position. `B D H W C` -> the same."""
 
     def __init__(self, dim: int, heads: int, window: Size3, *, shifted: bool) -> None:
@@ -33,18 +34,21 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, grid = x.shape[0], (x.shape[1], x.shape[2], x.shape[3])
-        windows = _windows.plan(grid, *_windows.clamp(grid, self.window, self.shift), x.device)
+        windows = self.windows(grid, x.device)
         q, k, v = _layers.split_heads(self.qkv(windows.cut(x)), 3, self.heads)
-        bias = self._bias(windows.tokens).to(q.dtype)
-        out = _windows.attend_kinds(windows, batch, _layers.attend, q, k, v, bias=bias)
+        tokens = windows.tokens
+        bias = self.relative_position_bias_table.t()[:, windows.pairs]
+        bias = bias.view(1, self.heads, tokens, tokens).to(q.dtype)  # fewer dimensions would miss the fused kernel
+        out = _windows.attend_runs(windows, batch, _layers.attend, q, k, v, bias=bias)
         return windows.join(self.proj(out), batch)
 
-    def _bias(self, tokens: int) -> Tensor:
+    def plan(self, grid: Size3, device: torch.device) -> Windows:
+        """Return how to cut a grid of D x H x W tokens."""
+        window, shift = _windows.clamp(grid, self.window, self.shift)
         # A clamped window uses a corner of the full window's index, as the official code does. The pairs are the
         # right ones when only time is clamped, others when a side of the image is.
-        index = _windows.bias_index(self.window, self.relative_position_bias_table.device)[:tokens, :tokens]
-        bias = self.relative_position_bias_table.t()[:, index.reshape(-1)]
-        return bias.view(1, self.heads, tokens, tokens)  # fewer dimensions would miss the fused kernel
+        pairs = _windows.bias_index(self.window, math.prod(window), device)
+        return _windows.plan(grid, window, shift, device, pairs=pairs)
 
 
 class VideoSwin(nn.Module):

@@ -13,36 +13,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ..errors import UserError, unknown
 from ..spec import Clip, Views
-from ._files import flat
 from .augment import Augment
+from .decoder_choice import Decoder, Device, choose, decoders, known, remember
 from .source import Cutter, Order, Sampler
 from .stream import Batch, Stream
 from .transform import TrainTransform
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .index import Index
 
 __all__ = ["Augment", "Batch", "Sampler", "Stream", "TrainTransform", "decoders", "open"]
-
-Device = Literal["cpu", "cuda"]
-Decoder = Literal["auto", "dali", "software"]
-
-# DALI's CPU decoder knows MJPEG too, but a damaged picture there takes the whole process down.
-CPU_CODECS = ("vp8", "vp9")
-NVDEC_FORMATS = {
-    "h264": ("yuv420p", "yuvj420p"),
-    "hevc": ("yuv420p", "yuvj420p", "yuv420p10le"),
-    "vp8": ("yuv420p",),
-    "vp9": ("yuv420p", "yuv420p10le"),
-    "mpeg4": ("yuv420p",),
-    "mjpeg": ("yuvj420p", "yuvj422p"),
-}
 
 
 def open(
@@ -72,9 +56,12 @@ def open(
     )  # fmt: skip
     cutter = Cutter(clip=clip, views=views, transform=transform, seed=sampler.seed)
     _check(order, device, workers, sampler)
+    chosen, able = choose(index, decoder, device, clip.sampling), known(index, device)
+    if device == "cuda" and chosen == "dali":
+        remember(index, able)
     return Stream(
-        index, order, cutter, device=device, workers=workers, decoder=_choose(index, decoder, device, clip.sampling),
-        known=_known(index, device), first_epoch=sampler.epoch, first_batch=sampler.batch,
+        index, order, cutter, device=device, workers=workers, decoder=chosen, known=able, first_epoch=sampler.epoch,
+        first_batch=sampler.batch,
     )  # fmt: skip
 
 
@@ -108,53 +95,3 @@ def _check(order: Order, device: str, workers: int, sampler: Sampler) -> None:
         )
     if sampler.epoch < 0 or not 0 <= sampler.batch < max(order.batches, 1):
         raise UserError(f"epoch={sampler.epoch}, batch={sampler.batch}: an epoch has {order.batches} batches")
-
-
-def _choose(index: Index, decoder: str, device: Device, sampling: str) -> str:
-    """Return the decoder's name: the one that was measured to be the fastest here, else DALI's where it mostly can."""
-    if decoder not in ("auto", "dali", "software"):
-        raise unknown("decoder", decoder, ("auto", "dali", "software"))
-    able = decoders(index, device)
-    if decoder == "auto":
-        from . import _decoder_cache
-
-        measured = _decoder_cache.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
-        return measured if measured in able else able[0]
-    if decoder not in able:
-        codecs = ", ".join(sorted(set(index.table["codec"])))
-        raise UserError(f"decoder dali: DALI on this {device} knows none of the files ({codecs}): leave it to `auto`")
-    return decoder
-
-
-def decoders(index: Index, device: Device) -> tuple[Literal["dali", "software"], ...]:
-    """Return the decoders of a device that can read the index, the likelier one first.
-
-    DALI's is among them if it knows any of the files; software decodes the odd others then.
-    """
-    known = _known(index, device)
-    if not known.any():
-        return ("software",)
-    return ("dali", "software") if 2 * known.sum() >= len(known) else ("software", "dali")
-
-
-def _known(index: Index, device: Device) -> np.ndarray:
-    """Return for each row whether DALI decodes it rightly: hidden or early frames would shift its numbers."""
-    import numpy as np
-
-    table = index.table
-    pts, ends = flat(table["pts"])
-    early = pts[np.append(0, ends[:-1])] < 0 if len(ends) else np.zeros(0, bool)
-    plain = ~early & (table["hidden"].to_numpy() == 0) & (table["rotation"].to_numpy() == 0)
-    kinds = list(zip(table["codec"], table["pix_fmt"], strict=True))
-    able = {kind: _nvdec(*kind) if device == "cuda" else kind[0] in CPU_CODECS for kind in set(kinds)}
-    return plain & np.array([able[kind] for kind in kinds], dtype=bool)
-
-
-def _nvdec(codec: str, pix_fmt: str) -> bool:
-    """Whether NVDEC of the present GPU decodes this. AV1: Ampere's consumer chips and later, but not Hopper."""
-    import torch
-
-    if codec == "av1":
-        capability = torch.cuda.get_device_capability()
-        return capability >= (8, 6) and capability[0] != 9 and "420p" in pix_fmt
-    return pix_fmt in NVDEC_FORMATS.get("mjpeg" if codec == "frames" else codec, ())

@@ -58,7 +58,7 @@ def encode(
 ) -> None:
     """Encode frames to `path`, which appears once complete. `gop` is the key-frame interval.
 
-    Arrays are uint8 `H W 3` and follow each other at `fps`; video frames keep their own times.
+    Arrays are uint8 `H W 3` and follow each other at `fps`; video frames keep their own times and color tags.
     """
     how = find(codec)
     os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder writes a page to stderr otherwise
@@ -81,5 +81,6 @@ def _open(container: Any, how: Codec, picture: av.VideoFrame, fps: Fraction | in
     stream = container.add_stream(how.encoder, rate=fps, options={**how.options, "g": str(gop), "threads": "1"})
     stream.height, stream.width = picture.height, picture.width
     stream.pix_fmt = how.pix_fmt
+    stream.codec_context.colorspace, stream.codec_context.color_range = picture.colorspace, picture.color_range
     stream.codec_context.flags |= Flags.bitexact
     return stream

@@ -75,7 +75,7 @@ class Files:
         self._columns = Shared(
             columns
             | {"path": np.frombuffer(b"".join(paths), np.uint8), "path_ends": np.cumsum([len(p) for p in paths])}
-            | {name: np.array(table[name].tolist(), dtype=np.bytes_) for name in ("hash", "codec")}
+            | {name: np.array(table[name].tolist(), dtype=np.bytes_) for name in ("hash", "codec", "color_matrix")}
             | dict(zip(("pts", "pts_ends"), flat(table["pts"]), strict=True))
             | dict(zip(("keys", "key_ends"), flat(table["key_frames"]), strict=True))
             | dict(zip(("labels", "label_ends"), flat(table["label"]), strict=True))
@@ -101,6 +101,10 @@ class Files:
     def rotation(self, row: int) -> int:
         """Return by how many degrees clockwise the stored picture is turned to be shown."""
         return int(self._columns["rotation"][row])
+
+    def color_matrix(self, row: int) -> str:
+        """Return FFmpeg's name of the matrix that the pictures' colors are tagged with."""
+        return self._columns["color_matrix"][row].decode()
 
     def frames(self, row: int) -> int:
         """Return the number of frames of the video."""

@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from . import _colors
 from ._video import Label, Unreadable, Video
 
 # `00001.jpg` (Something-Something v1, Jester) and `img_00001.jpg` (raw frames), not `flow_x_00001.jpg` beside them.
@@ -53,6 +54,7 @@ def scan(folder: Path, label: Label = -1) -> Video:
         with av.open(str(frames[0])) as picture:
             context = picture.streams.video[0].codec_context
             width, height, pix_fmt = context.width, context.height, context.pix_fmt or ""
+            colors = _colors.tags(context)
     except FFmpegError as error:
         raise Unreadable(f"{frames[0].name} cannot be read: {error.strerror}") from error
     return Video(
@@ -70,4 +72,6 @@ def scan(folder: Path, label: Label = -1) -> Video:
         duration=0.0,
         size=size,
         hash=digest.hexdigest(),
+        color_matrix=colors["color_matrix"],
+        color_range=colors["color_range"],
     )

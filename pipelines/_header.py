@@ -9,6 +9,7 @@ with `UNDECODED` it does not. The decoder is then shown the beginning of that pi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 import av
@@ -31,10 +32,21 @@ def read(stream: av.VideoStream, packet: av.Packet) -> av.VideoCodecContext | No
     context = av.CodecContext.create(ours.codec.name, "r")
     assert isinstance(context, av.VideoCodecContext)
     context.extradata, context.thread_count = ours.extradata, 1
+    context.colorspace, context.color_range = ours.colorspace, ours.color_range  # the container's, if it says
     context.options = {"ec": "0"}  # the missing rest of the picture is not to be made up
     with suppress(FFmpegError):  # which must come: the picture is cut off
         context.decode(av.Packet(shown[:ENOUGH]))
     return context if context.pix_fmt and context.width else None
+
+
+def shown_first(context: av.VideoCodecContext, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    """Yield the packets, of which the decoder has decoded the first: until then it knows no coded size."""
+    context.thread_count = 1
+    for number, packet in enumerate(packets):
+        if not number and packet.size:
+            with suppress(FFmpegError):  # a damaged picture: the size stays unknown
+                context.decode(packet)
+        yield packet
 
 
 def _slice(packet: bytes, configuration: bytes) -> bytes:

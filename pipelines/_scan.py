@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from . import _container, _frames, _header
+from . import _colors, _container, _frames, _header
 from ._video import Label, Unreadable, Video
 
 BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and the hash
@@ -60,6 +60,8 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             if known is None:
                 return None
             context, packets = known, itertools.chain([first], packets)
+        elif context.codec.canonical_name in _header.CODECS:
+            packets = _header.shown_first(context, packets)
         pts, key_frames, step, hidden = _presentation(packets, context.codec.canonical_name)
         if not len(pts):
             raise Unreadable("no frames")
@@ -77,6 +79,9 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             "pix_fmt": context.pix_fmt or "",
             "stream": stream.index,
             "hidden": hidden,
+            "coded_width": context.coded_width,
+            "coded_height": context.coded_height,
+            **_colors.tags(context),
         }
 
 

@@ -20,13 +20,16 @@ class Unreadable(Exception):  # noqa: N818 (it is a finding, kept in the index, 
 class Video:
     """A row of the index.
 
-    `pts` (int64, units of `time_base`) and `key_frames` (int32) describe the whole file in presentation order:
-    `pts[i]` is the time of the file's i-th shown frame. The video itself is the span of `frames` frames that begins
-    at the file's frame `offset`, which is 0 except where a list trims its files: frame `i` of the video is frame
-    `offset + i` of the file. `width` and `height` are coded sizes, before `rotation` (clockwise: 0, 90, 180 or 270
-    degrees). `stream` is the container's stream number. `hidden` counts packets that are never shown, which a
-    decoder that numbers packets counts too. `codec="frames"` is a folder of JPEG frames. `label` is a class number,
-    or a tuple of them in a multi-label set; -1 and () mean unknown.
+    `pts` (int64, units of `time_base`) and `key_frames` (int32) describe the whole file in presentation order: `pts[i]`
+    is the time of the file's i-th shown frame. The video itself is the span of `frames` frames that begins at the
+    file's frame `offset`, which is 0 except where a list trims its files: frame `i` of the video is frame `offset + i`
+    of the file. `width` and `height` are those of the stored picture, before `rotation` (clockwise: 0, 90, 180 or 270
+    degrees); `coded_width` and `coded_height` include the margin that an encoder adds to fill its blocks and a decoder
+    cuts off, and are 0 where the headers do not tell. `stream` is the container's stream number. `hidden` counts
+    packets that are never shown, which a decoder that numbers packets counts too. `codec="frames"` is a folder of JPEG
+    frames. `color_matrix` and `color_range` are FFmpeg's names of what the pictures are tagged with (`bt709`,
+    `smpte170m`, …; `tv`, `pc`), or `unknown`. `label` is a class number, or a tuple of them in a multi-label set; -1
+    and () mean unknown.
     """
 
     path: Path
@@ -47,6 +50,10 @@ class Video:
     stream: int = 0
     offset: int = 0
     hidden: int = 0
+    coded_width: int = 0
+    coded_height: int = 0
+    color_matrix: str = "unknown"
+    color_range: str = "unknown"
 
     @property
     def fps(self) -> float:

@@ -2,8 +2,8 @@
 
 This is the only file that imports `nvidia.dali`.
 
-    source -> content, frames -> decode -> F H W 3 --+-> box 0 -> F S S 3 -> clip 0 -> 3 T S S
-                                                     |                 `--> clip 1 -> 3 T S S
+    source -> content, frames -> decode -> F H W 3 --+-> box 0 -> F S S 3 -> colors -> clip 0 -> 3 T S S
+                                                     |                          `----> clip 1 -> 3 T S S
                                                      `-> box 1 -> …
 """
 
@@ -33,6 +33,7 @@ UINT8, INT32, INT64, FLOAT = DALIDataType.UINT8, DALIDataType.INT32, DALIDataTyp
 ENCODED, DECODED = [(UINT8, 1, ""), (INT32, 1, "")], [(UINT8, 4, "FHWC")]
 FORMS = {"encoded": ENCODED, "decoded": DECODED, "mixed": [*ENCODED, *DECODED, (INT32, 0, "")]}
 REST = [(INT32, 2, ""), (FLOAT, 2, ""), (INT32, 0, ""), (INT64, 0, ""), (UINT8, 1, "")]
+CORRECTION = [(FLOAT, 2, "")]
 STEPS, ERASED = [(INT32, 1, ""), (FLOAT, 2, "")], [(FLOAT, 1, "")]
 GREY = 128  # what imgaug's cutout leaves
 augmentations: Any = auto_aug  # decorated beyond what a type checker follows
@@ -43,7 +44,7 @@ def build(source: Source, *, device_id: int | None, batch: int, workers: int, th
 
     `device_id=None` keeps everything on the CPU. `depth` is how many batches the workers prepare in advance.
     """
-    conditional = source.form == "mixed" or source.cutter.augmented
+    conditional = source.form == "mixed" or source.corrects or source.cutter.augmented
     graph: Any = pipeline_def(enable_conditionals=conditional)(_graph)
     pipeline = graph(
         source,
@@ -79,7 +80,8 @@ def guard(pipeline: Pipeline, sentinels: list[int]) -> None:
 
 
 def _graph(source: Source, on_gpu: bool, depth: int) -> tuple[Any, ...]:
-    arrays = [*FORMS[source.form], *REST, *_look(source.cutter)]
+    colors = CORRECTION if source.corrects else []
+    arrays = [*FORMS[source.form], *REST, *colors, *_look(source.cutter)]
     outputs: Any = fn.external_source(
         source,
         num_outputs=len(arrays),
@@ -91,13 +93,16 @@ def _graph(source: Source, on_gpu: bool, depth: int) -> tuple[Any, ...]:
         layout=[layout for _, _, layout in arrays],
     )
     count = len(FORMS[source.form])
-    content, look = outputs[:count], outputs[count + len(REST) :]
+    content, options = outputs[:count], outputs[count + len(REST) :]
+    correction, look = options[: len(colors)], options[len(colors) :]
     positions, boxes, flip, row, broken = outputs[count : count + len(REST)]
     if source.form == "mixed":
         video = _either(content, on_gpu)
     else:
         video = _shown(content[0], on_gpu) if source.form == "decoded" else _decode(content[0], content[1], on_gpu)
-    return *_views(video, positions, boxes, flip, look, source.cutter, on_gpu), flip, row, broken
+    count = 1 + max(box for box, _, _ in source.cutter.plan)
+    resampled = [_resample(video, boxes[box], correction, source.cutter.size) for box in range(count)]
+    return *_views(resampled, positions, flip, look, source.cutter, on_gpu), flip, row, broken
 
 
 def _look(cutter: Cutter) -> list[Any]:
@@ -139,21 +144,30 @@ def decode(content: np.ndarray, frames: np.ndarray, *, device_id: int | None) ->
     pipeline.run()
 
 
-def _views(
-    video: Any, positions: Any, boxes: Any, flip: Any, look: list[Any], cutter: Cutter, on_gpu: bool
-) -> list[Any]:
-    """Resample the video once a box, then pick each clip's frames: the pictures are smaller by then."""
-    views, resampled = [], {}
+def _resample(video: Any, box: Any, correction: list[Any], size: int) -> Any:
+    """Resample a box of the video, then correct its colors: the pictures are smaller by then."""
+    resampled = fn.resize(
+        video,
+        roi_start=fn.stack(box[1], box[0]),
+        roi_end=fn.stack(box[3], box[2]),
+        size=(size, size),
+        interp_type=DALIInterpType.INTERP_LINEAR,
+        antialias=False,
+    )
+    return _corrected(resampled, correction[0]) if correction else resampled
+
+
+def _corrected(pictures: Any, correction: Any) -> Any:
+    """Multiply the colors by a sample's matrix; those that need none are passed on, which costs nothing."""
+    if correction[0, 0] != 1:
+        pictures = fn.coord_transform(pictures, M=correction, dtype=UINT8)
+    return pictures
+
+
+def _views(resampled: list[Any], positions: Any, flip: Any, look: list[Any], cutter: Cutter, on_gpu: bool) -> list[Any]:
+    """Pick each clip's frames from the resampled box, augment and normalize them."""
+    views = []
     for box, clip, flipped in cutter.plan:
-        if box not in resampled:
-            resampled[box] = fn.resize(
-                video,
-                roi_start=fn.stack(boxes[box, 1], boxes[box, 0]),
-                roi_end=fn.stack(boxes[box, 3], boxes[box, 2]),
-                size=(cutter.size, cutter.size),
-                interp_type=DALIInterpType.INTERP_LINEAR,
-                antialias=False,
-            )
         picked = fn.sequence_rearrange(resampled[box], new_order=positions[clip])
         if look and cutter.augment.steps:
             picked = _augment(picked, look[0], look[1], cutter.augment, on_gpu)

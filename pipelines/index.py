@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from ..errors import UserError
 from . import _frames, _parallel
+from ._colors import UNKNOWN
 from ._scan import file_hash, scan
 from ._video import Label, Span, Unreadable, Video, trim
 
@@ -61,8 +62,14 @@ SCHEMA = pa.schema(
         "rotation": pa.int32(),
         "stream": pa.int32(),
         "hidden": pa.int32(),
+        "coded_width": pa.int32(),
+        "coded_height": pa.int32(),
+        "color_matrix": pa.string(),
+        "color_range": pa.string(),
     }
 )
+# What older files lack, and what it is there.
+LATER: dict[str, int | str] = {"coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN}
 
 
 class Entry(NamedTuple):
@@ -121,6 +128,9 @@ class Index:
             raise UserError(
                 f"index {path}: version {facts.get('version')}, this ReelBench reads {VERSION}: index the data again"
             )
+        for name in LATER.keys() - set(table.column_names):
+            value = pa.scalar(LATER[name], SCHEMA.field(name).type)
+            table = table.append_column(name, pa.repeat(value, len(table)))
         if lacking := sorted((set(SCHEMA.names) - set(table.column_names)) | (FACTS - set(facts))):
             raise UserError(f"index {path}: lacks {', '.join(lacking)}: index the data again")
         return cls(

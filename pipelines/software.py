@@ -4,8 +4,8 @@
     wanted           x   x                     x   x
     decoded      o-o-o-o-o    (seek)         o-o-o-o-o       "-": packets that nobody refers to are skipped
 
-Pixels are those of DALI's CPU decoder, bit for bit: bilinear, full chroma, accurate rounding. Only the region that the
-boxes need is converted and handed over.
+Colors are those of the frames' tags. Whole pictures in BT.601 are those of DALI's CPU decoder, bit for bit: bilinear,
+full chroma, accurate rounding. Only the region that the boxes need is converted and handed over.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ class MixedSource(DecodedSource):
             return (file, frames, np.zeros((1, 2, 2, 3), np.uint8), np.array(0, np.int32)), boxes
         (pictures,), boxes = super().content(row, cut)
         return (np.zeros(1, np.uint8), np.zeros(1, np.int32), pictures, np.array(1, np.int32)), boxes
+
+    def correction(self, row: int) -> np.ndarray:
+        """Return the correction of a row's colors: none where they are decoded here."""
+        return super().correction(row) if self.known[row] else np.eye(3, dtype=np.float32)
 
 
 def around(boxes: np.ndarray, width: int, height: int) -> Region:

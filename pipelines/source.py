@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import UserError
 from ..spec import Clip, Views
 from . import clips
+from ._colors import correction
 from ._files import Broken, Files
 from ._packets import excerpt
 from ._workers import leave_signals_to_parent
@@ -210,10 +211,10 @@ class Source:
     """The callable that DALI's workers run: `source(SampleInfo)` returns the arrays of one sample.
 
     They are the content (here the file's bytes and the frames to decode), then positions, boxes, flip, row, what was
-    found broken: JSON of [row, reason] pairs, as bytes, and the look, if the cutter augments. The row is `PADDING`
-    where a single frame is decoded only to fill the batch: at the end of a test, and in place of a video that is
-    broken. In training another video stands in for a broken one, drawn by (seed, epoch, row). `barred` maps the rows
-    that brought a decoder down to the reason.
+    found broken: JSON of [row, reason] pairs, as bytes, the matrix that corrects the decoder's colors, if the source
+    `corrects`, and the look, if the cutter augments. The row is `PADDING` where a single frame is decoded only to fill
+    the batch: at the end of a test, and in place of a video that is broken. In training another video stands in for a
+    broken one, drawn by (seed, epoch, row). `barred` maps the rows that brought a decoder down to the reason.
 
     With `excerpts` every file is cut down to the packets that the frames need; otherwise only large ones are.
     """
@@ -229,11 +230,12 @@ class Source:
         batch: int = 0,
         *,
         excerpts: bool = False,
+        corrects: bool = False,
         barred: dict[int, str] | None = None,
     ) -> None:
         self.files, self.order, self.cutter = files, order, cutter
         self.start = epoch, batch
-        self.excerpts, self.barred = excerpts, barred or {}
+        self.excerpts, self.corrects, self.barred = excerpts, corrects, barred or {}
 
     def __call__(self, info: Any) -> tuple[np.ndarray, ...]:
         """Return one sample; `StopIteration` ends a test. Training runs on into the next epoch."""
@@ -255,7 +257,8 @@ class Source:
             said = np.frombuffer(json.dumps(broken).encode(), np.uint8)
             row_shown = np.array(PADDING if padding else row, np.int64)
             rest = cut.positions, boxes, np.array(cut.flip, np.int32), row_shown, said
-            return (*content, *rest, *(self.cutter.augment.needed(cut.look) if cut.look else ()))
+            correction = (self.correction(row),) if self.corrects else ()
+            return (*content, *rest, *correction, *(self.cutter.augment.needed(cut.look) if cut.look else ()))
         row, reason = broken[0]
         raise UserError(
             f"{self.files.path(row)}: {reason}, and so on for {len(broken)} videos in a row: "
@@ -295,6 +298,10 @@ class Source:
         if isinstance(content, Path) or (self.excerpts and not self.files.is_folder(row)):
             content, frames = excerpt(content, self.files.stream(row), frames, *self.files.times(row))
         return (content, frames), cut.boxes
+
+    def correction(self, row: int) -> np.ndarray:
+        """Return what turns the colors of the decoder in the graph into those of the file's tags (3 x 3)."""
+        return correction(self.files.color_matrix(row))
 
     def fetch(self, row: int, cut: Cut) -> tuple[np.ndarray | Path, np.ndarray]:
         """Return a row's file, and the cut's frames in it."""

@@ -1,13 +1,15 @@
 """`Stream`: a data set's epochs as batches, through a pipeline that is built when the first one is asked for.
 
 A file that breaks on the way is passed over and listed in `Stream.broken`: read errors are found by the workers, what
-brings a decoder down by a search, after which the pipeline is built anew at the same batch.
+brings a decoder down by a search, after which the pipeline is built anew at the same batch. A file that only the GPU
+fails to decode is decoded in software from then on; an error of the GPU itself is raised as that.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing import active_children, connection
@@ -16,7 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..errors import UserError
-from . import _watchdog
+from . import _device_errors, _handover, _watchdog, nvdec
+from ._colors import WEIGHTS
 from ._files import Files
 from ._workers import end_at_exit
 from .source import PADDING, Cutter, Order, Source
@@ -59,6 +62,7 @@ class Stream:
     """Epochs of batches. `decoder` says which one was chosen, `batches` how many an epoch has on this rank.
 
     Among the files of `decoder="dali"`, the rows that it does not know (not `known`) are decoded in software.
+    DALI decodes with `threads`, of which NVDEC needs two an engine; they may be set until the first epoch begins.
     `metric` is how the data set is scored, `listed` how many videos its official list names, here or missing.
     """
 
@@ -79,10 +83,14 @@ class Stream:
         self.metric, self.listed = index.metric, index.listed
         self.batch, self.batches = order.batch, order.batches
         self.device, self.workers, self.decoder = device, workers, decoder
-        self._index, self._order, self._cutter, self._known = index, order, cutter, known
+        on_nvdec = device == "cuda" and decoder == "dali"
+        self.threads = max(workers, 2 * nvdec.engines()) if on_nvdec else workers
+        self._index, self._order, self._cutter, self._known = index, order, cutter, known.copy()
+        self._corrects = bool((index.table["color_matrix"].isin(WEIGHTS).to_numpy(bool) & known).any())
         self._files: Files | None = None
         self._broken: dict[int, str] = {}
         self._barred: dict[int, str] = {}
+        self._proof: list[tuple[int, int]] = []  # a sample that the device has decoded
         self._next = first_epoch, first_batch
         self._pipeline: Any = None
         self._processes: list[BaseProcess] = []
@@ -114,6 +122,7 @@ class Stream:
             for number in range(first, self.batches):
                 batch = self._batch(self._outputs(epoch, number))
                 self._at = epoch, number + 1
+                self._proof = [(epoch, row) for row in batch.video.tolist() if self._known[row]][:1] or self._proof
                 if len(batch.video):  # a test's batch may hold nothing but broken videos
                     yield batch
             complete = True
@@ -133,25 +142,35 @@ class Stream:
                 dead = bool(connection.wait([worker.sentinel for worker in self._processes], timeout=0))
                 self._kill()
                 found = self._culprits(error, epoch, number)
-                if not found:
-                    _give_up(error, dead)
-                self._barred.update(found)
-                self._broken.update(found)
+                if not found.broken and (found.device_at_fault or not found.refused):
+                    self._give_up(next(iter(found.refused.values()), error), dead)
+                self._barred.update(found.broken)
+                self._broken.update(found.broken)
+                if found.decoded:
+                    self._leave_to_software(found.refused)
 
-    def _culprits(self, error: Exception, epoch: int, number: int) -> dict[int, str]:
+    def _leave_to_software(self, refused: dict[int, str]) -> None:
+        for row, reason in refused.items():
+            self._known[row] = False
+            path = self._index.root / self._index.table["path"].iat[row]
+            print(f"decoded in software from now on: {path}: on the GPU it {reason}", file=sys.stderr)
+
+    def _culprits(self, error: Exception, epoch: int, number: int) -> _watchdog.Findings:
         """Return the files of the batch, or of those that were being prepared, that bring a decoder down."""
         if said := re.findall(r"errors\.UserError: (.+)", str(error)):
             raise UserError(said[-1]) from None
-        source = self._source(epoch, number)
+        source, found = self._source(epoch, number), _watchdog.Findings()
         for ahead in range(2 * DEPTH + 1):
             try:
                 place = source.place(ahead)
             except StopIteration:
                 break
             samples = [(place[0], int(row)) for row in self._order.rows(*place) if int(row) not in self._barred]
-            if found := _watchdog.culprits(source, samples, self._device_id()):
-                return found
-        return {}
+            proof = self._proof if self.device == "cuda" and not found.decoded else []
+            found |= _watchdog.culprits(source, dict.fromkeys([*proof, *samples]), self._device_id())
+            if found.broken or len(found.refused) >= _watchdog.REFUSALS or (found.refused and found.decoded):
+                break
+        return found
 
     def _rewind(self, epoch: int) -> None:
         """Be at the next epoch's beginning: training has run on into it, a test starts again."""
@@ -166,7 +185,10 @@ class Stream:
         """Return the pipeline, whose next batch is this one."""
         if self._pipeline is None or self._at != (epoch, number):
             self._stop()
-            self._pipeline = self._build(epoch, number)
+            try:
+                self._pipeline = self._build(epoch, number)
+            except RuntimeError as error:
+                self._give_up(error, dead=False)
             self._at = epoch, number
         return self._pipeline
 
@@ -179,7 +201,7 @@ class Stream:
             device_id=self._device_id(),
             batch=self.batch,
             workers=self.workers,
-            threads=self.workers,
+            threads=self.threads,
             depth=DEPTH,
         )
         self._processes = list(set(active_children()) - others)
@@ -201,12 +223,12 @@ class Stream:
 
             return DecodedSource(*parts, barred=self._barred)
         # NVDEC seeks by itself; DALI's CPU decoder does not.
-        excerpts = self.device == "cpu"
+        options: Any = {"excerpts": self.device == "cpu", "corrects": self._corrects, "barred": self._barred}
         if self._known.all():
-            return Source(*parts, excerpts=excerpts, barred=self._barred)
+            return Source(*parts, **options)
         from .software import MixedSource
 
-        return MixedSource(*parts, excerpts=excerpts, barred=self._barred, known=self._known)
+        return MixedSource(*parts, **options, known=self._known)
 
     def _batch(self, outputs: Any) -> Batch:
         import numpy as np
@@ -216,8 +238,7 @@ class Stream:
         for text in broken:
             if text.shape()[0] > NOTHING:
                 self._broken.update(dict(json.loads(np.asarray(text).tobytes())))
-        views, flips, rows = [torch.from_dlpack(v.as_tensor()) for v in views], _copied(flips), _copied(rows)
-        clip = views[0] if len(views) == 1 else torch.stack(views, dim=1).flatten(0, 1)
+        clip, flips, rows = _handover.joined(views, on_gpu=self.device == "cuda"), _copied(flips), _copied(rows)
         kept = rows != PADDING
         label = self._label(rows[kept], flips[kept]).repeat_interleave(len(views), dim=0)
         return Batch(
@@ -243,6 +264,17 @@ class Stream:
             return torch.where(flips.bool()[:, None], hot[:, mirrored], hot)
         label = torch.tensor([numbers[0] if numbers else -1 for numbers in labels], dtype=torch.long)
         return torch.where(flips.bool() & (label >= 0), mirrored[label], label)
+
+    def _give_up(self, error: Exception | str, dead: bool) -> NoReturn:
+        """Raise what an error means to the user when no file is at fault."""
+        cause = error if isinstance(error, Exception) else None
+        if dead or "receiving interrupted" in str(error):
+            raise UserError(DEAD) from cause
+        if isinstance(error, _watchdog.Hung):
+            raise UserError(SLOW.format(_watchdog.BATCH_PATIENCE)) from cause
+        if self.device == "cuda" and (meaning := _device_errors.explained(error)):
+            raise meaning from cause
+        raise cause or UserError(f"GPU: {error}, though software decodes the file: see `reelbench doctor`")
 
     def _kill(self) -> None:
         """End the workers, whatever they are at, and drop the pipeline: it cannot be used again."""
@@ -273,12 +305,3 @@ def _copied(output: Any) -> Tensor:
     import torch
 
     return torch.from_dlpack(output.as_tensor()).clone()
-
-
-def _give_up(error: Exception, dead: bool) -> NoReturn:
-    """Raise what an error means to the user when no file is at fault."""
-    if dead or "receiving interrupted" in str(error):
-        raise UserError(DEAD) from error
-    if isinstance(error, _watchdog.Hung):
-        raise UserError(SLOW.format(_watchdog.BATCH_PATIENCE)) from error
-    raise error

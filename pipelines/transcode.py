@@ -4,6 +4,9 @@
 
 Run it again after an interruption and it goes on: a target with all its frames is not made twice. One folder takes one
 setting; a trimmed video becomes a file of its own, a turned one is stored upright, sound is left out.
+
+Both sides are multiples of 16, which DALI needs to decode one video after the other in one session of NVDEC
+(docs/dali-nvdec-cache.md): what the scaled picture has beyond them, up to 15 pixels, is cut off, half on each side.
 """
 
 from __future__ import annotations
@@ -26,8 +29,11 @@ from ._encode import encode, find
 from .index import Index, Rejected, Unreadable, Video, from_videos, scan, writable
 
 CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the others' containers keep no frame times
-BILINEAR = 2
+BILINEAR = 0x42002  # full chroma, accurate rounding: where the matrix changes, three times nearer than without
+# The colors that all decoders show uncorrected; swscale and FFmpeg number the matrix apart.
+BT601, SMPTE170M, LIMITED = 5, 6, 1
 HOURS = 6 * 3600.0  # seconds that one video may take
+BLOCK = 16  # pixels
 UNTIMED = Fraction(1, 25)  # what a folder of frames is played at: it carries no times
 
 
@@ -52,9 +58,9 @@ def transcode(
 ) -> Index:
     """Transcode an index's videos into `out`, write the new index there under the old name, and return it.
 
-    `short_side` in pixels (a smaller video is not enlarged), `gop` the key-frame interval in frames. A video that
-    fails is in the new index's `rejected`. A codec without frame times, and a folder that was made with another
-    setting, are a `UserError`.
+    `short_side` in pixels (a smaller video is not enlarged), from which both sides are cut down to multiples of 16;
+    `gop` is the key-frame interval in frames. A video that fails is in the new index's `rejected`. A codec without
+    frame times, and a folder that was made with another setting, are a `UserError`.
     """
     if codec not in CODECS:
         raise unknown("transcoding codec", codec, CODECS)
@@ -64,7 +70,7 @@ def transcode(
     if out.resolve() in (Path(index).absolute().parent.resolve(), source.root.resolve()):
         raise UserError(f"{out}: holds the index or the videos themselves: choose another folder for the copy")
     source.verify()
-    _claim(out, {"short_side": short_side, "gop": gop, "codec": codec})
+    _claim(out, {"short_side": short_side, "gop": gop, "codec": codec, "multiple_of": BLOCK})
     jobs = [
         _Job(video=video, target=_target(video, source.root, out, codec), short_side=short_side, gop=gop, codec=codec)
         for video in source.videos()
@@ -131,7 +137,7 @@ def _pictures(job: _Job) -> Iterator[av.VideoFrame]:
         if number >= first + video.frames:
             return
         if number >= first:
-            picture = _scaled(_upright(frame, video.rotation), job.short_side)
+            picture = _cropped(_scaled(_upright(frame, video.rotation), job.short_side))
             picture.time_base = video.time_base if video.codec != "frames" else UNTIMED
             picture.pts = int(video.pts[number] - video.pts[first])
             yield picture
@@ -154,7 +160,31 @@ def _upright(frame: av.VideoFrame, rotation: int) -> av.VideoFrame:
 
 
 def _scaled(frame: av.VideoFrame, short_side: int) -> av.VideoFrame:
-    """Return a new frame, even in both sides as 4:2:0 needs it."""
+    """Return a new frame in BT.601's limited range, even in both sides as 4:2:0 needs it."""
     scale = min(1.0, short_side / min(frame.width, frame.height))
     width, height = (max(2, 2 * round(side * scale / 2)) for side in (frame.width, frame.height))
-    return frame.reformat(width=width, height=height, format="yuv420p", interpolation=BILINEAR)
+    made = frame.reformat(
+        width=width,
+        height=height,
+        format="yuv420p",
+        interpolation=BILINEAR,
+        dst_colorspace=BT601,
+        dst_color_range=LIMITED,
+    )
+    made.colorspace, made.color_range = SMPTE170M, LIMITED
+    return made
+
+
+def _cropped(frame: av.VideoFrame) -> av.VideoFrame:
+    """Return the middle of a 4:2:0 frame, both sides multiples of 16; a side below 16 is left as it is."""
+    width, height = (side // BLOCK * BLOCK or side for side in (frame.width, frame.height))
+    if (width, height) == (frame.width, frame.height):
+        return frame
+    middle = av.VideoFrame(width, height, "yuv420p")
+    left, top = (frame.width - width) // 4 * 2, (frame.height - height) // 4 * 2  # even, as chroma needs it
+    for of, to, half in zip(frame.planes, middle.planes, (1, 2, 2), strict=True):
+        pixels = np.frombuffer(memoryview(of), np.uint8).reshape(-1, of.line_size)[top // half :, left // half :]
+        room = np.frombuffer(memoryview(to), np.uint8).reshape(-1, to.line_size)
+        room[: to.height, : to.width] = pixels[: to.height, : to.width]
+    middle.colorspace, middle.color_range = frame.colorspace, frame.color_range
+    return middle

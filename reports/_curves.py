@@ -22,7 +22,7 @@ BATCHES = (
 
 def views(results: Sequence[Result]) -> Table | None:
     """Return a row a case and protocol of views; None where no case tried several."""
-    found = [(r, row["views"], _with_energy(r, row)) for r in results for row in r.details.get("view_budget", ())]
+    found = [(r, row["views"], with_energy(r, row)) for r in results for row in r.details.get("view_budget", ())]
     key = Column(name="views", header="views", numeric=False)
     caption = "Clips × crops; the costs are those of all views of a video, the model alone."
     return _table("Accuracy against the views of a video", key, VIEWS, found, caption)
@@ -35,7 +35,8 @@ def batches(results: Sequence[Result]) -> Table | None:
     return _table("Throughput against the batch", key, BATCHES, found, "Clips in a batch; the model alone.")
 
 
-def _with_energy(result: Result, row: Mapping[str, Any]) -> dict[str, Any]:
+def with_energy(result: Result, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of `view_budget` with the joules of all views of a video, None where energy was not measured."""
     energy = result.metrics.get("energy_j_clip")
     return {**row, "j_video": energy.value * row["count"] if energy else None}
 

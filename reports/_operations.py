@@ -16,7 +16,7 @@ CAPTION = (
 def table(results: Sequence[Result], most: int | None = None) -> Table | None:
     """Return a row a case that counted its operations, the first `most`; None where none did."""
     counted = [r for r in results if "flops_by_operator" in r.details]
-    kinds = dict.fromkeys(kind for r in counted for kind, n in r.details["flops_by_operator"].items() if n)
+    kinds = dict.fromkeys(kind for r in counted for kind, n in _counts(r).items() if n)
     if not kinds:
         return None
     columns = [Column(name=kind, header=printable(kind).replace("_", " "), unit="G", scale=1e-9) for kind in kinds]
@@ -26,8 +26,12 @@ def table(results: Sequence[Result], most: int | None = None) -> Table | None:
 
 
 def _billions(result: Result, column: Column) -> Cell:
-    count = result.details["flops_by_operator"].get(column.name)
+    count = _counts(result).get(column.name)
     return Cell(text=column.text(count), value=count * column.scale) if count else Cell()
+
+
+def _counts(result: Result) -> dict[str, float]:
+    return result.details.get("flops_by_operator", {})
 
 
 def _left(result: Result) -> Cell:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from ..result import SLOWER, Result
+from ..result import SLOWER, MachineState, Result
 
 
 def pace(results: Sequence[Result]) -> float:
@@ -26,12 +26,12 @@ def remarks(results: Sequence[Result]) -> list[str]:
     return [_remark(found / best[_machine(r)] if (found := pace([r])) else 1.0) for r in results]
 
 
-def states(result: Result) -> list[dict[str, Any]]:
+def states(result: Result) -> Sequence[MachineState]:
     """Return what the machine did: once for a case measured in one go, once a round of an interleaved one."""
-    return result.details.get("rounds") or [result.details.get("machine") or {}]
+    return result.details.get("rounds") or [result.details.get("machine", MachineState())]
 
 
-def _paces(seen: Sequence[dict[str, Any]]) -> list[float]:
+def _paces(seen: Sequence[MachineState]) -> list[float]:
     return [ms for state in seen for ms in state.get("pace_ms", ())]
 
 

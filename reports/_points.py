@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..result import Metric, Result
-from ._table import METRICS, Column
+from ._table import COLUMNS, Column
 
 # Okabe and Ito's palette, which colour-blind readers tell apart; its yellow is darkened to be seen on white.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b5a300", "#7a7a7a")
 SPEEDS = ("latency_ms", "throughput_clips_s", "gflops_video")
 ACCURACIES = ("top1", "map", "top5")
-COLUMNS = {c.name: c for c in METRICS}
 
 
 @dataclass(frozen=True, kw_only=True)

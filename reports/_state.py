@@ -6,9 +6,8 @@ A span covers everything that was seen: before and after, from sample to sample,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from ..result import Result
+from ..result import MachineState, Result
 from ._pace import states
 from ._table import Cell, Column, Table, by_case, printable
 
@@ -52,7 +51,7 @@ def table(results: Sequence[Result], most: int | None = None) -> Table | None:
     return by_case("What the machine did meanwhile", [*columns, told], rows, CAPTION, left=len(results) - len(rows))
 
 
-def _values(column: Column, seen: Sequence[dict[str, Any]]) -> list[float]:
+def _values(column: Column, seen: Sequence[MachineState]) -> list[float]:
     found = [state[key] for state in seen for key in SEEN[column.name] if state.get(key) is not None]
     return [number for value in found for number in (value if isinstance(value, list) else [value])]
 
@@ -64,6 +63,6 @@ def _span(column: Column, values: Sequence[float]) -> Cell:
     return Cell(text=" – ".join(ends), value=max(values) * column.scale)
 
 
-def _told(seen: Sequence[dict[str, Any]]) -> Cell:
+def _told(seen: Sequence[MachineState]) -> Cell:
     said = dict.fromkeys(text for state in seen for key in ("reasons", "disturbed") for text in state.get(key, ()))
     return Cell(text=printable(", ".join(said))) if said else Cell()

@@ -13,6 +13,8 @@ from functools import lru_cache
 from itertools import accumulate
 from statistics import NormalDist, stdev
 
+from ..intervals import quantile
+
 EXACT = 30  # up to this many samples on either side, and without ties, the exact distribution is used
 
 
@@ -27,6 +29,19 @@ def pareto(points: Sequence[tuple[float, float]], *, lower_x: bool = True, highe
         if not front or costs[i][1] < costs[front[-1]][1] or costs[i] == costs[front[-1]]:
             front.append(i)
     return front
+
+
+def kernel_width(ordered: Sequence[float]) -> float:
+    """Return the width of the Gaussian kernel that shows the density of sorted positive samples, on their logarithms.
+
+    B. W. Silverman, "Density Estimation for Statistics and Data Analysis" (1986), equation 3.31; samples that hardly
+    differ are shown 0.2 % wide.
+    """
+    logs = [math.log(sample) for sample in ordered]
+    mean = sum(logs) / len(logs)
+    deviation = math.sqrt(sum((log - mean) ** 2 for log in logs) / len(logs))
+    middle = (quantile(logs, 0.75) - quantile(logs, 0.25)) / 1.34
+    return max(0.9 * min(deviation, middle or deviation) * len(logs) ** -0.2, 0.002)
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from ..result import DISTURBED, Result, is_time
+from ..metric_table import QUANTITIES, Better, Kind, Quantity, quantity
+from ..result import Result
 from ..spec import Published
+from ._limits import sentences
 from ._pace import remarks
 from ._ranking import reversals
 
@@ -28,7 +30,8 @@ class Column:
     unit: str = ""
     scale: float = 1.0
     decimals: int | None = None
-    better: Literal["", "higher", "lower"] = ""
+    better: Better = ""
+    kind: Kind = "other"
     numeric: bool = True
     notes: tuple[int, ...] = ()
 
@@ -36,6 +39,11 @@ class Column:
     def label(self) -> str:
         """Header and unit, such as `latency (ms)`."""
         return f"{self.header} ({self.unit})" if self.unit else self.header
+
+    @property
+    def timed(self) -> bool:
+        """Whether it shows times or rates: what the machine's state can spoil."""
+        return self.kind in ("time", "rate")
 
     def text(self, value: float) -> str:
         """Format a stored value in the column's unit and digits, without the unit."""
@@ -83,49 +91,16 @@ class Table:
     left: int = 0
 
 
-def _percent(name: str, header: str) -> Column:
-    return Column(name=name, header=header, unit="%", decimals=1, better="higher")
+def column(quantity: Quantity) -> Column:
+    """Return the column that shows a metric's number."""
+    return Column(
+        name=quantity.name, header=quantity.header, unit=quantity.unit, scale=quantity.scale,
+        decimals=quantity.decimals, better=quantity.better, kind=quantity.kind,
+    )  # fmt: skip
 
 
-METRICS = (
-    _percent("top1", "top-1"),
-    _percent("top5", "top-5"),
-    _percent("mean_class_accuracy", "mean class"),
-    _percent("map", "mAP"),
-    _percent("top1_reversed", "top-1 reversed"),
-    _percent("top1_shuffled", "top-1 shuffled"),
-    _percent("map_reversed", "mAP reversed"),
-    _percent("map_shuffled", "mAP shuffled"),
-    Column(name="params", header="params", unit="M", scale=1e-6, better="lower"),
-    Column(name="gflops_view", header="GFLOPs/view × views", better="lower"),
-    Column(name="gflops_video", header="GFLOPs/video", better="lower"),
-    Column(name="latency_ms", header="latency", unit="ms", better="lower"),
-    Column(name="latency_p90_ms", header="latency p90", unit="ms", better="lower"),
-    Column(name="latency_p99_ms", header="latency p99", unit="ms", better="lower"),
-    Column(name="latency_device_ms", header="latency on the device", unit="ms", better="lower"),
-    Column(name="throughput_clips_s", header="throughput", unit="clips/s", better="higher"),
-    Column(name="throughput_frames_s", header="throughput", unit="frames/s", better="higher"),
-    Column(name="end_to_end_clips_s", header="end to end", unit="clips/s", better="higher"),
-    Column(name="achieved_tflops", header="achieved", unit="TFLOP/s", better="higher"),
-    Column(name="peak_fraction", header="of peak", unit="%", scale=100, better="higher"),
-    Column(name="train_clips_s", header="training", unit="clips/s", better="higher"),
-    Column(name="memory_allocated_mib", header="allocated memory", unit="MiB", better="lower"),
-    Column(name="memory_reserved_mib", header="reserved memory", unit="MiB", better="lower"),
-    Column(name="memory_process_mib", header="process memory", unit="MiB", better="lower"),
-    Column(name="memory_resident_mib", header="resident memory", unit="MiB", better="lower"),
-    Column(name="step_ms", header="training step", unit="ms", better="lower"),
-    Column(name="wait_ms", header="wait", unit="ms", better="lower"),
-    Column(name="forward_ms", header="forward", unit="ms", better="lower"),
-    Column(name="backward_ms", header="backward", unit="ms", better="lower"),
-    Column(name="optimizer_ms", header="optimiser", unit="ms", better="lower"),
-    Column(name="first_batch_s", header="first batch", unit="s", better="lower"),
-    Column(name="compile_s", header="compiling", unit="s", better="lower"),
-    Column(name="data_wait_fraction", header="data wait", unit="%", scale=100, better="lower"),
-    Column(name="decode_clips_s", header="decoding", unit="clips/s", better="higher"),
-    Column(name="energy_j_clip", header="energy", unit="J/clip", better="lower"),
-    Column(name="energy_j_video", header="energy", unit="J/video", better="lower"),
-)
-"""The metrics in the order of the columns; one that is not listed follows under its own name."""
+COLUMNS = {name: column(row) for name, row in QUANTITIES.items()}
+"""The numbers of the metric table, in the order of the columns; one that it lacks follows under its own name."""
 
 
 def _clip(result: Result) -> str:
@@ -193,10 +168,10 @@ def machine(environment: dict[str, Any]) -> str:
 
 def metric_columns(results: Sequence[Result]) -> list[Column]:
     """Return the columns of every metric that any result carries."""
-    found = {name: metric.unit for r in results for name, metric in r.metrics.items()}
-    known = [c for c in METRICS if c.name in found]
-    strange = sorted(set(found) - {c.name for c in METRICS})
-    return known + [Column(name=name, header=name, unit=found[name]) for name in strange]
+    found = {name: metric for r in results for name, metric in r.metrics.items()}
+    known = [c for name, c in COLUMNS.items() if name in found]
+    others = sorted(found.keys() - COLUMNS.keys())
+    return known + [column(quantity(name, found[name].unit, found[name].better)) for name in others]
 
 
 def by_case(
@@ -226,8 +201,8 @@ def by_case(
 
 
 def limits(results: Sequence[Result]) -> list[str]:
-    """Return a sentence a case: which part of the way from the file to the logits was its bottleneck."""
-    return [f"{printable(r.case.model)}: {r.details['limit']}" for r in results if "limit" in r.details]
+    """Return the sentences on each case's bottleneck (see `_limits`), fit to be shown."""
+    return [printable(sentence) for sentence in sentences(results)]
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
@@ -238,6 +213,14 @@ def tables(results: Sequence[Result]) -> list[Table]:
     shown, printed = measured(results), published(results)
     shown = replace(shown, notes=(*shown.notes, *limits(results), *reversals(results)))
     return [shown, *([printed] if printed.rows else [])]
+
+
+def _missing(results: Sequence[Result]) -> list[str]:
+    """Return a sentence for each thing that was asked of a machine and that it cannot tell."""
+    found = dict.fromkeys(
+        (machine(r.environment), what) for r in results for what in r.details.get("not_available", ())
+    )
+    return [printable(f"Not available on this device ({where}): {what}.") for where, what in found]
 
 
 def measured(results: Sequence[Result]) -> Table:
@@ -269,7 +252,7 @@ def measured(results: Sequence[Result]) -> Table:
         columns=(*shown, *columns, *failures, Column(name="case_id", header="case", numeric=False)),
         rows=tuple(rows),
         caption=_caption({n: max(_kinds(n, v), default="") for n, v in settings.items() if n not in differing}, rows),
-        notes=tuple(notes.texts),
+        notes=(*notes.texts, *_missing(results)),
     )
 
 
@@ -308,7 +291,7 @@ def _cell(column: Column, result: Result, notes: _Notes, slow: str) -> Cell:
     if column.name == "gflops_view":
         text = per_view(text, views(result))
     told = [metric.warning, "" if column.notes else metric.convention]
-    if is_time(metric.unit) and not metric.warning.startswith(DISTURBED):
+    if column.timed and "machine_disturbed" not in metric.flags:
         told.append(slow)
     if column.name == "top1" and result.details.get("learned") is False:
         told.append(_unlearned(result))

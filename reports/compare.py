@@ -20,7 +20,7 @@ from statistics import median
 
 from ..errors import UserError
 from ..intervals import stretches
-from ..result import DISTURBED, Metric, Result, is_time
+from ..result import Metric, Result
 from . import terminal
 from ._pace import pace
 from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p, spread
@@ -30,8 +30,6 @@ ALPHA = 0.05
 BAD = ("slower", "worse", "higher", "lower")
 CLEAR = 0.33  # Cliff's delta from which an effect counts as more than small (Romano and others, 2006)
 MARGIN = 1.05  # a single run a side cannot tell how much runs vary: at least this, and no less than its rounds
-COUNTED = ("params", "gflops_view", "gflops_video")
-ACCURACIES = ("top1", "top5", "mean_class_accuracy", "top1_reversed", "top1_shuffled", "map")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +185,7 @@ def _differences(a: Sequence[Result], b: Sequence[Result]) -> list[Difference]:
     found = [_difference(column, *(_values(side, column.name) for side in (a, b))) for column in shared]
     paces = pace(a), pace(b)
     drift = paces[1] / paces[0] if all(paces) else 1.0
-    return [dataclasses.replace(d, drift=drift) if is_time(d.column.unit) else d for d in found]
+    return [dataclasses.replace(d, drift=drift) if d.column.timed else d for d in found]
 
 
 def _values(results: Sequence[Result], name: str) -> list[Metric]:
@@ -197,10 +195,10 @@ def _values(results: Sequence[Result], name: str) -> list[Metric]:
 def _difference(column: Column, a: list[Metric], b: list[Metric]) -> Difference:
     first, second = median(m.value for m in a), median(m.value for m in b)
     plain = Difference(column=column, a=first, b=second, ratio=(second / first, None, None) if first else None)
-    if column.name in ACCURACIES:
+    if column.kind == "share":
         return dataclasses.replace(plain, p=_accuracy_p(a[-1], b[-1]))
     rounds = _rounds(a), _rounds(b)
-    if column.name in COUNTED or min(map(len, rounds)) < 2 or min(map(min, rounds)) <= 0:
+    if column.kind == "count" or min(map(len, rounds)) < 2 or min(map(min, rounds)) <= 0:
         return plain
     return dataclasses.replace(
         plain,
@@ -209,7 +207,7 @@ def _difference(column: Column, a: list[Metric], b: list[Metric]) -> Difference:
         p=mann_whitney(*rounds),
         smallest=smallest_p(*map(len, rounds)),
         margin=max(MARGIN, *map(spread, rounds)) if len(a) == 1 or len(b) == 1 else 1.0,
-        disturbed=any(m.warning.startswith(DISTURBED) for m in (*a, *b)),
+        disturbed=any("machine_disturbed" in m.flags for m in (*a, *b)),
     )
 
 
@@ -262,7 +260,7 @@ def verdict(d: Difference, p: float | None, tests: int) -> str:
     if p is None:
         if d.a == d.b:
             return "equal"
-        return _direction(d) if d.column.name in COUNTED else "not tested: one value a side"
+        return _direction(d) if d.column.kind == "count" else "not tested: one value a side"
     if p >= ALPHA:
         return "too few rounds to tell" if d.smallest * tests >= ALPHA else "no difference"
     if d.effect is not None and abs(d.effect) < CLEAR:
@@ -283,9 +281,9 @@ def _nearest_to_one(middle: float, low: float | None, high: float | None) -> flo
 
 
 def _direction(d: Difference) -> str:
-    name, up = d.column.name, (d.ratio[0] > 1 if d.ratio else d.b > d.a)
-    if is_time(d.column.unit):
+    up = d.ratio[0] > 1 if d.ratio else d.b > d.a
+    if d.column.timed:
         return "faster" if up == (d.column.better == "higher") else "slower"
-    if name in ACCURACIES:
+    if d.column.kind == "share":
         return "better" if up else "worse"
     return "higher" if up else "lower"

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from ..result import Result
 from ..spec import Published
 from . import latex
-from ._table import METRICS, Cell, Column, Row, Table, machine, number, per_view, printable, views
+from ._table import COLUMNS as NUMBERS
+from ._table import Cell, Column, Row, Table, machine, number, per_view, printable, views
 
 SUFFIX = ".tex"
-NUMBERS = {c.name: c for c in METRICS}
 COLUMNS = (
     Column(name="model", header="model", numeric=False),
     Column(name="pretrain", header="pre-train", numeric=False),

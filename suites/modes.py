@@ -21,6 +21,7 @@ WAYS = (
     replace(PLAIN, mode="cuda_graphs"),
     replace(PLAIN, mode="compile"),
     replace(PLAIN, precision="tf32"),
+    replace(PLAIN, precision="amp_bf16"),
     BF16,
     replace(BF16, mode="cuda_graphs"),
     replace(BF16, mode="compile"),

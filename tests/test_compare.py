@@ -14,7 +14,7 @@ from reelbench.harness.measuring import timing
 from reelbench.harness.measuring.timing import Budget
 from reelbench.harness.suites import interleave, ledger
 from reelbench.reports import compare
-from reelbench.result import DISTURBED, Metric, Result
+from reelbench.result import Metric, Result
 from reelbench.spec import Case
 from reelbench.tests.examples import RESULTS, measured
 from rich.cells import cell_len
@@ -103,7 +103,7 @@ def test_a_small_effect_is_not_called_however_sure():
 
 def test_a_disturbed_machine_is_not_taken_for_a_difference(suite):
     before, after = suite(0), suite(1, pace=1.3)
-    metric = dataclasses.replace(after[0].metrics["latency_ms"], warning=f"{DISTURBED}: others used 40% of the cores")
+    metric = timing.disturbed(after[0].metrics["latency_ms"], "disturbed: others used 40% of the cores")
     after[0] = dataclasses.replace(after[0], metrics={"latency_ms": metric})
     assert verdicts(before, after) == ["doubtful: the machine was disturbed", "slower", "slower"]
     assert len(compare.failing(before, after, "slower:5%")) == 2
@@ -116,13 +116,13 @@ def test_disturbed_rounds_are_left_out_or_told(spoilt, left, doubted, sign):
         bad = number <= spoilt
         metric = dataclasses.asdict(Metric(value=9.0 if bad else 1.0, unit="ms", samples=(1.0, 2.0)))
         quiet = {"disturbed": [], "pace_ms": [1.0, 1.05]}
-        return {"metrics": {"latency_ms": metric}, "machine": sign if bad else quiet}
+        return {"metrics": {"latency_ms": metric}, "machine": sign if bad else quiet, "spent": {}}
 
     solo = result("tsm/micro", Metric(value=5.0, unit="ms"))
     merged = interleave.merge(solo, {n: row(n) for n in range(1, 9)}, None, best_pace=1.0)
     found = merged.metrics["latency_ms"]
     assert len(found.rounds) == left
-    assert found.warning.startswith(DISTURBED) is doubted
+    assert ("machine_disturbed" in found.flags) is doubted
     assert doubted or found.value == 1.0
 
 

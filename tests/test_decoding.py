@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from reelbench import models, pipelines
-from reelbench.harness.decoders import bench, certify
-from reelbench.pipelines import _decoder_cache
-from reelbench.pipelines.index import Index
+from reelbench.harness.decoders import bench, certify, chart
+from reelbench.pipelines import _decoder_cache, stream
+from reelbench.pipelines.index import Index, build
 from reelbench.result import Metric
 from reelbench.spec import Clip
 from safetensors.torch import save_file
@@ -32,7 +32,7 @@ def reelbench(reelbench: Callable[..., tuple[int, str, str]], monkeypatch: pytes
 def speed(sampling: str, decoder: str, clips: float) -> bench.Speed:
     return bench.Speed(
         device="cpu", sampling=sampling, decoder=decoder, clips=Metric(value=clips, unit="clips/s"),  # type: ignore[arg-type]
-        frames=0.0, decoded=0.0, cores=0.0, memory=0.0,
+        frames=0.0, decoded=0.0, cores=0.0, memory=0.0, threads=2,
     )  # fmt: skip
 
 
@@ -60,6 +60,22 @@ def test_what_is_remembered_is_used_for_this_index_alone(
     assert chosen(index, "dense") == "dali"
 
 
+def test_a_gpu_is_measured_with_batches_and_threads_that_fill_its_engines(
+    tiny_index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.nvdec, "engines", lambda: 7)
+    monkeypatch.setattr(pipelines, "decoders", lambda index, device: ("dali", "software"))
+    asked: list[tuple[str, int]] = []
+
+    def speed(index: Index, sampling: str, decoder: str, *, threads: int, **_: object) -> None:
+        asked.append((decoder, threads))
+
+    monkeypatch.setattr(bench, "speed", speed)
+    bench.bench(tiny_index, device="cuda", workers=2, seconds=1.0, report=lambda text: None)
+    assert asked == 2 * [("dali", 2), ("dali", 7), ("dali", 14), ("dali", 28), ("software", 2)]
+    assert bench.BATCH["cuda"] >= 16
+
+
 def test_frames_to_decode_are_counted_from_the_key_frames(tiny_index: Index) -> None:
     """Key frames are 8 apart in 16 frames: one frame costs 4.5 on average, all of them cost one each."""
     everything = Clip(frames=16, size=32, short_side=32)
@@ -74,6 +90,7 @@ def test_bench_measures_every_decoder_and_remembers(reelbench, tiny_synthetic: d
     assert [(row[0], row[1]) for row in rows] == [
         ("dense", "DALI"), ("dense", "PyAV"), ("segments", "DALI"), ("segments", "PyAV")
     ]  # fmt: skip
+    assert out.splitlines()[0].split()[:3] == ["sampling", "decoder", "threads"]
     assert "recommended for dense: " in out
     remembered = _decoder_cache.recall(Index.load(tiny_synthetic["train"]), "cpu", "dense")
     assert f"recommended for dense: {remembered}" in out
@@ -115,12 +132,28 @@ def test_certify_fails_where_frames_are_wrong(
     """A reference that is one frame late stands for a decoder that is one early."""
     from reelbench.pipelines import reference
 
+    def late(*arguments):
+        shown = honest(*arguments)
+        return shown[[0, *range(len(shown) - 1)]]
+
     honest = reference.decode
-    monkeypatch.setattr(reference, "decode", lambda *arguments: honest(*arguments)[[0, *range(15)]])
+    monkeypatch.setattr(reference, "decode", late)
     shutil.copytree(tiny_synthetic["test"].parent, tmp_path / "set")
     code, out, _ = reelbench("data", "certify", tmp_path / "set" / "test.parquet", "--videos", 1, "--device", "cpu")
     assert code == 1
     assert "0/8" in out or "1/8" in out
+
+
+def test_certify_holds_decoders_to_the_colors_of_a_chart(reelbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    chart.film(tmp_path / "a.webm", "vp9", "bt709", "tv")
+    build([("a.webm", 0)], ("a",), tmp_path, workers=0).save(tmp_path / "a.parquet")
+    code, out, _ = reelbench("data", "certify", tmp_path / "a.parquet", "--device", "cpu")
+    assert code == 0
+    assert out.count("colors of a chart, vp9 bt709 tv, ") == 2
+    monkeypatch.setattr(stream, "WEIGHTS", {})  # which turns the correction off
+    code, out, _ = reelbench("data", "certify", tmp_path / "a.parquet", "--device", "cpu")
+    assert code == 1
+    assert "chart, vp9 bt709 tv, dali: 31" in out  # decibels
 
 
 @pytest.mark.parametrize("verb", ["bench", "transcode", "certify"])

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from reelbench.harness.events import Event
 from reelbench.harness.measuring import environment
 from reelbench.harness.suites import case, worker
 from reelbench.spec import Case
@@ -44,6 +45,13 @@ def test_else_they_are_the_cores_at_hand(monkeypatch, nonsense):
     assert environment.threads() == 2
 
 
+class Mute:
+    """A parent that is told nothing."""
+
+    def report(self, event: Event) -> None:
+        pass
+
+
 @pytest.mark.parametrize(("module", "work"), [(case, "run"), (worker, "_serve")])
 def test_measuring_processes_begin_with_it(monkeypatch, tmp_path, module, work):
     seen = []
@@ -55,7 +63,7 @@ def test_measuring_processes_begin_with_it(monkeypatch, tmp_path, module, work):
     (tmp_path / "case.json").write_text(json.dumps(Case(model="tsm/micro").to_json()))
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "case.json"), str(tmp_path)])
-    monkeypatch.setattr(module, "reporting", lambda: lambda **_: None)
+    monkeypatch.setattr(module, "Parent", Mute)
     monkeypatch.setattr(module, work, begin)
     with pytest.raises(Begun):
         module.main()

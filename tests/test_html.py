@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from reelbench import reports
+from reelbench.intervals import quantile_interval
 from reelbench.reports._ranking import reversals
+from reelbench.reports._table import number
 from reelbench.result import Metric, Result
 from reelbench.spec import Case
 from reelbench.tests.examples import RESULTS, page
@@ -87,6 +90,41 @@ def test_a_long_distribution_keeps_its_ends_and_its_median():
     assert len(kept) == 200
     assert (kept[0], kept[-1]) == (0, 10_000)
     assert kept[100] == pytest.approx(5000, abs=50)
+
+
+def drawn(result: Result) -> dict[str, Any]:
+    """What the script is given to draw of a single case."""
+    return json.loads(Elements(str(reports.render([result], "html"))).scripts[0])["cases"][0]
+
+
+def test_the_tail_in_words_is_that_of_all_samples():
+    samples = tuple(1.01**i for i in range(1000))
+    metric = Metric(value=samples[500], unit="ms", samples=samples)
+    case = drawn(dataclasses.replace(RESULTS[0], metrics={"latency_ms": metric}))
+    p90, p99 = (number(quantile_interval(samples, share)[0]) for share in (0.9, 0.99))
+    assert case["said"] == f"median {number(samples[500])} ms, 90 % under {p90}, 99 % under {p99} ms"
+
+
+def test_curves_come_with_their_costs_and_their_words():
+    sweep = [{"batch": 4, "ms": 8.0, "low": 5.0, "high": 10.0, "clips_s": 500.0}]
+    views = {"views": "10x1", "count": 10, "metric": "top1", "accuracy": 70.0, "low": 65.0, "high": 75.0,
+             "gflops_video": 20.0, "ms_video": 0.0}  # fmt: skip
+    energy = {"energy_j_clip": Metric(value=0.5, unit="J")}
+    result = dataclasses.replace(RESULTS[0], metrics=energy, details={"batch_sweep": sweep, "view_budget": [views]})
+    case = drawn(result)
+    assert case["batches"] == [{"x": 4, "y": 500.0, "low": 400.0, "high": 800.0, "said": "batch 4: 500"}]
+    [mark] = case["budgets"]
+    assert mark["x"] == {"gflops_video": 20.0, "j_video": 5.0}  # what costs nothing has no place on the axis
+    assert mark["said"] == "10x1: 70.0"
+
+
+def test_every_table_links_a_case_to_its_command():
+    counted = {"flops_by_operator": {"conv": 1e9}}
+    results = [RESULTS[0], dataclasses.replace(RESULTS[1], details=counted)]
+    text = str(reports.render(results, "html"))
+    operations = text.partition('<section id="operations">')[2].partition("</section>")[0]
+    assert RESULTS[1].case_id in operations
+    assert 'href="#case-1"' in operations
 
 
 def test_the_environment_shows_what_changed_between_cases():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 import json
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 
 import pytest
 from reelbench import reports
+from reelbench.reports._stats import pareto
+from reelbench.reports.html import script
 from reelbench.result import Result
 from reelbench.tests.browser import CHROMIUM, Browser
 from reelbench.tests.examples import RESULTS, page
@@ -120,7 +124,7 @@ def centre(browser: Browser, model: str) -> list[float]:
     return browser.run(f"""(() => {{
       const point = document.querySelector('.point[aria-label^="{model},"]');
       point.scrollIntoView({{block: 'center'}});
-      const box = point.querySelector('.centre').getBoundingClientRect();
+      const box = point.querySelector('.center').getBoundingClientRect();
       return [box.x + box.width / 2, box.y + box.height / 2]; }})()""")
 
 
@@ -179,6 +183,17 @@ def test_the_front_follows_the_axes(shown: Browser):
     assert front(shown) == 3  # tsm, mvit, video_swin
     set_value(shown, "y", "gflops_video", "change")
     assert front(shown) == 1  # tsm has the fewest of both
+
+
+@pytest.mark.parametrize(("x", "y"), list(itertools.product(("lower", "higher"), repeat=2)))
+def test_the_page_and_the_reports_know_one_front(browser: Browser, x: str, y: str):
+    draw = random.Random(1)
+    points = 2 * [(draw.randint(0, 99), draw.randint(0, 99)) for _ in range(60)]  # pairs that agree in both
+    given = json.dumps([{"i": i, "x": [x], "y": [y]} for i, (x, y) in enumerate(points)])
+    call = f"pareto({given}, {{better: '{x}'}}, {{better: '{y}'}}).map(({{ p }}) => p.i)"
+    found = browser.run(f"(() => {{ {script('front')}; return {call}; }})()")
+    assert found == pareto(points, lower_x=x == "lower", higher_y=y == "higher")
+    assert len(found) >= 2 * len({points[i] for i in found}) > 2
 
 
 def test_the_data_set_and_the_legend_choose_what_is_shown(shown: Browser):

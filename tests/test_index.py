@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from reelbench.errors import UserError
 from reelbench.pipelines import _encode
@@ -180,6 +181,25 @@ def test_an_index_survives_its_file(tiny_index: Index, tmp_path: Path) -> None:
     assert tiny_index[0].path.is_file()
     assert tiny_index[0].pts.dtype == np.int64
     assert tiny_index[0].key_frames.dtype == np.int32
+
+
+def test_an_older_index_file_is_read_with_what_is_not_known(tiny_index: Index, tmp_path: Path) -> None:
+    tiny_index.save(tmp_path / "new.parquet")
+    table = pq.read_table(tmp_path / "new.parquet")
+    pq.write_table(table.drop_columns(["coded_width", "coded_height"]), tmp_path / "old.parquet")
+    old = Index.load(tmp_path / "old.parquet")
+    assert old.fingerprint == tiny_index.fingerprint
+    assert (old[0].coded_width, old[0].coded_height) == (0, 0)
+    old.save(tmp_path / "again.parquet")
+    assert Index.load(tmp_path / "again.parquet")[0].coded_width == 0
+
+
+def test_the_coded_size_is_indexed(tmp_path: Path) -> None:
+    """H.264 fills up to macroblocks of 16 x 16: 100 x 70 is coded as 112 x 80."""
+    _encode.encode(tmp_path / "v.mp4", np.zeros((2, 70, 100, 3), np.uint8), codec="h264", fps=25, gop=2)
+    video = scan(tmp_path / "v.mp4")
+    assert (video.width, video.height) == (100, 70)
+    assert (video.coded_width, video.coded_height) == (112, 80)
 
 
 def test_a_folder_may_move_with_its_index(tiny_synthetic: dict[str, Path], tmp_path: Path) -> None:

@@ -8,14 +8,18 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 from reelbench.harness.measuring import machine, timing
+from reelbench.harness.measuring import phases as clocks
 from reelbench.harness.measuring.timing import Budget
 from reelbench.harness.metrics import end_to_end, throughput
 from reelbench.intervals import quantile_interval
+from reelbench.spec import Case, Views
 
 
 class Clock:
@@ -83,7 +87,6 @@ def test_warm_up_that_never_settles_ends_at_its_limit(clock):
 def test_what_a_measurement_spent_is_told_apart(clock):
     taken = timing.take(clock(itertools.repeat(0.125)).step, "cpu", Budget(min_seconds=2.0, max_seconds=100.0))
     assert (taken.calls, taken.warm_up, sum(taken.host), taken.steady) == (6, 0.75, 2.0, True)
-    assert taken.device == []
 
 
 def test_a_percentile_needs_samples_beyond_it():
@@ -145,13 +148,36 @@ def test_another_error_is_not_taken_for_a_full_memory():
     [
         (95, {"decoder": 100.0, "model": 400.0}, "The decoder limits: 95 clips/s together, decoder alone 100"),
         (39, {"decoder": 100.0, "model": 40.0}, "The model limits"),
-        (48, {"decoder": 400.0, "model": 300.0, "copy": 50.0}, "The copy limits"),
+        (48, {"decoder": 50.0, "model": 300.0}, "The decoder limits: 48 clips/s together, decoder alone 50"),
         (50, {"decoder": 100.0, "model": 90.0}, "The host limits: 50 clips/s together, but model alone 90"),
         (21, {"decoder": 100.0, "model": 13.0}, "What limits cannot be told: 21 clips/s together, more than model"),
     ],
 )
 def test_one_sentence_names_the_limit(whole, alone, said):
     assert end_to_end.limit(whole, alone).startswith(said)
+    assert "launch" not in end_to_end.limit(whole, alone)
+
+
+def test_a_model_that_limits_says_what_of_it_is_launching():
+    told = ", 60% of its time is launch-bound."
+    assert end_to_end.limit(39, {"decoder": 100.0, "model": 40.0}, 0.6).endswith(told)
+    assert not end_to_end.limit(95, {"decoder": 100.0, "model": 400.0}, 0.6).endswith(told)
+    assert not end_to_end.limit(39, {"decoder": 100.0, "model": 40.0}, 0.02).endswith(told)
+
+
+def test_only_transfers_that_are_made_are_timed(monkeypatch):
+    """A decoder leaves its clips on the card: from the host nothing is copied there, and no copy can limit."""
+    batches = [SimpleNamespace(clip=torch.zeros(2, 3, 1, 1, 1), video=torch.tensor([0, 1])) for _ in range(5)]
+    stream = SimpleNamespace(decoder="dali", epoch=lambda: batches, batch=2)
+    made = SimpleNamespace(
+        videos=16, views=Views(), device=SimpleNamespace(type="cuda"), clock=clocks.Clock(), notes={},
+        convention="fp32", budget=Budget(max_seconds=0.01), case=Case(model="tsm/micro"), forward=lambda clip: clip,
+        open_stream=lambda batch: nullcontext(stream), batches=lambda phase, stream: iter(stream.epoch()),
+        time=lambda step: SimpleNamespace(host=[0.5 + 0.0 * step().numel()]), on_device=lambda clip: ([0.1], "queued"),
+    )  # fmt: skip
+    monkeypatch.setattr(timing, "synchronize", lambda device: None)
+    end_to_end.measure(made)  # type: ignore[arg-type]
+    assert set(made.notes["alone_clips_s"]) == {"decoder", "model"}
 
 
 def test_a_gpu_that_was_slowed_down_says_why():

@@ -11,9 +11,10 @@ import torch
 from reelbench import models
 from reelbench.errors import UnsupportedError, UserError
 from reelbench.harness import metrics
-from reelbench.harness.measuring.execution import Float8Linear, prepare, quantise
+from reelbench.harness.measuring import execution
+from reelbench.harness.measuring.execution import TOLERANCE, Float8Linear, prepare, quantise
 from reelbench.harness.measuring.timing import Budget, Timing
-from reelbench.harness.metrics import throughput, view_budget
+from reelbench.harness.metrics import peak, throughput, view_budget
 from reelbench.harness.suites.case import find_checkpoint, make_subject
 from reelbench.pipelines.index import Index
 from reelbench.spec import Case
@@ -75,8 +76,75 @@ def test_a_compiled_model_gives_the_same_logits():
     assert difference(made) < 1e-3
 
 
-def test_bf16_is_close():
-    assert 0 < difference(subject(precision="bf16")) < 0.2
+MICROS = [name for name in models.names() if name.endswith("/micro")]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "amp_bf16"])
+@pytest.mark.parametrize("model", MICROS)
+def test_half_precision_keeps_the_logits(model, precision):
+    assert 0 < difference(subject(model, precision=precision)) < TOLERANCE[precision]
+
+
+def seen_inside(made: metrics.Subject) -> tuple[torch.dtype, bool]:
+    """What the head's weights are during a pass, and whether autocast is on."""
+    seen = []
+
+    def look(module, given):
+        seen.append((module.weight.dtype, torch.is_autocast_enabled("cpu")))
+
+    [head] = [m for m in made.model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == made.num_classes]
+    head.register_forward_pre_hook(look)
+    made.forward(made.example(1))
+    return seen[0]
+
+
+def test_weights_are_cast_once_and_autocast_is_a_precision_of_its_own():
+    assert seen_inside(subject(precision="bf16")) == (torch.bfloat16, False)
+    assert seen_inside(subject(precision="fp16")) == (torch.float16, False)
+    assert seen_inside(subject(precision="amp_bf16")) == (torch.float32, True)
+    assert seen_inside(subject()) == (torch.float32, False)
+
+
+def test_what_is_counted_and_trained_stays_in_fp32(monkeypatch):
+    monkeypatch.setattr(peak, "SIDE", {"cpu": 64})
+    made = subject("vivit/micro", precision="bf16", metrics=("flops", "peak", "step", "memory"), batch=2)
+    found = metrics.measure(made)
+    assert {p.dtype for p in made.model.parameters()} == {torch.float32}
+    assert (
+        found["gflops_view"].value == metrics.measure(subject("vivit/micro", metrics=("flops",)))["gflops_view"].value
+    )
+    assert "bf16 autocast" in found["forward_ms"].convention
+    assert "fp32 weights that are counted included" in found["memory_resident_mib"].convention
+
+
+def test_a_step_alone_sets_its_arithmetic(monkeypatch):
+    """Nothing before it has: `step` may be a case's only metric."""
+    with pytest.raises(UnsupportedError, match="tf32 needs a GPU"):
+        metrics.measure(subject("vivit/micro", precision="tf32", metrics=("step",)))
+    monkeypatch.setattr(execution, "_check", lambda *_: None)
+    metrics.measure(subject("vivit/micro", precision="tf32", metrics=("step",)))
+    assert torch.get_float32_matmul_precision() == "high"
+
+
+def test_graphs_share_a_pool_and_bear_other_threads(monkeypatch):
+    """The card is stubbed: what is captured for two batches, and how."""
+    begun = []
+
+    def graph(made, **options):
+        begun.append(options)
+        return nullcontext()
+
+    pools = iter(["first", "second"])
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    fake = SimpleNamespace(
+        Stream=lambda device: stream, current_stream=lambda device: stream, stream=lambda made: nullcontext(),
+        CUDAGraph=lambda: SimpleNamespace(replay=lambda: None), graph_pool_handle=lambda: next(pools), graph=graph,
+    )  # fmt: skip
+    monkeypatch.setattr(torch, "cuda", fake)
+    replayed = execution.Replayed(lambda clip: clip.mean(1))
+    for batch in (1, 4, 1):
+        assert len(replayed(torch.ones(batch, 3))) == batch
+    assert begun == [{"pool": "first", "capture_error_mode": "thread_local"}] * 2
 
 
 def test_an_8_bit_linear_layer_is_close_to_the_real_one():
@@ -140,7 +208,7 @@ def test_the_search_for_a_batch_ends_where_more_does_not_pay_or_does_not_fit(
     def timed(made, batch, budget):
         if batch > fitting:
             raise torch.cuda.OutOfMemoryError("full")
-        return Timing(host=[seconds[batch]] * 3, device=[], warm_up=0.0, calls=1, steady=True)
+        return Timing(host=[seconds[batch]] * 3, warm_up=0.0, calls=1, steady=True)
 
     monkeypatch.setattr(throughput, "_time", timed)
     monkeypatch.setattr(throughput, "_room", lambda tried, batch: True)

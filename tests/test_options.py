@@ -265,9 +265,3 @@ def test_a_run_is_repeated_with_other_options(described, tmp_path):
     other, _ = described("tsm/r50_8f", "--job", path, "--recipe", "sthv2")
     tsm = models.find("tsm/r50_8f")
     assert (other.recipe, other.clip, other.keep) == (tsm.recipes["sthv2"], tsm.clip, 5)
-
-
-def test_eval_refuses_a_precision_that_it_does_not_know(reelbench):
-    given = ["--checkpoint", "w.pth", "--data", "x.parquet", "--device", "cpu", "--precision", "bf61"]
-    code, _, err = reelbench("eval", "tsm/micro", *given)
-    assert (code, err) == (2, "reelbench: unknown --precision 'bf61': did you mean 'bf16'? Known: bf16, fp16, fp32\n")

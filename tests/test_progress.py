@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from reelbench.harness.events import Event
 from reelbench.harness.metrics import SELDOM, Subject
 from reelbench.harness.progress import QUIET_SECONDS, SuiteProgress
 from reelbench.result import Metric, Result
@@ -27,8 +28,8 @@ def test_without_a_terminal_a_long_loop_says_how_far_it_is(clock, capsys):
         progress.start(CASE)
         for done in range(0, 100, 10):
             clock[0] += QUIET_SECONDS / 4
-            progress.update(phase="order, reversed", done=done, total=100)
-            progress.update(phase="latency")
+            progress.update(Event(phase="order, reversed", done=done, total=100))
+            progress.update(Event(phase="latency"))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
     assert lines == ["  order, reversed: 40 of 100", "  order, reversed: 90 of 100"]
 
@@ -47,7 +48,7 @@ def test_a_finished_case_says_its_headlines_or_all_that_it_has(metrics, told, ca
 def test_a_loop_over_videos_is_told_seldom_and_to_its_end(clock):
     told = []
     made = Subject.__new__(Subject)
-    made.videos, made._told, made.report = 100, 0.0, lambda **event: told.append((event["phase"], event["done"]))
+    made.videos, made._told, made.report = 100, 0.0, lambda event: told.append((event.phase, event.done))
     for done in (0, 1, 2, 3, 99, 100):
         clock[0] += SELDOM / 2 - 0.01
         made._tell("accuracy", done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from reelbench import models
-from reelbench.harness.suites import load
+from reelbench.harness.suites import load, sweep
 
 
 @pytest.mark.parametrize("name", sorted(load.listing()))
@@ -12,9 +12,23 @@ def test_a_suite_names_things_that_exist(name):
     found = load.load(name)
     assert found.name == name
     assert found.description
-    for case in found.cases:
+    cases = found.on("cuda")
+    for case in cases:
         models.find(case.model)
-    assert len({case.case_id for case in found.cases}) == len(found.cases)
+    assert len({case.case_id for case in cases}) == len(cases)
+
+
+@pytest.mark.parametrize("name", ["latency", "throughput"])
+def test_a_gpu_is_measured_as_it_is_used(name, monkeypatch):
+    """Beside strict fp32 in bf16, compiled and replayed; a CPU lists none of it, whatever data the suite is given."""
+    ways = {("fp32", "eager"), ("bf16", "eager"), ("bf16", "compile"), ("bf16", "cuda_graphs")}
+    monkeypatch.setattr(sweep.splits, "resolve", lambda name: name)
+    monkeypatch.setattr(sweep.splits, "fingerprint", lambda data: "")
+    found = load.load(name, data="mine.parquet")
+    gpu, cpu = (sweep.resolve_cases(found, device, ["tsm/r50_8f"]) for device in ("cuda", "cpu"))
+    assert {(case.precision, case.mode) for case in gpu} == ways
+    assert {(case.precision, case.mode) for case in cpu} == {("fp32", "eager")}
+    assert {case.data for case in gpu} == {"mine.parquet"}
 
 
 def test_quick_trains_the_micro_of_every_family():

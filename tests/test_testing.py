@@ -78,3 +78,8 @@ def test_what_is_gone_at_the_start_is_left_out_and_named(tiny_synthetic, tmp_pat
         index[row].path.unlink()
     with pytest.raises(UserError, match=r"4 of 8 files"):
         tested()
+
+
+def test_a_precision_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(UserError, match="unknown precision 'bf61': did you mean 'bf16'"):
+        eval.Evaluation(model="tsm/micro", checkpoint=tmp_path / "w", data=tmp_path / "i", precision="bf61")  # type: ignore[arg-type]

@@ -7,17 +7,18 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from reelbench import models
 from reelbench.errors import UserError
 from reelbench.harness.suites.case import make_subject
-from reelbench.harness.training import ds_config, launcher, run_folder, schedule
+from reelbench.harness.training import ds_config, launcher, loop, run_folder, schedule
 from reelbench.harness.training.check import check_job
 from reelbench.harness.training.job import Job
 from reelbench.harness.training.machines import Machines
-from reelbench.pipelines.index import Index
+from reelbench.pipelines.index import Index, from_videos
 from reelbench.spec import Case, Recipe
 from reelbench.tests import ranks
 from safetensors.torch import load_file
@@ -156,6 +157,39 @@ def test_a_job_is_checked_before_anything_is_started(tiny_synthetic, tmp_path, r
     made = dataclasses.replace(job(tiny_synthetic, tmp_path, **recipe), **options)
     with pytest.raises(UserError, match=said):
         check_job(made, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "length", "videos"),
+    [((320, 240), 300, 32), ((1920, 1080), 300, 5), ((1920, 1080), 4, 32), ((7680, 4320), 300, 1)],
+)
+def test_a_validation_batch_is_bounded_by_what_its_largest_videos_decode_to(tiny_index, size, length, videos):
+    """32 frames of 1080p are 190 MiB; shorter videos have fewer to decode."""
+    small = tiny_index[0]
+    large = dataclasses.replace(small, width=size[0], height=size[1], frames=length)
+    index = from_videos([small, large], tiny_index.classes, tiny_index.root)
+    assert loop.within_memory(index, frames=32) == videos
+
+
+def test_training_says_when_it_validates_fewer_videos_at_a_time(tiny_synthetic, tmp_path, monkeypatch):
+    made = dataclasses.replace(job(tiny_synthetic, tmp_path), validation=tiny_synthetic["val"])
+    monkeypatch.setattr(loop, "DECODED", 3 * 64 * 64 * 3 * made.clip.frames)
+    asked, notes = {}, []
+
+    class AskedError(Exception):
+        pass
+
+    def opened(index: Index, **options):
+        asked.update(options)
+        raise AskedError
+
+    monkeypatch.setattr(loop.pipelines, "open", opened)
+    engine = SimpleNamespace(network=None, engine=SimpleNamespace(eval=lambda: None))
+    run = SimpleNamespace(job=made, recipe=made.recipe, world=SimpleNamespace(rank=0, size=1), engine=engine)
+    with pytest.raises(AskedError):
+        loop.Run._validate(run, SimpleNamespace(note=notes.append))
+    assert asked["batch"] == 3
+    assert notes[0].startswith("validation: 3 videos at a time")
 
 
 def test_a_validation_set_is_looked_at_before_the_first_epoch(tiny_synthetic, tmp_path):

@@ -24,12 +24,13 @@ def doctor() -> None:
 
     Example: reelbench doctor
     """
+    from .. import doctor as machine
     from ..measuring import environment
 
     for name, value in environment.collect().items():
         print(f"{name:16} {value}")
     broken = False
-    for check in environment.checks():
+    for check in machine.checks():
         mark = "ok" if check.ok else "MISSING" if check.needed else "none"
         print(f"{check.name:16} {mark:8} {check.found}" + ("" if check.ok else f"  -> {check.remedy}"))
         broken |= check.needed and not check.ok

@@ -55,4 +55,5 @@ def list_suites() -> None:
     from ..suites import load
 
     for name, found in load.listing().items():
-        print(f"{name:12} {len(found.cases):3} cases  {found.description}")
+        more = f" (on a GPU {len(found.on('cuda'))})" if found.on_cuda else ""
+        print(f"{name:12} {len(found.cases):3} cases  {found.description}{more}")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from ...errors import UserError
-from ...spec import Clip, Precision, Views, read_json
+from ...spec import Arithmetic, Clip, Views, read_json
 from ..device import resolve_device
-from . import fields
 from .options import Device
 
 
@@ -23,7 +22,7 @@ def evaluate(
     views: Annotated[str | None, typer.Option(help="Clips x crops, such as 4x3; the model's own by default.")] = None,
     dump: Annotated[Path | None, typer.Option(help="Write every video's scores to this parquet file.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 8,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16, or amp_bf16: autocast.")] = "fp32",
     clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
     device: Device = None,
     gpus: Annotated[int, typer.Option(min=1, help="Ranks that share the videos (on a CPU: processes).")] = 1,
@@ -43,7 +42,7 @@ def evaluate(
     asked = eval.Evaluation(
         model=model, checkpoint=checkpoint, data=data, views=Views.parse(views) if views else None, device=place,
         clip=None if clip is None else read_json(Clip, clip), batch=batch, workers=workers, dump=dump,
-        precision=fields.parse(Precision, precision, "--precision"),
+        precision=cast(Arithmetic, precision),
     )  # fmt: skip
     found = eval.test(asked)
     for name, metric in found.items():

@@ -1,7 +1,8 @@
 """How fast each decoder of this machine is on an index, and which one to use: `reelbench data bench INDEX`.
 
 NVDEC is not always the faster one: codec, picture size and distance between key frames decide. So it is measured, with
-real training clips, dense and sparse, and what is found is what `decoder="auto"` uses from then on.
+real training clips, dense and sparse, and what is found is what `decoder="auto"` uses from then on. How many threads
+feed NVDEC decides too: it is measured with several counts, of which a run takes the one that serves every engine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import psutil
 import torch
 
 from ... import pipelines
+from ...pipelines import nvdec
 from ...pipelines.index import Index
 from ...result import Metric
 from ...spec import Clip
@@ -26,7 +28,7 @@ Device = Literal["cpu", "cuda"]
 Decoder = Literal["dali", "software"]
 
 CLIPS = {"dense": Clip(frames=32, stride=2), "segments": Clip(frames=8, sampling="segments")}
-BATCH = 4
+BATCH = {"cpu": 4, "cuda": 16}  # fewer would leave engines of a GPU without work
 WARM_UP = 5  # batches: what the workers had prepared before the clock started
 WINDOW = 0.25  # seconds of one sample: batches come in bursts
 
@@ -36,7 +38,7 @@ class Speed:
     """One decoder's measurement. `clips` is in clips/s, `memory` in MiB of this process and its workers together.
 
     `frames` are frames handed over a second; `decoded` is how many the files' key frames make it decode for each one.
-    `cores` is how many processor cores were busy.
+    `cores` is how many processor cores were busy. `threads` are DALI's, beside the worker processes.
     """
 
     device: Device
@@ -47,6 +49,7 @@ class Speed:
     decoded: float
     cores: float
     memory: float
+    threads: int
 
     @property
     def name(self) -> str:
@@ -60,9 +63,19 @@ def bench(
     """Measure every decoder that can read the index, dense and sparse; `report` is told each one's name."""
     found = []
     for sampling, decoder in itertools.product(CLIPS, pipelines.decoders(index, device)):
-        report(f"{sampling}, {decoder}")
-        found.append(speed(index, sampling, decoder, device=device, workers=workers, seconds=seconds))
+        for threads in thread_counts(decoder, device, workers):
+            report(f"{sampling}, {decoder}, {threads} threads")
+            found.append(
+                speed(index, sampling, decoder, device=device, workers=workers, seconds=seconds, threads=threads)
+            )
     return tuple(found)
+
+
+def thread_counts(decoder: Decoder, device: Device, workers: int) -> list[int]:
+    """Return the thread counts to measure: a GPU's engines are served by one thread each, or by two, or by four."""
+    if device == "cpu" or decoder == "software":
+        return [workers]
+    return sorted({workers, *(max(workers, times * nvdec.engines()) for times in (1, 2, 4))})
 
 
 def recommend(speeds: tuple[Speed, ...]) -> dict[str, str]:
@@ -75,9 +88,18 @@ def recommend(speeds: tuple[Speed, ...]) -> dict[str, str]:
     return {sampling: found.decoder for sampling, found in fastest.items()}
 
 
-def speed(index: Index, sampling: str, decoder: Decoder, *, device: Device, workers: int, seconds: float) -> Speed:
-    """Drain a training stream for `seconds` after its start-up."""
-    clip, batch = CLIPS[sampling], min(BATCH, len(index))
+def speed(
+    index: Index,
+    sampling: str,
+    decoder: Decoder,
+    *,
+    device: Device,
+    workers: int,
+    seconds: float,
+    threads: int | None = None,
+) -> Speed:
+    """Drain a training stream for `seconds` after its start-up; `threads` replaces the stream's own choice."""
+    clip, batch = CLIPS[sampling], min(BATCH[device], len(index))
     with pipelines.open(
         index,
         clip=clip,
@@ -87,6 +109,7 @@ def speed(index: Index, sampling: str, decoder: Decoder, *, device: Device, work
         workers=workers,
         decoder=decoder,
     ) as stream:
+        threads = stream.threads = threads or stream.threads
         batches = (batch for _ in itertools.count() for batch in stream.epoch())
         for _ in range(WARM_UP):
             next(batches)
@@ -94,11 +117,15 @@ def speed(index: Index, sampling: str, decoder: Decoder, *, device: Device, work
         rates = list(_windows(batches, device, seconds))
         passed = time.perf_counter() - begin
         cores, memory = (_processor_seconds() - busy) / passed, _resident() / 2**20
-    convention = f"{clip.frames}x{clip.stride} {sampling}, {clip.size} pixels, {workers} workers, batch {batch}"
+    convention = (
+        f"{clip.frames}x{clip.stride} {sampling}, {clip.size} pixels, {workers} workers, {threads} threads, "
+        f"batch {batch}"
+    )
     metric = summary(rates, "clips/s", convention)
     return Speed(
         device=device, sampling=sampling, decoder=decoder, clips=metric, frames=metric.value * clip.frames,
         decoded=decoded_per_frame(index, clip), cores=cores, memory=memory,
+        threads=threads,
     )  # fmt: skip
 
 
@@ -108,7 +135,7 @@ def _windows(batches: Iterator[pipelines.Batch], device: Device, seconds: float)
     for batch in batches:
         clips += len(batch.clip)
         if device == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.current_stream().synchronize()  # not the device: DALI is at the next batches
         now = time.perf_counter()
         if now - start >= WINDOW:
             yield clips / (now - start)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -17,14 +18,17 @@ from torch import Tensor
 
 from ... import models, pipelines
 from ...pipelines import reference
-from ...pipelines.index import Index, Video, from_videos
+from ...pipelines._encode import CODECS
+from ...pipelines.index import Index, Video, build, from_videos
 from ...pipelines.source import Cut, Cutter
 from ...spec import Clip
 from ..measuring.accuracy import evaluate, scores
+from . import chart
 from .bench import Decoder, Device
 
 CLIP = Clip(frames=8, sampling="segments", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 IDENTICAL = 99.0  # decibels that stand for no difference at all
+ALIKE = 45.0  # decibels of two charts with the same colors: a little more than a gray level apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,28 @@ def certify(
         for decoder in pipelines.decoders(some, device):
             report(f"{codec}, {decoder}")
             found.append(_certify(some, codec, decoder, device, workers))
+    return tuple(found)
+
+
+def certify_colors(
+    index: Index, *, device: Device, workers: int, report: Callable[[str], None]
+) -> tuple[Certificate, ...]:
+    """Compare every decoder with the reference on a color chart, made for each codec and color tags of the index.
+
+    Those that PyAV cannot write, such as a folder of frames, are left out.
+    """
+    found = []
+    kinds = dict.fromkeys(zip(*(index.table[name] for name in ("codec", "color_matrix", "color_range")), strict=True))
+    with TemporaryDirectory() as folder:
+        for codec, matrix, extent in kinds:
+            if codec not in CODECS or matrix not in chart.SWSCALE:
+                continue
+            path = Path(folder, f"{codec}.{matrix}.{extent}{CODECS[codec].suffix}")
+            chart.film(path, codec, matrix, extent)
+            made = build([(path, 0)], ("chart",), folder, workers=0, progress=False)
+            for decoder in pipelines.decoders(made, device):
+                report(f"{codec} {matrix} {extent}, {decoder}")
+                found.append(_certify(made, f"{codec} {matrix} {extent}", decoder, device, workers))
     return tuple(found)
 
 

@@ -28,11 +28,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ...models import _vit, _windows
+from ...models import _vit
 from ...models._windows import Windows
 from ...models.dualformer import LocalAttention, PyramidAttention
 from ...models.mvit import Pool, PooledAttention
-from ...models.tps import ShiftAttention, frame_windows
+from ...models.tps import ShiftAttention
 from ...models.video_swin import WindowAttention
 
 Call = tuple[Tensor, Tensor, Tensor | None]  # queries, keys, bias
@@ -51,7 +51,7 @@ class Layer:
         """Return the weights of each head, `B heads L S`; TPS, whose frames attend apart: `B heads D L S`."""
         heads = torch.cat([_softmax(*call) for call in self.calls])
         if isinstance(self.module, ShiftAttention):
-            heads = heads.unflatten(1, (self.module.frames, -1)).transpose(1, 2)
+            heads = heads.unflatten(1, (-1, self.module.frames))
         return _without_padding(self, heads) if BACK[type(self.module)] is _in_windows else heads
 
 
@@ -179,13 +179,8 @@ def _without_padding(layer: Layer, heads: Tensor) -> Tensor:
 
 
 def _windows_of(layer: Layer) -> Windows:
-    module, device = layer.module, layer.calls[0][0].device
-    grid = (layer.shape[1], layer.shape[2], layer.shape[3])
-    if isinstance(module, ShiftAttention):
-        return frame_windows(grid, module.window[1], module.patch, device)
-    if isinstance(module, LocalAttention):
-        return _windows.plan(grid, module.window, (0, 0, 0), device)
-    return _windows.plan(grid, *_windows.clamp(grid, module.window, module.shift), device)
+    _, *grid, _ = layer.shape
+    return layer.module.windows(tuple(grid), layer.calls[0][0].device)
 
 
 def _over_pyramid(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import importlib.metadata
 import os
 import platform
-import shutil
 import subprocess
-import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ... import __version__
+from . import nvml
 
 PACKAGES = (
     "torch",
@@ -49,28 +46,7 @@ def collect() -> dict[str, Any]:
 
 def gpus() -> list[dict[str, Any]]:
     """Return name, driver, memory, clocks and temperature of each NVIDIA GPU, through NVML; none without a driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return [_gpu(pynvml, handle) for handle in handles]
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu(nvml: Any, handle: Any) -> dict[str, Any]:
-    return {
-        "name": nvml.nvmlDeviceGetName(handle),
-        "driver": nvml.nvmlSystemGetDriverVersion(),
-        "memory_gib": round(nvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1),
-        "sm_clock_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
-        "memory_clock_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
-        "temperature_c": nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
-    }
+    return [nvml.describe(handle) for handle in nvml.handles()]
 
 
 def _commit() -> str:
@@ -110,61 +86,3 @@ def fix_threads() -> None:
 def _versions() -> dict[str, str]:
     installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     return {name: installed[name] for name in PACKAGES if name in installed}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of `doctor`: what was looked at, whether it is well, what was found and what to do if not."""
-
-    name: str
-    ok: bool
-    found: str
-    remedy: str = ""
-    needed: bool = True
-
-
-def checks() -> list[Check]:
-    """Look at everything a run depends on; a failed check that is `needed` makes `doctor` exit with 1."""
-    return [*_build_tools(), _import("nvidia.dali"), _import("deepspeed"), _shared_memory(), *_gpu_checks()]
-
-
-def _build_tools() -> list[Check]:
-    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    compiler, ninja = shutil.which("g++"), shutil.which("ninja")
-    why = "DeepSpeed compiles its CPU communication once"
-    return [
-        Check("g++", compiler is not None, compiler or "missing", f"install g++ ({why})"),
-        Check("python headers", header.exists(), str(header), f"install the Python development headers ({why})"),
-        Check("ninja", ninja is not None, ninja or "missing", f"pip install ninja, on PATH ({why})"),
-    ]
-
-
-def _import(name: str) -> Check:
-    import importlib
-
-    try:
-        module = importlib.import_module(name)
-    except Exception as error:  # a broken wheel may raise anything
-        return Check(name, False, f"{type(error).__name__}: {error}", "reinstall it with `make install`")
-    return Check(name, True, str(getattr(module, "__version__", "importable")))
-
-
-def _shared_memory() -> Check:
-    free = shutil.disk_usage("/dev/shm").free / 2**20 if Path("/dev/shm").exists() else 0
-    remedy = "enlarge /dev/shm (docker: --shm-size=2g): decoding workers hand frames over through it"
-    return Check("shared memory", free >= 256, f"{free:.0f} MiB free", remedy)
-
-
-def _gpu_checks() -> list[Check]:
-    import torch
-
-    found = gpus()
-    names = ", ".join(g["name"] for g in found) or "none: everything runs on the CPU"
-    checks = [Check("GPU", bool(found), names, "install the NVIDIA driver to use a GPU", needed=False)]
-    if found:
-        cuda = torch.cuda.is_available()
-        checks.append(Check("torch CUDA", cuda, str(torch.version.cuda), "install a CUDA build of torch"))
-        decoder = ctypes.util.find_library("nvcuvid")
-        remedy = "the driver lacks libnvcuvid (containers: NVIDIA_DRIVER_CAPABILITIES=video); videos decode on the CPU"
-        checks.append(Check("NVDEC", decoder is not None, decoder or "missing", remedy, needed=False))
-    return checks

@@ -1,12 +1,16 @@
 """How a model's forward pass is run: precision, memory format, compiled, or replayed as a CUDA graph.
 
-What a machine cannot do is an `UnsupportedError`: the case's row says so instead of measuring something else.
+`bf16` and `fp16` are weights and activations, cast once; `amp_bf16` and `amp_fp16` are torch's autocast, which keeps
+the weights in fp32 and casts them in every pass: how models are trained, and for one whose logits `TOLERANCE` finds
+too far off. What a machine cannot do is an `UnsupportedError`: the case's row says so instead of measuring something
+else.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,33 +21,74 @@ from ...spec import Case
 Forward = Callable[[Tensor], Tensor]
 FP8 = torch.float8_e4m3fn
 LARGEST_FP8 = torch.finfo(FP8).max
+CAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"amp_bf16": torch.bfloat16, "amp_fp16": torch.float16, "fp8": torch.bfloat16}
+# How far logits may be from those of fp32, in standard deviations of the latter: about 12 roundings.
+TOLERANCE = {"bf16": 0.1, "amp_bf16": 0.1, "fp16": 0.0125, "amp_fp16": 0.0125}
 
 
 def prepare(model: nn.Module, case: Case, device: torch.device) -> Forward:
-    """Return the forward pass of a model in the case's precision and mode, from N×3×T×H×W to logits, no gradients."""
-    _check(case, device)
-    _set_arithmetic(case.precision)
-    if case.precision == "fp8":
-        model, whole = copy.deepcopy(model), model
-        quantise(model)
-        whole.to("cpu")  # what counts parameters and FLOPs looks at it, the card's memory is for the quantised one
+    """Return the forward pass of a model in the case's precision and mode, from N×3×T×H×W to logits, no gradients.
+
+    Of a model that is cast or quantized a copy runs, and the whole one goes to the CPU: what counts parameters and
+    FLOPs looks at it, the card's memory is for the other.
+    """
+    set_up(case.precision, case.mode, device)
+    whole, model = model, cast(model, case.precision)
+    if model is not whole:
+        whole.to("cpu")
     if case.channels_last:
         to_channels_last(model)
-    compiled = _compile(model, case.mode)
+    compiled = in_precision(_compile(model, case.mode), case.precision, device)
 
     def forward(clip: Tensor) -> Tensor:
         if case.channels_last:
             clip = clip.contiguous(memory_format=torch.channels_last_3d)
-        with torch.inference_mode(), autocast(device, case.precision):
-            return compiled(clip)
+        return compiled(clip)
 
     return Replayed(forward) if case.mode == "cuda_graphs" else forward
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the autocast region of a precision; `fp32` and `tf32` are disabled ones, `fp8` runs the rest in bf16."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}.get(precision)
+def set_up(precision: str, mode: str, device: torch.device) -> None:
+    """Make this process compute in a precision; what the device lacks is an `UnsupportedError`.
+
+    It says what 32-bit products are: torch lets cuDNN round them to TF32 unless told.
+    """
+    _check(precision, mode, device)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True  # shapes are fixed: warm-up pays for the choice of kernels
+
+
+def cast(model: nn.Module, precision: str) -> nn.Module:
+    """Return the model that computes in a precision: itself, or a copy with cast or quantized weights."""
+    if precision in CAST:
+        return copy.deepcopy(model).to(CAST[precision])
+    if precision == "fp8":
+        model = copy.deepcopy(model)
+        quantise(model)
+    return model
+
+
+def in_precision(model: Callable[[Tensor], Tensor], precision: str, device: torch.device) -> Forward:
+    """Return the pass of a model that was `cast` to the same precision, for clips in fp32, without gradients."""
+    dtype = CAST.get(precision, torch.float32)
+
+    def forward(clip: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(device, AUTOCAST.get(precision)):
+            return model(clip.to(dtype))
+
+    return forward
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """Return the autocast region of a type; of None a disabled one."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def training(device: torch.device, precision: str) -> torch.autocast:
+    """Return the region that a network is trained in: its weights stay in fp32 in every precision."""
+    return autocast(device, {**CAST, **AUTOCAST}.get(precision))
 
 
 def to_channels_last(model: nn.Module) -> None:
@@ -93,10 +138,15 @@ def _scale(x: Tensor) -> Tensor:
 
 
 class Replayed:
-    """A forward pass captured once for each input shape, then replayed without the host's launching work."""
+    """A forward pass captured once for each input shape, then replayed without the host's launching work.
+
+    The graphs share one pool of memory: only their logits must outlive a replay. Other threads, such as a decoder's,
+    may allocate while one is captured.
+    """
 
     def __init__(self, forward: Forward) -> None:
         self.forward = forward
+        self.pool: Any = None
         self.captured: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
 
     def __call__(self, clip: Tensor) -> Tensor:
@@ -116,8 +166,9 @@ class Replayed:
             for _ in range(3):
                 self.forward(given)
         torch.cuda.current_stream(clip.device).wait_stream(side)
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             logits = self.forward(given)
         return graph, given, logits
 
@@ -130,18 +181,11 @@ def _compile(model: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
     return torch.compile(model, dynamic=False, mode="max-autotune" if mode == "compile_max_autotune" else None)
 
 
-def _set_arithmetic(precision: str) -> None:
-    """Say what 32-bit products are: torch lets cuDNN round them to TF32 unless told."""
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.benchmark = True  # shapes are fixed: warm-up pays for the choice of kernels
-
-
-def _check(case: Case, device: torch.device) -> None:
+def _check(precision: str, mode: str, device: torch.device) -> None:
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
     needs = {"tf32": (8, 0), "fp8": (8, 9)}
-    if capability < needs.get(case.precision, (0, 0)):
-        major, minor = needs[case.precision]
-        raise UnsupportedError(f"{case.precision} needs a GPU of compute capability {major}.{minor} or newer")
-    if case.mode == "cuda_graphs" and device.type != "cuda":
+    if capability < needs.get(precision, (0, 0)):
+        major, minor = needs[precision]
+        raise UnsupportedError(f"{precision} needs a GPU of compute capability {major}.{minor} or newer")
+    if mode == "cuda_graphs" and device.type != "cuda":
         raise UnsupportedError("cuda_graphs needs a GPU: use mode='eager' or 'compile' on a CPU")

@@ -17,32 +17,21 @@ from typing import Any
 
 import torch
 
-from ...result import SLOWER
+from ...result import SLOWER, MachineState
+from . import nvml
 
 PERIOD = 0.1
 PACE_SAMPLES, PACE_STEPS, PACE_WIDTH = 15, 64, 32
 BUSY = {"cpu": 0.1, "cuda": 0.5}  # share of the cores that others may use before a measurement is disturbed
-# Bits of nvmlDeviceGetCurrentClocksEventReasons that slow a GPU down; the power cap is how a busy one always ends up,
-# so it is told but no reason to measure again.
-SLOWED = {0x08: "hardware slowdown", 0x20: "too hot", 0x40: "too hot (hardware)", 0x80: "power brake"}
-TOLD = {0x04: "power cap", **SLOWED}
-
-
-def nvml_handle(device: torch.device) -> Any:
-    """Return NVML's handle of a CUDA device, found by its UUID: NVML ignores CUDA_VISIBLE_DEVICES."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
 
 
 @contextmanager
-def watch(device: torch.device) -> Iterator[dict[str, Any]]:
+def watch(device: torch.device) -> Iterator[MachineState]:
     """Fill the yielded dict, at the end of the block, with what the machine did during it.
 
     `disturbed` lists what spoilt a measurement: a GPU that was slowed down or shared, cores that others used.
     """
-    found: dict[str, Any] = {"load_before": round(os.getloadavg()[0], 2)}
+    found: MachineState = {"load_before": round(os.getloadavg()[0], 2)}
     samples: list[dict[str, Any]] = []
     stop = threading.Event()
     sampler = threading.Thread(target=_sample, args=(device, samples, stop), daemon=True)
@@ -65,17 +54,17 @@ def watch(device: torch.device) -> Iterator[dict[str, Any]]:
         found["disturbed"] = disturbances(found, device.type)
 
 
-def disturbances(found: dict[str, Any], device: str) -> list[str]:
+def disturbances(found: MachineState, device: str) -> list[str]:
     """Return what of a summary spoils a measurement."""
     said = list(found.get("slowed", ()))
     if found.get("other_users"):
         said.append("the GPU has other users")
-    if found["others_cpu"] > BUSY[device]:
-        said.append(f"others used {found['others_cpu']:.0%} of the cores")
+    if found.get("others_cpu", 0.0) > BUSY[device]:
+        said.append(f"others used {found.get('others_cpu', 0.0):.0%} of the cores")
     return said + slowed(found, min(found.get("pace_ms") or [0.0]))
 
 
-def slowed(found: dict[str, Any], best: float) -> list[str]:
+def slowed(found: MachineState, best: float) -> list[str]:
     """Return a line where the pace of a summary was far from the best one, in ms."""
     worst = max(found.get("pace_ms") or [0.0])
     return [f"the machine itself ran {worst / best:.2f} times slower than at its best"] if worst > SLOWER * best else []
@@ -129,46 +118,33 @@ def cpu_mhz() -> float | None:
     return round(frequency.current) if frequency else None
 
 
-def summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the span of clocks, temperature and power, the reasons for slowing down, and the other users."""
+def summary(samples: list[dict[str, Any]]) -> MachineState:
+    """Return the span of clocks, temperature and power, the reasons for slowing down, and the other users.
+
+    What no sample tells is left out.
+    """
     if not samples:
         return {}
-    spans = {
+    spans: Any = {
         name: [min(values), statistics.median(values), max(values)]
         for name in ("sm_clock_mhz", "temperature_c", "power_w")
-        if (values := [s[name] for s in samples])
+        if (values := [s[name] for s in samples if s[name] is not None])
     }
     bits = 0
     for sample in samples:
-        bits |= sample["reasons"]
-    told = [name for bit, name in TOLD.items() if bits & bit]
-    slowed = [name for bit, name in SLOWED.items() if bits & bit]
-    return {**spans, "reasons": told, "slowed": slowed, "other_users": max(s["others"] for s in samples)}
+        bits |= sample["reasons"] or 0
+    told, slowed = ([name for bit, name in names.items() if bits & bit] for names in (nvml.TOLD, nvml.SLOWED))
+    found = MachineState(**spans, reasons=told, slowed=slowed)
+    if others := [s["others"] for s in samples if s["others"] is not None]:
+        found["other_users"] = max(others)
+    return found
 
 
 def _sample(device: torch.device, samples: list[dict[str, Any]], stop: threading.Event) -> None:
-    import pynvml
-
-    try:
-        handle, own = nvml_handle(device), _suite()
-        while not stop.is_set():
-            samples.append(_look(handle, own))
-            stop.wait(PERIOD)
-    except pynvml.NVMLError:
-        return  # a slice of a GPU tells none of this
-
-
-def _look(handle: Any, own: set[int]) -> dict[str, Any]:
-    import pynvml
-
-    processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    return {
-        "sm_clock_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-        "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-        "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
-        "reasons": pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
-        "others": sum(process.pid not in own for process in processes),
-    }
+    handle, own = nvml.handle(device), _suite()
+    while handle is not None and not stop.is_set():
+        samples.append(nvml.look(handle, own))
+        stop.wait(PERIOD)
 
 
 def _suite() -> set[int]:

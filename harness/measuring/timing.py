@@ -43,13 +43,12 @@ def synchronize(device: torch.device | str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """The seconds of each call of a step, by the host's clock and (on a GPU) between two events on the device.
+    """The seconds of each call of a step, by the host's clock.
 
     `warm_up` is what was spent before on `calls` calls; `steady` says whether they settled within their limit.
     """
 
     host: list[float]
-    device: list[float]
     warm_up: float
     calls: int
     steady: bool
@@ -61,11 +60,9 @@ def take(step: Callable[[], object], device: torch.device | str, budget: Budget 
     calls, steady = warm_up(step, device, limit=budget.max_seconds / 2)
     start = time.perf_counter()
     host: list[float] = []
-    events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-    while not _done(host, time.perf_counter() - start, budget):
-        host.append(timed(step, device, events))
-    between = [first.elapsed_time(last) / 1e3 for first, last in events]
-    return Timing(host=host, device=between, warm_up=start - begin, calls=calls, steady=steady)
+    while not done(host, time.perf_counter() - start, budget):
+        host.append(timed(step, device))
+    return Timing(host=host, warm_up=start - begin, calls=calls, steady=steady)
 
 
 def samples(step: Callable[[], object], device: torch.device | str, budget: Budget = Budget()) -> list[float]:
@@ -73,27 +70,13 @@ def samples(step: Callable[[], object], device: torch.device | str, budget: Budg
     return take(step, device, budget).host
 
 
-def timed(
-    step: Callable[[], object],
-    device: torch.device | str,
-    events: list[tuple[torch.cuda.Event, torch.cuda.Event]] | None = None,
-) -> float:
-    """Return the seconds of one call, the device idle before and after; on a GPU, add its two events to `events`."""
+def timed(step: Callable[[], object], device: torch.device | str) -> float:
+    """Return the seconds of one call, the device idle before and after."""
     synchronize(device)
-    pair = _events() if events is not None and torch.device(device).type == "cuda" else None
     begin = time.perf_counter()
-    if pair is not None:
-        pair[0].record()
     step()
-    if pair is not None and events is not None:
-        pair[1].record()
-        events.append(pair)
     synchronize(device)
     return time.perf_counter() - begin
-
-
-def _events() -> tuple[torch.cuda.Event, torch.cuda.Event]:
-    return torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
 
 
 def warm_up(step: Callable[[], object], device: torch.device | str, limit: float) -> tuple[int, bool]:
@@ -122,8 +105,9 @@ def _metric(
     unsteady = low is None or high is None or high - low > 2 * UNSTEADY * median
     warning = "unsteady: the interval is wider than ±5 %; close other programs or measure longer" if unsteady else ""
     return Metric(
-        value=median, unit=unit, low=low, high=high, samples=tuple(values), convention=convention, warning=warning
-    )
+        value=median, unit=unit, low=low, high=high, samples=tuple(values), convention=convention, warning=warning,
+        flags=frozenset({"unsteady"} if unsteady else ()),
+    )  # fmt: skip
 
 
 def percentile(values: list[float], share: float, unit: str, convention: str = "") -> Metric | None:
@@ -134,7 +118,12 @@ def percentile(values: list[float], share: float, unit: str, convention: str = "
     return Metric(value=value, unit=unit, low=low, high=high, convention=convention)
 
 
-def combine(rounds: Sequence[Metric], warning: str = "") -> Metric:
+def disturbed(metric: Metric, reasons: str) -> Metric:
+    """Return a time that the machine spoilt, with the reasons in words; it is compared with none."""
+    return replace(metric, warning=reasons, flags=frozenset({"machine_disturbed"}))
+
+
+def combine(rounds: Sequence[Metric]) -> Metric:
     """Return one metric for its rounds: the median of their medians, and the interval that those medians give.
 
     Within a round samples are alike, between rounds the machine drifts: only the medians count as independent. A round
@@ -147,11 +136,11 @@ def combine(rounds: Sequence[Metric], warning: str = "") -> Metric:
         whole,
         samples=tuple(s for taken in samples for s in taken),
         rounds=tuple(map(len, samples)),
-        warning=warning or whole.warning,
     )
 
 
-def _done(taken: list[float], elapsed: float, budget: Budget) -> bool:
+def done(taken: list[float], elapsed: float, budget: Budget) -> bool:
+    """Say whether so many samples, taken in so many seconds, will do."""
     if len(taken) >= budget.least and elapsed >= budget.max_seconds:
         return True
     if len(taken) < ENOUGH or elapsed < budget.min_seconds:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ... import discover
-from ...result import Metric
+from ...result import Details, Metric
 from ...spec import Case, Clip, Views
-from ..measuring import timing
+from ..events import Event, Report
+from ..measuring import device_time, timing
 from ..measuring.accuracy import Predictions, evaluate
 from ..measuring.execution import prepare
 from ..measuring.phases import Clock
@@ -34,8 +35,8 @@ class Subject:
     `open_stream` opens the test split of `videos` videos (see `pipelines.open`), `open_training` the same videos as
     training sees them, by the batch; `train_log` is the training's record a step. `budget` bounds each timing loop.
     Metrics share what they found in `notes`, which the result keeps; `keep` takes the predictions of the case's own
-    protocol, for tests between models. `clock` tells where the time goes, `report` is told what is measured (`phase`)
-    and how far that is (`done` of `total`).
+    protocol, for tests between models. `clock` tells where the time goes, `report` is told what is measured and how far
+    that is.
     """
 
     model: nn.Module
@@ -50,9 +51,9 @@ class Subject:
     train_log: list[dict[str, float]] = field(default_factory=list)
     keep: Callable[[Any], None] = lambda predictions: None
     budget: Budget = Budget()
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: Details = field(default_factory=Details)
     clock: Clock = field(default_factory=Clock)
-    report: Callable[..., None] = lambda **event: None
+    report: Report = lambda event: None
     _seen: set[torch.Size] = field(default_factory=set, init=False)
     _told: float = field(default=0.0, init=False)
 
@@ -92,6 +93,11 @@ class Subject:
         self.notes["warm_ups_cut_short"] = self.notes.get("warm_ups_cut_short", 0) + (not taken.steady)
         return taken
 
+    def on_device(self, clip: Tensor) -> tuple[list[float], str]:
+        """Return the device's own seconds of forward passes of a clip, and how they were told; none where untold."""
+        with self.clock.part("measured"):
+            return device_time.forward_times(self.forward, clip, self.budget)
+
     def test(self, phase: str, forward: Callable[[Tensor], Tensor], views: Views) -> Predictions:
         """Test every video once under some views, by a forward pass from N×3×T×H×W to logits."""
         self._tell(phase, 0)
@@ -104,12 +110,16 @@ class Subject:
             yield batch
             self._tell(phase, min(number * stream.batch, self.videos))
 
+    def lacks(self, what: str) -> None:
+        """Note what this device cannot tell: the report says so, instead of leaving the place empty without a word."""
+        self.notes.setdefault("not_available", []).append(what)
+
     def _tell(self, phase: str, done: int) -> None:
         """Report the videos done: seldom enough for the loops that are timed."""
         if 0 < done < self.videos and time.perf_counter() - self._told < SELDOM:
             return
         self._told = time.perf_counter()
-        self.report(phase=phase, done=done, total=self.videos)
+        self.report(Event(phase=phase, done=done, total=self.videos))
 
 
 def measure(subject: Subject) -> Mapping[str, Metric]:
@@ -119,7 +129,7 @@ def measure(subject: Subject) -> Mapping[str, Metric]:
     """
     found: dict[str, Metric] = {}
     for name in sorted(subject.case.metrics, key=lambda name: name != "startup"):
-        subject.report(phase=name)
+        subject.report(Event(phase=name))
         begin = time.perf_counter()
         with subject.clock.part("start"):
             metric = discover.module("harness.metrics", name, "metric")

@@ -1,7 +1,8 @@
 """`end_to_end_clips_s`: from encoded files to logits, beside what decoding and the model do alone; and what limits it.
 
 All three run at the same batch, in the case's views. `notes["limit"]` says in one sentence which is the bottleneck:
-the decoder, the model, the copy to the device, or the host, which has to serve all of them at once.
+the decoder (which on a GPU brings its frames there), the model, or the host, which has to serve both at once; and how
+much of a model's time is launching.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 from ...result import Metric
 from ..measuring import timing
 from . import Subject
+from .latency import launch_bound
 
 LARGEST = 16
 BATCHES = 8
+LAUNCHING = 0.1  # of a model's time: below it launching is no matter
 TOGETHER = 0.85  # of the slower part that both together still reach where neither hinders the other
 
 
@@ -26,27 +29,26 @@ def measure(subject: Subject) -> dict[str, Metric]:
     with subject.open_stream(batch=batch) as stream, subject.clock.part("measured"):
         both = _rates("end_to_end", stream, subject, lambda b: subject.forward(b.clip))
         alone = _rates("end_to_end, decoder alone", stream, subject, lambda b: None)
-        example = next(subject.clock.batches(stream)).clip
+        example = next(subject.clock.batches(stream)).clip.clone()  # the stream's own memory ends with it
         decoder = stream.decoder
     if len(both) < 3 or len(alone) < 3:
         return {}
     clips = len(example)
-    rates = {
-        "decoder": median(alone) * subject.views.count,
-        "model": clips / median(subject.time(lambda: subject.forward(example)).host),
-    }
-    if subject.device.type == "cuda":
-        host = example.cpu().pin_memory()
-        rates["copy"] = clips / median(subject.time(lambda: host.to(subject.device, non_blocking=True)).host)
+    seconds = median(subject.time(lambda: subject.forward(example)).host)
+    rates = {"decoder": median(alone) * subject.views.count, "model": clips / seconds}
+    device = subject.on_device(example)[0] if subject.device.type == "cuda" else []
     whole = [rate * subject.views.count for rate in both]
     subject.notes["alone_clips_s"] = rates
-    subject.notes["limit"] = limit(median(whole), rates)
+    subject.notes["limit"] = limit(median(whole), rates, launch_bound(seconds, median(device)) if device else 0.0)
     convention = f"{decoder} decoder, {subject.case.workers} workers, {subject.views} views, batch of {batch} videos"
     return {"end_to_end_clips_s": timing.summary(whole, "clips/s", f"{convention}, {subject.convention}")}
 
 
-def limit(whole: float, alone: dict[str, float]) -> str:
-    """Say which part limits `whole` clips/s, given what each does `alone`; not where that was slower than together."""
+def limit(whole: float, alone: dict[str, float], launching: float = 0.0) -> str:
+    """Say which part limits `whole` clips/s, given what each does `alone`; not where that was slower than together.
+
+    `launching` is the share of the model's time in which the device waits for the host's launches.
+    """
     slowest = min(alone, key=lambda name: alone[name])
     others = ", ".join(f"{name} alone {rate:.4g}" for name, rate in sorted(alone.items(), key=lambda item: item[1]))
     if TOGETHER * whole > alone[slowest]:
@@ -55,7 +57,8 @@ def limit(whole: float, alone: dict[str, float]) -> str:
         )
     if whole < TOGETHER * alone[slowest]:
         return f"The host limits: {whole:.4g} clips/s together, but {others}."
-    return f"The {slowest} limits: {whole:.4g} clips/s together, {others}."
+    told = f", {launching:.0%} of its time is launch-bound" if slowest == "model" and launching > LAUNCHING else ""
+    return f"The {slowest} limits: {whole:.4g} clips/s together, {others}{told}."
 
 
 def _rates(phase: str, stream: Any, subject: Subject, use: Callable[[Any], object]) -> list[float]:

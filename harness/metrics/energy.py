@@ -1,7 +1,8 @@
 """`energy_j_clip`, `energy_j_video`: joules from NVML's energy counter over a window long enough for it.
 
 The counter is the whole board's, idle power included, and the convention states that power; it moves in steps of tens
-of milliseconds, so the window lasts seconds. Only on a GPU that has the counter (Volta or newer, not a slice of one).
+of milliseconds, so the window lasts seconds. A GPU without the counter (a slice of one, a virtual one) says so in the
+notes.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Any
 
 import torch
 
+from ...errors import UnsupportedError
 from ...result import Metric
-from ..measuring import timing
-from ..measuring.machine import nvml_handle
+from ..measuring import nvml, timing
 from . import Subject, throughput
 
 WINDOW = 3.0
@@ -24,12 +25,9 @@ def measure(subject: Subject) -> dict[str, Metric]:
     """Run at the best batch for the window and divide the joules by the clips."""
     if subject.device.type != "cuda":
         return {}
-    import pynvml
-
-    handle = nvml_handle(subject.device)
-    try:
-        _joules(handle)
-    except pynvml.NVMLError_NotSupported:  # type: ignore[attr-defined]
+    handle = nvml.handle(subject.device)
+    if nvml.joules(handle) is None:
+        subject.lacks("energy")
         return {}
     batch = throughput.best_batch(subject)
     clip = subject.example(batch)
@@ -72,6 +70,7 @@ def _window(subject: Subject, clip: torch.Tensor, handle: Any) -> tuple[float, f
 
 
 def _joules(handle: Any) -> float:
-    import pynvml
-
-    return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+    found = nvml.joules(handle)
+    if found is None:
+        raise UnsupportedError("NVML's energy counter was there, and is gone: look at the driver's log")
+    return found

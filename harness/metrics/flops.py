@@ -67,8 +67,9 @@ def measure(subject: Subject) -> dict[str, Metric]:
     subject.notes["flops_by_operator"] = counts.by_operator
     views = subject.views
     one = Metric(
-        value=counts.total / 1e9, unit="GFLOPs", convention=f"{CONVENTION}, one view", warning=counts.disagreement
-    )
+        value=counts.total / 1e9, unit="GFLOPs", convention=f"{CONVENTION}, one view", warning=counts.disagreement,
+        flags=frozenset({"counters_disagree"} if counts.disagreement else ()),
+    )  # fmt: skip
     video = replace(one, value=one.value * views.count, convention=f"{CONVENTION}, {views} views")
     return {"gflops_view": one, "gflops_video": video}
 

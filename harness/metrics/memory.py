@@ -2,22 +2,23 @@
 
 `memory_allocated_mib` and `memory_reserved_mib` are the CUDA allocator's peaks, `memory_process_mib` is NVML's figure
 for this process, `memory_resident_mib` is the peak resident set, libraries included. All in MiB, during one forward
-pass, whatever came before reset. The first three exist on a GPU only.
+pass, whatever came before reset. The first three exist on a GPU only. A replayed graph works in a pool of its own that
+the allocator has lent out once and for all: what is allocated says nothing then and is left out, the reserved memory
+has the pool in it.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 
 from ...result import Metric
-from ..measuring import timing
-from ..measuring.machine import nvml_handle
+from ..measuring import execution, nvml, timing
 from . import Subject
 
 MIB = 2**20
+GRAPHS = ("cuda_graphs", "compile_max_autotune")  # modes that replay: max-autotune captures what it has compiled
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
@@ -36,10 +37,29 @@ def measure(subject: Subject) -> dict[str, Metric]:
         timing.synchronize(subject.device)
     found = {"memory_resident_mib": _resident_peak()}
     if subject.device.type == "cuda":
-        found["memory_allocated_mib"] = torch.cuda.max_memory_allocated(subject.device) / MIB
-        found["memory_reserved_mib"] = torch.cuda.max_memory_reserved(subject.device) / MIB
-        found["memory_process_mib"] = _nvml_process(subject.device)
-    return {k: Metric(value=v, unit="MiB", convention=convention) for k, v in found.items() if v is not None}
+        found.update(_on_card(subject.device, subject.case.mode))
+        if found["memory_process_mib"] is None:
+            subject.lacks("memory of the process")
+    told: dict[str, str] = {}
+    if subject.case.mode in GRAPHS:
+        told["memory_reserved_mib"] = f"{convention}, the graph's pool included"
+    if subject.case.precision in (*execution.CAST, "fp8"):
+        told["memory_resident_mib"] = f"{convention}, the fp32 weights that are counted included"
+    return {
+        name: Metric(value=value, unit="MiB", convention=told.get(name, convention))
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def _on_card(device: torch.device, mode: str) -> dict[str, float | None]:
+    """Return the allocator's peaks and the driver's figure; what cannot be told is None."""
+    process = nvml.process_memory(nvml.handle(device))
+    return {
+        "memory_allocated_mib": None if mode in GRAPHS else torch.cuda.max_memory_allocated(device) / MIB,
+        "memory_reserved_mib": torch.cuda.max_memory_reserved(device) / MIB,
+        "memory_process_mib": None if process is None else process / MIB,
+    }
 
 
 def _reset_resident_peak() -> None:
@@ -56,11 +76,3 @@ def _resident_peak() -> float | None:
         return None
     peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return int(peak.split()[1]) / 1024
-
-
-def _nvml_process(device: torch.device) -> float | None:
-    import pynvml
-
-    processes = pynvml.nvmlDeviceGetComputeRunningProcesses(nvml_handle(device))
-    used = [p.usedGpuMemory for p in processes if p.pid == os.getpid() and p.usedGpuMemory]
-    return used[0] / MIB if used else None

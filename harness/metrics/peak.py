@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ...result import Metric
+from ...result import Flag, Metric
 from ..measuring import execution
 from . import Subject, flops, throughput
 
@@ -29,22 +29,21 @@ def measure(subject: Subject) -> dict[str, Metric]:
     convention = f"batch {batch}, {subject.convention}, 2 operations a multiply-add, best step"
     against = f"{convention}; matrix product of side {SIDE[subject.device.type]}: {peak:.3g} TFLOP/s"
     above = ABOVE if achieved > peak else ""
+    flags: frozenset[Flag] = frozenset({"above_peak"} if above else ())
     return {
         "achieved_tflops": Metric(value=achieved, unit="TFLOP/s", convention=convention),
-        "peak_fraction": Metric(value=achieved / peak, unit="", convention=against, warning=above),
+        "peak_fraction": Metric(value=achieved / peak, unit="", convention=against, warning=above, flags=flags),
     }
 
 
 def _product(subject: Subject) -> float:
     """Return the TFLOP/s of a square matrix product."""
     side = SIDE[subject.device.type]
-    a, b = (torch.randn(side, side, device=subject.device) for _ in range(2))
+    dtype = {**execution.CAST, **execution.AUTOCAST}.get(subject.case.precision, torch.float32)
+    a, b = (torch.randn(side, side, device=subject.device).to(dtype) for _ in range(2))
 
     def step() -> None:
-        with torch.inference_mode(), execution.autocast(subject.device, subject.case.precision):
+        with torch.inference_mode():
             torch.matmul(a, b)
 
-    if subject.case.precision in ("bf16", "fp16"):
-        dtype = torch.bfloat16 if subject.case.precision == "bf16" else torch.float16
-        a, b = a.to(dtype), b.to(dtype)
     return 2 * side**3 / min(subject.time(step).host) / 1e12

@@ -18,23 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from ...result import Metric
-from ..measuring import timing
-from ..measuring.execution import autocast
+from ..measuring import execution, timing
 from . import Subject
 
 BATCH = 2
 RANDOM = "random clips"
-TRAINED = ("fp32", "tf32", "bf16", "fp16")
+TRAINED = ("fp32", "tf32", "bf16", "fp16", "amp_bf16", "amp_fp16")
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
     """Time the parts of a step, each ended by an idle device; nothing in a precision that trains nothing."""
     if subject.case.precision not in TRAINED:
         return {}
+    execution.set_up(subject.case.precision, "eager", subject.device)
     batch = subject.case.batch or BATCH
     with _clips(subject, batch) as (clips, fed):
         parts = _steps(subject, clips)
-    convention = f"training step, batch {batch}, {subject.case.precision}, eager, AdamW, {fed}"
+    convention = f"training step, batch {batch}, {_arithmetic(subject.case.precision)}, eager, AdamW, {fed}"
     waits = parts.pop("wait")
     found = {f"{name}_ms": timing.summary(values, "ms", convention) for name, values in parts.items()}
     if fed == RANDOM:
@@ -58,16 +58,22 @@ def _clips(subject: Subject, batch: int) -> Iterator[tuple[Iterator[Tensor], str
         yield clips, f"fed by the {stream.decoder} decoder, {subject.case.workers} workers"
 
 
+def _arithmetic(precision: str) -> str:
+    """Say what a training computes in: its weights stay in fp32, whatever a case's forward pass does with them."""
+    half = precision.removeprefix("amp_")
+    return precision if half in ("fp32", "tf32") else f"{half} autocast"
+
+
 def _steps(subject: Subject, clips: Iterator[Tensor]) -> dict[str, list[float]]:
     """Return the milliseconds of each part, a sample a step."""
-    model = copy.deepcopy(subject.model).train()
+    model = copy.deepcopy(subject.model).to(subject.device).train()  # a cast case has left it on the CPU
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # the weights stay: every step is alike
     kept: list[Tensor] = []
 
     def forward() -> None:
         clip = kept.pop()
         label = torch.zeros(len(clip), dtype=torch.long, device=subject.device)
-        with autocast(subject.device, subject.case.precision):
+        with execution.training(subject.device, subject.case.precision):
             kept.append(nn.functional.cross_entropy(model(clip).float(), label))
 
     def update() -> None:

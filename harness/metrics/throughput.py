@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ...result import Metric
+from ..events import Event
 from ..measuring import timing
 from . import Subject
 
@@ -47,7 +48,7 @@ def _sweep(subject: Subject) -> int:
     def fits(batch: int) -> bool:
         if not _room(tried, batch):
             return False
-        subject.report(phase=f"throughput, batch {batch}")
+        subject.report(Event(phase=f"throughput, batch {batch}"))
         taken = attempt(lambda: _time(subject, batch, quick))
         if taken is not None:
             tried[batch] = taken

@@ -48,8 +48,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     name = str(metafunc.config.getoption("--reelbench-suite"))
     try:
-        cases = [case for case in load.load(name).cases if "latency" in case.metrics]
         device = resolve_device(metafunc.config.getoption("--reelbench-device"))
+        cases = [case for case in load.load(name).on(device) if "latency" in case.metrics]
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
     if not cases:

@@ -11,11 +11,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,53 +21,54 @@ import torch
 
 from ... import models, pipelines
 from ...errors import UnsupportedError, UserError
+from ...metric_table import quantity
 from ...pipelines import splits as datasets
 from ...pipelines.index import Index
-from ...result import DISTURBED, Metric, Result, Status, is_time, now
+from ...result import Details, MachineState, Metric, Result, Status, TrainingSummary, now
 from ...spec import Case, Recipe, Views
 from .. import metrics
+from ..events import Event, Report
 from ..measuring import environment, machine
 from ..measuring.accuracy import Predictions
 from ..measuring.phases import Clock
+from ..measuring.timing import disturbed
 from ..training import checkpoints, ds_extension, launcher, run_folder, stream
 from ..training.check import check_job
 from ..training.job import Job
 from ..training.schedule import total_steps
-from .process import kill_descendants
-
-Report = Callable[..., None]
+from .parent import Parent
 
 
 def run(case: Case, out: Path, report: Report) -> Result:
     """Train or load the case's model, measure its metrics, and return what was found, however it ended."""
     started, begin, clock = now(), time.perf_counter(), Clock()
     status: Status = "ok"
-    found: dict[str, Any] = {}
+    error, found, details = "", {}, Details()
     try:
-        found = _measure(case, out, report, clock)
-    except torch.cuda.OutOfMemoryError as error:
-        status, found = "oom", {"error": _one_line(error)}
-    except UnsupportedError as error:
-        status, found = "unsupported", {"error": str(error)}
-    except UserError as error:
-        status, found = "failed", {"error": str(error)}
-    except Exception as error:  # a case that breaks costs one row, not the night; the log holds the traceback
+        found, details = _measure(case, out, report, clock)
+    except torch.cuda.OutOfMemoryError as raised:
+        status, error = "oom", _one_line(raised)
+    except UnsupportedError as raised:
+        status, error = "unsupported", str(raised)
+    except UserError as raised:
+        status, error = "failed", str(raised)
+    except Exception as raised:  # a case that breaks costs one row, not the night; the log holds the traceback
         traceback.print_exc()
-        status, found = "failed", {"error": f"{type(error).__name__}: {_one_line(error)}"}
+        status, error = "failed", f"{type(raised).__name__}: {_one_line(raised)}"
     seconds, around = time.perf_counter() - begin, environment.collect()
-    details = {**found.pop("details", {}), "spent": clock.read()}
+    details["spent"] = clock.read()
     return Result(
-        case=case, status=status, started=started, seconds=seconds, environment=around, details=details,
-        published=_published(case.model), **found,
+        case=case, status=status, started=started, seconds=seconds, environment=around, metrics=found,
+        details=details, published=_published(case.model), error=error,
     )  # fmt: skip
 
 
-def _measure(case: Case, out: Path, report: Report, clock: Clock) -> dict[str, Any]:
+def _measure(case: Case, out: Path, report: Report, clock: Clock) -> tuple[dict[str, Metric], Details]:
     with clock.part("start"):
         data = datasets.resolve(case.data)
         index = Index.load(data.test)
         index.verify()
-    details: dict[str, Any] = {"test_videos": len(index), "rejected_videos": len(index.rejected)}
+    details: Details = {"test_videos": len(index), "rejected_videos": len(index.rejected)}
     log: list[dict[str, float]] = []
     weights: str | Path | None = None if case.checkpoint is None else find_checkpoint(case.checkpoint)
     if case.recipe is not None:
@@ -84,16 +83,18 @@ def _measure(case: Case, out: Path, report: Report, clock: Clock) -> dict[str, A
     details["views"] = str(subject.views)
     with machine.watch(subject.device) as state:
         found = metrics.measure(subject)
-    return {"metrics": _doubted(found, state), "details": {**details, **subject.notes, "machine": state}}
+    return _doubted(found, state), {**details, **subject.notes, "machine": state}
 
 
-def _doubted(found: Mapping[str, Metric], state: dict[str, Any]) -> dict[str, Metric]:
+def _doubted(found: Mapping[str, Metric], state: MachineState) -> dict[str, Metric]:
     """Return the metrics, those of time with a warning where the machine was disturbed meanwhile."""
-    if not state["disturbed"]:
+    if not (disturbances := state.get("disturbed")):
         return dict(found)
-    said = f"{DISTURBED}: {', '.join(state['disturbed'])}; measure again when the machine is quiet"
-    timed = {name for name, metric in found.items() if is_time(metric.unit)}
-    return {name: replace(metric, warning=said) if name in timed else metric for name, metric in found.items()}
+    reasons = f"disturbed: {', '.join(disturbances)}; measure again when the machine is quiet"
+    return {
+        name: disturbed(metric, reasons) if quantity(name, metric.unit).timed else metric
+        for name, metric in found.items()
+    }
 
 
 def _keep(predictions: Predictions, index: Index, path: Path) -> None:
@@ -156,12 +157,12 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     )  # fmt: skip
     check_job(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))
-    line = launcher.command(["--job", str(job.write())], ranks=case.ranks)
+    line = launcher.command(["--job", str(job.write())], ranks=case.ranks, device=case.device)
     if ds_extension.will_compile(case.device):
-        report(phase="compile", note=ds_extension.COMPILING)
+        report(Event(phase="compile", note=ds_extension.COMPILING))
     process = subprocess.Popen(line, stdout=sys.stderr, env=launcher.environment(case.device))
     while process.poll() is None:
-        report(phase="train", done=run_folder.steps_done(folder), total=total)
+        report(Event(phase="train", done=run_folder.steps_done(folder), total=total))
         time.sleep(0.5)
     if process.returncode:
         raise UserError(f"training ended with exit code {process.returncode}: see the log")
@@ -173,7 +174,7 @@ def training_folder(case: Case, out: Path) -> Path:
     return out / "train" / case.case_id
 
 
-def _training_summary(log: list[dict[str, float]]) -> dict[str, float]:
+def _training_summary(log: list[dict[str, float]]) -> TrainingSummary:
     seconds = sum(row["wait"] + row["compute"] for row in log)
     return {"steps": len(log), "seconds": seconds, "first_loss": log[0]["loss"], "last_loss": log[-1]["loss"]}
 
@@ -190,39 +191,14 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:400]
 
 
-def _die_with_parent() -> None:
-    """A sweep killed with -9 cannot stop its case: the case watches for it and takes its own children along."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        kill_descendants(os.getpid())
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def reporting() -> Report:
-    """Keep standard output for JSON lines, send everything that libraries print to standard error."""
-    events = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    _die_with_parent()
-
-    def report(**event: Any) -> None:
-        print(json.dumps(event), file=events, flush=True)
-
-    return report
-
-
 def main() -> None:
     """Run the case in the file named first, with the results folder named second."""
-    report = reporting()
+    parent = Parent()
     environment.fix_threads()
-    report(phase="starting")  # from here on the case's own clock runs
+    parent.report(Event(phase="starting"))  # from here on the case's own clock runs
     case = Case.from_json(json.loads(Path(sys.argv[1]).read_text()))
-    result = run(case, Path(sys.argv[2]), report)
-    report(result=result.to_json())
+    result = run(case, Path(sys.argv[2]), parent.report)
+    parent.send(result=result.to_json())
     os._exit(0)  # decoder and launcher threads may still be winding down; the result is already out
 
 

@@ -20,25 +20,27 @@ from pathlib import Path
 from typing import Any
 
 from ...intervals import total
-from ...result import DISTURBED, Metric, Result
+from ...metric_table import METRICS
+from ...result import Metric, Result, metric_from_json
+from ..events import Event
 from ..measuring import machine, phases
-from ..measuring.timing import combine
+from ..measuring.timing import combine, disturbed
 from ..progress import SuiteProgress
 from . import ledger
-from .process import Child
+from .process import Child, Message, Round
 
 FOLDER = "solo"
 FILE = "rounds.jsonl"
-TIMED = ("latency", "throughput")
+TIMED = {name for name, metric in METRICS.items() if metric.interleaved}
 REPEATS = 2
 QUIET = 3  # undisturbed rounds that are enough to leave the others out
 
-Rounds = dict[int, dict[str, Any]]
+Rounds = dict[int, Round]
 
 
 def interleave(solo: Sequence[Result], out: Path, rounds: int, progress: SuiteProgress) -> Iterator[Result]:
     """Yield each solo result with its timed metrics replaced by those of the rounds; the others as they were."""
-    timed = [r for r in solo if r.status == "ok" and set(TIMED) & set(r.case.metrics)]
+    timed = [r for r in solo if r.status == "ok" and TIMED & set(r.case.metrics)]
     done = _read(out)
     residents = {r.case_id: _Resident(r, out) for r in timed if len(done[r.case_id]) < rounds}
     try:
@@ -46,12 +48,12 @@ def interleave(solo: Sequence[Result], out: Path, rounds: int, progress: SuitePr
             for case_id, resident in residents.items():
                 if number in done[case_id] or resident.ended:
                     continue
-                progress.update(phase=f"round {number}: {resident.case.model}", done=number - 1, total=rounds)
+                progress.update(Event(phase=f"round {number}: {resident.case.model}", done=number - 1, total=rounds))
                 found = resident.measure(number, _best_pace(done))
                 if found is not None:
                     done[case_id][number] = found
                     row = {"case_id": case_id, "round": number, **found}
-                    ledger.append_line(out / FOLDER / FILE, json.dumps(row))
+                    ledger.append_line(out / FOLDER / FILE, json.dumps(row, default=sorted))
         best = _best_pace(done)
         for result in solo:
             ended = residents[result.case_id].ended if result.case_id in residents else None
@@ -68,14 +70,15 @@ def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None, best_pa
     """
     found: dict[str, list[Metric]] = defaultdict(list)
     ordered = [_judged(rounds[number], best_pace) for number in sorted(rounds)]
-    quiet = [row for row in ordered if not row["machine"]["disturbed"]]
+    quiet = [row for row in ordered if not row["machine"].get("disturbed")]
     enough = len(quiet) >= max(QUIET, len(ordered) / 2)
     for row in quiet if enough else ordered:
         for name, metric in row["metrics"].items():
-            found[name].append(Metric(**metric))
-    warning = "" if enough or not ordered else _doubt(ordered)
-    timed = {name: combine(metrics, warning) for name, metrics in found.items()}
-    spent = total([result.details.get("spent", {}), *(row.get("spent", {}) for row in ordered)])
+            found[name].append(metric_from_json(metric))
+    timed = {name: combine(metrics) for name, metrics in found.items()}
+    if not enough:
+        timed = {name: disturbed(metric, _reasons(ordered)) for name, metric in timed.items()}
+    spent = total([result.details.get("spent", {}), *(row["spent"] for row in ordered)])
     details = {**result.details, "rounds": [row["machine"] for row in ordered], "spent": spent}
     if ended is None:
         return dataclasses.replace(result, metrics={**result.metrics, **timed}, details=details)
@@ -83,7 +86,7 @@ def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None, best_pa
     return dataclasses.replace(result, status=ended[0], error=ended[1], metrics=kept, details=details)
 
 
-def _judged(row: dict[str, Any], best_pace: float) -> dict[str, Any]:
+def _judged(row: Round, best_pace: float) -> Round:
     """Return a round that says whether it was disturbed by itself, or slow beside the best pace."""
     found = row["machine"]
     said = found.get("disturbed") or machine.slowed(found, best_pace)
@@ -95,10 +98,10 @@ def _best_pace(done: dict[str, Rounds]) -> float:
     return min(paces, default=math.inf)
 
 
-def _doubt(rounds: Sequence[dict[str, Any]]) -> str:
-    reasons = [reason for row in rounds for reason in row["machine"]["disturbed"]]
+def _reasons(rounds: Sequence[Round]) -> str:
+    reasons = [reason for row in rounds for reason in row["machine"].get("disturbed", ())]
     last = f", in {len(rounds)} rounds: {reasons[-1]}" if reasons else " for lack of quiet rounds"
-    return f"{DISTURBED}{last}; measure again when the machine is quiet"
+    return f"disturbed{last}; measure again when the machine is quiet"
 
 
 class _Resident:
@@ -118,13 +121,13 @@ class _Resident:
         self._check(next(self.child.events(self.case.time_limit), None))
         self.start = time.monotonic() - begin
 
-    def measure(self, number: int, best_pace: float) -> dict[str, Any] | None:
+    def measure(self, number: int, best_pace: float) -> Round | None:
         """Return the metrics of one round, what the machine did and where the time went, that of repeats included.
 
         A round that was disturbed is repeated. None from a process that has `ended`.
         """
         begin, spent, found = time.monotonic(), [], None
-        while len(spent) <= REPEATS and (found is None or _judged(found, best_pace)["machine"]["disturbed"]):
+        while len(spent) <= REPEATS and (found is None or _judged(found, best_pace)["machine"].get("disturbed")):
             found = self._check(self.child.ask(self.case.time_limit, round=number))
             if found is None:
                 return None
@@ -134,12 +137,12 @@ class _Resident:
         wall = start + time.monotonic() - begin
         return {**found, "spent": phases.close(total(spent), start=start, wall=wall)}
 
-    def _check(self, answer: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _check(self, answer: Message | None) -> Round | None:
         if answer is None:
             self.ended = self.child.obituary(self.case.time_limit)
         elif "failed" in answer:
-            self.ended = (answer["failed"], answer["error"])
-        return None if self.ended else answer
+            self.ended = (answer["failed"], answer.get("error", ""))
+        return answer.get("round") if answer and not self.ended else None
 
 
 def _read(out: Path) -> dict[str, Rounds]:
@@ -147,5 +150,6 @@ def _read(out: Path) -> dict[str, Rounds]:
     path = out / FOLDER / FILE
     for _, line in ledger.whole_lines(path) if path.exists() else ():
         row = json.loads(line)
-        found[row["case_id"]][row["round"]] = {k: row[k] for k in ("metrics", "machine", "spent") if k in row}
+        kept = Round(metrics=row["metrics"], machine=row["machine"], spent=row.get("spent", {}))
+        found[row["case_id"]][row["round"]] = kept
     return found

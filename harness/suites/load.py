@@ -16,8 +16,8 @@ def load(name: str, data: str | None = None) -> Suite:
     suite = _from_file(Path(name)) if name.endswith(".py") else _named(name)
     if data is None:
         return suite
-    cases = tuple(dataclasses.replace(case, data=data) for case in suite.cases)
-    return dataclasses.replace(suite, cases=cases)
+    cases, more = (tuple(dataclasses.replace(c, data=data) for c in some) for some in (suite.cases, suite.on_cuda))
+    return dataclasses.replace(suite, cases=cases, on_cuda=more)
 
 
 def listing() -> dict[str, Suite]:

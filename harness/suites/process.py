@@ -11,9 +11,31 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from ...result import Status
+from ...result import MachineState, Status
+
+
+class Round(TypedDict):
+    """What one round of an interleaved case found: its metrics' fields, the machine meanwhile, the seconds by phase."""
+
+    metrics: dict[str, dict[str, Any]]
+    machine: MachineState
+    spent: dict[str, float]
+
+
+class Message(TypedDict, total=False):
+    """What a case's process tells: an `event` while it works, its `result` at last.
+
+    An interleaved case's tells that it is `ready`, and then each `round`, or how it `failed` and the `error`.
+    """
+
+    event: dict[str, Any]
+    result: str
+    ready: bool
+    round: Round
+    failed: Status
+    error: str
 
 
 class Child:
@@ -27,7 +49,7 @@ class Child:
         self._buffer = b""
         self._whole: list[bytes] = []
 
-    def events(self, limit: float) -> Iterator[dict[str, Any]]:
+    def events(self, limit: float) -> Iterator[Message]:
         """Yield what the child reports until it closes its output or `limit` seconds have passed."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + limit
@@ -42,7 +64,7 @@ class Child:
                     return
                 *self._whole, self._buffer = (self._buffer + chunk).split(b"\n")
 
-    def ask(self, limit: float, **message: Any) -> dict[str, Any] | None:
+    def ask(self, limit: float, **message: Any) -> Message | None:
         """Send one message and return the answer; None from a child that has ended or takes longer than `limit`."""
         assert self.process.stdin is not None
         try:

@@ -18,6 +18,7 @@ from ...errors import UserError
 from ...pipelines import splits
 from ...result import Result, now
 from ...spec import Case, Suite
+from ..events import Event
 from ..measuring import environment, phases
 from ..progress import SuiteProgress
 from . import interleave, ledger
@@ -70,14 +71,15 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
     """Return the cases to run with the device and the data's fingerprint filled in; check every model and clip."""
     from ... import models
 
-    for case in suite.cases:
+    cases = suite.on(device)
+    for case in cases:
         clip = models.choose_clip(case.model, case.recipe, case.clip)
         if clip != models.find(case.model).clip:
             models.check_clip(case.model, clip)
-    chosen = [c for c in suite.cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
+    chosen = [c for c in cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
     if not chosen:
         said = " ".join(f"--only '{pattern}'" for pattern in only)
-        raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in suite.cases)}")
+        raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in cases)}")
     prints = {name: splits.fingerprint(splits.resolve(name)) for name in {c.data for c in chosen}}
     return [dataclasses.replace(c, device=device, fingerprint=prints[c.data]) for c in chosen]
 
@@ -97,11 +99,12 @@ def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tupl
     log.unlink(missing_ok=True)
     child = Child("case", [str(describe(case, out)), str(out)], log)
     try:
-        for event in child.events(case.time_limit):
+        for message in child.events(case.time_limit):
             start = start or time.monotonic() - begin
-            if "result" in event:
-                return start, Result.from_json(event["result"])
-            progress.update(**event)
+            if "result" in message:
+                return start, Result.from_json(message["result"])
+            if "event" in message:
+                progress.update(Event(**message["event"]))
         status, error = child.obituary(case.time_limit)
     finally:
         child.close()

@@ -13,7 +13,6 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,35 +22,37 @@ from ...spec import Case
 from .. import metrics
 from ..measuring import environment, machine
 from ..measuring.phases import Clock
-from .case import Report, find_checkpoint, make_subject, reporting
+from .case import find_checkpoint, make_subject
+from .parent import Parent
+from .process import Round
 
 
 def main() -> None:
     """Build the case in the file named first and measure a round for every line that comes."""
-    report = reporting()
+    parent = Parent()
     environment.fix_threads()
     try:
-        _serve(report)
+        _serve(parent)
     except torch.cuda.OutOfMemoryError as error:
-        report(failed="oom", error=" ".join(str(error).split())[:400])
+        parent.send(failed="oom", error=" ".join(str(error).split())[:400])
     except Exception as error:  # costs this case's row, not the suite; the log holds the traceback
         traceback.print_exc()
-        report(failed="failed", error=f"{type(error).__name__}: {error}")
+        parent.send(failed="failed", error=f"{type(error).__name__}: {error}")
     os._exit(0)  # decoder threads may still be winding down; the answers are already out
 
 
-def _serve(report: Report) -> None:
+def _serve(parent: Parent) -> None:
     described = json.loads(Path(sys.argv[1]).read_text())
     case = Case.from_json(described["case"])
     weights = described["weights"] and find_checkpoint(described["weights"])
     subject = make_subject(case, Index.load(splits.resolve(case.data).test), weights, [])
-    report(ready=True)
+    parent.send(ready=True)
     for _ in sys.stdin:
-        report(**_round(subject))
+        parent.send(round=_round(subject))
         _release(subject.device)
 
 
-def _round(subject: metrics.Subject) -> dict[str, Any]:
+def _round(subject: metrics.Subject) -> Round:
     subject.clock = Clock()
     with machine.watch(subject.device) as state:
         found = metrics.measure(subject)

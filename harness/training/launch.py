@@ -34,8 +34,8 @@ def run(job: Job, machines: Machines) -> None:
     check_job(job, machines.total)
     _check_gpus(job, machines)
     line = launcher.command(
-        ["--job", str(job.write())], ranks=machines.ranks, hostfile=machines.hostfile, node_rank=machines.node_rank,
-        master=machines.master,
+        ["--job", str(job.write())], ranks=machines.ranks, device=job.device, hostfile=machines.hostfile,
+        node_rank=machines.node_rank, master=machines.master,
     )  # fmt: skip
     with held_back():
         process = subprocess.Popen(line, env=launcher.environment(job.device))
@@ -54,7 +54,7 @@ def _check_gpus(job: Job, machines: Machines) -> None:
 def again(arguments: list[str], *, ranks: int, device: str) -> int:
     """Run this `reelbench` command in so many ranks instead; return the exit code."""
 
-    line = launcher.command(arguments, ranks=ranks, module="reelbench.harness.cli")
+    line = launcher.command(arguments, ranks=ranks, device=device, module="reelbench.harness.cli")
     return subprocess.run(line, env=launcher.environment(device)).returncode
 
 

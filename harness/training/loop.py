@@ -24,7 +24,7 @@ from ...errors import UserError
 from ...pipelines.index import Index
 from ...spec import Views
 from ..measuring.accuracy import Predictions, evaluate, scores
-from ..measuring.execution import autocast
+from ..measuring.execution import training
 from ..measuring.timing import synchronize
 from ..progress import TrainingProgress
 from . import ds_config, losses, nonfinite, objective, run_folder, stream
@@ -34,6 +34,9 @@ from .ema import Ema
 from .job import Job
 from .schedule import factor, total_steps, weight_decay
 from .signals import Interruption
+
+VALIDATED = 32  # videos at a time, where they are small enough
+DECODED = 1 << 30  # bytes of a validation batch's frames, whole and in RGB; the decoder prepares two more batches
 
 
 @dataclass
@@ -207,7 +210,7 @@ class Run:
         self.save()
 
     def _validate_and_export(self, progress: TrainingProgress) -> None:
-        found = self._validate()
+        found = self._validate(progress)
         aside = ("cls_head.token_linear.",) if self.recipe.objective == "token_label" else ()
         if found is not None:
             name, value = found
@@ -221,22 +224,25 @@ class Run:
         if self.position.step == self.total:
             self.engine.export(self.job.out / "last.safetensors", without=aside)
 
-    def _validate(self) -> tuple[str, float] | None:
+    def _validate(self, progress: TrainingProgress) -> tuple[str, float] | None:
         """Return the validation videos' metric by name, in percent, one centre view each; None where there are none."""
         job, world, network = self.job, self.world, self.engine.network
         if job.validation is None or self.recipe.objective == "maskfeat":
             return None
         index, forwards = Index.load(job.validation), 0
+        batch = within_memory(index, job.clip.frames)
+        if batch < VALIDATED:
+            progress.note(f"validation: {batch} videos at a time, of which no more fit in 1 GiB decoded")
         self.engine.engine.eval()
 
         def forward(clip: Tensor) -> Tensor:
             nonlocal forwards
             forwards += 1
-            with autocast(world.device, self.recipe.precision):
+            with training(world.device, self.recipe.precision):
                 return network(clip)
 
         with pipelines.open(
-            index, clip=job.clip, views=Views(), batch=32, device=job.device, workers=job.workers,
+            index, clip=job.clip, views=Views(), batch=batch, device=job.device, workers=job.workers,
             sampler=pipelines.Sampler(rank=world.rank, world=world.size),
         ) as stream:  # fmt: skip
             mine = evaluate(forward, stream)
@@ -247,6 +253,15 @@ class Run:
                     forward(clip)
         everything = Predictions.join(ds.gather(mine))
         return everything.main, scores(everything, len(index.classes), "1x1")[everything.main].value
+
+
+def within_memory(index: Index, frames: int) -> int:
+    """Return how many videos to validate at a time, by the largest: at most `frames` frames of each are decoded."""
+    if not len(index):
+        return VALIDATED
+    columns = (index.table[name].to_numpy(dtype="int64") for name in ("frames", "width", "height"))
+    decoded = [min(length, frames) * width * height * 3 for length, width, height in zip(*columns, strict=True)]
+    return max(1, min(VALIDATED, DECODED // int(max(decoded))))
 
 
 def memory_mib(device: torch.device) -> float:

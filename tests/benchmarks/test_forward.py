@@ -1,8 +1,12 @@
-"""One forward pass of every family at its published input, on one CPU thread (`--benchmark-only`)."""
+"""One forward pass of every family at its published input, on one CPU thread (`--benchmark-only`).
+
+And of one convolution with its batch norm, folded as in inference and as it is written.
+"""
 
 import pytest
 import torch
 from reelbench import models
+from reelbench.models import _conv
 
 PUBLISHED = {
     "dualformer": "dualformer/t",
@@ -33,3 +37,13 @@ def test_forward(benchmark, family):
     with torch.inference_mode():
         logits = benchmark.pedantic(model, args=(clip,), warmup_rounds=1, rounds=3)
     assert logits.shape == (1, variant.num_classes)
+
+
+@pytest.mark.parametrize("way", ["folded", "written"])
+def test_a_convolution_and_its_batch_norm(benchmark, way, monkeypatch):
+    if way == "written":
+        monkeypatch.setattr(_conv, "folding_pays", lambda *given: False)
+    block = _conv.ConvBN(64, 256, 1).eval()
+    x = torch.randn(8, 64, 56, 56).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        assert benchmark(block, x).shape == (8, 256, 56, 56)

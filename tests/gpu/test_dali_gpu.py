@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from reelbench import pipelines
+from reelbench.harness.decoders import chart
 from reelbench.pipelines import augment, reference
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import encode
@@ -23,15 +24,18 @@ from reelbench.spec import Clip, Views
 
 pytestmark = pytest.mark.gpu
 
-CLIP = Clip(frames=8, stride=3, size=128, short_side=128, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+CLIP = Clip(frames=8, stride=3, size=160, short_side=160, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 SUFFIX = {"h264": "mp4", "hevc": "mp4", "vp9": "webm", "vp8": "webm", "mpeg4": "avi"}
 
 
 def made(root: Path, codec: str, count: int = 6) -> Index:
-    """Videos of blocks that change in every frame; key frames are 8 apart."""
+    """Videos of blocks that change in every frame; key frames are 8 apart.
+
+    192 x 160 pixels: NVDEC takes HEVC from 144 x 144 on.
+    """
     for number in range(count):
         rng = np.random.default_rng(number)
-        coarse = rng.integers(0, 256, (20 + 3 * number, 8, 10, 3), dtype=np.uint8)
+        coarse = rng.integers(0, 256, (20 + 3 * number, 10, 12, 3), dtype=np.uint8)
         encode(
             root / f"{number}.{SUFFIX[codec]}",
             coarse.repeat(16, axis=1).repeat(16, axis=2),
@@ -53,7 +57,7 @@ def test_nvdec_shows_the_frames_that_were_asked_for(tmp_path: Path, codec: str):
             assert batch.label.is_cuda
             for clip, row, view in zip(batch.clip.cpu(), batch.video, batch.view, strict=True):
                 video = index[int(row)]
-                everything = reference.decode(video.path)[:, :, 16:144].astype(np.float32)
+                everything = reference.decode(video.path)[:, :, 16:176].astype(np.float32)
                 wanted = cut(video.frames, (video.width, video.height), 0, int(row))
                 shown = clip.permute(1, 2, 3, 0).numpy()
                 distance = np.abs(shown[:, None] - everything[None]).mean(axis=(2, 3, 4))
@@ -127,3 +131,35 @@ def test_augmentation_looks_the_same_on_both_devices(tmp_path: Path, policy: str
     with pipelines.open(index, device="cuda", **options) as stream:
         theirs = torch.cat([batch.clip.cpu() for _ in range(3) for batch in stream.epoch()])
     assert (ours - theirs).abs().mean() < 2
+
+
+@pytest.mark.parametrize("clips", [1, 2])
+def test_a_slow_consumer_sees_the_clips_that_a_fast_one_sees(tmp_path: Path, clips: int):
+    """Work on a batch that waits behind a busy kernel while DALI moves on reads that batch, not a later one."""
+    index = made(tmp_path, "h264", count=12)
+    options = {"clip": CLIP, "batch": 2, "views": Views(clips=clips), "device": "cuda", "decoder": "dali"}
+    with pipelines.open(index, **options) as stream:
+        prompt = torch.cat([batch.clip.cpu() for batch in stream.epoch()])
+    late = []
+    with pipelines.open(index, **options) as stream:
+        for batch in stream.epoch():
+            torch.cuda._sleep(500_000_000)  # cycles: a quarter of a second
+            late.append(batch.clip * 1)
+            del batch
+    assert torch.equal(prompt, torch.cat(late).cpu())
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize("extent", ["tv", "pc"])
+@pytest.mark.parametrize("matrix", ["unknown", "bt709", "bt2020nc"])
+def test_nvdec_shows_the_tagged_colors(tmp_path: Path, codec: str, matrix: str, extent: str):
+    path = chart.film(tmp_path / f"a.{SUFFIX[codec]}", codec, matrix, extent)
+    index = indexing.build([(path, 0)], ("a",), tmp_path, workers=0)
+    clip = dataclasses.replace(CLIP, size=6 * chart.PATCH, short_side=6 * chart.PATCH, frames=4, stride=1)
+    shown = {}
+    for decoder in ("dali", "software"):
+        with pipelines.open(index, clip=clip, batch=1, device="cuda", decoder=decoder) as stream:
+            pictures = next(stream.epoch()).clip[0, :, 0].permute(1, 2, 0).cpu().numpy()
+            shown[decoder] = pictures[chart.PATCH // 2 :: chart.PATCH, chart.PATCH // 2 :: chart.PATCH]
+    error = float(((shown["dali"] - shown["software"]) ** 2).mean())
+    assert 10 * np.log10(255**2 / max(error, 1e-9)) >= 45

@@ -1,0 +1,80 @@
+"""`reelbench doctor`: everything a run depends on, looked at once, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import shutil
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from .measuring.environment import gpus
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `doctor`: what was looked at, whether it is well, what was found and what to do if not."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    needed: bool = True
+
+
+def checks() -> list[Check]:
+    """Look at everything a run depends on; a failed check that is `needed` makes `doctor` exit with 1."""
+    return [*_build_tools(), _import("nvidia.dali"), _import("deepspeed"), _shared_memory(), *_gpu_checks()]
+
+
+def _build_tools() -> list[Check]:
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    compiler, ninja = shutil.which("g++"), shutil.which("ninja")
+    why = "DeepSpeed compiles its CPU communication once"
+    return [
+        Check("g++", compiler is not None, compiler or "missing", f"install g++ ({why})"),
+        Check("python headers", header.exists(), str(header), f"install the Python development headers ({why})"),
+        Check("ninja", ninja is not None, ninja or "missing", f"pip install ninja, on PATH ({why})"),
+    ]
+
+
+def _import(name: str) -> Check:
+    import importlib
+
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # a broken wheel may raise anything
+        return Check(name, False, f"{type(error).__name__}: {error}", "reinstall it with `make install`")
+    return Check(name, True, str(getattr(module, "__version__", "importable")))
+
+
+def _shared_memory() -> Check:
+    free = shutil.disk_usage("/dev/shm").free / 2**20 if Path("/dev/shm").exists() else 0
+    remedy = "enlarge /dev/shm (docker: --shm-size=2g): decoding workers hand frames over through it"
+    return Check("shared memory", free >= 256, f"{free:.0f} MiB free", remedy)
+
+
+def _gpu_checks() -> list[Check]:
+    import torch
+
+    found = gpus()
+    names = ", ".join(g["name"] for g in found) or "none: everything runs on the CPU"
+    checks = [Check("GPU", bool(found), names, "install the NVIDIA driver to use a GPU", needed=False)]
+    if found:
+        cuda = torch.cuda.is_available()
+        checks.append(Check("torch CUDA", cuda, str(torch.version.cuda), "install a CUDA build of torch"))
+        checks += _nvdec() if cuda else []
+    return checks
+
+
+def _nvdec() -> list[Check]:
+    """Say what the GPU decodes, codec by codec, as the driver tells it."""
+    from ..pipelines import nvdec
+
+    software = "such videos are decoded in software, by PyAV"
+    try:
+        found = {codec: nvdec.describe(codec) for codec in nvdec.CODECS}
+    except nvdec.Unavailable as error:
+        return [Check("NVDEC", False, "nothing is decoded by it", f"{error}; until then {software}", needed=False)]
+    return [
+        Check(f"NVDEC {codec}", bool(it), it or "not decoded", software, needed=False) for codec, it in found.items()
+    ]

@@ -1,0 +1,37 @@
+"""The GPUs that CUDA_VISIBLE_DEVICES names, as numbers or as UUIDs: DeepSpeed's runner drops the variable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import takewhile
+
+from ...errors import UserError
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+
+
+def devices(ranks: int, environment: Mapping[str, str]) -> list[str]:
+    """Return the first GPUs that the variable names, one a rank; nothing where it is not set.
+
+    CUDA itself reads no further than to a negative number. Fewer GPUs than ranks are a `UserError`.
+
+    >>> devices(2, {"CUDA_VISIBLE_DEVICES": "5, 3,0"})
+    ['5', '3']
+    """
+    if VARIABLE not in environment:
+        return []
+    text = environment[VARIABLE]
+    names = list(takewhile(lambda name: name and not name.startswith("-"), map(str.strip, text.split(","))))
+    if len(names) < ranks:
+        raise UserError(f"{ranks} ranks, but {VARIABLE}={text} names {len(names)} GPUs: name more, or take fewer ranks")
+    return names[:ranks]
+
+
+def ascending(names: list[str]) -> bool:
+    """Return whether GPUs are named by numbers, each higher than the one before.
+
+    >>> ascending(["3", "5"]), ascending(["5", "3"]), ascending(["GPU-8932f937"])
+    (True, False, False)
+    """
+    numbers = [int(name) for name in names if name.isdigit()]
+    return len(numbers) == len(names) and numbers == sorted(set(numbers))

@@ -1,0 +1,149 @@
+"""The metric table: what every number that a suite measures is called, counts, and which way is better.
+
+    METRICS["latency"]                    # a metric of a case: the file harness/metrics/latency.py
+    QUANTITIES["latency_ms"]              # a number that it measures, and every report, comparison and plot shows
+    quantity("my_clips_s", unit="clips/s")  # of a number that nobody described: what its unit tells
+
+Standard library only. A quantity's row says all that is known of it; nothing else keeps lists of names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Kind = Literal["share", "count", "time", "rate", "memory", "energy", "fraction", "other"]
+Better = Literal["", "higher", "lower"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricKind:
+    """What a case's metric needs: `needs_videos` where random clips will not do, `needs_weights` where random ones.
+
+    `interleaved` metrics are timed in the rounds of `run --interleave`.
+    """
+
+    needs_videos: bool = False
+    needs_weights: bool = False
+    interleaved: bool = False
+
+
+METRICS: dict[str, MetricKind] = {
+    "startup": MetricKind(),
+    "accuracy": MetricKind(needs_videos=True, needs_weights=True),
+    "order": MetricKind(needs_videos=True, needs_weights=True),
+    "view_budget": MetricKind(needs_videos=True, needs_weights=True),
+    "parameters": MetricKind(),
+    "flops": MetricKind(),
+    "memory": MetricKind(),
+    "latency": MetricKind(interleaved=True),
+    "throughput": MetricKind(interleaved=True),
+    "peak": MetricKind(),
+    "step": MetricKind(needs_videos=True),
+    "decode": MetricKind(needs_videos=True),
+    "end_to_end": MetricKind(needs_videos=True),
+    "stall": MetricKind(needs_videos=True),
+    "energy": MetricKind(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One number that a metric measures. A stored value times `scale` is shown in `unit`.
+
+    A `share` is of the test's videos, in percent, with a Wilson interval; a `count` is exact and the same every time;
+    of `time` and `rate` the state of the machine is a part. `headline` ones stand in a finished case's line.
+    """
+
+    name: str
+    header: str
+    kind: Kind
+    unit: str = ""
+    scale: float = 1.0
+    decimals: int | None = None
+    better: Better = ""
+    headline: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is a time or a rate: what the machine's state can spoil."""
+        return self.kind in ("time", "rate")
+
+
+def _share(name: str, header: str, *, headline: bool = False) -> Quantity:
+    return Quantity(name=name, header=header, kind="share", unit="%", decimals=1, better="higher", headline=headline)
+
+
+def _rate(name: str, header: str, unit: str = "clips/s", *, headline: bool = False) -> Quantity:
+    return Quantity(name=name, header=header, kind="rate", unit=unit, better="higher", headline=headline)
+
+
+def _time(name: str, header: str, unit: str = "ms", *, headline: bool = False) -> Quantity:
+    return Quantity(name=name, header=header, kind="time", unit=unit, better="lower", headline=headline)
+
+
+def _memory(name: str, header: str) -> Quantity:
+    return Quantity(name=name, header=header, kind="memory", unit="MiB", better="lower")
+
+
+# In the order of the columns.
+_ROWS = (
+    _share("top1", "top-1", headline=True),
+    _share("top5", "top-5"),
+    _share("mean_class_accuracy", "mean class"),
+    _share("map", "mAP"),
+    _share("top1_reversed", "top-1 reversed"),
+    _share("top1_shuffled", "top-1 shuffled"),
+    _share("map_reversed", "mAP reversed"),
+    _share("map_shuffled", "mAP shuffled"),
+    Quantity(name="params", header="params", kind="count", unit="M", scale=1e-6, better="lower"),
+    Quantity(name="gflops_view", header="GFLOPs/view × views", kind="count", better="lower"),
+    Quantity(name="gflops_video", header="GFLOPs/video", kind="count", better="lower"),
+    _time("latency_ms", "latency", headline=True),
+    _time("latency_p90_ms", "latency p90"),
+    _time("latency_p99_ms", "latency p99"),
+    _time("latency_device_ms", "latency on the device"),
+    Quantity(name="launch_bound_fraction", header="launch-bound", kind="fraction", unit="%", scale=100, better="lower"),
+    _rate("throughput_clips_s", "throughput", headline=True),
+    _rate("throughput_frames_s", "throughput", "frames/s"),
+    _rate("end_to_end_clips_s", "end to end"),
+    _rate("achieved_tflops", "achieved", "TFLOP/s"),
+    Quantity(name="peak_fraction", header="of peak", kind="fraction", unit="%", scale=100, better="higher"),
+    _rate("train_clips_s", "training"),
+    _memory("memory_allocated_mib", "allocated memory"),
+    _memory("memory_reserved_mib", "reserved memory"),
+    _memory("memory_process_mib", "process memory"),
+    _memory("memory_resident_mib", "resident memory"),
+    _time("step_ms", "training step"),
+    _time("wait_ms", "wait"),
+    _time("forward_ms", "forward"),
+    _time("backward_ms", "backward"),
+    _time("optimizer_ms", "optimizer"),
+    _time("first_batch_s", "first batch", "s"),
+    _time("compile_s", "compiling", "s"),
+    Quantity(name="data_wait_fraction", header="data wait", kind="fraction", unit="%", scale=100, better="lower"),
+    _rate("decode_clips_s", "decoding", headline=True),
+    Quantity(name="energy_j_clip", header="energy", kind="energy", unit="J/clip", better="lower"),
+    Quantity(name="energy_j_video", header="energy", kind="energy", unit="J/video", better="lower"),
+)
+QUANTITIES: dict[str, Quantity] = {row.name: row for row in _ROWS}
+
+
+def quantity(name: str, unit: str = "", better: Better = "") -> Quantity:
+    """Return a number's row, or for one that the table lacks what its stored unit, or `better`, tells of it."""
+    if name in QUANTITIES:
+        return QUANTITIES[name]
+    found = _by_unit(name, unit)
+    return replace(found, better=better) if better else found
+
+
+def _by_unit(name: str, unit: str) -> Quantity:
+    if unit.endswith("/s"):
+        return _rate(name, name, unit)
+    if unit in ("s", "ms"):
+        return _time(name, name, unit)
+    if unit in ("KiB", "MiB", "GiB"):
+        return Quantity(name=name, header=name, kind="memory", unit=unit, better="lower")
+    if unit == "J" or unit.startswith("J/"):
+        return Quantity(name=name, header=name, kind="energy", unit=unit, better="lower")
+    return Quantity(name=name, header=name, kind="share" if unit == "%" else "other", unit=unit)

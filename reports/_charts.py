@@ -1,0 +1,102 @@
+"""What the page's script draws: axes, colors, and per case the numbers, in the columns' units, and what they say.
+
+The script computes only what follows from the reader's choices: which cases, which axes, how wide a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..intervals import quantile
+from ..result import Metric, Result
+from ._curves import with_energy
+from ._points import colours, plot
+from ._stats import kernel_width
+from ._table import Column, metric_columns, number
+
+SAMPLES = 200  # of a longer distribution so many order statistics are kept: its shape
+FEW = 21  # the same where there are many cases: the deciles and what lies between
+COSTS = {"gflops_video": "GFLOPs", "ms_video": "milliseconds", "j_video": "joules"}  # of all views of a video
+
+
+def data(results: Sequence[Result], *, page: int) -> dict[str, Any]:
+    """Return it as JSON has it; of more than a page of cases, fewer samples each."""
+    columns = metric_columns(results)
+    shown = plot(results)
+    samples = SAMPLES if len(results) <= page else FEW
+    cases = [_case(result, columns, samples) for result in results]
+    measured = {cost for case in cases for mark in case.get("budgets", ()) for cost in mark["x"]}
+    return {
+        "page": page,
+        "axes": [
+            {"name": c.name, "header": c.header, "unit": c.unit, "label": c.label, "better": c.better} for c in columns
+        ],
+        "colors": colours([_family(r) for r in results]),
+        "start": {"x": shown.x.name, "y": shown.y.name, "data": shown.data} if shown else {},
+        "costs": {name: unit for name, unit in COSTS.items() if name in measured},
+        "cases": cases,
+    }
+
+
+def _family(result: Result) -> str:
+    return result.case.model.partition("/")[0]
+
+
+def _case(result: Result, columns: Sequence[Column], samples: int) -> dict[str, Any]:
+    latency = result.metrics.get("latency_ms")
+    marks = {"batches": list(_batches(result)), "budgets": list(_budgets(result))}
+    return {
+        "id": result.case_id,
+        "model": result.case.model,
+        "family": _family(result),
+        "data": result.case.data,
+        "values": {c.name: _numbers(c, result.metrics[c.name]) for c in columns if c.name in result.metrics},
+        **({"samples": []} if latency is None else _distribution(latency, samples)),
+        **{name: found for name, found in marks.items() if found},
+        **{name: result.details[name] for name in ("limit",) if name in result.details},
+    }
+
+
+def _numbers(column: Column, metric: Metric) -> list[float | None]:
+    return [None if v is None else _short(v * column.scale) for v in (metric.value, metric.low, metric.high)]
+
+
+def _distribution(latency: Metric, count: int) -> dict[str, Any]:
+    """Return what is kept of the samples, the width of their density's kernel, and median and tail in words."""
+    ordered = sorted(latency.samples)
+    kept = _thin(ordered, count)
+    if not kept or kept[0] <= 0:  # without a logarithm no density
+        return {"samples": kept}
+    p90, p99 = (number(quantile(ordered, share)) for share in (0.9, 0.99))
+    said = f"median {number(latency.value)} ms, 90 % under {p90}, 99 % under {p99} ms"
+    return {"samples": kept, "kernel": _short(kernel_width(kept)), "said": said}
+
+
+def _thin(ordered: Sequence[float], count: int) -> list[float]:
+    if len(ordered) > count:
+        last = len(ordered) - 1
+        ordered = [ordered[round(i * last / (count - 1))] for i in range(count)]
+    return [_short(sample) for sample in ordered]
+
+
+def _batches(result: Result) -> Iterator[dict[str, Any]]:
+    """Yield a mark a batch: clips a second, with the interval that its time's gives, the ends exchanged."""
+    for row in result.details.get("batch_sweep", ()):
+        low, high = (row["batch"] * 1e3 / row[end] if row[end] else None for end in ("high", "low"))
+        said = f"batch {row['batch']}: {number(row['clips_s'])}"
+        yield {"x": row["batch"], "y": row["clips_s"], "low": low, "high": high, "said": said}
+
+
+def _budgets(result: Result) -> Iterator[dict[str, Any]]:
+    """Yield a mark a protocol of views: its accuracy, and its place on the axis of each cost that is known."""
+    for row in result.details.get("view_budget", ()):
+        costs = with_energy(result, row)
+        places = {name: costs[name] for name in COSTS if (costs.get(name) or 0) > 0}
+        said = f"{row['views']}: {number(row['accuracy'])}"
+        yield {"x": places, "y": row["accuracy"], "low": row["low"], "high": row["high"], "said": said}
+
+
+def _short(value: float) -> float:
+    """Round to six digits that count: more than a pixel can show."""
+    return float(f"{value:.6g}")

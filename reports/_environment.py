@@ -1,0 +1,36 @@
+"""What each machine was: one column a machine, one row a fact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..result import Result
+from ._table import Cell, Column, Row, Table, machine
+
+
+def table(results: Sequence[Result]) -> Table:
+    """Return one column a machine; a value that changed between its cases is shown with all it was."""
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    for result in (r for r in results if r.environment):
+        seen = found.setdefault(machine(result.environment), {})
+        for key, value in _flat(result.environment):
+            seen.setdefault(key, {})[value] = None
+    keys = dict.fromkeys(key for seen in found.values() for key in seen)
+    columns = [Column(name=name, header=name, numeric=False) for name in ("", *found)]
+    cells = ((Cell(text=key), *(Cell(text=_several(seen.get(key, {}))) for seen in found.values())) for key in keys)
+    return Table(title="Environment", columns=tuple(columns), rows=tuple(Row(cells=row) for row in cells))
+
+
+def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
+    """Yield `packages torch`, `gpus 0 name` and so on with their values."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _flat(inner, f"{name} {key}".strip())
+    elif value not in ("", None):
+        yield name, str(value)
+
+
+def _several(values: dict[str, None]) -> str:
+    first = list(values)[:4]
+    return ", ".join(first) + (", …" if len(values) > len(first) else "")

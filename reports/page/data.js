@@ -1,0 +1,7 @@
+// What the page was given, and what its reader has switched on and off.
+import { byId } from "./elements.js";
+
+export const { axes, cases, colors, costs, page, start } = JSON.parse(byId("data").textContent);
+export const AXES = new Map(axes.map((axis) => [axis.name, axis]));
+export const visible = cases.map(() => true); // by the table's filter
+export const hidden = new Set(); // families switched off in the legend
