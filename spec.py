@@ -30,6 +30,15 @@ By = Literal["step", "epoch"]
 Objective = Literal["classify", "multilabel", "token_label", "maskfeat"]
 T = TypeVar("T")
 
+
+def option(default: T, text: str, *, flag: str = "") -> T:
+    """Return a dataclass field that the command line offers, with its line of help; `flag` where its name is another.
+
+    Typed as its default, as `dataclasses.field` is.
+    """
+    return dataclasses.field(default=default, metadata={"help": text, "flag": flag})
+
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -52,17 +61,16 @@ class Clip:
     parts. `dense_64`: T frames over 64 (TSM dense). `window`: T frames over T x stride, both ends included (ViViT's
     trainer). `segments`: the video in T equal segments, one frame of each (TSN). `uniform`: the SlowFast form of
     segments, ends included. `out_of_bound` says how a dense clip goes on past the end of its video.
-    `short_side` is the resize before the crop; `mean` and `std` are on the 0..255 scale, RGB.
     """
 
-    frames: int
-    stride: int = 1
-    size: int = 224
-    short_side: int = 256
-    sampling: Sampling = "dense"
-    out_of_bound: OutOfBound = "loop"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    frames: int = dataclasses.field(metadata={"help": "Frames of a clip."})
+    stride: int = option(1, "Frames from one to the next, in dense sampling.")
+    size: int = option(224, "Pixels of a clip's side.")
+    short_side: int = option(256, "Pixels of the short side before the crop.")
+    sampling: Sampling = option("dense", "Which frames of a video are shown.")
+    out_of_bound: OutOfBound = option("loop", "How a dense clip goes on past the end of its video.")
+    mean: tuple[float, float, float] = option(IMAGENET_MEAN, "Mean of the pixels, R,G,B in 0..255.")
+    std: tuple[float, float, float] = option(IMAGENET_STD, "Standard deviation of the pixels, R,G,B.")
 
     def __post_init__(self) -> None:
         for field in ("frames", "stride", "size", "short_side"):
@@ -130,7 +138,7 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is trained. `batch` is global: over all ranks and accumulation steps; `lr` is the peak at that batch.
+    """How a model is trained.
 
     **Learning rate.** `warmup_by` and `schedule_by` say whether it changes every step or every epoch, e = 0, 1, …:
 
@@ -139,60 +147,52 @@ class Recipe:
     - cosine by step: from the end of the warm-up to the end of training. By epoch: e / E of the way, beneath the
       warm-up (MMCV); with a warm-up by epoch too: from the last epoch of the warm-up to the last of all.
 
-    `auto_scale_lr` scales `lr` with the batch when another one is asked for. `lr_rules` and `decay_rules` are (pattern,
-    multiplier) pairs, matched with `re.search` on parameter names, first match wins; the decay goes from `weight_decay`
-    to `weight_decay_end` along a cosine by epoch.
-
-    **Pixels.** `mixup` and `cutmix` are the alphas of their Beta laws (0: off; both: one or the other at even odds),
-    `erase` a probability, `color_jitter` a strength, `rand_augment` a policy: `imgaug_n4_m7`, `imgaug_default`,
-    `torchvision_n2_m9`. `flip_swaps` are labels that change into each other when a clip is mirrored, `flip_keeps`
-    labels that are never mirrored, `short_sides` the range of the short side before the crop.
-
-    **Model.** `clip` and `drop_path` replace the variant's own. `annotator` is the model that labels the tokens.
+    Of the (pattern, multiplier) pairs of `lr_rules` and `decay_rules`, matched with `re.search` on parameter names, the
+    first that matches wins. **Mixup and cutmix** together: one or the other, at even odds.
     """
 
-    objective: Objective = "classify"
-    epochs: float = 30
-    batch: int = 64
-    accumulate: int = 1
-    optimizer: Optimizer = "adamw"
-    lr: float = 1e-3
-    auto_scale_lr: bool = False
-    weight_decay: float = 0.05
-    weight_decay_end: float | None = None
-    momentum: float = 0.9
-    nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Schedule = "cosine"
-    schedule_by: By = "step"
-    milestones: tuple[float, ...] = ()
-    warmup_epochs: float = 0.0
-    warmup_ratio: float = 0.1
-    warmup_by: By = "step"
-    min_lr: float = 0.0
-    clip_grad: float = 0.0
-    label_smoothing: float = 0.0
-    lr_rules: tuple[tuple[str, float], ...] = ()
-    decay_rules: tuple[tuple[str, float], ...] = ()
-    ema: float = 0.0
-    precision: Precision = "fp32"
-    zero: Literal[0, 1, 2, 3] = 0
-    crop: Crop = "random_resized"
-    crop_area: tuple[float, float] = (0.08, 1.0)
-    short_sides: tuple[int, int] | None = None
-    flip: float = 0.5
-    flip_swaps: tuple[tuple[int, int], ...] = ()
-    flip_keeps: tuple[int, ...] = ()
-    rand_augment: str = ""
-    color_jitter: float = 0.0
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    clip: Clip | None = None
-    drop_path: float | None = None
-    annotator: str | None = None
-    linear_probe: bool = False
-    validate_epochs: float = 1.0
+    objective: Objective = option("classify", "What is learned.")
+    epochs: float = option(30, "Passes over the data.")
+    batch: int = option(64, "Global batch: over all ranks and accumulation steps.")
+    accumulate: int = option(1, "Gradient accumulation steps.")
+    optimizer: Optimizer = option("adamw", "Optimizer.")
+    lr: float = option(1e-3, "Peak learning rate, at the recipe's batch.")
+    auto_scale_lr: bool = option(False, "Scale the learning rate with another batch.")
+    weight_decay: float = option(0.05, "Weight decay.")
+    weight_decay_end: float | None = option(None, "Where weight decay ends, along a cosine by epoch.")
+    momentum: float = option(0.9, "Momentum of SGD.")
+    nesterov: bool = option(False, "Nesterov's momentum, with SGD.")
+    betas: tuple[float, float] = option((0.9, 0.999), "Betas of AdamW.")
+    schedule: Schedule = option("cosine", "How the learning rate falls.")
+    schedule_by: By = option("step", "How often the schedule changes the rate.")
+    milestones: tuple[float, ...] = option((), "Epochs at which a step schedule divides the rate by ten.")
+    warmup_epochs: float = option(0.0, "Epochs of linear warm-up.")
+    warmup_ratio: float = option(0.1, "Share of the rate that the warm-up starts from.")
+    warmup_by: By = option("step", "How often the warm-up changes the rate.")
+    min_lr: float = option(0.0, "Learning rate that a cosine ends at.")
+    clip_grad: float = option(0.0, "Largest gradient norm; 0 does not clip.")
+    label_smoothing: float = option(0.0, "Label smoothing.")
+    lr_rules: tuple[tuple[str, float], ...] = option((), "Factors of the rate, by patterns of parameter names.")
+    decay_rules: tuple[tuple[str, float], ...] = option((), "Factors of the decay, by patterns of parameter names.")
+    ema: float = option(0.0, "Decay of the weights' moving average; 0 is off.")
+    precision: Precision = option("fp32", "Floating-point format of the forward and backward pass.")
+    zero: Literal[0, 1, 2, 3] = option(0, "ZeRO stage.")
+    crop: Crop = option("random_resized", "How a training clip is cropped.")
+    crop_area: tuple[float, float] = option((0.08, 1.0), "Range of the crop's area in random_resized.")
+    short_sides: tuple[int, int] | None = option(None, "Range of the short side before the crop, in pixels.")
+    flip: float = option(0.5, "Probability of a left-right flip.")
+    flip_swaps: tuple[tuple[int, int], ...] = option((), "Labels that a flip changes into each other.")
+    flip_keeps: tuple[int, ...] = option((), "Labels that are never flipped.")
+    rand_augment: str = option("", "RandAugment policy: imgaug_n4_m7, imgaug_default, torchvision_n2_m9, none.")
+    color_jitter: float = option(0.0, "Strength of color jitter.")
+    erase: float = option(0.0, "Probability of random erasing.")
+    mixup: float = option(0.0, "Alpha of mixup's Beta law; 0 is off.")
+    cutmix: float = option(0.0, "Alpha of cutmix's Beta law; 0 is off.")
+    clip: Clip | None = option(None, "JSON file of the clip; the model's own by default.")
+    drop_path: float | None = option(None, "Drop-path rate in place of the model's own.")
+    annotator: str | None = option(None, "Address of the model that labels tokens.", flag="--annotator-model")
+    linear_probe: bool = option(False, "Train the head alone.")
+    validate_epochs: float = option(1.0, "Epochs between validations.")
 
     def __post_init__(self) -> None:
         for field in ("epochs", "batch", "accumulate", "lr", "validate_epochs"):
@@ -342,15 +342,12 @@ class Suite:
 
 
 def read_json(kind: type[T], path: Path) -> T:
-    """Return a Recipe or a Clip from a JSON file of its fields."""
+    """Return a value from a JSON file of its fields; raises UserError if it is none."""
     try:
         return from_fields(kind, json.loads(path.read_text()))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: give a JSON file of {kind.__name__} fields") from None
-    except (json.JSONDecodeError, TypeError) as error:
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no {kind.__name__} ({error})") from None
-
-
-def change(value: T, **flags: Any) -> T:
-    """Return the value with those fields replaced that were given on the command line."""
-    return dataclasses.replace(value, **{k: v for k, v in flags.items() if v is not None})  # type: ignore[type-var]

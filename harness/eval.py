@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,38 +26,57 @@ from .training import engine as ds
 Logits = dict[int, dict[int, list[float]]]
 
 
-def test(
-    model: str, checkpoint: Path, data: Path, views: str | None, device: Literal["cpu", "cuda"], precision: str,
-    batch: int, workers: int, dump: Path | None, clip: Clip | None,
-) -> dict[str, Metric]:  # fmt: skip
-    """Return the index's metrics; with `dump`, write each video's scores and each view's logits to a parquet file.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is tested, and how: `views` and `clip` are the model's own where they are None; `batch` counts videos.
+
+    Each video's scores and each view's logits go to the parquet file `dump`.
+    """
+
+    model: str
+    checkpoint: Path
+    data: Path
+    views: Views | None = None
+    clip: Clip | None = None
+    precision: Arithmetic = "fp32"
+    batch: int = 8
+    device: Literal["cpu", "cuda"] = "cpu"
+    workers: int = 2
+    dump: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Arithmetic):
+            raise unknown("precision", self.precision, get_args(Arithmetic))
+
+
+def test(asked: Evaluation) -> dict[str, Metric]:
+    """Return the index's metrics.
 
     Started by a launcher, every rank tests its share of the videos, each video once whatever the number of ranks; the
     first one returns the metrics of all, the others nothing.
     """
-    if precision not in get_args(Arithmetic):
-        raise unknown("precision", precision, get_args(Arithmetic))
-    variant = models.find(model)
-    protocol = Views.parse(views) if views else variant.views
-    index = Index.load(data)
+    variant = models.find(asked.model)
+    protocol, device = asked.views or variant.views, asked.device
+    index = Index.load(asked.data)
     index.verify()
     world = ds.connect(device) if "RANK" in os.environ else ds.World(0, 1, torch.device(device))
-    network = models.build(model, num_classes=len(index.classes), checkpoint=checkpoint).to(world.device).eval()
-    execution.set_up(precision, "eager", world.device)
-    run = execution.in_precision(execution.cast(network, precision), precision, world.device)
+    network = models.build(asked.model, num_classes=len(index.classes), checkpoint=asked.checkpoint)
+    network = network.to(world.device).eval()
+    execution.set_up(asked.precision, "eager", world.device)
+    run = execution.in_precision(execution.cast(network, asked.precision), asked.precision, world.device)
     logits: list[Tensor] = []
 
     def forward(clip: Tensor) -> Tensor:
         found = run(clip)
-        if dump is not None:
+        if asked.dump is not None:
             logits.append(found.float().cpu())
         return found
 
     share = len(range(world.rank, len(index), world.size))
     with (
         pipelines.open(
-            index, clip=clip or variant.clip, views=protocol, batch=batch, rank=world.rank, world=world.size,
-            device=device, workers=workers,
+            index, clip=asked.clip or variant.clip, views=protocol, batch=asked.batch, device=device,
+            workers=asked.workers, sampler=pipelines.Sampler(rank=world.rank, world=world.size),
         ) as stream,
         bar(Console(file=sys.stderr, quiet=not world.leads)) as progress,
     ):  # fmt: skip
@@ -72,8 +92,8 @@ def test(
         mine, by_view = Predictions.join(parts), {video: rows for part in by_views for video, rows in part.items()}
     for path, reason in mine.broken:
         print(f"left out: {path}: {reason}", file=sys.stderr)
-    if dump is not None:
-        _save(mine, by_view, dump, index)
+    if asked.dump is not None:
+        _save(mine, by_view, asked.dump, index)
     return scores(mine, len(index.classes), str(protocol))
 
 

@@ -1,6 +1,6 @@
 """A data set in, a stream of `Batch` out.
 
-    with pipelines.open("train.parquet", clip=Clip(frames=8), batch=4, training=True) as stream:
+    with pipelines.open("train.parquet", clip=Clip(frames=8), batch=4, transform=TrainTransform()) as stream:
         for batch in stream.epoch():
             model(batch.clip)
 
@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, unknown
-from ..spec import Clip, Crop, Views
+from ..spec import Clip, Views
 from .augment import Augment
 from .decoder_choice import Decoder, Device, choose, decoders, known, remember
-from .source import Cutter, Order
+from .source import Cutter, Order, Sampler
 from .stream import Batch, Stream
+from .transform import TrainTransform
 
 if TYPE_CHECKING:
     from .index import Index
 
-__all__ = ["Augment", "Batch", "Stream", "decoders", "open"]
+__all__ = ["Augment", "Batch", "Sampler", "Stream", "TrainTransform", "decoders", "open"]
 
 
 def open(
@@ -33,45 +34,34 @@ def open(
     *,
     clip: Clip,
     batch: int,
-    training: bool = False,
     views: Views = Views(),  # noqa: B008 (frozen)
-    crop: Crop = "random_resized",
-    crop_area: tuple[float, float] = (0.08, 1.0),
-    short_sides: tuple[int, int] | None = None,
-    flip: float = 0.0,
-    flip_swaps: tuple[tuple[int, int], ...] = (),
-    flip_keeps: tuple[int, ...] = (),
-    augment: Augment = Augment(),  # noqa: B008 (frozen)
-    seed: int = 0,
-    rank: int = 0,
-    world: int = 1,
+    transform: TrainTransform | None = None,
+    sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
     device: Device = "cpu",
     workers: int = 2,
     decoder: Decoder = "auto",
-    first_epoch: int = 0,
-    first_batch: int = 0,
 ) -> Stream:
-    """Open a data set for training or for testing.
+    """Open a data set, with a `transform` for training, without one for testing by `views`.
 
-    `batch` counts videos. `crop`, `crop_area`, `short_sides`, `flip` and `augment` concern training, `views` testing.
-    `rank` and `world` share an epoch out. A flip exchanges the labels that `flip_swaps`, or else `index.mirror`, pairs;
-    it is left out where both are missing (None), and for the labels `flip_keeps`. `first_epoch` and `first_batch`
-    resume: the clips are those that an unbroken run would have seen. A misfit is a `UserError`.
+    `batch` counts videos. `sampler` shares them out among ranks, and resumes: the clips are those that an unbroken run
+    would have seen. A misfit is a `UserError`.
     """
-    index = _mirrored(_load(index), flip_swaps, flip_keeps)
-    flip = flip if index.mirror is not None else 0.0
-    order = Order(total=len(index), batch=batch, training=training, seed=seed, rank=rank, world=world)
-    cutter = Cutter(
-        clip=clip, views=views, training=training, crop=crop, crop_area=crop_area, short_sides=short_sides,
-        flip=flip, flip_keeps=flip_keeps, augment=augment, seed=seed,
+    index = _load(index)
+    if transform is not None:
+        index = _mirrored(index, transform)
+        transform = transform if index.mirror is not None else dataclasses.replace(transform, flip=0.0)
+    order = Order(
+        total=len(index), batch=batch, training=transform is not None, seed=sampler.seed, rank=sampler.rank,
+        world=sampler.world,
     )  # fmt: skip
-    _check(order, device, workers, first_epoch, first_batch)
+    cutter = Cutter(clip=clip, views=views, transform=transform, seed=sampler.seed)
+    _check(order, device, workers, sampler)
     chosen, able = choose(index, decoder, device, clip.sampling), known(index, device)
     if device == "cuda" and chosen == "dali":
         remember(index, able)
     return Stream(
-        index, order, cutter, device=device, workers=workers, decoder=chosen, known=able, first_epoch=first_epoch,
-        first_batch=first_batch,
+        index, order, cutter, device=device, workers=workers, decoder=chosen, known=able, first_epoch=sampler.epoch,
+        first_batch=sampler.batch,
     )  # fmt: skip
 
 
@@ -81,10 +71,10 @@ def _load(data: Index | str | Path) -> Index:
     return data if isinstance(data, Index) else Index.load(data)
 
 
-def _mirrored(index: Index, swaps: tuple[tuple[int, int], ...], keeps: tuple[int, ...]) -> Index:
-    """Return the index with the pairs of labels that a flip exchanges, those of a recipe before its own."""
-    mirror = swaps or index.mirror
-    named = {*keeps, *(label for pair in mirror or () for label in pair)}
+def _mirrored(index: Index, transform: TrainTransform) -> Index:
+    """Return the index with the pairs of labels that a flip exchanges, those of the transform before its own."""
+    mirror = transform.flip_swaps or index.mirror
+    named = {*transform.flip_keeps, *(label for pair in mirror or () for label in pair)}
     if strange := sorted(named - set(range(len(index.classes)))):
         raise UserError(
             f"flip_swaps, flip_keeps: label {strange[0]} is none of the index's {len(index.classes)} classes: "
@@ -93,11 +83,9 @@ def _mirrored(index: Index, swaps: tuple[tuple[int, int], ...], keeps: tuple[int
     return dataclasses.replace(index, mirror=mirror)
 
 
-def _check(order: Order, device: str, workers: int, first_epoch: int, first_batch: int) -> None:
+def _check(order: Order, device: str, workers: int, sampler: Sampler) -> None:
     if order.batch < 1 or workers < 1:
         raise UserError(f"batch={order.batch} and workers={workers} must be at least 1")
-    if not 0 <= order.rank < order.world:
-        raise UserError(f"rank={order.rank} must lie in 0..{order.world - 1} (world={order.world})")
     if device not in ("cpu", "cuda"):
         raise unknown("device", device, ("cpu", "cuda"))
     if order.training and order.batches == 0:
@@ -105,5 +93,5 @@ def _check(order: Order, device: str, workers: int, first_epoch: int, first_batc
             f"the index has {order.total} videos, fewer than one global batch ({order.batch} x {order.world} ranks): "
             "choose a smaller batch"
         )
-    if first_epoch < 0 or not 0 <= first_batch < max(order.batches, 1):
-        raise UserError(f"first_epoch={first_epoch}, first_batch={first_batch}: an epoch has {order.batches} batches")
+    if sampler.epoch < 0 or not 0 <= sampler.batch < max(order.batches, 1):
+        raise UserError(f"epoch={sampler.epoch}, batch={sampler.batch}: an epoch has {order.batches} batches")

@@ -11,21 +11,40 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from ..errors import UserError, unknown
-from ..spec import Clip, Crop, Views
+from ..errors import UserError
+from ..spec import Clip, Views
 from . import clips
 from ._colors import correction
 from ._files import Broken, Files
 from ._packets import excerpt
 from ._workers import leave_signals_to_parent
 from .augment import Augment, Look
+from .transform import TrainTransform
 
 PADDING = -1
 SPARES = 64  # videos that are tried in place of a broken one: enough where almost half of an index is gone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """Whose turn it is: `rank` of `world` shares an epoch out, beginning with batch `batch` of epoch `epoch`.
+
+    `seed` is that of the order and of every draw in training.
+    """
+
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+    epoch: int = 0
+    batch: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world:
+            raise UserError(f"rank={self.rank} must lie in 0..{self.world - 1} (world={self.world})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,49 +99,34 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cutter:
-    """How clips are cut out of videos, for training or for testing.
-
-    Labels in `flip_keeps` are not flipped. Training draws its short side from `short_sides`, both ends included, and
-    augments; testing does neither.
-    """
+    """How clips are cut out of videos: by a transform for training, without one for testing, by views."""
 
     clip: Clip
-    views: Views
-    training: bool
-    crop: Crop = "random_resized"
-    crop_area: tuple[float, float] = (0.08, 1.0)
-    short_sides: tuple[int, int] | None = None
-    flip: float = 0.0
-    flip_keeps: tuple[int, ...] = ()
-    augment: Augment = Augment()
+    views: Views = Views()
+    transform: TrainTransform | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.crop not in get_args(Crop):
-            raise unknown("crop", self.crop, get_args(Crop))
-        if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
-            raise UserError(f"crop_area={self.crop_area} must be two ascending numbers within 0..1")
-        if not 0 <= self.flip <= 1:
-            raise UserError(f"flip={self.flip} must lie in 0..1")
         if self.short_side < self.size:
             raise UserError(f"views: short_side={self.short_side} is below size={self.size}")
-        if self.short_sides and not self.size <= self.short_sides[0] <= self.short_sides[1]:
-            raise UserError(f"short_sides={self.short_sides} must be two ascending numbers from size={self.size} on")
+        short_sides = self.transform and self.transform.short_sides
+        if short_sides and not self.size <= short_sides[0] <= short_sides[1]:
+            raise UserError(f"short_sides={short_sides} must be two ascending numbers from size={self.size} on")
 
     @property
     def size(self) -> int:
         """The side of a finished clip, in pixels."""
-        return self.clip.size if self.training else self.views.size or self.clip.size
+        return self.clip.size if self.transform else self.views.size or self.clip.size
 
     @property
     def short_side(self) -> int:
         """The short side to which a picture is thought to be resized before the crop."""
-        return self.clip.short_side if self.training else self.views.short_side or self.clip.short_side
+        return self.clip.short_side if self.transform else self.views.short_side or self.clip.short_side
 
     @property
     def plan(self) -> list[tuple[int, int, bool]]:
         """The (box, clip, flipped) of every view, crop-major and then by clip: the official order."""
-        if self.training:
+        if self.transform:
             return [(0, 0, False)]
         crops = [(i // 2, bool(i % 2)) for i in range(10)] if self.views.crops == 10 else None
         crops = crops or [(i, False) for i in range(self.views.crops)]
@@ -131,18 +135,23 @@ class Cutter:
     def cut(self, total: int, size: tuple[int, int], epoch: int, row: int) -> Cut:
         """Return the cut of a video of `total` frames of `size` (width, height)."""
         rng = np.random.default_rng((self.seed, epoch, row))
-        wanted = self._train_frames(total, rng) if self.training else self._test_frames(total)
+        wanted = self._train_frames(total, rng) if self.transform else self._test_frames(total)
         frames, positions = np.unique(wanted, return_inverse=True)
         boxes = self._boxes(size, rng)
-        flip = int(self.training and rng.random() < self.flip)
+        flip = int(self.transform is not None and rng.random() < self.transform.flip)
         positions = positions.reshape(wanted.shape).astype(np.int32)
         look = self.augment.draw(rng, self.size) if self.augmented else None
         return Cut(frames.astype(np.int32), positions, np.array(boxes, dtype=np.float32), flip, look)
 
     @property
+    def augment(self) -> Augment:
+        """What draws a cut's look; nothing in testing."""
+        return self.transform.augment if self.transform else Augment()
+
+    @property
     def augmented(self) -> bool:
         """Whether a cut has a look."""
-        return self.training and self.augment.active
+        return self.augment.active
 
     def _train_frames(self, total: int, rng: np.random.Generator) -> np.ndarray:
         length, stride, beyond = self.clip.frames, self.clip.stride, self.clip.out_of_bound
@@ -178,18 +187,18 @@ class Cutter:
 
     def _boxes(self, source: tuple[int, int], rng: np.random.Generator) -> list[clips.Box]:
         short_side = self.short_side
-        if self.training and self.short_sides:
-            short_side = int(rng.integers(*self.short_sides, endpoint=True))
+        if self.transform and self.transform.short_sides:
+            short_side = int(rng.integers(*self.transform.short_sides, endpoint=True))
         resized = clips.rescale(*source, short_side)
-        found = [self._train_box(resized, rng)] if self.training else self._test_boxes(resized)
+        found = [self._train_box(resized, self.transform, rng)] if self.transform else self._test_boxes(resized)
         return [clips.in_source(box, resized, source) for box in found]
 
-    def _train_box(self, resized: tuple[int, int], rng: np.random.Generator) -> clips.Box:
-        if self.crop == "random_resized":
-            return clips.random_resized_crop(*resized, rng, self.crop_area)
-        if self.crop == "multi_scale":
+    def _train_box(self, resized: tuple[int, int], transform: TrainTransform, rng: np.random.Generator) -> clips.Box:
+        if transform.crop == "random_resized":
+            return clips.random_resized_crop(*resized, rng, transform.crop_area)
+        if transform.crop == "multi_scale":
             return clips.multi_scale_crop(*resized, self.size, rng.integers)
-        if self.crop == "random":
+        if transform.crop == "random":
             return clips.random_crop(*resized, self.size, rng.integers)
         return clips.center_crop(*resized, self.size)[0]
 
@@ -259,7 +268,8 @@ class Source:
     def cut(self, epoch: int, sample: int, row: int) -> Cut:
         """Return how a row is cut when it is shown as a sample of an epoch: its own, or one that it stands in for."""
         cut = self.cutter.cut(self.files.frames(row), self.files.size(row), epoch, sample)
-        if cut.flip and not set(self.cutter.flip_keeps).isdisjoint(self.files.labels(row).tolist()):
+        transform = self.cutter.transform
+        if cut.flip and transform and not set(transform.flip_keeps).isdisjoint(self.files.labels(row).tolist()):
             return cut._replace(flip=0)
         return cut
 

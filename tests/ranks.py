@@ -21,6 +21,11 @@ def place(rank: int = 0, ranks: int = 1, port: int | None = None) -> dict[str, o
     return {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, **address}
 
 
+def options(made: Job) -> list[str]:
+    """Write a job into its folder; return what makes a rank of it."""
+    return ["--job", str(made.write())]
+
+
 def start(line: list[str], **more: object) -> subprocess.Popen[str]:
     """Start a command whose output is read as one text."""
     return subprocess.Popen(
@@ -30,12 +35,12 @@ def start(line: list[str], **more: object) -> subprocess.Popen[str]:
 
 def launched(made: Job, ranks: int = 1, **more: object) -> subprocess.Popen[str]:
     """Start a job through DeepSpeed's launcher."""
-    return start(launcher.command(made.arguments(), ranks=ranks), **more)
+    return start(launcher.command(options(made), ranks=ranks), **more)
 
 
 def bare(made: Job, ranks: int = 1) -> list[subprocess.Popen[str]]:
     """Start a job's ranks themselves."""
-    line = [sys.executable, "-m", "reelbench.harness.training", *made.arguments()]
+    line = [sys.executable, "-m", "reelbench.harness.training", *options(made)]
     port = launcher.free_port()
     return [start(line, **place(rank, ranks, port)) for rank in range(ranks)]
 

@@ -13,10 +13,10 @@ from nvidia.dali.pipeline import pipeline_def
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from reelbench import pipelines
 from reelbench.errors import UserError
-from reelbench.pipelines import augment, dali
+from reelbench.pipelines import Sampler, TrainTransform, augment, dali
 from reelbench.pipelines.augment import POLICIES, Augment, Look
 from reelbench.pipelines.source import Cutter
-from reelbench.spec import Clip, Views
+from reelbench.spec import Clip
 
 SIZE = 32
 CLIP = Clip(frames=3, stride=2, size=SIZE, short_side=SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -162,10 +162,8 @@ FULL = Augment(rand_augment="imgaug_n4_m7", color_jitter=0.4, erase=0.5)
 
 
 def epoch(data: dict[str, Path], *, batch: int, first_batch: int = 0, **options: Any) -> dict[int, torch.Tensor]:
-    options = {"crop": "random_resized", "augment": FULL, **options}
-    with pipelines.open(
-        data["train"], clip=CLIP, batch=batch, training=True, seed=3, first_batch=first_batch, **options
-    ) as stream:
+    transform, sampler = TrainTransform(**{"augment": FULL, **options}), Sampler(seed=3, batch=first_batch)
+    with pipelines.open(data["train"], clip=CLIP, batch=batch, transform=transform, sampler=sampler) as stream:
         return {int(v): c for b in stream.epoch() for v, c in zip(b.video, b.clip, strict=True)}
 
 
@@ -188,9 +186,9 @@ def test_an_erased_box_is_zero_in_every_frame(tiny_synthetic: dict[str, Path]) -
 def test_short_sides_are_drawn(tiny_synthetic: dict[str, Path]) -> None:
     """From 32 to 64 a crop of 32 shows the whole of a square video, or down to a quarter of it."""
 
-    cutter = Cutter(clip=CLIP, views=Views(), training=True, crop="random", short_sides=(32, 64))
+    cutter = Cutter(clip=CLIP, transform=TrainTransform(crop="random", short_sides=(32, 64)))
     sides = [float(np.diff(cutter.cut(16, (96, 96), 0, row).boxes[0, ::2])[0]) for row in range(200)]
     assert 48 <= min(sides) < 50
     assert 94 < max(sides) <= 96
     with pytest.raises(UserError, match="short_sides"):
-        Cutter(clip=CLIP, views=Views(), training=True, short_sides=(16, 64))
+        Cutter(clip=CLIP, transform=TrainTransform(short_sides=(16, 64)))

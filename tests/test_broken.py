@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from reelbench import pipelines
 from reelbench.errors import UserError
-from reelbench.pipelines import _watchdog
+from reelbench.pipelines import TrainTransform, _watchdog
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import CODECS, encode
 from reelbench.pipelines._files import Files
@@ -96,7 +96,7 @@ def test_a_test_leaves_it_out_and_names_it(
 
 
 def test_training_shows_another_video_which_the_seed_alone_chooses(index: Index) -> None:
-    index, options = vanished(index), {"clip": CLIP, "training": True, "flip": 0.5}
+    index, options = vanished(index), {"clip": CLIP, "transform": TrainTransform(flip=0.5)}
 
     def epochs(**more) -> list[tuple[list[int], list[int], float]]:
         with pipelines.open(index, **options, **more) as stream:
@@ -119,7 +119,7 @@ def test_a_disk_that_is_gone_ends_the_run(index: Index) -> None:
         video.path.unlink()
     with (
         pytest.raises(UserError, match="videos in a row: is the disk there"),
-        pipelines.open(index, clip=CLIP, batch=2, training=True) as stream,
+        pipelines.open(index, clip=CLIP, batch=2, transform=TrainTransform()) as stream,
     ):
         list(stream.epoch())
 

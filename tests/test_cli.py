@@ -197,9 +197,10 @@ def test_the_doctor_names_what_it_looked_at(reelbench):
     assert code in (0, 1)
 
 
-def test_help_imports_nothing_heavy():
+@pytest.mark.parametrize("verb", [[], ["train"]])
+def test_help_imports_nothing_heavy(verb):
     script = (
-        "import sys, contextlib, io\nsys.argv = ['reelbench', '--help']\nfrom reelbench.harness import cli\n"
+        f"import sys, contextlib, io\nsys.argv = {['reelbench', *verb, '--help']}\nfrom reelbench.harness import cli\n"
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n    cli.main()\n"
         "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'pandas', 'nvidia', 'deepspeed'}))"
     )

@@ -18,7 +18,7 @@ from reelbench.pipelines._watchdog import Findings
 from reelbench.pipelines.index import Index
 from reelbench.pipelines.source import Cutter, Order, Source
 from reelbench.pipelines.stream import Stream
-from reelbench.spec import Clip, Views
+from reelbench.spec import Clip
 
 CLIP = Clip(frames=2, stride=2, size=32, short_side=32)
 BAD = 3
@@ -52,7 +52,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 def source(index: Index) -> Source:
     order = Order(total=len(index), batch=2, training=False)
-    return Source(Files(index), order, Cutter(clip=CLIP, views=Views(), training=False))
+    return Source(Files(index), order, Cutter(clip=CLIP))
 
 
 def test_what_only_the_gpu_fails_to_decode_is_not_broken(index: Index, tmp_path: Path) -> None:

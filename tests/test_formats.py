@@ -67,7 +67,7 @@ def shown(*videos: indexing.Video) -> tuple[torch.Tensor, str]:
 def check(clips: torch.Tensor, video: indexing.Video) -> None:
     frames = reference.decode(video.path, video.stream, video.rotation)
     assert len(frames) == video.frames
-    wanted = torch.from_numpy(reference.views(frames, Cutter(clip=CLIP, views=VIEWS, training=False), 0, 0))
+    wanted = torch.from_numpy(reference.views(frames, Cutter(clip=CLIP, views=VIEWS), 0, 0))
     std = torch.tensor(CLIP.std).view(3, 1, 1, 1)
     assert ((clips - wanted) * std).abs().max() < 0.75
 
@@ -237,7 +237,7 @@ def test_a_large_file_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.Monk
     """It is verified once; then the graph gets an excerpt, and the software decoder opens the path."""
     path = tmp_path / "a.webm"
     encode(path, pixels(40, 96, 72), codec="vp9", fps=30, gop=5)
-    video, cutter = scan(path), Cutter(clip=CLIP, views=Views(), training=False)
+    video, cutter = scan(path), Cutter(clip=CLIP, views=Views())
     everything, order = reference.decode(path), Order(total=1, batch=1, training=False)
     cut = cutter.cut(40, (96, 72), 0, 0)
     monkeypatch.setattr(_files, "LARGE", 1000)

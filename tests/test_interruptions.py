@@ -168,7 +168,7 @@ def test_two_launchers_without_ssh_make_one_run(tiny_synthetic, tmp_path):
     hosts.write_text("127.0.0.1 slots=1\nlocalhost slots=1\n")
     made = job(tiny_synthetic, tmp_path / "run", dataclasses.replace(RECIPE, epochs=1, zero=1))
     options = {"hostfile": hosts, "master": f"127.0.0.1:{launcher.free_port()}"}
-    lines = [launcher.command(made.arguments(), node_rank=node, **options) for node in (0, 1)]
+    lines = [launcher.command(ranks.options(made), node_rank=node, **options) for node in (0, 1)]
     assert len(ranks.losses(made, *map(ranks.start, lines))) == 3
     assert json.loads((made.out / "checkpoints" / "step_3" / checkpoints.STATE).read_text())["ranks"] == 2
 
@@ -205,7 +205,7 @@ def test_two_network_namespaces_make_one_run(tiny_synthetic, tmp_path):
     hosts.write_text("10.77.0.1 slots=1\n10.77.0.2 slots=1\n")
     made = job(tiny_synthetic, tmp_path / "run", dataclasses.replace(RECIPE, epochs=1, zero=1))
     options = {"hostfile": hosts, "master": "10.77.0.1:29555"}
-    first, second = (shlex.join(launcher.command(made.arguments(), node_rank=node, **options)) for node in (0, 1))
+    first, second = (shlex.join(launcher.command(ranks.options(made), node_rank=node, **options)) for node in (0, 1))
     script = f"GLOO_SOCKET_IFNAME=second $inside {second} & other=$!\nGLOO_SOCKET_IFNAME=first {first}\nwait $other"
     assert len(ranks.losses(made, ranks.start(apart(script)))) == 3
     assert json.loads((made.out / "checkpoints" / "step_3" / checkpoints.STATE).read_text())["ranks"] == 2
@@ -214,5 +214,5 @@ def test_two_network_namespaces_make_one_run(tiny_synthetic, tmp_path):
 def test_torchrun_starts_the_module_too(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=1))
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
-    command = [*line, "--module", "reelbench.harness.training", *made.arguments()]
+    command = [*line, "--module", "reelbench.harness.training", *ranks.options(made)]
     assert len(ranks.losses(made, ranks.start(command))) == 3

@@ -13,7 +13,7 @@ from reelbench.harness.training.check import check_job
 from reelbench.harness.training.job import Job
 from reelbench.pipelines import _sprites, datasets
 from reelbench.pipelines.index import Index
-from reelbench.spec import Recipe
+from reelbench.spec import Recipe, Views
 from reelbench.tests import ranks
 
 MODEL = "tsm/micro"
@@ -54,9 +54,11 @@ def test_two_ranks_train_what_one_process_tests(mmit: dict[str, Path], tmp_path:
     assert losses[0] == pytest.approx(0.69, abs=0.1)  # log 2: every class as likely as not
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
     [row] = run_folder.read_log(tmp_path, "validation")
-    found = eval.test(
-        MODEL, tmp_path / "last.safetensors", mmit["val"], "1x1", "cpu", "fp32", 4, 1, tmp_path / "p.parquet", None
-    )
+    asked = eval.Evaluation(
+        model=MODEL, checkpoint=tmp_path / "last.safetensors", data=mmit["val"], views=Views(), batch=4, workers=1,
+        dump=tmp_path / "p.parquet",
+    )  # fmt: skip
+    found = eval.test(asked)
     name = next(name for name in row if name != "step")
     assert name == "map"
     assert row[name] == pytest.approx(found[name].value, abs=1e-3)

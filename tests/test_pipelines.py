@@ -12,8 +12,8 @@ import pytest
 import torch
 from reelbench import pipelines
 from reelbench.errors import UserError
+from reelbench.pipelines import Sampler, TrainTransform, reference, software
 from reelbench.pipelines import index as indexing
-from reelbench.pipelines import reference, software
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index
 from reelbench.pipelines.source import Cutter, Order
@@ -87,22 +87,22 @@ def check(found: torch.Tensor, wanted: torch.Tensor) -> None:
 def test_frames_and_pixels_are_those_of_a_full_decode(index_of: Callable[..., Index], codec: str):
     """Where nothing is resampled, clips equal the frames of a full decode bit for bit, short videos looped."""
     index = index_of(codec, ((64, 64),) * 5)
-    for training in (False, True):
-        with pipelines.open(index, clip=PLAIN, batch=2, training=training, crop="center") as stream:
+    for transform in (None, TrainTransform(crop="center")):
+        with pipelines.open(index, clip=PLAIN, batch=2, transform=transform) as stream:
             assert stream.decoder == ("dali" if codec in ON_CPU else "software")
             found = list(stream.epoch())
-        cutter = Cutter(clip=PLAIN, views=Views(), training=training, crop="center")
+        cutter = Cutter(clip=PLAIN, transform=transform)
         rows = [int(row) for batch in found for row in batch.video]
         clips = torch.cat([batch.clip for batch in found])
-        assert len(rows) == (4 if training else 5)
+        assert len(rows) == (4 if transform else 5)
         for row, clip in zip(rows, clips, strict=True):
             assert torch.equal(clip, expected(index, cutter, row)[0])
 
 
 @pytest.mark.parametrize("codec", [c for c in CODECS if c in ON_CPU])
 def test_both_decoders_give_the_same_clips(index_of: Callable[..., Index], codec: str):
-    ours = batches(index_of(codec), decoder="software", training=True, flip=0.5)
-    dalis = batches(index_of(codec), decoder="dali", training=True, flip=0.5)
+    ours = batches(index_of(codec), decoder="software", transform=TrainTransform(flip=0.5))
+    dalis = batches(index_of(codec), decoder="dali", transform=TrainTransform(flip=0.5))
     for one, other in zip(ours, dalis, strict=True):
         assert torch.equal(one.video, other.video)
         difference = (grey(one.clip) - grey(other.clip)).abs()
@@ -153,7 +153,7 @@ def test_a_span_of_a_file(vp9: Index):
     index = indexing.from_videos([video], vp9.classes, vp9.root)
     for decoder in ("dali", "software"):
         (batch,) = batches(index, batch=1, decoder=decoder)
-        check(batch.clip, expected(index, Cutter(clip=CLIP, views=Views(), training=False), 0))
+        check(batch.clip, expected(index, Cutter(clip=CLIP, views=Views()), 0))
 
 
 # --- Clips and views
@@ -163,10 +163,10 @@ def test_a_span_of_a_file(vp9: Index):
 @pytest.mark.parametrize("sampling", ["dense", "segments", "uniform"])
 def test_training_clips_match_the_reference(vp9: Index, sampling: str, crop: str):
     clip = dataclasses.replace(CLIP, sampling=sampling)
-    options = {"training": True, "crop": crop, "crop_area": (0.2, 1.0), "flip": 0.5, "seed": 3}
-    with pipelines.open(vp9, clip=clip, batch=4, **options) as stream:
+    transform = TrainTransform(crop=crop, crop_area=(0.2, 1.0), flip=0.5)  # type: ignore[arg-type]
+    with pipelines.open(vp9, clip=clip, batch=4, transform=transform, sampler=Sampler(seed=3)) as stream:
         (batch,) = stream.epoch()
-    cutter = Cutter(clip=clip, views=Views(), **options)
+    cutter = Cutter(clip=clip, transform=transform, seed=3)
     assert batch.clip.shape == (4, 3, 6, 48, 48)
     assert batch.clip.dtype == torch.float32
     assert batch.view.tolist() == [0] * 4
@@ -190,7 +190,7 @@ def test_training_clips_match_the_reference(vp9: Index, sampling: str, crop: str
 def test_test_views_match_the_reference(vp9: Index, sampling: str, views: Views):
     clip = dataclasses.replace(CLIP, sampling=sampling)
     found = batches(vp9, clip=clip, batch=3, views=views)
-    cutter = Cutter(clip=clip, views=views, training=False)
+    cutter = Cutter(clip=clip, views=views)
     videos = torch.cat([batch.video for batch in found])
     assert videos.tolist() == np.arange(5).repeat(views.count).tolist()
     assert torch.cat([batch.view for batch in found]).tolist() == list(range(views.count)) * 5
@@ -203,15 +203,15 @@ def test_a_short_video_is_looped_or_its_last_frame_repeated(vp9: Index):
     """The first video has three frames; a clip of six with stride 2 needs eleven."""
     for rule, expected in (("loop", [0, 2, 1, 0, 2, 1]), ("repeat_last", [0, 2, 2, 2, 2, 2])):
         clip = dataclasses.replace(CLIP, out_of_bound=rule, stride=2)
-        cut = Cutter(clip=clip, views=Views(), training=False).cut(3, (64, 64), 0, 0)
+        cut = Cutter(clip=clip, views=Views()).cut(3, (64, 64), 0, 0)
         assert cut.frames[cut.positions[0]].tolist() == expected
 
 
 def test_a_flip_mirrors_and_changes_nothing_else(vp9: Index):
-    (plain,) = batches(vp9, batch=5, training=True, flip=0.0)
-    (flipped,) = batches(vp9, batch=5, training=True, flip=1.0)
+    (plain,) = batches(vp9, batch=5, transform=TrainTransform(flip=0.0))
+    (flipped,) = batches(vp9, batch=5, transform=TrainTransform(flip=1.0))
     assert torch.equal(plain.clip.flip(-1), flipped.clip)
-    cutter = Cutter(clip=CLIP, views=Views(), training=True, flip=0.25)
+    cutter = Cutter(clip=CLIP, transform=TrainTransform(flip=0.25))
     flips = [cutter.cut(30, (64, 64), 0, row).flip for row in range(2000)]
     assert 0.21 < np.mean(flips) < 0.29
 
@@ -224,9 +224,10 @@ def test_a_flip_exchanges_the_labels_that_it_exchanges(vp9: Index, multi_label: 
     ]
     index = indexing.from_videos(videos, vp9.classes, vp9.root, multi_label=multi_label)
     index = dataclasses.replace(index, mirror=((0, 1),))
-    with pipelines.open(index, clip=CLIP, batch=5, training=True, flip=0.5, seed=1) as stream:
+    transform = TrainTransform(flip=0.5)
+    with pipelines.open(index, clip=CLIP, batch=5, transform=transform, sampler=Sampler(seed=1)) as stream:
         (batch,) = stream.epoch()
-    cutter = Cutter(clip=CLIP, views=Views(), training=True, flip=0.5, seed=1)
+    cutter = Cutter(clip=CLIP, transform=transform, seed=1)
     flips = [bool(cutter.cut(v.frames, (v.width, v.height), 0, row).flip) for row, v in enumerate(videos)]
     assert any(flips)
     assert not all(flips)
@@ -241,20 +242,20 @@ def test_a_flip_exchanges_the_labels_that_it_exchanges(vp9: Index, multi_label: 
 
 def test_a_recipe_says_which_labels_a_flip_exchanges_and_which_it_spares(vp9: Index):
     """Rows 0 and 3 have label 0, rows 1 and 4 label 1, row 2 label 2."""
-    options = {"batch": 5, "training": True}
-    (plain,) = batches(vp9, **options)
-    (batch,) = batches(vp9, flip=1.0, flip_swaps=((0, 2),), flip_keeps=(1,), **options)
+    (plain,) = batches(vp9, batch=5, transform=TrainTransform())
+    transform = TrainTransform(flip=1.0, flip_swaps=((0, 2),), flip_keeps=(1,))
+    (batch,) = batches(vp9, batch=5, transform=transform)
     for row, label, clip, still in zip(batch.video.tolist(), batch.label, batch.clip, plain.clip, strict=True):
         assert int(label) == {0: 2, 1: 1, 2: 0}[row % 3]
         assert torch.equal(clip, still if row % 3 == 1 else still.flip(-1))
     with pytest.raises(UserError, match="label 7 is none of the index.s 3 classes"):
-        pipelines.open(vp9, clip=CLIP, batch=1, flip_keeps=(7,))
+        pipelines.open(vp9, clip=CLIP, batch=1, transform=TrainTransform(flip_keeps=(7,)))
 
 
 def test_nothing_is_flipped_where_a_flip_makes_labels_wrong(vp9: Index):
     still = dataclasses.replace(vp9, mirror=None)
-    (flipped,) = batches(still, batch=5, training=True, flip=1.0)
-    (plain,) = batches(vp9, batch=5, training=True, flip=0.0)
+    (flipped,) = batches(still, batch=5, transform=TrainTransform(flip=1.0))
+    (plain,) = batches(vp9, batch=5, transform=TrainTransform(flip=0.0))
     assert torch.equal(flipped.clip, plain.clip)
 
 
@@ -289,23 +290,24 @@ def test_ranks_share_the_global_batches_of_one():
 
 
 def test_clips_depend_on_seed_epoch_and_row_alone(vp9: Index):
-    options = {"training": True, "flip": 0.5, "seed": 7}
-    (whole,) = batches(vp9, batch=4, **options)
-    halves = [batches(vp9, batch=2, rank=rank, world=2, workers=1, **options)[0] for rank in (0, 1)]
+    transform = TrainTransform(flip=0.5)
+    (whole,) = batches(vp9, batch=4, transform=transform, sampler=Sampler(seed=7))
+    ranks = [Sampler(seed=7, rank=rank, world=2) for rank in (0, 1)]
+    halves = [batches(vp9, batch=2, transform=transform, sampler=sampler, workers=1)[0] for sampler in ranks]
     assert torch.equal(torch.cat([half.clip for half in halves]), whole.clip)
     assert torch.equal(torch.cat([half.label for half in halves]), whole.label)
-    (other,) = batches(vp9, batch=4, **{**options, "seed": 8})
+    (other,) = batches(vp9, batch=4, transform=transform, sampler=Sampler(seed=8))
     assert not torch.equal(other.clip, whole.clip)
 
 
 def test_epochs_differ_and_a_resume_sees_the_same(vp9: Index):
-    options = {"clip": CLIP, "batch": 2, "training": True, "flip": 0.5}
+    options = {"clip": CLIP, "batch": 2, "transform": TrainTransform(flip=0.5)}
     with pipelines.open(vp9, **options) as stream:
         epochs = [list(stream.epoch()) for _ in range(3)]
     assert [len(epoch) for epoch in epochs] == [2, 2, 2]
     orders = [torch.cat([batch.video for batch in epoch]).tolist() for epoch in epochs]
     assert orders[0] != orders[1]
-    with pipelines.open(vp9, first_epoch=1, first_batch=1, **options) as stream:
+    with pipelines.open(vp9, sampler=Sampler(epoch=1, batch=1), **options) as stream:
         resumed = [list(stream.epoch()), list(stream.epoch())]
     assert [len(epoch) for epoch in resumed] == [1, 2]
     for found, wanted in zip(sum(resumed, []), epochs[1][1:] + epochs[2], strict=True):
@@ -313,9 +315,9 @@ def test_epochs_differ_and_a_resume_sees_the_same(vp9: Index):
         assert torch.equal(found.video, wanted.video)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_an_epoch_left_early_does_not_disturb_the_next(vp9: Index, training: bool):
-    options = {"clip": CLIP, "batch": 1, "training": training}
+@pytest.mark.parametrize("transform", [TrainTransform(), None], ids=["training", "testing"])
+def test_an_epoch_left_early_does_not_disturb_the_next(vp9: Index, transform: TrainTransform | None):
+    options = {"clip": CLIP, "batch": 1, "transform": transform}
     with pipelines.open(vp9, **options) as stream:
         epochs = [list(stream.epoch()) for _ in range(2)]
     with pipelines.open(vp9, **options) as stream:
@@ -336,7 +338,7 @@ def test_batches_outlive_the_stream(vp9: Index):
 
 
 def test_a_rank_without_videos_has_no_batches(vp9: Index):
-    assert batches(vp9, batch=2, rank=6, world=8) == []
+    assert batches(vp9, batch=2, sampler=Sampler(rank=6, world=8)) == []
 
 
 # --- Choices and mistakes
@@ -362,7 +364,7 @@ def test_an_odd_file_among_others_is_decoded_in_software(index_of: Callable[...,
     with pipelines.open(index, clip=CLIP, batch=5, views=Views(clips=2), decoder="dali") as stream:
         (batch,) = stream.epoch()
         assert stream.decoder == "dali"
-    cutter = Cutter(clip=CLIP, views=Views(clips=2), training=False)
+    cutter = Cutter(clip=CLIP, views=Views(clips=2))
     assert batch.video.tolist() == np.arange(5).repeat(2).tolist()
     check(batch.clip, torch.cat([expected(index, cutter, row) for row in range(5)]))
 
@@ -370,19 +372,31 @@ def test_an_odd_file_among_others_is_decoded_in_software(index_of: Callable[...,
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"crop": "centre"}, "did you mean 'center'"),
         ({"decoder": "dalli"}, "did you mean 'dali'"),
         ({"device": "gpu"}, "unknown device"),
-        ({"crop_area": (0.5, 0.1)}, "crop_area"),
-        ({"flip": 2.0}, "flip=2.0"),
         ({"batch": 0}, "batch=0"),
-        ({"batch": 9, "training": True}, "5 videos, fewer than one global batch"),
-        ({"rank": 2, "world": 2}, "rank=2"),
-        ({"first_batch": 3, "training": True}, "an epoch has 2 batches"),
+        ({"batch": 9, "transform": TrainTransform()}, "5 videos, fewer than one global batch"),
+        ({"sampler": Sampler(batch=3), "transform": TrainTransform()}, "an epoch has 2 batches"),
+        ({"transform": TrainTransform(short_sides=(16, 64))}, "short_sides"),
         ({"views": Views(size=64)}, "below size=64"),
     ],
 )
 def test_a_mistake_ends_in_one_line(vp9: Index, options: dict, named: str):
     with pytest.raises(UserError, match=named) as caught:
         pipelines.open(vp9, **{"clip": CLIP, "batch": 2, **options})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "named"),
+    [
+        (TrainTransform, {"crop": "centre"}, "did you mean 'center'"),
+        (TrainTransform, {"crop_area": (0.5, 0.1)}, "crop_area"),
+        (TrainTransform, {"flip": 2.0}, "flip=2.0"),
+        (Sampler, {"rank": 2, "world": 2}, "rank=2"),
+    ],
+)
+def test_what_a_stream_is_opened_with_checks_itself(kind: type, options: dict, named: str):
+    with pytest.raises(UserError, match=named) as caught:
+        kind(**options)
     assert "\n" not in str(caught.value)

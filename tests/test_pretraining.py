@@ -59,4 +59,4 @@ def test_token_labels_train_through_the_launcher(tiny_synthetic: dict[str, Path]
     )  # fmt: skip
     assert len(run_folder.read_log(out)) == 1
     assert models.build(name, num_classes=8, checkpoint=out / "best.safetensors")
-    assert json.loads((out / "recipe.json").read_text())["annotator"] == name
+    assert json.loads((out / "job.json").read_text())["recipe"]["annotator"] == name

@@ -12,6 +12,7 @@ import pytest
 import torch
 from reelbench import models
 from reelbench.errors import UserError
+from reelbench.harness.cli import fields
 from reelbench.harness.training import job, schedule, stream
 from reelbench.models.maskfeat import MaskFeat
 from reelbench.spec import Recipe, from_fields
@@ -186,14 +187,15 @@ def test_a_recipe_checks_itself(fields, said):
 def test_every_augmentation_that_a_recipe_names_exists():
     for name in models.names():
         for recipe in models.find(name).recipes.values():
-            stream.augment(recipe)
-    assert job.adjust(recipe_of("tps/swin_t", "sthv2"), rand_augment="none", erase=0.0).rand_augment == ""
+            stream.transform(recipe)
+    off = fields.parse(str, "none", "--rand-augment")
+    assert job.adjust(recipe_of("tps/swin_t", "sthv2"), rand_augment=off, erase=0.0).rand_augment == ""
     with pytest.raises(UserError, match="unknown rand_augment policy 'imgaug_n4'"):
-        stream.augment(Recipe(rand_augment="imgaug_n4"))
+        stream.transform(Recipe(rand_augment="imgaug_n4"))
 
 
 def test_a_recipe_brings_its_clip_and_travels_as_json():
     recipe = recipe_of("dualformer/s", "diving48")
-    clip = job.find_clip("dualformer/s", recipe, None, frames=None, stride=None, size=None)
+    clip = models.choose_clip("dualformer/s", recipe)
     assert (clip.frames, clip.stride, clip.std) == (32, 4, (1.0, 1.0, 1.0))
     assert from_fields(Recipe, json.loads(json.dumps(asdict(recipe)))) == recipe

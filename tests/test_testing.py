@@ -15,6 +15,7 @@ from reelbench.errors import UserError
 from reelbench.harness import eval
 from reelbench.harness.training import launcher
 from reelbench.pipelines.index import Index
+from reelbench.spec import Views
 from safetensors.torch import save_model
 
 
@@ -25,7 +26,11 @@ def test_two_ranks_count_every_video_once(tiny_synthetic, tmp_path):
     torch.manual_seed(0)
     save_model(models.build("tsm/micro", num_classes=8), str(tmp_path / "w.safetensors"))
     paths = [tmp_path / name for name in ("w.safetensors", "odd.parquet", "one.parquet", "two.parquet")]
-    alone = eval.test("tsm/micro", paths[0], paths[1], "2x3", "cpu", "fp32", 2, 1, paths[2], None)
+    asked = eval.Evaluation(
+        model="tsm/micro", checkpoint=paths[0], data=paths[1], views=Views(clips=2, crops=3), batch=2, workers=1,
+        dump=paths[2],
+    )  # fmt: skip
+    alone = eval.test(asked)
     command = [sys.executable, "-m", "reelbench.harness.cli", "eval", "tsm/micro", "--checkpoint", paths[0]]
     options = ["--data", paths[1], "--views", "2x3", "--device", "cpu", "--batch", 3, "--workers", 1, "--gpus", 2]
     environment = {**launcher.environment("cpu"), "OMP_NUM_THREADS": "1"}
@@ -55,10 +60,11 @@ def test_what_is_gone_at_the_start_is_left_out_and_named(tiny_synthetic, tmp_pat
     save_model(models.build("tsm/micro", num_classes=8), str(tmp_path / "w.safetensors"))
 
     def tested():
-        return eval.test(
-            "tsm/micro", tmp_path / "w.safetensors", tmp_path / "set" / "test.parquet", "1x1", "cpu", "fp32", 4, 1,
-            None, None,
-        )["top1"]  # fmt: skip
+        asked = eval.Evaluation(
+            model="tsm/micro", checkpoint=tmp_path / "w.safetensors", data=tmp_path / "set" / "test.parquet",
+            views=Views(), batch=4, workers=1,
+        )  # fmt: skip
+        return eval.test(asked)["top1"]
 
     index[2].path.unlink()
     index[5].path.write_bytes(b"no video")
@@ -76,4 +82,4 @@ def test_what_is_gone_at_the_start_is_left_out_and_named(tiny_synthetic, tmp_pat
 
 def test_a_precision_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(UserError, match="unknown precision 'bf61': did you mean 'bf16'"):
-        eval.test("tsm/micro", tmp_path / "w", tmp_path / "i", None, "cpu", "bf61", 1, 1, None, None)
+        eval.Evaluation(model="tsm/micro", checkpoint=tmp_path / "w", data=tmp_path / "i", precision="bf61")  # type: ignore[arg-type]

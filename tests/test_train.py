@@ -17,7 +17,7 @@ from reelbench.harness.suites.case import make_subject
 from reelbench.harness.training import ds_config, launcher, loop, run_folder, schedule
 from reelbench.harness.training.check import check_job
 from reelbench.harness.training.job import Job
-from reelbench.harness.training.launch import Machines
+from reelbench.harness.training.machines import Machines
 from reelbench.pipelines.index import Index, from_videos
 from reelbench.spec import Case, Recipe
 from reelbench.tests import ranks
@@ -209,7 +209,7 @@ def test_a_monitor_without_its_package_is_told(tiny_synthetic, tmp_path, monkeyp
 def test_tensorboard_and_wandb_follow_every_step(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path / "out", epochs=0.67)
     made = dataclasses.replace(made, monitors=("tensorboard", "wandb"), validation=tiny_synthetic["val"])
-    line = [sys.executable, "-m", "reelbench.harness.training", *made.arguments()]
+    line = [sys.executable, "-m", "reelbench.harness.training", *ranks.options(made)]
     code, output = ranks.finish(ranks.start(line, **ranks.place(), WANDB_MODE="offline"))
     assert code == 0, output[-3000:]
     assert "will be ignored" not in output  # W&B leaves out what lies behind the step it has seen
@@ -258,3 +258,15 @@ def test_contradicting_options_are_told():
         Machines(node_rank=0)
     with pytest.raises(UserError, match="no such file: write a line"):
         Machines(hostfile=Path("/nowhere/hosts"))
+
+
+def test_a_run_is_repeated_from_its_job(one_rank, tmp_path):
+    """The line that the README gives: the losses of the first run, in another folder."""
+    made, losses = one_rank
+    path = made.out / "job.json"
+    line = [sys.executable, "-m", "reelbench.harness.cli", "train", "--job", path, "--out", tmp_path / "again"]
+    code, output = ranks.finish(ranks.start(list(map(str, line))))
+    assert code == 0, output[-3000:]
+    again = Job.read(tmp_path / "again" / "job.json")
+    assert again == dataclasses.replace(Job.read(path), out=again.out)
+    assert [row["loss"] for row in run_folder.read_log(again.out)] == losses

@@ -27,7 +27,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 def test_a_dead_worker_is_an_error_and_no_hang(tiny_index: Index):
     before = set(children())
-    with pipelines.open(tiny_index, clip=CLIP, batch=1, training=True) as stream:
+    with pipelines.open(tiny_index, clip=CLIP, batch=1, transform=pipelines.TrainTransform()) as stream:
         epoch = stream.epoch()
         next(epoch)
         victim = (set(children()) - before).pop()
@@ -53,7 +53,8 @@ import sys, time
 from reelbench import pipelines
 from reelbench.spec import Clip
 if __name__ == "__main__":
-    stream = pipelines.open(sys.argv[1], clip=Clip(frames=2, size=32, short_side=32), batch=1, training=True)
+    clip = Clip(frames=2, size=32, short_side=32)
+    stream = pipelines.open(sys.argv[1], clip=clip, batch=1, transform=pipelines.TrainTransform())
     next(iter(stream.epoch()))
     print("ready", flush=True)
     time.sleep(600)
@@ -82,7 +83,8 @@ import sys
 from reelbench import pipelines
 from reelbench.spec import Clip
 if __name__ == "__main__":
-    stream = pipelines.open(sys.argv[1], clip=Clip(frames=2, size=32, short_side=32), batch=1, training=True)
+    clip = Clip(frames=2, size=32, short_side=32)
+    stream = pipelines.open(sys.argv[1], clip=clip, batch=1, transform=pipelines.TrainTransform())
     next(iter(stream.epoch()))
 """
 

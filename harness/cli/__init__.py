@@ -12,6 +12,7 @@ import typer
 
 from ...errors import UserError
 from . import data, explain, inventory, report, suite, train, weights
+from .verb import Verb
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(data.data, name="data")
@@ -27,6 +28,8 @@ app.command()(report.predictions)
 app.command()(explain.explain)
 app.command("models")(inventory.list_models)
 app.command()(inventory.doctor)
+for verb in (*app.registered_commands, *data.data.registered_commands):
+    verb.cls = Verb
 
 INTERRUPTED = 130
 
@@ -39,7 +42,7 @@ def reelbench() -> None:
 def run_command(function: Callable[..., None]) -> None:
     """Run one function as a whole command line, its mistakes told in one line."""
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    single.command()(function)
+    single.command(cls=Verb)(function)
     _guard(single)
 
 

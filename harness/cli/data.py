@@ -223,6 +223,7 @@ def show_clips(
 
     Example: reelbench data show k400_train.parquet --model tps/swin_t --recipe sthv2 --to clips.png
     """
+    from ... import models
     from ...pipelines.index import writable
     from ..explain import contact_sheet
 
@@ -230,7 +231,7 @@ def show_clips(
         raise UserError(f"{to}: name a .png, .svg or .pdf file")
     writable(to)
     chosen = job.find_recipe(model, recipe)
-    clip = job.find_clip(model, chosen, None, frames=None, stride=None, size=None)
+    clip = models.choose_clip(model, chosen)
     rows = contact_sheet.show(
         _load(index), chosen, clip, to, videos=videos, epoch=epoch, device=resolve_device(device),
         workers=workers, seed=seed,

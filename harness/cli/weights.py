@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from ...errors import UserError
-from ...spec import Clip, read_json
+from ...spec import Arithmetic, Clip, Views, read_json
 from ..device import resolve_device
 from .options import Device
 
@@ -39,8 +39,12 @@ def evaluate(
         raise typer.Exit(launch.again(sys.argv[1:], ranks=gpus, device=place))
     from .. import eval
 
-    shape = None if clip is None else read_json(Clip, clip)
-    found = eval.test(model, checkpoint, data, views, place, precision, batch, workers, dump, shape)
+    asked = eval.Evaluation(
+        model=model, checkpoint=checkpoint, data=data, views=Views.parse(views) if views else None, device=place,
+        clip=None if clip is None else read_json(Clip, clip), batch=batch, workers=workers, dump=dump,
+        precision=cast(Arithmetic, precision),
+    )  # fmt: skip
+    found = eval.test(asked)
     for name, metric in found.items():
         interval = f"  [{metric.low:.2f}, {metric.high:.2f}]" if metric.low is not None else ""
         print(f"{name:20} {metric.value:6.2f} {metric.unit}{interval}  ({metric.convention})")

@@ -110,7 +110,13 @@ def speed(
     """Drain a training stream for `seconds` after its start-up; `threads` replaces the stream's own choice."""
     clip, batch = CLIPS[sampling], min(BATCH[device], len(index))
     with pipelines.open(
-        index, clip=clip, batch=batch, training=True, device=device, workers=workers, decoder=decoder
+        index,
+        clip=clip,
+        batch=batch,
+        transform=pipelines.TrainTransform(),
+        device=device,
+        workers=workers,
+        decoder=decoder,
     ) as stream:
         threads = stream.threads = threads or stream.threads
         sizes = (len(batch.clip) for _ in itertools.count() for batch in stream.epoch())
@@ -161,9 +167,8 @@ def decoded_per_frame(index: Index, clip: Clip, videos: int = 200) -> float:
     """Return how many frames must be decoded for each that is kept, by the index's key frames: no file is opened."""
     from ...pipelines._packets import groups
     from ...pipelines.source import Cutter
-    from ...spec import Views
 
-    cutter = Cutter(clip=clip, views=Views(), training=True)
+    cutter = Cutter(clip=clip, transform=pipelines.TrainTransform())
     kept = decoded = 0
     for row in range(0, len(index), -(-len(index) // videos)):
         video = index[row]

@@ -21,7 +21,7 @@ from ...pipelines import reference
 from ...pipelines._encode import CODECS
 from ...pipelines.index import Index, Video, build, from_videos
 from ...pipelines.source import Cut, Cutter
-from ...spec import Clip, Views
+from ...spec import Clip
 from ..measuring.accuracy import evaluate, scores
 from . import chart
 from .bench import Decoder, Device
@@ -92,7 +92,7 @@ def certify_colors(
 
 
 def _certify(index: Index, codec: str, decoder: Decoder, device: Device, workers: int) -> Certificate:
-    cutter = Cutter(clip=CLIP, views=Views(), training=False)
+    cutter = Cutter(clip=CLIP)
     right = frames = 0
     decibels: list[float] = []
     with pipelines.open(index, clip=CLIP, batch=1, device=device, decoder=decoder, workers=workers) as stream:

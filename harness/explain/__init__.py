@@ -22,6 +22,7 @@ from ...errors import UserError, unknown
 from ...pipelines.index import Index, build, writable
 from ...spec import Clip, Views, read_json
 from .. import export
+from ..training.job import CLIP
 from . import class_names, pictures
 from .maps import CORE_TITLE, attention, grad_cam
 from .pictures import Colour, Panel
@@ -139,7 +140,7 @@ def _load(name: str, checkpoint: Path, method: str) -> Any:
 
 
 def _clip(name: str, checkpoint: Path) -> Clip:
-    beside = checkpoint.parent / "clip.json"
+    beside = checkpoint.parent / CLIP
     return read_json(Clip, beside) if beside.is_file() else models.find(name).clip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ...pipelines import Batch
+from ...pipelines import Batch, Sampler
 from ...pipelines.index import Index
 from ...spec import Clip, Recipe
 from ..training.stream import open_stream
@@ -26,8 +26,8 @@ def show(
     """
     count = min(videos, len(index))
     with open_stream(
-        index, recipe, clip, batch=count, device="cuda" if device == "cuda" else "cpu", workers=workers, seed=seed,
-        first_epoch=epoch,
+        index, recipe, clip, batch=count, device="cuda" if device == "cuda" else "cpu", workers=workers,
+        sampler=Sampler(seed=seed, epoch=epoch),
     ) as stream:  # fmt: skip
         batch = next(iter(stream.epoch()))
     names = [_class(index, label) for label in batch.label]

@@ -134,8 +134,9 @@ def make_subject(case: Case, index: Index, weights: str | Path | None, log: list
 
     def open_training(batch: int) -> pipelines.Stream:
         return stream.open_stream(
-            index, case.recipe or Recipe(), clip, batch=batch, device=case.device, workers=case.workers, seed=case.seed
-        )
+            index, case.recipe or Recipe(), clip, batch=batch, device=case.device, workers=case.workers,
+            sampler=pipelines.Sampler(seed=case.seed),
+        )  # fmt: skip
 
     return metrics.Subject(
         model=model, case=case, clip=clip, views=views, device=device, num_classes=num_classes,
@@ -156,7 +157,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     )  # fmt: skip
     check_job(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))
-    line = launcher.command(job.arguments(), ranks=case.ranks, device=case.device)
+    line = launcher.command(["--job", str(job.write())], ranks=case.ranks, device=case.device)
     if ds_extension.will_compile(case.device):
         report(Event(phase="compile", note=ds_extension.COMPILING))
     process = subprocess.Popen(line, stdout=sys.stderr, env=launcher.environment(case.device))

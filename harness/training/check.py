@@ -20,7 +20,7 @@ def check_job(job: Job, ranks: int) -> None:
     with torch.device("meta"):
         models.build(job.model, num_classes=2, **objective.model_options(job))
     ds_config.of_job(job, ds.micro_batch(job.recipe, ranks))
-    stream.augment(job.recipe)
+    stream.transform(job.recipe)
     for name in job.monitors:
         if name != "csv" and importlib.util.find_spec(name) is None:
             raise UserError(f"--monitor {name} needs its package: pip install {name}")

@@ -22,7 +22,7 @@ def newest(folder: Path) -> Path:
     """Return the newest whole checkpoint: the one that `latest` names, if it is whole. None is a `UserError`."""
     found = whole(folder)
     if not found:
-        raise UserError(f"nothing to resume in {folder}: leave --resume away to start afresh")
+        raise UserError(f"nothing to resume in {folder}: leave --resume away, or say --no-resume after --job")
     latest = folder / "latest"
     named = folder / (latest.read_text().strip() if latest.exists() else "")
     return named if named in found else found[-1]

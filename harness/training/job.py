@@ -1,97 +1,90 @@
-"""A training job, and the options that describe it: the same for `reelbench train` and the launcher's module.
-
-Read by `reelbench train`, which starts the DeepSpeed launcher, and by `reelbench.harness.training` in every rank.
-"""
+"""A training job: what `reelbench train` makes of its options, and hands to every rank as `OUT/job.json`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import UserError, unknown
-from ...spec import Clip, Recipe, change, read_json
+from ...spec import Clip, Recipe, option, read_json
 
-Arguments = list[str]
 MONITORS = ("csv", "tensorboard", "wandb")
+DEVICES = ("cpu", "cuda")
+FILE = "job.json"
+CLIP = "clip.json"
+PATHS = ("data", "validation", "init_from", "pretrained", "annotator", "deepspeed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything a training run needs. `data` is the training index, `validation` an optional second one.
-
-    `recipe` and `clip` travel to the ranks as `OUT/recipe.json` and `OUT/clip.json`. `keep` checkpoints stay, written
-    at every validation and every `save_steps` steps; `skip_nan` steps may have a loss that is not finite.
-    """
+    """Everything a training run needs; each field with a line of help is an option of `reelbench train`."""
 
     model: str
-    data: Path
+    data: Path = field(metadata={"help": "Index of the training videos."})
     recipe: Recipe
-    out: Path
     clip: Clip
-    validation: Path | None = None
+    out: Path = option(Path("runs/train"), "Folder for checkpoints and logs.")
+    validation: Path | None = option(None, "Index of the validation videos.", flag="--val")
     device: Literal["cpu", "cuda"] = "cpu"
-    workers: int = 2
-    seed: int = 0
-    init_from: Path | None = None
-    pretrained: Path | None = None
-    annotator: Path | None = None
-    deepspeed: Path | None = None
-    offload: bool = False
-    monitors: tuple[str, ...] = ()
-    checkpoint_activations: bool = False
-    deterministic: bool = False
-    resume: bool = False
-    keep: int = 2
-    save_steps: int = 0
-    skip_nan: int = 0
+    workers: int = option(2, "Reading processes a rank.")
+    seed: int = option(0, "Seed of weights, order and augmentation.")
+    init_from: Path | None = option(None, "Video checkpoint to fine-tune from.")
+    pretrained: Path | None = option(None, "2D image checkpoint to inflate.")
+    annotator: Path | None = option(None, "Weights of the model that labels tokens.")
+    deepspeed: Path | None = option(None, "Your own DeepSpeed JSON, merged.")
+    offload: bool = option(False, "Keep ZeRO's state in the CPU's memory.")
+    monitors: tuple[str, ...] = option((), "csv, tensorboard, wandb.", flag="--monitor")
+    checkpoint_activations: bool = option(False, "Compute activations twice to save memory.")
+    deterministic: bool = option(False, "Deterministic kernels, slower.")
+    resume: bool = option(False, "Go on from OUT's newest checkpoint.")
+    keep: int = option(2, "Newest checkpoints to keep; the best weights stay too.")
+    save_steps: int = option(0, "Steps between checkpoints, besides validations.")
+    skip_nan: int = option(0, "Steps that may have a loss that is not finite.")
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.recipe, Recipe) and isinstance(self.clip, Clip)):
+            raise UserError("a job needs a recipe and a clip")
+        if self.device not in DEVICES:
+            raise unknown("device", self.device, DEVICES)
         for name in self.monitors:
             if name not in MONITORS:
                 raise unknown("monitor", name, MONITORS)
+        for name, least in (("workers", 1), ("keep", 1), ("save_steps", 0), ("skip_nan", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least {least}")
         if self.init_from is not None and self.pretrained is not None:
             raise UserError("--init-from (a video checkpoint) and --pretrained (a 2D one): give one of them")
 
-    def write(self) -> tuple[Path, Path]:
-        """Write the recipe and the clip as JSON into OUT; return the files."""
+    def write(self) -> Path:
+        """Write the job into OUT and return its file; beside it the clip, for `eval`, `explain` and `export`."""
         self.out.mkdir(parents=True, exist_ok=True)
-        recipe, clip = self.out / "recipe.json", self.out / "clip.json"
-        recipe.write_text(json.dumps(dataclasses.asdict(self.recipe), indent=1))
-        clip.write_text(json.dumps(dataclasses.asdict(self.clip), indent=1))
-        return recipe, clip
+        values: dict[str, Any] = dataclasses.asdict(self)
+        del values["out"]  # is where the file lies, so that a folder can be moved
+        paths = {name: str(values[name].absolute()) for name in PATHS if values[name] is not None}
+        _write_json(self.out / FILE, {**values, **paths})
+        _write_json(self.out / CLIP, values["clip"])
+        return self.out / FILE
 
-    def arguments(self) -> Arguments:
-        """Return the command line that gives this job to every rank."""
-        recipe, clip = self.write()
-        values = {
-            "--data": self.data,
-            "--val": self.validation,
-            "--recipe": recipe,
-            "--clip": clip,
-            "--out": self.out,
-            "--device": self.device,
-            "--workers": self.workers,
-            "--seed": self.seed,
-            "--init-from": self.init_from,
-            "--pretrained": self.pretrained,
-            "--annotator": self.annotator,
-            "--deepspeed": self.deepspeed,
-            "--monitor": ",".join(self.monitors) or None,
-            "--keep": self.keep,
-            "--save-steps": self.save_steps,
-            "--skip-nan": self.skip_nan,
-        }
-        switches = {
-            "--offload": self.offload,
-            "--checkpoint-activations": self.checkpoint_activations,
-            "--deterministic": self.deterministic,
-            "--resume": self.resume,
-        }
-        flags = [text for flag, value in values.items() if value is not None for text in (flag, str(value))]
-        return [self.model, *flags, *(flag for flag, on in switches.items() if on)]
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Return the job of a file that `write` wrote; its folder is OUT. Anything else is a `UserError`."""
+        job = read_json(cls, path)
+        try:
+            paths = {name: Path(getattr(job, name)) for name in PATHS if getattr(job, name) is not None}
+        except TypeError as error:
+            raise UserError(f"{path}: no Job ({error})") from None
+        return dataclasses.replace(job, out=path.parent, **paths)
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write whole or not at all: another machine of the run may be reading the file, or writing it too."""
+    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+    part.write_text(json.dumps(values, indent=1))
+    part.replace(path)
 
 
 def find_recipe(model: str, name: str | None) -> Recipe:
@@ -110,21 +103,8 @@ def find_recipe(model: str, name: str | None) -> Recipe:
     return recipes[name]
 
 
-def adjust(recipe: Recipe, **flags: Any) -> Recipe:
-    """Return the recipe with the given fields replaced; its learning rate follows the batch where `auto_scale_lr`."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    if given.get("rand_augment") == "none":
-        given["rand_augment"] = ""
-    if given.get("auto_scale_lr", recipe.auto_scale_lr) and "batch" in given:
-        given["lr"] = change(recipe, lr=given.get("lr")).lr_at(given["batch"])
-    return change(recipe, **given)
-
-
-def find_clip(
-    model: str, recipe: Recipe, file: Path | None, *, frames: int | None, stride: int | None, size: int | None
-) -> Clip:
-    """Return the recipe's clip, else the model's own, or the one in a JSON file, with the given numbers replaced."""
-    from ... import models
-
-    given = None if file is None else read_json(Clip, file)
-    return change(models.choose_clip(model, recipe, given), frames=frames, stride=stride, size=size)
+def adjust(recipe: Recipe, **fields: Any) -> Recipe:
+    """Return the recipe with those fields replaced; its learning rate follows the batch where `auto_scale_lr`."""
+    if "batch" in fields and fields.get("auto_scale_lr", recipe.auto_scale_lr):
+        fields["lr"] = dataclasses.replace(recipe, lr=fields.get("lr", recipe.lr)).lr_at(fields["batch"])
+    return dataclasses.replace(recipe, **fields)

@@ -10,44 +10,14 @@ import re
 import signal
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 
 from ...errors import UserError
 from . import launcher
 from .job import Job
+from .machines import Machines
 from .signals import held_back
-
-
-@dataclass(frozen=True)
-class Machines:
-    """Where the ranks run: `ranks` on this machine, or those of a `hostfile`.
-
-    With `node_rank` no ssh is used: every machine is started by hand, and they meet at `master`, an ADDRESS:PORT.
-    """
-
-    ranks: int = 1
-    hostfile: Path | None = None
-    node_rank: int | None = None
-    master: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.hostfile is not None and not self.hostfile.is_file():
-            raise UserError(f"--hostfile {self.hostfile}: no such file: write a line `HOST slots=GPUS` a machine")
-        if self.node_rank is None:
-            return
-        if self.hostfile is None or not re.fullmatch(r".+:\d+", self.master or ""):
-            raise UserError("--node-rank needs --hostfile, and --master ADDRESS:PORT of the first machine")
-
-    @property
-    def total(self) -> int:
-        """Ranks on all machines."""
-        if self.hostfile is None:
-            return self.ranks
-        slots = re.findall(r"^[^#\n]*\bslots\s*=\s*(\d+)", self.hostfile.read_text(), re.MULTILINE)
-        return max(1, sum(map(int, slots)))
 
 
 def run(job: Job, machines: Machines) -> None:
@@ -64,7 +34,7 @@ def run(job: Job, machines: Machines) -> None:
     check_job(job, machines.total)
     _check_gpus(job, machines)
     line = launcher.command(
-        job.arguments(), ranks=machines.ranks, device=job.device, hostfile=machines.hostfile,
+        ["--job", str(job.write())], ranks=machines.ranks, device=job.device, hostfile=machines.hostfile,
         node_rank=machines.node_rank, master=machines.master,
     )  # fmt: skip
     with held_back():

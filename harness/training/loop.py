@@ -120,8 +120,10 @@ class Run:
         job, recipe, step = self.job, self.recipe, self.position.step
         return stream.open_stream(
             self.index, recipe, job.clip, batch=ds.micro_batch(recipe, self.world.size), device=job.device,
-            workers=job.workers, seed=job.seed, rank=self.world.rank, world=self.world.size,
-            first_epoch=step // self.steps_per_epoch, first_batch=step % self.steps_per_epoch * recipe.accumulate,
+            workers=job.workers, sampler=pipelines.Sampler(
+                seed=job.seed, rank=self.world.rank, world=self.world.size, epoch=step // self.steps_per_epoch,
+                batch=step % self.steps_per_epoch * recipe.accumulate,
+            ),
         )  # fmt: skip
 
     def tell_passed_over(self, stream: pipelines.Stream) -> None:
@@ -240,8 +242,8 @@ class Run:
                 return network(clip)
 
         with pipelines.open(
-            index, clip=job.clip, views=Views(), batch=batch, rank=world.rank, world=world.size,
-            device=job.device, workers=job.workers,
+            index, clip=job.clip, views=Views(), batch=batch, device=job.device, workers=job.workers,
+            sampler=pipelines.Sampler(rank=world.rank, world=world.size),
         ) as stream:  # fmt: skip
             mine = evaluate(forward, stream)
         if self.recipe.zero == 3:  # every forward pass gathers weights from all ranks: do as many as the busiest

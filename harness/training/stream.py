@@ -15,24 +15,23 @@ def open_stream(
     batch: int,
     device: pipelines.Device,
     workers: int,
-    seed: int,
-    rank: int = 0,
-    world: int = 1,
-    first_epoch: int = 0,
-    first_batch: int = 0,
+    sampler: pipelines.Sampler,
 ) -> pipelines.Stream:
     """Open an index's videos as the recipe crops, flips and augments them; `batch` is one rank's, see `pipelines.open`.
 
     Mixup and cutmix follow on the device, where whole batches are.
     """
     return pipelines.open(
-        index, clip=clip, training=True, batch=batch, crop=recipe.crop, crop_area=recipe.crop_area,
-        short_sides=recipe.short_sides, flip=recipe.flip, flip_swaps=recipe.flip_swaps, flip_keeps=recipe.flip_keeps,
-        augment=augment(recipe), seed=seed, rank=rank, world=world, device=device, workers=workers,
-        first_epoch=first_epoch, first_batch=first_batch,
+        index, clip=clip, batch=batch, transform=transform(recipe), sampler=sampler, device=device, workers=workers
     )  # fmt: skip
 
 
-def augment(recipe: Recipe) -> pipelines.Augment:
-    """Return how a recipe's clips are changed; an unknown policy is a `UserError`."""
-    return pipelines.Augment(rand_augment=recipe.rand_augment, color_jitter=recipe.color_jitter, erase=recipe.erase)
+def transform(recipe: Recipe) -> pipelines.TrainTransform:
+    """Return how a recipe's clips are changed. Raises UserError if it names an unknown policy or an impossible crop."""
+    return pipelines.TrainTransform(
+        crop=recipe.crop, crop_area=recipe.crop_area, short_sides=recipe.short_sides, flip=recipe.flip,
+        flip_swaps=recipe.flip_swaps, flip_keeps=recipe.flip_keeps,
+        augment=pipelines.Augment(
+            rand_augment=recipe.rand_augment, color_jitter=recipe.color_jitter, erase=recipe.erase
+        ),
+    )  # fmt: skip

@@ -21,7 +21,7 @@ from reelbench.pipelines import synthetic
 from reelbench.pipelines._encode import CODECS, encode
 from reelbench.pipelines.index import Index
 from reelbench.pipelines.source import Cutter
-from reelbench.spec import Clip, Views
+from reelbench.spec import Clip
 from torch.utils.data import DataLoader, Dataset
 
 WORKERS, BATCH, VIDEOS, ROUNDS = 2, 4, 24, 3
@@ -34,7 +34,7 @@ class Plain(Dataset):
 
     def __init__(self, index: Index, clip: Clip) -> None:
         self.videos, self.clip = list(index.videos()), clip
-        self.cutter = Cutter(clip=clip, views=Views(), training=True, flip=0.5)
+        self.cutter = Cutter(clip=clip, transform=pipelines.TrainTransform(flip=0.5))
 
     def __len__(self) -> int:
         return len(self.videos) * 1000
@@ -111,7 +111,14 @@ def test_clips_a_second(benchmark, footage: Callable[[str], Index], codec: str, 
             sizes = (len(clip) for clip, _ in batches)
         else:
             stream = opened.enter_context(
-                pipelines.open(index, clip=clip, batch=BATCH, training=True, flip=0.5, workers=WORKERS, decoder=loader)
+                pipelines.open(
+                    index,
+                    clip=clip,
+                    batch=BATCH,
+                    transform=pipelines.TrainTransform(flip=0.5),
+                    workers=WORKERS,
+                    decoder=loader,
+                )
             )
             sizes = (len(batch.clip) for _ in itertools.count() for batch in stream.epoch())
         rates(benchmark, lambda: sum(itertools.islice(sizes, VIDEOS // BATCH)))
@@ -134,7 +141,12 @@ def test_memory_stays_level(benchmark, tmp_path: Path, decoder: str):
     def slope() -> float:
         seen = []
         with pipelines.open(
-            index, clip=Clip(frames=4, size=56, short_side=64), batch=4, training=True, workers=WORKERS, decoder=decoder
+            index,
+            clip=Clip(frames=4, size=56, short_side=64),
+            batch=4,
+            transform=pipelines.TrainTransform(),
+            workers=WORKERS,
+            decoder=decoder,
         ) as stream:
             for _ in itertools.islice((batch for _ in itertools.count() for batch in stream.epoch()), LEVEL + MEASURED):
                 here = psutil.Process()

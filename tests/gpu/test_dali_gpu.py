@@ -51,7 +51,7 @@ def made(root: Path, codec: str, count: int = 6) -> Index:
 def test_nvdec_shows_the_frames_that_were_asked_for(tmp_path: Path, codec: str):
     index = made(tmp_path, codec)
     with pipelines.open(index, clip=CLIP, batch=2, views=Views(clips=2), device="cuda", decoder="dali") as stream:
-        cut = Cutter(clip=CLIP, views=Views(clips=2), training=False).cut
+        cut = Cutter(clip=CLIP, views=Views(clips=2)).cut
         for batch in stream.epoch():
             assert batch.clip.is_cuda
             assert batch.label.is_cuda
@@ -100,7 +100,7 @@ def test_odd_files_are_decoded_in_software_beside_nvdec(tmp_path: Path):
 
 def test_training_clips_on_the_gpu_are_those_of_the_cpu(tmp_path: Path):
     index = made(tmp_path, "vp9")
-    options = {"clip": dataclasses.replace(CLIP, size=96), "batch": 3, "training": True, "flip": 0.5}
+    options = {"clip": dataclasses.replace(CLIP, size=96), "batch": 3, "transform": pipelines.TrainTransform(flip=0.5)}
     with pipelines.open(index, device="cpu", **options) as stream:
         ours = [batch for _ in range(2) for batch in stream.epoch()]
     with pipelines.open(index, device="cuda", **options) as stream:
@@ -124,7 +124,8 @@ def test_software_frames_reach_the_gpu_unchanged(tmp_path: Path):
 def test_augmentation_looks_the_same_on_both_devices(tmp_path: Path, policy: str):
     index = made(tmp_path, "h264")
     chosen = pipelines.Augment(rand_augment=policy, color_jitter=0.4, erase=0.5)
-    options = {"clip": CLIP, "batch": 3, "training": True, "decoder": "software", "augment": chosen}
+    transform = pipelines.TrainTransform(augment=chosen)
+    options = {"clip": CLIP, "batch": 3, "transform": transform, "decoder": "software"}
     with pipelines.open(index, device="cpu", **options) as stream:
         ours = torch.cat([batch.clip for _ in range(3) for batch in stream.epoch()])
     with pipelines.open(index, device="cuda", **options) as stream:

@@ -1,0 +1,138 @@
+"""Options from the fields of dataclasses: a field with a line of help is a flag, and its annotation says what it takes.
+
+`--betas 0.9,0.999` for a tuple, `--flip-swaps "2=3 4=5"` for pairs, a JSON file for a Clip, `--x/--no-x` for a switch,
+and `none` wherever a field may be empty.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from ...errors import UserError, unknown
+from ...spec import Clip, read_json
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+Given = dict[str, Any]
+NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
+
+
+def offers(*kinds: type) -> Callable[[Verb], Verb]:
+    """Let a verb offer the fields of dataclasses as options; `read` gets them from its `**given`."""
+
+    def offer(verb: Verb) -> Verb:
+        own = inspect.signature(verb, eval_str=True)
+        written = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        made = [_parameter(kind, field, hint) for kind in kinds for field, hint in _options(kind)]
+        verb.__signature__ = own.replace(parameters=written + made)  # type: ignore[attr-defined]
+        return verb
+
+    return offer
+
+
+def read(kind: type, given: Given) -> Given:
+    """Return the fields of a dataclass that were given on the command line, by name; raises UserError if misspelt."""
+    found = {}
+    for field, hint in _options(kind):
+        value = given[_parameter_name(kind, field)]
+        if value is not None:
+            found[field.name] = value if isinstance(value, bool) else parse(hint, value, flag(field))
+    return found
+
+
+def flag(field: Field[Any]) -> str:
+    """Return the flag of a field."""
+    return field.metadata.get("flag") or "--" + field.name.replace("_", "-")
+
+
+def parse(hint: Any, text: str, flag: str) -> Any:
+    """Return the value of an annotation that a text writes; raises UserError, naming the flag, if it writes none."""
+    choices = [str(kind) for kind in get_args(hint)] if get_origin(hint) is Literal else [text]
+    if text not in choices:
+        raise unknown(flag, text, choices)
+    try:
+        return _value(hint, text)
+    except ValueError:
+        raise UserError(f"{flag} {text}: write {written(hint)}") from None
+
+
+def _value(hint: Any, text: str) -> Any:
+    kinds = get_args(hint)
+    if is_dataclass(hint):
+        return read_json(hint, Path(text))  # type: ignore[type-var]
+    if get_origin(hint) in (Union, UnionType):
+        return None if text == "none" else _value(kinds[0], text)
+    if get_origin(hint) is Literal:
+        return next(kind for kind in kinds if str(kind) == text)
+    if get_origin(hint) is tuple:
+        return _values(kinds, text)
+    if hint is str:
+        return "" if text == "none" else text
+    return hint(text)
+
+
+def _values(kinds: tuple[Any, ...], text: str) -> tuple[Any, ...]:
+    """Read a tuple: `A,B`, or `A=B C=D` where it is one of pairs."""
+    if kinds[-1] is not Ellipsis:
+        return tuple(_value(kind, part) for kind, part in zip(kinds, text.split(","), strict=True))
+    if text == "none":
+        return ()
+    if get_origin(kinds[0]) is not tuple:
+        return tuple(_value(kinds[0], part) for part in text.split(","))
+    left, right = get_args(kinds[0])
+    pairs = [pair.rsplit("=", 1) for pair in text.split()]  # a pattern may hold commas and equals signs, but no space
+    return tuple((_value(left, a), _value(right, b)) for a, b in pairs)
+
+
+def written(hint: Any) -> str:
+    """Return how a value of an annotation is written.
+
+    >>> written(tuple[tuple[str, float], ...])
+    '"TEXT=FLOAT ..."'
+    """
+    kinds = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return written(kinds[0])
+    if get_origin(hint) is Literal:
+        return "|".join(map(str, kinds))
+    if get_origin(hint) is tuple and kinds[-1] is Ellipsis:
+        pair = get_origin(kinds[0]) is tuple
+        return f'"{"=".join(map(written, get_args(kinds[0])))} ..."' if pair else f"{written(kinds[0])},..."
+    if get_origin(hint) is tuple:
+        return ",".join(map(written, kinds))
+    return NAMES.get(hint, "FILE")
+
+
+def _options(kind: type) -> Iterator[tuple[Field[Any], Any]]:
+    """Yield the fields that are options, with their annotations."""
+    hints = get_type_hints(kind)
+    yield from ((field, hints[field.name]) for field in fields(kind) if "help" in field.metadata)
+
+
+def _parameter_name(kind: type, field: Field[Any]) -> str:
+    """Two dataclasses may have fields of one name."""
+    return f"{kind.__name__.lower()}_{field.name}"
+
+
+def _parameter(kind: type, field: Field[Any], hint: Any) -> inspect.Parameter:
+    name, switch = flag(field), hint is bool
+    hidden = kind is Clip or field.default in (MISSING, None, "", (), False)  # each model brings its own clip
+    shown = "" if hidden else f"  [default: {_show(field.default)}]"
+    option = typer.Option(
+        f"{name}/--no-{name[2:]}" if switch else name, help=field.metadata["help"] + shown, show_default=False,
+        rich_help_panel=kind.__name__, metavar=None if switch else written(hint),
+    )  # fmt: skip
+    return inspect.Parameter(
+        _parameter_name(kind, field), inspect.Parameter.KEYWORD_ONLY, default=None,
+        annotation=Annotated[bool | None if switch else str | None, option],
+    )  # fmt: skip
+
+
+def _show(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
