@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from reelbench import pipelines
 from reelbench.errors import UserError
-from reelbench.pipelines import _device_errors, _watchdog
+from reelbench.pipelines import _device_errors, _handover, _watchdog
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines._files import Files
@@ -110,6 +110,8 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
 
 def on_a_gpu_that_is_played(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stream, "_device_id", lambda self: None)
+    handed_over = _handover.joined
+    monkeypatch.setattr(_handover, "joined", lambda views, *, on_gpu: handed_over(views, on_gpu=False))
     stream.device = "cuda"
 
 

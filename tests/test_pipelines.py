@@ -352,7 +352,7 @@ def test_the_decoder_follows_the_codecs(index_of: Callable[..., Index], vp9: Ind
     mostly = indexing.from_videos([vp9[0], vp9[1], index_of("h264")[0]], vp9.classes, Path("/"))
     rarely = indexing.from_videos([vp9[0], *index_of("h264").videos()], vp9.classes, Path("/"))
     assert [chosen(mostly), chosen(rarely)] == ["dali", "software"]
-    with pytest.raises(UserError, match="DALI on this cpu knows none of the files \\(h264\\)"):
+    with pytest.raises(UserError, match="DALI on this cpu decodes none of the files \\(h264\\)"):
         pipelines.open(index_of("h264"), clip=CLIP, batch=1, decoder="dali")
 
 

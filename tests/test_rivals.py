@@ -18,7 +18,7 @@ from reelbench import pipelines
 from reelbench.errors import UserError
 from reelbench.harness.decoders import bench, decoder_load, rivals
 from reelbench.harness.measuring import nvml
-from reelbench.pipelines import reference
+from reelbench.pipelines import TrainTransform, reference
 from reelbench.pipelines import rivals as libraries
 from reelbench.pipelines.index import Index, Video
 from reelbench.pipelines.rivals import decord2, pynvvideocodec, torchcodec
@@ -81,7 +81,7 @@ def test_a_library_that_is_a_frame_late_is_found(tiny_index: Index) -> None:
 
 def test_its_clips_are_ours(tiny_index: Index) -> None:
     """The same frames of the same boxes in the same order; box edges are rounded, so that pixels differ a little."""
-    options = {"clip": CLIP, "training": True}
+    options = {"clip": CLIP, "transform": TrainTransform()}
     with pipelines.open(tiny_index, batch=4, decoder="software", **options) as stream:
         batches = [batch for _ in range(2) for batch in stream.epoch()]
     order = Order(total=len(tiny_index), batch=4, training=True)
