@@ -16,7 +16,8 @@ import torch
 from ...pipelines import reference, rivals
 from ...pipelines.index import Index
 from ...pipelines.source import Cutter, Order
-from ...spec import Clip, Views
+from ...pipelines.transform import TrainTransform
+from ...spec import Clip
 from .bench import BATCH, CLIPS, Device, Speed, drain
 
 CHECKED = 4  # videos, evenly spread
@@ -56,7 +57,7 @@ def identical(index: Index, read: rivals.Reader) -> tuple[int, int]:
     A frame is right if no neighbor of the reference's frame of that number is nearer to it.
     """
     right = total = 0
-    cutter = Cutter(clip=CHECK, views=Views(), training=False)
+    cutter = Cutter(clip=CHECK)
     for row in np.unique(np.linspace(0, len(index) - 1, min(CHECKED, len(index))).astype(int)):
         video = index[int(row)]
         numbers = cutter.cut(video.frames, (video.width, video.height), 0, int(row)).frames + video.offset
@@ -82,7 +83,7 @@ def _speed(
 ) -> Speed:  # fmt: skip
     clip, batch = CLIPS[sampling], min(BATCH[device], len(index))
     order = Order(total=len(index), batch=batch, training=True)
-    cutter = Cutter(clip=clip, views=Views(), training=True)
+    cutter = Cutter(clip=clip, transform=TrainTransform())
     made = rivals.batches(index, cutter, order, lambda: module.reader(device), workers)
     with closing(made) as batches, _one_thread():
         sizes = (len(clips) for clips in batches)
