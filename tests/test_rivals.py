@@ -23,7 +23,8 @@ from reelbench.pipelines import rivals as libraries
 from reelbench.pipelines.index import Index, Video
 from reelbench.pipelines.rivals import decord2, pynvvideocodec, torchcodec
 from reelbench.pipelines.source import Cutter, Order
-from reelbench.spec import Clip, Views
+from reelbench.pipelines.transform import TrainTransform
+from reelbench.spec import Clip
 
 CLIP = Clip(frames=4, stride=2, size=32, short_side=32)
 
@@ -81,11 +82,11 @@ def test_a_library_that_is_a_frame_late_is_found(tiny_index: Index) -> None:
 
 def test_its_clips_are_ours(tiny_index: Index) -> None:
     """The same frames of the same boxes in the same order; box edges are rounded, so that pixels differ a little."""
-    options = {"clip": CLIP, "training": True}
+    options = {"clip": CLIP, "transform": TrainTransform()}
     with pipelines.open(tiny_index, batch=4, decoder="software", **options) as stream:
         batches = [batch for _ in range(2) for batch in stream.epoch()]
     order = Order(total=len(tiny_index), batch=4, training=True)
-    theirs = libraries.batches(tiny_index, Cutter(views=Views(), **options), order, lambda: read, workers=2)
+    theirs = libraries.batches(tiny_index, Cutter(**options), order, lambda: read, workers=2)
     for batch in batches:
         clips = next(theirs)
         assert clips.shape == batch.clip.shape
