@@ -125,6 +125,7 @@ def test_the_time_of_every_case_is_accounted_for(data, tmp_path):
     assert reports.spent(now) == "nothing was measured: every case had been finished"
 
 
+@pytest.mark.slow  # two cases, each in a process of its own
 def test_a_native_crash_costs_one_row(data, tmp_path, monkeypatch):
     """The child is killed as the system does it when memory runs out, and as a broken decoder does."""
     real = subprocess.Popen
@@ -182,6 +183,7 @@ def _children_of_runs(out: Path) -> list[int]:
     return [p.pid for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or ())]
 
 
+@pytest.mark.slow  # cases in processes of their own
 def test_interleaved_cases_are_timed_in_rounds(data, tmp_path):
     """Two cases, two rounds: samples are tagged with their round, and the rest comes from the pass alone."""
     timed = dataclasses.replace(FAST, data=data, metrics=("parameters", "memory", "latency"))
@@ -204,6 +206,7 @@ def test_interleaved_cases_are_timed_in_rounds(data, tmp_path):
     assert order == [(number, case_id) for number in (1, 2) for case_id in ids]
 
 
+@pytest.mark.slow  # cases in processes of their own
 def test_a_resident_process_that_dies_costs_its_row_only(data, tmp_path, monkeypatch):
     """The second round's process is killed; its case says so and shows no half-measured times, the other goes on."""
     timed = dataclasses.replace(FAST, data=data, metrics=("parameters", "latency"))
