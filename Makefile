@@ -15,6 +15,7 @@ test: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/vulture *.py harness models pipelines reports suites
 	$(BIN)/pytest
 
 benchmark: install-dev

@@ -79,8 +79,8 @@ def quantile_interval(
 
     How many of n samples fall below it is binomial(n, share). A bound that no sample gives is None.
 
-    >>> quantile_interval(range(1, 101), 0.9)
-    (90.1, 84, 96)
+    >>> quantile_interval(range(1, 102), 0.9)
+    (91.0, 85, 97)
     """
     ordered = sorted(samples)
     n, tail = len(ordered), (1 - confidence) / 2

@@ -34,6 +34,7 @@ def gflops(model: nn.Module, clip: Tensor) -> float:
     norm. So the figure is the one that `metrics.flops` measures on a real model, without computing anything.
     """
     aten = torch.ops.aten
+    # The second is what a batch norm in eval mode is, to torch's dispatcher: it has no public name.
     norms = {aten.native_layer_norm: _charge(5), aten._native_batch_norm_legit_no_training: _charge(2)}
     return flops.count_shapes(model, clip, norms) / 1e9
 

@@ -68,6 +68,7 @@ def guard(pipeline: Pipeline, sentinels: list[int]) -> None:
     Sending a task wakes a sleeping worker and waits until it has woken; one that was killed in its sleep never does.
     DALI offers no way out, so a thread that sees a worker die answers in its stead.
     """
+    # No public way leads to the pool: pyproject.toml bounds DALI's version by this line.
     awake = pipeline._py_pool.pool._general_task_queue.cv_not_empty._woken_count  # type: ignore[union-attr]
 
     def answer() -> None:

@@ -1,6 +1,6 @@
 """Results in, text and pictures out. Needs no torch.
 
-A format is one file: `SUFFIX` and `render(results, *, title)`, which returns text, or bytes for a picture.
+A format is one file with `render(results, *, title)`, which returns text, or bytes for a picture.
 """
 
 from __future__ import annotations

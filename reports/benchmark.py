@@ -16,8 +16,6 @@ from typing import Any
 from ..errors import UserError
 from ..result import Result
 
-SUFFIX = ".json"
-
 
 def render(results: Sequence[Result], *, title: str) -> str:
     """Return the samples of every latency in seconds, with their statistics; JSON has no title.

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from ..result import Metric, Result
 from ._table import SETTINGS, metric_columns, views
 
-SUFFIX = ".csv"
-
 
 def render(results: Sequence[Result], *, title: str = "") -> str:
     """Return one line a result under one header line; an absent number is an empty field. A CSV has no title."""

@@ -27,7 +27,6 @@ from . import _labels
 from ._points import Plot, Point, colours, plot
 from ._stats import pareto
 
-SUFFIX = ".png"
 FORMATS = ("png", "svg", "pdf")
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",

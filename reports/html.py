@@ -22,7 +22,6 @@ from ._ranking import reversals
 from ._reproduce import command
 from ._table import limits, machine, measured, published
 
-SUFFIX = ".html"
 PAGE = 500  # so many rows and commands are laid out; the script shows the others when they are asked for
 FILES = Path(__file__).parent / "page"
 # Each of these modules imports from those before it only, so that one after the other they are one module.

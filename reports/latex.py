@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from ..result import Result
 from ._table import Cell, Column, Table, tables
 
-SUFFIX = ".tex"
 SHRINK = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
 ESCAPES = str.maketrans(
     {

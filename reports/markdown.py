@@ -11,7 +11,6 @@ from ..result import Result
 from . import _details
 from ._table import Cell, Column, Table, tables
 
-SUFFIX = ".md"
 PLAIN = re.compile(r"(?:[^\W_]|[.,/×–-])*")  # most cells are a number
 
 

@@ -15,7 +15,6 @@ from . import latex
 from ._table import COLUMNS as NUMBERS
 from ._table import Cell, Column, Row, Table, machine, number, per_view, printable, views
 
-SUFFIX = ".tex"
 COLUMNS = (
     Column(name="model", header="model", numeric=False),
     Column(name="pretrain", header="pre-train", numeric=False),

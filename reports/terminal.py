@@ -16,7 +16,6 @@ from rich.text import Text
 from ..result import Result
 from ._table import Cell, Column, Row, Table, tables
 
-SUFFIX = ".txt"
 WIDE = 200  # columns where no terminal says how many it has
 GAP = "   "
 BOLD, DIM, MARK = Style(bold=True), Style(dim=True), Style(color="yellow")

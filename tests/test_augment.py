@@ -167,6 +167,7 @@ def epoch(data: dict[str, Path], *, batch: int, first_batch: int = 0, **options:
         return {int(v): c for b in stream.epoch() for v, c in zip(b.video, b.clip, strict=True)}
 
 
+@pytest.mark.slow  # three epochs, each with processes of its own
 def test_a_look_belongs_to_the_sample_alone(tiny_synthetic: dict[str, Path]) -> None:
     """Another batch size and a start in mid-epoch show the same pixels."""
     whole, resumed = epoch(tiny_synthetic, batch=4), epoch(tiny_synthetic, batch=8, first_batch=1)

@@ -23,6 +23,7 @@ def test_the_cost_is_what_fvcore_counts(name: str) -> None:
     assert catalog.gflops(model.to("meta"), view.to("meta")) == pytest.approx(measured / 1e9, rel=1e-4)
 
 
+@pytest.mark.slow  # builds and counts the whole zoo
 def test_every_variant_is_listed_with_its_cost_and_its_sources() -> None:
     rows = {row["model"]: row for row in json.loads(catalog.render("json"))}
     assert list(rows) == list(models.names())

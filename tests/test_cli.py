@@ -182,6 +182,7 @@ def test_a_checkpoint_is_converted(reelbench, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(original.parameters(), copy.parameters(), strict=True))
 
 
+@pytest.mark.slow  # builds and counts the whole zoo
 def test_models_are_listed_as_json(reelbench):
     code, out, _ = reelbench("models", "--format", "json")
     rows = {row["model"]: row for row in json.loads(out)}

@@ -83,6 +83,7 @@ def test_frames_to_decode_are_counted_from_the_key_frames(tiny_index: Index) -> 
     assert 1.0 < bench.decoded_per_frame(tiny_index, Clip(frames=2, size=32, sampling="segments")) < 8.0
 
 
+@pytest.mark.slow  # measures every decoder at two samplings
 def test_bench_measures_every_decoder_and_remembers(reelbench, tiny_synthetic: dict[str, Path]) -> None:
     code, out, _ = reelbench("data", "bench", tiny_synthetic["train"], "--seconds", 0.5, "--device", "cpu")
     assert code == 0
@@ -108,6 +109,7 @@ def test_transcode_says_how_much_faster_it_got(reelbench, tiny_synthetic: dict[s
     assert max(Index.load(tmp_path / "out" / "val.parquet")[0].key_frames[1:3]) <= 4
 
 
+@pytest.mark.slow  # a certificate, and a model tested through two decoders
 def test_certify_finds_the_same_frames_and_the_change_in_top1(
     reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -144,6 +146,7 @@ def test_certify_fails_where_frames_are_wrong(
     assert "0/8" in out or "1/8" in out
 
 
+@pytest.mark.slow  # two certificates, each by every decoder
 def test_certify_holds_decoders_to_the_colors_of_a_chart(reelbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     chart.film(tmp_path / "a.webm", "vp9", "bt709", "tv")
     build([("a.webm", 0)], ("a",), tmp_path, workers=0).save(tmp_path / "a.parquet")

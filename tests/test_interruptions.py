@@ -84,6 +84,7 @@ def test_killed_anywhere_and_stopped_by_a_signal_a_run_sees_the_same_losses(tiny
     assert all(torch.equal(a, b) for a, b in zip(*(w.state_dict().values() for w in weights), strict=True))
 
 
+@pytest.mark.slow  # a training in a process of its own
 def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_synthetic, tmp_path):
     recipe = dataclasses.replace(RECIPE, lr=1e30, warmup_epochs=0, ema=0, mixup=0)
     made = job(tiny_synthetic, tmp_path, recipe, skip_nan=2)
@@ -103,6 +104,7 @@ def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_syn
     assert models.build(MODEL, num_classes=8, checkpoint=folder / "weights.safetensors")
 
 
+@pytest.mark.slow  # two ranks through the launcher
 def test_a_rank_that_is_killed_ends_the_others(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=400, validate_epochs=400))
     process = ranks.launched(made, 2)
@@ -114,6 +116,7 @@ def test_a_rank_that_is_killed_ends_the_others(tiny_synthetic, tmp_path):
     assert not still_there(tmp_path)
 
 
+@pytest.mark.slow  # two ranks through the launcher
 def test_a_rank_that_raises_ends_the_others_and_says_why(tiny_synthetic, tmp_path):
     """One machine lacks a package that is first needed when weights are written, in the midst of training."""
     (tmp_path / "sitecustomize.py").write_text(
@@ -129,6 +132,7 @@ def test_a_rank_that_raises_ends_the_others_and_says_why(tiny_synthetic, tmp_pat
     assert not still_there(tmp_path)
 
 
+@pytest.mark.slow  # two ranks, each with its imports and decoders
 def test_a_signal_to_every_process_of_a_job_stops_it_as_one_to_its_ranks(tiny_synthetic, tmp_path):
     """SLURM signals all that a step has started: decoders and multiprocessing's tracker among them."""
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=400, validate_epochs=400))
@@ -162,6 +166,7 @@ def test_srun_names_the_ranks(nodes, host):
     assert launch.slurm_rank({}) == {}
 
 
+@pytest.mark.slow  # two launchers and their ranks
 def test_two_launchers_without_ssh_make_one_run(tiny_synthetic, tmp_path):
     """Two machines in one: each launcher is given its node rank, and they meet over the loopback interface."""
     hosts = tmp_path / "hosts"
@@ -198,6 +203,7 @@ def may_be_apart() -> bool:
     return tools and subprocess.run(apart("$inside ip link show second"), capture_output=True).returncode == 0
 
 
+@pytest.mark.slow  # two launchers and their ranks
 @pytest.mark.skipif(not may_be_apart(), reason="the kernel forbids network namespaces here")
 def test_two_network_namespaces_make_one_run(tiny_synthetic, tmp_path):
     """Two machines that share no loopback interface and reach each other by their addresses alone."""
@@ -211,6 +217,7 @@ def test_two_network_namespaces_make_one_run(tiny_synthetic, tmp_path):
     assert json.loads((made.out / "checkpoints" / "step_3" / checkpoints.STATE).read_text())["ranks"] == 2
 
 
+@pytest.mark.slow  # a training through torchrun
 def test_torchrun_starts_the_module_too(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=1))
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]

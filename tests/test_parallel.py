@@ -33,6 +33,7 @@ def failed(number):
 """
 
 
+@pytest.mark.slow  # waits for items that hang
 def test_an_item_that_crashes_or_hangs_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "unruly.py").write_text(UNRULY)
     monkeypatch.syspath_prepend(tmp_path)

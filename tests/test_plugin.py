@@ -43,6 +43,7 @@ def run(tmp_path: Path):
     return command
 
 
+@pytest.mark.slow  # a pytest of its own that imports torch and measures
 def test_a_suites_latency_cases_are_benchmarks(run, tmp_path: Path):
     done = run("-p", "pytest_benchmark.plugin", "--reelbench-suite", "mine.py", "--reelbench-device", "cpu",
                "--benchmark-json=out.json", "-s", "-p", "noting", *QUICK, threads=3)  # fmt: skip
@@ -68,6 +69,7 @@ def test_a_suite_that_does_not_exist_and_a_missing_library_are_told(run):
     assert "needs pytest-benchmark" in without.stderr
 
 
+@pytest.mark.slow  # two pytests of their own that import torch and measure
 @pytest.mark.parametrize(("latency", "code"), [(1e-6, 1), (1e6, 0)])
 def test_a_gate_holds_a_run_against_the_results_of_a_suite(run, tmp_path: Path, latency: float, code: int):
     stored = tmp_path / "stored.json"

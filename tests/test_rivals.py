@@ -23,7 +23,8 @@ from reelbench.pipelines import rivals as libraries
 from reelbench.pipelines.index import Index, Video
 from reelbench.pipelines.rivals import decord2, pynvvideocodec, torchcodec
 from reelbench.pipelines.source import Cutter, Order
-from reelbench.spec import Clip, Views
+from reelbench.pipelines.transform import TrainTransform
+from reelbench.spec import Clip
 
 CLIP = Clip(frames=4, stride=2, size=32, short_side=32)
 
@@ -54,6 +55,7 @@ def broken(device: str):
     raise RuntimeError("no driver\nat all")
 
 
+@pytest.mark.slow  # measures three decoders at two samplings each
 @pytest.mark.usefixtures("quick_bench")
 def test_a_library_stands_in_the_table_beside_ours(
     tiny_index: Index, tiny_synthetic: dict[str, Path], reelbench, monkeypatch: pytest.MonkeyPatch
@@ -85,7 +87,7 @@ def test_its_clips_are_ours(tiny_index: Index) -> None:
     with pipelines.open(tiny_index, batch=4, decoder="software", **options) as stream:
         batches = [batch for _ in range(2) for batch in stream.epoch()]
     order = Order(total=len(tiny_index), batch=4, training=True)
-    theirs = libraries.batches(tiny_index, Cutter(views=Views(), **options), order, lambda: read, workers=2)
+    theirs = libraries.batches(tiny_index, Cutter(**options), order, lambda: read, workers=2)
     for batch in batches:
         clips = next(theirs)
         assert clips.shape == batch.clip.shape

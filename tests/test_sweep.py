@@ -40,6 +40,7 @@ def run(made: Suite, out: Path, **options) -> list[Result]:
     return sweep.sweep(made, out, device="cpu", **options)[0]
 
 
+@pytest.mark.slow  # a training through the launcher, and every metric
 def test_a_case_is_trained_measured_and_traceable(data, tmp_path):
     recipe = Recipe(epochs=3, batch=8, crop="random", flip=0.0)
     metrics = ("parameters", "flops", "memory", "latency", "throughput", "decode", "stall", "energy", "accuracy")
@@ -78,6 +79,7 @@ def test_the_ledger_names_the_videos_that_training_and_testing_passed_over(data,
     assert "1 broken left out" in found.metrics["top1"].convention
 
 
+@pytest.mark.slow  # five cases, each in a process of its own
 def test_every_ending_is_a_row_and_only_what_failed_runs_again(data, tmp_path):
     cases = (
         dataclasses.replace(FAST, data=data),
@@ -101,6 +103,7 @@ def _adds_up(spent: dict[str, float]) -> bool:
     return min(parts.values()) >= 0 and abs(sum(parts.values()) - spent["wall"]) < 0.001 * len(parts)
 
 
+@pytest.mark.slow  # three cases, each in a process of its own
 def test_the_time_of_every_case_is_accounted_for(data, tmp_path):
     """One that is measured, one that fails and one that is killed; the line sums what was measured just now."""
     cases = (
@@ -122,6 +125,7 @@ def test_the_time_of_every_case_is_accounted_for(data, tmp_path):
     assert reports.spent(now) == "nothing was measured: every case had been finished"
 
 
+@pytest.mark.slow  # two cases, each in a process of its own
 def test_a_native_crash_costs_one_row(data, tmp_path, monkeypatch):
     """The child is killed as the system does it when memory runs out, and as a broken decoder does."""
     real = subprocess.Popen
@@ -142,6 +146,7 @@ def test_a_native_crash_costs_one_row(data, tmp_path, monkeypatch):
         monkeypatch.undo()
 
 
+@pytest.mark.slow  # two runs in processes of their own
 def test_killed_with_9_the_run_goes_on_where_it_was(data, tmp_path):
     """The sweep itself is killed in its second case; the finished row stays and the case's process does not live on."""
     file, out = tmp_path / "two.py", tmp_path / "out"
@@ -178,6 +183,7 @@ def _children_of_runs(out: Path) -> list[int]:
     return [p.pid for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or ())]
 
 
+@pytest.mark.slow  # cases in processes of their own
 def test_interleaved_cases_are_timed_in_rounds(data, tmp_path):
     """Two cases, two rounds: samples are tagged with their round, and the rest comes from the pass alone."""
     timed = dataclasses.replace(FAST, data=data, metrics=("parameters", "memory", "latency"))
@@ -200,6 +206,7 @@ def test_interleaved_cases_are_timed_in_rounds(data, tmp_path):
     assert order == [(number, case_id) for number in (1, 2) for case_id in ids]
 
 
+@pytest.mark.slow  # cases in processes of their own
 def test_a_resident_process_that_dies_costs_its_row_only(data, tmp_path, monkeypatch):
     """The second round's process is killed; its case says so and shows no half-measured times, the other goes on."""
     timed = dataclasses.replace(FAST, data=data, metrics=("parameters", "latency"))

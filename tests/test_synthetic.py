@@ -107,6 +107,7 @@ def test_ensure_begins_again_after_an_interruption(tmp_path: Path, monkeypatch: 
     assert [len(Index.load(path)) for path in indexes.values()] == [8, 8, 8]
 
 
+@pytest.mark.slow  # makes two sets of videos
 @pytest.mark.usefixtures("small_defaults")
 @pytest.mark.parametrize("name", splits.EMBEDDED)
 def test_a_gpu_is_given_the_same_clips_in_files_that_nvdec_takes(

@@ -19,6 +19,7 @@ from reelbench.spec import Views
 from safetensors.torch import save_model
 
 
+@pytest.mark.slow  # two ranks, each with its imports and decoders
 def test_two_ranks_count_every_video_once(tiny_synthetic, tmp_path):
     index = Index.load(tiny_synthetic["test"])
     odd = dataclasses.replace(index, table=index.table.iloc[:7].reset_index(drop=True))

@@ -41,6 +41,7 @@ def one_rank(tiny_synthetic, tmp_path_factory) -> tuple[Job, list[float]]:
     return made, ranks.losses(made, ranks.launched(made))
 
 
+@pytest.mark.slow  # a training through the launcher
 def test_one_rank_leaves_everything_a_user_needs(one_rank):
     made, losses = one_rank
     assert len(losses) == 6  # 24 videos, batches of 8, two epochs
@@ -56,6 +57,7 @@ def test_one_rank_leaves_everything_a_user_needs(one_rank):
     assert [r["step"] for r in run_folder.read_log(made.out, "validation")] == [3, 6]
 
 
+@pytest.mark.slow  # two processes, each with its imports and decoders
 def test_two_ranks_and_accumulation_see_the_losses_of_one(one_rank, tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, accumulate=2, zero=2)
     assert ranks.losses(made, *ranks.bare(made, 2)) == pytest.approx(one_rank[1], rel=2e-5)
@@ -87,6 +89,7 @@ def test_sharded_averages_go_on_with_another_number_of_ranks(one_rank, tiny_synt
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.slow  # a training through the launcher
 def test_the_module_is_launched_directly_too(tiny_synthetic, tmp_path):
     """The line that the README gives, with `--local_rank` appended by the launcher; in bf16."""
     line = [*launcher.command([], ranks=1)[:5], "--num_gpus", "1", "--master_port", str(launcher.free_port())]
@@ -206,6 +209,7 @@ def test_a_monitor_without_its_package_is_told(tiny_synthetic, tmp_path, monkeyp
         check_job(dataclasses.replace(job(tiny_synthetic, tmp_path), monitors=("wandb",)), 1)
 
 
+@pytest.mark.slow  # a training in a process of its own, with W&B's beside it
 def test_tensorboard_and_wandb_follow_every_step(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path / "out", epochs=0.67)
     made = dataclasses.replace(made, monitors=("tensorboard", "wandb"), validation=tiny_synthetic["val"])
@@ -260,6 +264,7 @@ def test_contradicting_options_are_told():
         Machines(hostfile=Path("/nowhere/hosts"))
 
 
+@pytest.mark.slow  # a training through the launcher
 def test_a_run_is_repeated_from_its_job(one_rank, tmp_path):
     """The line that the README gives: the losses of the first run, in another folder."""
     made, losses = one_rank

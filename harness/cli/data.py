@@ -12,6 +12,7 @@ import typer
 from ...errors import UserError
 from ..device import resolve_device
 from ..training import job
+from .options import Device
 
 if TYPE_CHECKING:
     from ...pipelines.index import Index
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, index and check data sets.")
 
 IndexFile = Annotated[Path, typer.Argument(help="Index file.")]
-Device = Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")]
 Workers = Annotated[int, typer.Option(min=1, help="Reading processes.")]
 
 

@@ -31,7 +31,7 @@ class Queue:
 
     def spin(self, seconds: float) -> None:
         """Queue work that takes about so long."""
-        torch.cuda._sleep(int(seconds * self._rate))
+        torch.cuda._sleep(int(seconds * self._rate))  # torch has no public kernel that only waits
 
     def _timed(self) -> float:
         """Return the cycles a second."""

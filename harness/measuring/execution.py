@@ -125,6 +125,7 @@ class Float8Linear(nn.Module):
         """Multiply in 8 bits, accumulate and return in bf16."""
         flat = x.reshape(-1, x.shape[-1])
         scale = _scale(flat)
+        # The public torch.nn.functional.scaled_mm is younger than the oldest torch that pyproject.toml allows.
         product = torch._scaled_mm(  # pyright: ignore[reportPrivateImportUsage]
             (flat / scale).to(FP8), self.weight.t(), scale_a=scale, scale_b=self.scale, out_dtype=torch.bfloat16
         )
@@ -176,7 +177,8 @@ class Replayed:
 def _compile(model: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
     if not mode.startswith("compile"):
         return model
-    torch._dynamo.config.cache_size_limit = 64  # a batch sweep compiles once a batch
+    # A batch sweep compiles once a batch; the limit is documented, but has no public address.
+    torch._dynamo.config.cache_size_limit = 64
     # With dynamic shapes the kernels would serve every batch and suit none.
     return torch.compile(model, dynamic=False, mode="max-autotune" if mode == "compile_max_autotune" else None)
 

@@ -169,6 +169,7 @@ class Engine:
     @staticmethod
     def _copy(source: list[Tensor], target: list[Tensor]) -> None:
         if source:
+            # One kernel for hundreds of small buffers: torch has no public copy of a list.
             torch._foreach_copy_(target, source)  # pyright: ignore[reportPrivateImportUsage]
 
     def _agree(self, losses: Tensor, asked: bool) -> tuple[float, bool, bool]:
@@ -263,6 +264,7 @@ class Engine:
 
         prefix = next(name for name, module in self.engine.module.named_modules() if module is self.network) + "."
         if self.recipe.zero == 3:
+            # The public `save_16bit_model` gathers the shards by this, but can only write them down, as a pickle.
             whole = self.engine._zero3_consolidated_16bit_state_dict() or {}
             state = {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
         else:
