@@ -96,7 +96,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return softmax(q k^T / sqrt(d) + bias) v, `B heads N d`, in calls small enough for CUDA's fused kernels."""
     shared = bias is None or bias.shape[0] == 1
-    if bias is not None and shared and bias.requires_grad and torch.is_grad_enabled() and q.device.type == "cpu":
+    if bias is not None and shared and _trains_on_cpu(bias):
         if q.shape[0] * bias.numel() * q.element_size() <= SCORES:
             return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return BiasedAttention.apply(q, k, v, bias)  # type: ignore[return-value]
@@ -105,6 +105,12 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None)
     rows = [t.split(MAX_ROWS) for t in (q, k, v)]
     biases = [bias] * len(rows[0]) if shared else bias.split(MAX_ROWS)  # type: ignore[union-attr]
     return torch.cat([fused_attention(*part) for part in zip(*rows, biases, strict=True)])
+
+
+def _trains_on_cpu(bias: Tensor) -> bool:
+    """Say whether a bias's gradient is wanted on a CPU; an exported program is for inference, at any batch."""
+    wanted = bias.requires_grad and torch.is_grad_enabled() and bias.device.type == "cpu"
+    return wanted and not torch.compiler.is_exporting()
 
 
 def drop_rates(rate: float, depth: int) -> list[float]:
