@@ -55,13 +55,13 @@ def build(
 
     `checkpoint` is a video checkpoint (ours or the official release's naming) and is loaded strictly; `pretrained`
     is a 2D image checkpoint, inflated by the architecture's official rule. `overrides` go to the architecture's
-    own constructor, which knows its arguments: a misspelt one is a `UserError`.
+    own constructor, which knows its arguments: a misspelled one is a `UserError`.
     """
     from . import _checkpoints
 
     variant = find(name)
     try:
-        model = variant.build(num_classes=num_classes or variant.num_classes, **{**variant.options, **overrides})
+        model = variant.build(num_classes=num_classes or variant.num_classes, **{**variant.kwargs, **overrides})
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
@@ -105,7 +105,7 @@ def check_clip(model: str, clip: Clip) -> None:
     variant = find(model)
     try:
         with torch.device("meta"), torch.inference_mode():
-            variant.build(num_classes=2, **variant.options).eval()(torch.empty(1, 3, clip.frames, clip.size, clip.size))
+            variant.build(num_classes=2, **variant.kwargs).eval()(torch.empty(1, 3, clip.frames, clip.size, clip.size))
     except (RuntimeError, ValueError, AssertionError, UserError) as error:
         own = variant.clip
         raise UserError(

@@ -1,4 +1,4 @@
-"""Attention with a learnt bias, trained on a CPU: the fused kernel forward, the scores computed again backward.
+"""Attention with a learned bias, trained on a CPU: the fused kernel forward, the scores computed again backward.
 
 `scaled_dot_product_attention` leaves its fused kernel once the bias needs a gradient, and then keeps every score of
 every head. Here the forward pass keeps what the fused one returns: its output and the logarithm of each row's sum. The

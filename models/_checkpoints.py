@@ -1,7 +1,7 @@
 """Weights in: video checkpoints, strictly; 2D image checkpoints, inflated; another data set's weights to start from.
 
 A source is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder, or a mapping of tensors. Parameter names may
-be ours or the official release's: `Variant.keys` translates the latter.
+be ours or the official release's: `Variant.key_map` translates the latter.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def init_from(model: nn.Module, variant: Variant, source: Source) -> list[str]:
 
 
 def rename(state: State, model: nn.Module, variant: Variant) -> State:
-    """Return the state dict in our naming: keys of ours stay, others go through `variant.keys` (`None` drops one)."""
+    """Return the state dict in our naming: keys of ours stay, others go through `variant.key_map` (`None` drops one)."""
     own = _shapes(model)
     renamed: State = {}
     for key, value in state.items():
-        name = key if key in own or variant.keys is None else variant.keys(key)
+        name = key if key in own or variant.key_map is None else variant.key_map(key)
         if name is None:
             continue
         if name in renamed:

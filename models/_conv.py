@@ -227,7 +227,7 @@ class MobileNetV2(nn.Module):
 
 
 def init_convs(module: nn.Module) -> None:
-    """Initialise 2D convolutions for ReLU (He et al., 2015); batch norms start as the identity."""
+    """Initialize 2D convolutions for ReLU (He et al., 2015); batch norms start as the identity."""
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")

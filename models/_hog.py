@@ -1,7 +1,7 @@
 """Histograms of oriented gradients as MaskFeat's targets, batched and on the device of the images.
 
 Dalal and Triggs, Histograms of Oriented Gradients for Human Detection, 2005, as scikit-image computes them with
-9 orientations, cells of 8×8 pixels and blocks of one cell (L2), for each colour channel on its own.
+9 orientations, cells of 8×8 pixels and blocks of one cell (L2), for each color channel on its own.
 """
 
 from __future__ import annotations

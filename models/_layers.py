@@ -14,7 +14,7 @@ from ._biased_attention import BiasedAttention
 
 MAX_ROWS = 65_535  # of one call: CUDA's fused attention puts them into a grid dimension of that size
 LARGE, PIECE = 32 << 20, 8 << 20  # bytes: the C library hands larger memory back after every use, to be cleared anew
-SCORES = 2 << 20  # bytes: scores that fit the cache are kept for a learnt bias's gradient, larger ones made again
+SCORES = 2 << 20  # bytes: scores that fit the cache are kept for a learned bias's gradient, larger ones made again
 
 
 class DropPath(nn.Module):
@@ -120,7 +120,7 @@ def run(block: Callable[..., Tensor], *inputs: Any, checkpointed: bool) -> Tenso
 
 
 def init_transformer(model: nn.Module, std: float = 0.02) -> None:
-    """Initialise linear layers and relative-position tables with a truncated normal, biases with zero.
+    """Initialize linear layers and relative-position tables with a truncated normal, biases with zero.
 
     The published 0.02 suits widths of a hundred and more; the narrow layers of a micro need about 1 / sqrt(width).
     """

@@ -57,7 +57,7 @@ class _Both(torch.autograd.Function):
 
 
 def both(x: Tensor, frames: int, fold: int, reverse: bool = False) -> Tensor:
-    """Shift two folds of `(N T) C H W`, one from each neighbouring frame; zeros come in at the ends of a clip."""
+    """Shift two folds of `(N T) C H W`, one from each neighboring frame; zeros come in at the ends of a clip."""
     if fold == 0:
         return x
     # A trace (of the FLOP counter, say) knows no autograd functions.

@@ -17,7 +17,7 @@ from ._windows import Size3
 
 
 class PatchEmbed(nn.Module):
-    """Cut the clip in patches, padded at the end: `N 3 T H W` -> `N D H W C`, normalised."""
+    """Cut the clip in patches, padded at the end: `N 3 T H W` -> `N D H W C`, normalized."""
 
     def __init__(self, patch: Size3, dim: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Join 2x2 neighbours of a frame: `B D H W C` -> `B D H/2 W/2 2C`, an odd side padded at the end."""
+    """Join 2x2 neighbors of a frame: `B D H W C` -> `B D H/2 W/2 2C`, an odd side padded at the end."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -4,7 +4,7 @@
     x = x + shift.back(attend(shift(norm(x), frames)), frames)      # (N T) L C, L = class tokens + H W
 
 Patch shift exchanges whole tokens along time by the entry of this pattern, and moves them back after attention;
-channel shift lends a part of every head's channels to the neighbouring frames, and nothing goes back.
+channel shift lends a part of every head's channels to the neighboring frames, and nothing goes back.
 
     -4 +1 +2      repeated over the grid, or over a window; the clip is a circle
     -1  0 +3
@@ -51,7 +51,7 @@ class TimeShift:
 def shift_channels(x: Tensor, heads: int) -> Tensor:
     """Take an eighth of every head's channels from the previous frame and an eighth from the next, `B D ... C`.
 
-    The first and the last frame keep their own where there is no neighbour.
+    The first and the last frame keep their own where there is no neighbor.
     """
     x = x.unflatten(-1, (heads, -1))
     fold = x.shape[-1] // 8

@@ -1,4 +1,4 @@
-"""What TimeSformer and ViViT share: tokens, the three attentions, the block, official names, 2D initialisation.
+"""What TimeSformer and ViViT share: tokens, the three attentions, the block, official names, 2D initialization.
 
 Tokens of a clip are `N (1 + P T) D`: the class token, then patch-major, time-minor (token 1 + p T + t). Inside a
 block LayerNorm has eps 1e-5, the final one 1e-6 (the original papers: 1e-6 everywhere).
@@ -65,7 +65,7 @@ class Attention(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def attend(self, x: Tensor) -> Tensor:
-        """Attend within each row of normalised tokens and drop whole rows: `B L D` -> `B L D`."""
+        """Attend within each row of normalized tokens and drop whole rows: `B L D` -> `B L D`."""
         return self.drop_path(self.proj(attend(*split_heads(self.qkv(x), 3, self.heads))))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
@@ -98,7 +98,7 @@ class SpaceAttention(Attention):
     """Frames attend to themselves and the class token, whose T updates are averaged. `N (1 + P T) D` -> the same."""
 
     def rows(self, x: Tensor, frames: int) -> Tensor:
-        """Return the normalised tokens of every frame behind a class token each: `(N T) (1 + P) D`."""
+        """Return the normalized tokens of every frame behind a class token each: `(N T) (1 + P) D`."""
         x = self.norm(x)
         cls = x[:, None, :1].expand(-1, frames, -1, -1)
         patches = x[:, 1:].unflatten(1, (-1, frames)).transpose(1, 2)

@@ -33,10 +33,10 @@ RENAMES = (
 def inflate(model: nn.Module, state: State) -> State:
     """Return a model's state dict, the classifier aside, from an image transformer's.
 
-    `copy_strategy` of the model fills the attention (divided) or the encoder (factorised) that images have not:
+    `copy_strategy` of the model fills the attention (divided) or the encoder (factorized) that images have not:
     `repeat` copies the image's weights, `set_zero` makes it the identity at the start. Tubelets take the image's
     patch filter by `extend_strategy`: `temporal_avg` spreads it over all frames, `center_frame` gives it to frame
-    `tubelet // 2`. Time embeddings and `temporal_fc` keep the model's own initialisation, and with a MAE encoder,
+    `tubelet // 2`. Time embeddings and `temporal_fc` keep the model's own initialization, and with a MAE encoder,
     which has sine positions and no class token, so do those two.
     """
     own = model.state_dict()
@@ -91,6 +91,6 @@ def _copies(model: nn.Module, image: State) -> State:
         if model.attention == "divided" and ".attentions.0." in key:
             copies[key] = new
             copies[key.replace(".attentions.0.", ".attentions.1.")] = value
-        elif model.attention == "factorised" and block and int(block[1]) < len(model.temporal_blocks):  # type: ignore[arg-type]
+        elif model.attention == "factorized" and block and int(block[1]) < len(model.temporal_blocks):  # type: ignore[arg-type]
             copies["temporal_" + key] = new
     return copies

@@ -24,7 +24,7 @@ from ._windows import Size3, WindowedAttention, Windows
 
 
 class PatchEmbed(nn.Module):
-    """Cut in patches and normalise: `N C D H W` -> `N D' H' W' C'`."""
+    """Cut in patches and normalize: `N C D H W` -> `N D' H' W' C'`."""
 
     def __init__(self, ins: int, dim: int, patch: Size3) -> None:
         super().__init__()
@@ -318,7 +318,7 @@ RECIPE = Recipe(
     decay_rules=((r"pos_block", 0.0), (r"", 1.0)),
 )  # fmt: skip
 TINY = replace(RECIPE, accumulate=1, warmup_epochs=3)
-# The small data sets keep the normalisation of a far older configuration, as their published weights do.
+# The small data sets keep the normalization of a far older configuration, as their published weights do.
 CLIP_16 = Clip(frames=16, stride=4, sampling="dense_middle", mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0))
 DIVING = replace(RECIPE, accumulate=1, warmup_epochs=1, validate_epochs=2, clip=replace(CLIP_16, frames=32))
 FINE_TUNE = replace(DIVING, epochs=16, batch=128, accumulate=4, weight_decay=0.1, drop_path=0.3)
@@ -345,12 +345,12 @@ VARIANTS = {
             "kinetics400": TINY,
             "kinetics400_token_label": replace(TOKEN_LABEL, batch=128, warmup_epochs=3),
         },
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
     "s": Variant(
         build=DualFormer,
-        options=SMALL,
+        kwargs=SMALL,
         clip=CLIP,
         views=TEST,
         published=(
@@ -366,12 +366,12 @@ VARIANTS = {
             "hmdb51": FINE_TUNE,
             "ucf101": FINE_TUNE,
         },
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
     "b": Variant(
         build=DualFormer,
-        options=BASE,
+        kwargs=BASE,
         clip=CLIP,
         views=TEST,
         published=(
@@ -382,22 +382,22 @@ VARIANTS = {
             "kinetics400": replace(RECIPE, weight_decay=0.05),
             "kinetics600": replace(RECIPE, lr=5e-4, weight_decay=0.05),
         },
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
     "t_16f": Variant(
         build=DualFormer,
-        options={"frames": 16, "drop_path": 0.2},
+        kwargs={"frames": 16, "drop_path": 0.2},
         clip=CLIP_16,
         num_classes=101,
         views=Views(clips=4, crops=3, short_side=224),
         recipes={"ucf101": replace(FINE_TUNE, weight_decay=0.05, clip=None, drop_path=None)},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
     "micro": Variant(
         build=DualFormer,
-        options={
+        kwargs={
             "dims": (48, 96),
             "depths": (2, 2),
             "heads": (2, 4),
@@ -412,7 +412,7 @@ VARIANTS = {
         },
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
 }

@@ -1,11 +1,11 @@
 """MaskFeat: pre-training by predicting the HOG of masked patches. It adds no variant: fine-tune `mvit/b_16x4_maskfeat`.
 
 Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training, 2021 (arXiv 2112.09133), in the form of
-github.com/mx-mark/VideoTransformer-pytorch: cubes that mask few frames, and a loss at each cube's centre frame alone.
+github.com/mx-mark/VideoTransformer-pytorch: cubes that mask few frames, and a loss at each cube's center frame alone.
 
     model = MaskFeat(models.build("mvit/b_16x4_maskfeat"))
     masks = [draw_mask(rng, model.grid) for _ in range(batch)]
-    loss = model.loss(clip, frames, masks)          # clip normalised, frames the same pixels on the 0..255 scale
+    loss = model.loss(clip, frames, masks)          # clip normalized, frames the same pixels on the 0..255 scale
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _draw_rectangle(rng: random.Random, mask: np.ndarray, most: int, min_patches
     return 0
 
 
-def centres(masks: Sequence[CubeMask], slot_frames: int) -> Tensor:
-    """Return the (sample, frame) of every cube's centre frame, int64 K×2, where a slot is `slot_frames` frames."""
+def centers(masks: Sequence[CubeMask], slot_frames: int) -> Tensor:
+    """Return the (sample, frame) of every cube's center frame, int64 K×2, where a slot is `slot_frames` frames."""
     pairs = [
         (sample, slot_frames * start + slot_frames * length // 2)
         for sample, mask in enumerate(masks)
@@ -115,13 +115,13 @@ def hog_targets(frames: Tensor, patch: int) -> Tensor:
     return cells.transpose(-4, -3).flatten(-3)
 
 
-def centre_loss(prediction: Tensor, target: Tensor, mask: Tensor, centre: Tensor) -> Tensor:
-    """Return the mean squared error over the masked patches of the centre frames.
+def center_loss(prediction: Tensor, target: Tensor, mask: Tensor, center: Tensor) -> Tensor:
+    """Return the mean squared error over the masked patches of the center frames.
 
-    `prediction` is `N T H W C`, `target` `K H W C` for the K centres, `mask` bool `N slots H W`, `centre` as `centres`
+    `prediction` is `N T H W C`, `target` `K H W C` for the K centers, `mask` bool `N slots H W`, `center` as `centers`
     returns it.
     """
-    sample, frame = centre.unbind(1)
+    sample, frame = center.unbind(1)
     slot_frames = prediction.shape[1] // mask.shape[1]
     weight = mask[sample, frame // slot_frames].to(target.dtype)
     error = (prediction[sample, frame].to(target.dtype) - target).square().mean(dim=-1)
@@ -156,9 +156,9 @@ class MaskFeat(nn.Module):
     def loss(self, clip: Tensor, frames: Tensor, masks: Sequence[CubeMask]) -> Tensor:
         """Return the loss of a batch: `clip` as the encoder takes it, `frames` `N 3 T H W` on the 0..255 scale.
 
-        Targets are computed for the centre frames alone.
+        Targets are computed for the center frames alone.
         """
         mask = torch.stack([m.patches for m in masks]).to(clip.device)
-        centre = centres(masks, self.slot_frames).to(clip.device)
-        target = hog_targets(frames[centre[:, 0], :, centre[:, 1]], self.patch)
-        return centre_loss(self(clip, mask), target, mask, centre)
+        center = centers(masks, self.slot_frames).to(clip.device)
+        target = hog_targets(frames[center[:, 0], :, center[:, 1]], self.patch)
+        return center_loss(self(clip, mask), target, mask, center)

@@ -151,7 +151,7 @@ class MultiscaleBlock(nn.Module):
         update = self.attn(self.norm1(x), grid)
         x = (self._shrink(x, grid) if self.q_stride > 1 else x) + self.drop_path(update)
         y = self.norm2(x)
-        # The shortcut of a widening block starts from the normalised tokens.
+        # The shortcut of a widening block starts from the normalized tokens.
         return (x if self.proj is None else self.proj(y)) + self.drop_path(self.mlp(y))
 
 
@@ -225,7 +225,7 @@ class MViT(nn.Module):
         return self.grids[-1]
 
     def encode(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the tokens after the last block: `N 3 T H W` -> `N (1 + T' H' W') D`, not normalised.
+        """Return the tokens after the last block: `N 3 T H W` -> `N (1 + T' H' W') D`, not normalized.
 
         `mask`, bool `N T' H' W'` on the grid of the last block, hides patches behind `mask_token`.
         """
@@ -258,16 +258,16 @@ def official_key(key: str) -> str:
     return re.sub(r"^cls_head\.cls_head\.", "cls_head.", key)
 
 
-def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **options: Any) -> Variant:
+def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **kwargs: Any) -> Variant:
     return Variant(
         build=MViT,
         clip=clip,
         views=views,
         published=published,
-        recipes={"finetune": FINETUNE, "maskfeat": MASKFEAT} if "feature_dim" in options else {"finetune": FINETUNE},
-        idle=("mask_token", "decoder_pred.weight", "decoder_pred.bias"),
-        keys=official_key,
-        options=options,
+        recipes={"finetune": FINETUNE, "maskfeat": MASKFEAT} if "feature_dim" in kwargs else {"finetune": FINETUNE},
+        unused_parameters=("mask_token", "decoder_pred.weight", "decoder_pred.bias"),
+        key_map=official_key,
+        kwargs=kwargs,
     )
 
 

@@ -164,16 +164,16 @@ def attended(weights: Tensor, mass: float = 0.6) -> Tensor:
     return torch.zeros_like(share, dtype=torch.bool).scatter(-1, order, share > 1 - mass)
 
 
-def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **options: Any) -> Variant:
+def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **kwargs: Any) -> Variant:
     return Variant(
         build=TimeSformer,
         clip=clip,
         views=views,
         published=published,
         recipes={"kinetics400": KINETICS400, "kinetics600": KINETICS600},
-        keys=_vit.official_key,
+        key_map=_vit.official_key,
         inflate=_vit_init.inflate,
-        options=options,
+        kwargs=kwargs,
     )
 
 

@@ -2,7 +2,7 @@
 
     models.build("tps/swin_t", num_classes=400)(clip)     # N 3 32 224 224 -> N 400
 
-Attention stays inside a window of one frame. Even blocks shift channels between neighbouring frames, odd ones exchange
+Attention stays inside a window of one frame. Even blocks shift channels between neighboring frames, odd ones exchange
 tokens inside each window: `_time_shift` has both. The exchange is a permutation, and so part of the one that cuts the
 windows.
 """
@@ -157,12 +157,12 @@ VARIANTS = {
         clip=Clip(frames=32, stride=2, sampling="dense_middle"),
         views=Views(clips=4, crops=3, short_side=224),
         recipes={"kinetics400": RECIPE, "sthv1": STH, "sthv2": STH, "diving48": DIVING},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=_swin.inflate,
     ),
     "micro": Variant(
         build=TPSSwin,
-        options={
+        kwargs={
             "dim": 48,
             "depths": (2, 2),
             "heads": (3, 6),
@@ -175,7 +175,7 @@ VARIANTS = {
         },
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        keys=official_keys,
+        key_map=official_keys,
         inflate=_swin.inflate,
     ),
 }

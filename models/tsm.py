@@ -2,7 +2,7 @@
 
     models.build("tsm/r50_8f", num_classes=400)(clip)     # N 3 8 224 224 -> N 400
 
-A 2D network on every frame; shifting a part of the channels between neighbouring frames lets it see motion. The
+A 2D network on every frame; shifting a part of the channels between neighboring frames lets it see motion. The
 logits of the frames are averaged.
 """
 
@@ -212,12 +212,12 @@ def _non_local(kind: str, top1: float, top5: float, gflops: float, params: float
     name = f"r50_nl_{kind}_8f"
     return Variant(
         build=resnet,
-        options={"non_local": kind},
+        kwargs={"non_local": kind},
         clip=SEGMENTS_8,
         views=TEN_CROPS,
         published=(_published(name, top1, top5, gflops, params, "1x10", "kinetics400"),),
         recipes={"kinetics400": NON_LOCAL},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     )
 
@@ -237,7 +237,7 @@ VARIANTS = {
             "kinetics400_dense": KINETICS_DENSE,
             "sthv2": STH,
         },
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
     "r50_16f": Variant(
@@ -249,18 +249,18 @@ VARIANTS = {
             _published("r50_16f", 64.16, 88.61, 65.75, 23.87, "2x3", "sthv2"),
         ),
         recipes={"kinetics400": KINETICS, "sthv2": STH},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
     "r101_8f": Variant(
         build=resnet,
-        options={"depth": 101},
+        kwargs={"depth": 101},
         clip=SEGMENTS_8,
         num_classes=174,
         views=TWICE,
         published=(_published("r101_8f", 63.70, 88.28, 62.66, 42.86, "2x3", "sthv2"),),
         recipes={"sthv2": STH},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
     "r50_nl_dot_8f": _non_local("dot", 74.49, 91.15, 61.30, 31.68),
@@ -272,7 +272,7 @@ VARIANTS = {
         views=THREE_CROPS,
         published=(_published("mobilenetv2_8f", 68.71, 88.32, 3.269, 2.736, "1x3", "kinetics400"),),
         recipes={"kinetics400": MOBILENET},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
     "mobileone_s4_16f": Variant(
@@ -281,23 +281,23 @@ VARIANTS = {
         views=THREE_CROPS,
         published=(_published("mobileone_s4_16f", 74.38, 91.71, 48.65, 13.72, "1x3", "kinetics400"),),
         recipes={"kinetics400": MOBILEONE},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
     "mobilenetv2_online": Variant(
         build=mobilenetv2,
-        options={"online": True},
+        kwargs={"online": True},
         clip=SEGMENTS_8,
         num_classes=27,
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
     "micro": Variant(
         build=resnet,
-        options={"depths": (1, 1, 1, 1), "width": 16, "dropout": 0.0},
+        kwargs={"depths": (1, 1, 1, 1), "width": 16, "dropout": 0.0},
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        keys=official_keys,
+        key_map=official_keys,
         inflate=inflate,
     ),
 }

@@ -2,7 +2,7 @@
 
     models.build("video_swin/t", num_classes=400)(clip)     # N 3 32 224 224 -> N 400
 
-Every second block shifts its windows by half, so that neighbours meet. Sizes other than the published are padded,
+Every second block shifts its windows by half, so that neighbors meet. Sizes other than the published are padded,
 and an axis shorter than its window becomes one window.
 """
 
@@ -20,7 +20,7 @@ from ._windows import Size3, Windows
 
 
 class WindowAttention(_windows.WindowedAttention):
-    """Attention inside shifted 3D windows, with a learnt bias for each relative position. `B D H W C` -> the same."""
+    """Attention inside shifted 3D windows, with a learned bias for each relative position. `B D H W C` -> the same."""
 
     def __init__(self, dim: int, heads: int, window: Size3, *, shifted: bool) -> None:
         super().__init__()
@@ -126,22 +126,22 @@ VARIANTS = {
         views=TEST,
         published=(_published("video_swin/t", "kinetics400", 78.8, 93.6, 87.9, 28, "ImageNet-1K"),),
         recipes={"kinetics400": RECIPE},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=_swin.inflate,
     ),
     "s": Variant(
         build=VideoSwin,
-        options={"depths": (2, 2, 18, 2)},
+        kwargs={"depths": (2, 2, 18, 2)},
         clip=CLIP,
         views=TEST,
         published=(_published("video_swin/s", "kinetics400", 80.6, 94.5, 165.9, 50, "ImageNet-1K"),),
         recipes={"kinetics400": RECIPE_SMALL},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=_swin.inflate,
     ),
     "b": Variant(
         build=VideoSwin,
-        options={**BASE, "drop_path": 0.3},
+        kwargs={**BASE, "drop_path": 0.3},
         clip=CLIP,
         views=TEST,
         published=(
@@ -150,23 +150,23 @@ VARIANTS = {
             _published("video_swin/b", "kinetics600", 84.0, 96.5, 281.6, 88, "ImageNet-22K"),
         ),
         recipes={"kinetics400": RECIPE_BASE, "kinetics400_22k": RECIPE_22K, "kinetics600_22k": RECIPE_22K},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=_swin.inflate,
     ),
     "b_w16": Variant(
         build=VideoSwin,
-        options={**BASE, "window": (16, 7, 7), "drop_path": 0.4},
+        kwargs={**BASE, "window": (16, 7, 7), "drop_path": 0.4},
         clip=Clip(frames=32, sampling="uniform"),
         num_classes=174,
         views=Views(clips=1, crops=3, short_side=224),
         published=(_published("video_swin/b_w16", "sthv2", 69.6, 92.7, 320.6, 89, "Kinetics-400 (ImageNet-22K)"),),
         recipes={"sthv2": RECIPE_STH},
-        keys=official_keys,
+        key_map=official_keys,
         inflate=_swin.inflate,
     ),
     "micro": Variant(
         build=VideoSwin,
-        options={
+        kwargs={
             "dim": 48,
             "depths": (2, 2),
             "heads": (3, 6),
@@ -178,7 +178,7 @@ VARIANTS = {
         },
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        keys=official_keys,
+        key_map=official_keys,
         inflate=_swin.inflate,
     ),
 }

@@ -225,7 +225,7 @@ def test_it_ends_behind_a_class_token_where_the_attended_token_stands(attention,
     answer = torch.full(layer.shape[:2], 1 / layer.shape[1])
     found = rollout.back(layer, answer, layer.weights().mean(1))[0, 1:]
     found = found.view(6, 6, 4).permute(2, 0, 1) if time_minor else found.view(4, 6, 6)
-    assert found[place] > 0.85 * found.max()  # keys that were pooled overlap: its neighbours have part in more of them
+    assert found[place] > 0.85 * found.max()  # keys that were pooled overlap: its neighbors have part in more of them
     assert found[place] > 1.5 / 145
 
 
@@ -289,7 +289,7 @@ def test_heads_of_pooled_attention_are_those_of_the_class_token():
     torch.testing.assert_close(maps["head 1"], (expected - low) / (high - low), rtol=1e-3, atol=1e-3)
 
 
-def test_a_frame_of_the_factorised_vivit_counts_as_its_encoder_of_time_says():
+def test_a_frame_of_the_factorized_vivit_counts_as_its_encoder_of_time_says():
     model, clip = made("vivit/micro")
     layers, answer = recorded(model, clip)
     frames = answer.view(2, 4, 17).sum(-1)

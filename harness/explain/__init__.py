@@ -25,20 +25,20 @@ from .. import export
 from ..training.job import CLIP
 from . import class_names, pictures
 from .maps import CORE_TITLE, attention, grad_cam
-from .pictures import Colour, Panel
+from .pictures import Color, Panel
 
 METHODS = ("gradcam", "attention", "hog", "tokens")
 OPTIONS = {"label": "gradcam", "layer": "gradcam", "heads": "attention"}  # and the one method that knows each
-SHARE = 0.55  # of a token's colour over its frame
+SHARE = 0.55  # of a token's color over its frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Panels, each `T H W 3` in 0..1, by their titles; what colours in them mean; what the model answered."""
+    """Panels, each `T H W 3` in 0..1, by their titles; what colors in them mean; what the model answered."""
 
     panels: dict[str, Panel]
     said: str
-    legend: dict[str, Colour] = field(default_factory=dict)
+    legend: dict[str, Color] = field(default_factory=dict)
 
 
 def explain(
@@ -113,7 +113,7 @@ def look(
 
 
 def read(video: Path, clip: Clip, device: Literal["cpu", "cuda"]) -> tuple[Tensor, float]:
-    """Return the clip in the middle of a video, `1 3 T H W`, normalised, and the seconds that it spans."""
+    """Return the clip in the middle of a video, `1 3 T H W`, normalized, and the seconds that it spans."""
     if not video.is_file():
         raise UserError(f"no video {video}")
     index: Index = build([(video.resolve(), 0)], ("video",), video.resolve().parent, workers=0, progress=False)
@@ -145,7 +145,7 @@ def _clip(name: str, checkpoint: Path) -> Clip:
 
 
 def _frames(clip: Tensor, shape: Clip) -> Panel:
-    """Return what the model saw before it was normalised."""
+    """Return what the model saw before it was normalized."""
     mean, std = (torch.tensor(x, device=clip.device).view(3, 1, 1, 1) for x in (shape.mean, shape.std))
     return ((clip[0] * std + mean) / 255).clamp(0, 1).permute(1, 2, 3, 0).cpu().numpy()
 
@@ -159,9 +159,9 @@ def _answer(shares: Tensor, classes: tuple[str, ...]) -> str:
 def _tokens(model: Any, clip: Tensor, frames: Panel, classes: tuple[str, ...], said: str) -> Explanation:
     with torch.inference_mode():
         labels = model.annotate(clip)[0].argmax(-1).cpu().numpy()  # t h w
-    painted, colours = pictures.class_colours(pictures.spread(labels, frames.shape[:3]))
+    painted, colors = pictures.class_colors(pictures.spread(labels, frames.shape[:3]))
     panel = (SHARE * painted + (1 - SHARE) * frames).astype(np.float32)
-    legend = {classes[label]: colour for label, colour in colours.items()}
+    legend = {classes[label]: color for label, color in colors.items()}
     return Explanation(panels={"frame": frames, "tokens": panel}, said=said, legend=legend)
 
 

@@ -22,7 +22,7 @@ def show(
 ) -> list[str]:
     """Draw one row of frames a clip, of the first `videos` clips of an epoch, into an image file; return its rows.
 
-    The frames are the model's own input, its normalisation undone; a row names the video and its class.
+    The frames are the model's own input, its normalization undone; a row names the video and its class.
     """
     count = min(videos, len(index))
     with open_stream(

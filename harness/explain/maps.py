@@ -95,7 +95,7 @@ def attention(model: nn.Module, clip: Tensor, *, heads: bool = False) -> dict[st
 
     With `heads`, each head of the last layer instead. The core are the patches that hold 60 % of it, in each frame. A
     class token shows what it attended to. Models without one show what each place received from all others, and only in
-    their last stage, whose rollout is that of its blocks; ViViT's factorised encoder what its frames' patches received.
+    their last stage, whose rollout is that of its blocks; ViViT's factorized encoder what its frames' patches received.
     See `rollout`; a model without attention is a `UserError`.
     """
     stage = STAGES.get(_family(model))

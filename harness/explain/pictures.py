@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 Panel = NDArray[np.float32]
-Colour = tuple[float, ...]  # red, green, blue in 0..1
-NO_LEGEND: Mapping[str, Colour] = MappingProxyType({})
+Color = tuple[float, ...]  # red, green, blue in 0..1
+NO_LEGEND: Mapping[str, Color] = MappingProxyType({})
 FORMATS = (".gif", ".mp4", ".png")
 STRIP = 8  # frames of a PNG
 ONE_ROW = 5  # panels; more of a film's stand in a block twice as wide as high
 LINE, MARGIN = 20, 4  # pixels of a line of text, and around it
 DARK = 0.2  # of its light stays to what is cut away
-SAMPLE = 200_000  # pixels that a GIF's colours are chosen from
+SAMPLE = 200_000  # pixels that a GIF's colors are chosen from
 SMALLEST = 160  # pixels of a panel's side, below which its pixels are repeated
 
 
@@ -40,7 +40,7 @@ def overlay(frames: Panel, maps: NDArray[np.float32], alpha: float = 0.5) -> Pan
 
 
 def blend(frames: Panel, maps: NDArray[np.float32], alpha: float) -> Panel:
-    """Return `alpha` of the coloured map and the rest of the frame, not clipped."""
+    """Return `alpha` of the colored map and the rest of the frame, not clipped."""
     from matplotlib import colormaps
 
     heat = colormaps["magma"](maps)[..., :3].astype(np.float32)
@@ -48,7 +48,7 @@ def blend(frames: Panel, maps: NDArray[np.float32], alpha: float) -> Panel:
 
 
 def hide(frames: Panel, mask: NDArray[np.bool_]) -> Panel:
-    """Grey out the masked patches: bool `t h w`, spread over the frames."""
+    """Gray out the masked patches: bool `t h w`, spread over the frames."""
     hidden = spread(mask, frames.shape[:3])
     return np.where(hidden[..., None], np.float32(0.5), frames)
 
@@ -67,13 +67,13 @@ def draw_hog(cells: NDArray[np.float32], side: int = 8) -> Panel:
     strokes = np.stack([_stroke(90 + 20 * b + 10, side) for b in range(9)])  # 9 side side
     picture = np.einsum("thwb,byx->thywx", votes.clip(0, None), strokes)
     t, h, _, w, _ = picture.shape
-    grey = picture.reshape(t, h * side, w * side)
-    grey = grey / max(float(grey.max()), 1e-6)
-    return np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
+    gray = picture.reshape(t, h * side, w * side)
+    gray = gray / max(float(gray.max()), 1e-6)
+    return np.repeat(gray[..., None], 3, axis=-1).astype(np.float32)
 
 
-def class_colours(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Colour]]:
-    """Give each class its colour: `T H W` of classes to a panel, and the classes' colours, the most frequent first."""
+def class_colors(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Color]]:
+    """Give each class its color: `T H W` of classes to a panel, and the classes' colors, the most frequent first."""
     from matplotlib import colormaps
 
     kinds, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -82,8 +82,8 @@ def class_colours(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Colour]]:
     return hues[index.reshape(labels.shape)], {int(kinds[i]): tuple(hues[i].tolist()) for i in by_count}
 
 
-def write(panels: Mapping[str, Panel], to: Path, *, fps: float, legend: Mapping[str, Colour] = NO_LEGEND) -> None:
-    """Write panels by their titles, in the format that the file's name ends in, and what the colours in them mean.
+def write(panels: Mapping[str, Panel], to: Path, *, fps: float, legend: Mapping[str, Color] = NO_LEGEND) -> None:
+    """Write panels by their titles, in the format that the file's name ends in, and what the colors in them mean.
 
     A film holds them side by side, many in several rows; a PNG below each other, each in up to eight frames.
     """
@@ -130,17 +130,17 @@ def _side_by_side(panels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.concatenate(rows, axis=1)
 
 
-def _with_legend(frames: NDArray[np.uint8], legend: Mapping[str, Colour]) -> NDArray[np.uint8]:
-    """Add a line of names below `T H W 3`, each behind a square of its colour; those that do not fit are left out."""
+def _with_legend(frames: NDArray[np.uint8], legend: Mapping[str, Color]) -> NDArray[np.uint8]:
+    """Add a line of names below `T H W 3`, each behind a square of its color; those that do not fit are left out."""
     if not legend:
         return frames
     line, x = _text([""], frames.shape[2]), MARGIN
-    for name, colour in legend.items():
+    for name, color in legend.items():
         end = x + LINE + round(_font().getlength(name)) + 2 * MARGIN
         if end > line.shape[1]:
             break
         line[:, x + LINE : end] = _text([name], end - x - LINE)
-        line[MARGIN:-MARGIN, x : x + LINE - MARGIN] = np.round(255 * np.array(colour))
+        line[MARGIN:-MARGIN, x : x + LINE - MARGIN] = np.round(255 * np.array(color))
         x = end + MARGIN
     return np.concatenate((frames, np.broadcast_to(line, (len(frames), *line.shape))), axis=1)
 

@@ -11,7 +11,7 @@ What the families differ in is how their attention lays tokens out:
   that is an approximation (its filters overlap at a small stride and leave gaps at a large one), as is the same split
   where a shortcut keeps the strongest of its tokens;
 - windows (Video Swin, TPS, DualFormer) are cut, rolled and padded: shares are put back where the tokens stood, and
-  padding gets none. Channels that TPS borrows from a neighbouring frame count for the frame that reads them.
+  padding gets none. Channels that TPS borrows from a neighboring frame count for the frame that reads them.
 
 Whatever else a block does (perceptrons, DualFormer's convolution of positions) is taken to leave tokens in place.
 """
@@ -102,7 +102,7 @@ def answer(model: nn.Module, layers: list[Layer], clips: int) -> tuple[list[Laye
     above = len(getattr(model, "temporal_blocks", ()))
     if not above:
         return layers, _class_token(layers[-1], clips)
-    # Factorised ViViT: the temporal encoder reads the mean of each frame's patches, and the first frame's class token.
+    # Factorized ViViT: the temporal encoder reads the mean of each frame's patches, and the first frame's class token.
     layers, temporal = layers[:-above], layers[-above:]
     slots = roll_out(temporal, _class_token(temporal[-1], clips))  # N (1 + T)
     patches = layers[-1].shape[1] - 1
