@@ -23,11 +23,7 @@ Source = str | Path | Mapping[str, Any]
 State = dict[str, Tensor]
 
 CONTAINERS = ("state_dict", "module", "model", "model_state", "model_state_dict")
-WRAPPERS = (
-    "module.",
-    "network.",
-    "maskfeat.encoder.",
-)  # data parallelism, and what we train with (harness/training/losses.py)
+WRAPPERS = ("module.", "network.")  # data parallelism, and the training objective around the model
 # What trainers leave beside the weights. Read as inert placeholders, so nothing of theirs is ever called.
 BYSTANDERS = (
     "argparse.", "deepspeed.", "fvcore.", "lightning.", "lightning_fabric.", "mmcv.", "mmengine.", "numpy.",
@@ -87,7 +83,7 @@ def init_from(model: nn.Module, variant: Variant, source: Source) -> list[str]:
 
 
 def rename(state: State, model: nn.Module, variant: Variant) -> State:
-    """Return the state dict in our naming: keys of ours stay, others go through `variant.key_map` (`None` drops one)."""
+    """Return the state dict in our naming: keys of ours stay, others go through `variant.key_map`, `None` drops one."""
     own = _shapes(model)
     renamed: State = {}
     for key, value in state.items():

@@ -22,6 +22,8 @@ class Variant:
     - `key_map` translates a parameter name of the official release into ours; `None` drops it.
     - `inflate(model, state)` turns a 2D image checkpoint into this model's state dict by the official rule, without the
       classifier, whose parameter names start with `head`.
+    - `gradcam_layer` and `attention_stage` are dotted paths, where `-1` is the last of a list: the layer that Grad-CAM
+      explains by default, and the stage that attention maps are taken from (`None`: the whole model).
     """
 
     build: Callable[..., nn.Module]
@@ -35,3 +37,5 @@ class Variant:
     key_map: Callable[[str], str | None] | None = None
     inflate: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    gradcam_layer: str | None = None
+    attention_stage: str | None = None

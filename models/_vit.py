@@ -25,6 +25,8 @@ MEAN = (114.75, 114.75, 114.75)
 STD = (57.375, 57.375, 57.375)
 # No weight decay for biases, norms, positions and tokens; `time_embed` is decayed, as in the reference.
 DECAY_RULES = ((r"\.bias$|norm|pos_embed|cls_token", 0.0),)
+# The last block changes the class token alone as far as the logits go: the one before is the last whose patches matter.
+GRADCAM_LAYER = "blocks.-2"
 
 
 class PatchEmbed(nn.Module):

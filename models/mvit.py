@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from ._layers import DropPath, Mlp, attend, drop_rates, init_transformer, run
 from ._variant import Variant
-from ._vit import MEAN, STD, make_head
+from ._vit import GRADCAM_LAYER, MEAN, STD, make_head
 
 Grid = tuple[int, int, int]
 
@@ -252,7 +252,8 @@ class MViT(nn.Module):
 
 
 def official_key(key: str) -> str:
-    """Translate a parameter name of the official release into ours."""
+    """Translate a parameter name of the official release, or of a MaskFeat pre-training run here, into ours."""
+    key = key.removeprefix("maskfeat.encoder.")
     key = re.sub(r"^model\.(mvit\.)?(cls_positional_encoding\.)?", "", key)
     key = key.replace("patch_embed.patch_model.", "patch_embed.").replace("norm_embed.", "norm.")
     return re.sub(r"^cls_head\.cls_head\.", "cls_head.", key)
@@ -268,6 +269,7 @@ def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **k
         unused_parameters=("mask_token", "decoder_pred.weight", "decoder_pred.bias"),
         key_map=official_key,
         kwargs=kwargs,
+        gradcam_layer=GRADCAM_LAYER,
     )
 
 

@@ -174,6 +174,7 @@ def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **k
         key_map=_vit.official_key,
         inflate=_vit_init.inflate,
         kwargs=kwargs,
+        gradcam_layer=_vit.GRADCAM_LAYER,
     )
 
 

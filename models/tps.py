@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -150,18 +150,18 @@ DIVING = replace(
 # Clips of the classes that name a direction are not mirrored.
 STH = replace(DIVING, label_smoothing=0.1, flip_keeps=(86, 87, 93, 94, 166, 167))
 
+_variant = partial(
+    Variant, build=TPSSwin, key_map=official_keys, inflate=_swin.inflate,
+    gradcam_layer="backbone.layers.-1.blocks.-1", attention_stage="backbone.layers.-1",
+)  # fmt: skip
 
 VARIANTS = {
-    "swin_t": Variant(
-        build=TPSSwin,
+    "swin_t": _variant(
         clip=Clip(frames=32, stride=2, sampling="dense_middle"),
         views=Views(clips=4, crops=3, short_side=224),
         recipes={"kinetics400": RECIPE, "sthv1": STH, "sthv2": STH, "diving48": DIVING},
-        key_map=official_keys,
-        inflate=_swin.inflate,
     ),
-    "micro": Variant(
-        build=TPSSwin,
+    "micro": _variant(
         kwargs={
             "dim": 48,
             "depths": (2, 2),
@@ -175,7 +175,5 @@ VARIANTS = {
         },
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        key_map=official_keys,
-        inflate=_swin.inflate,
     ),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -208,22 +209,23 @@ def _published(
     )  # fmt: skip
 
 
+_variant = partial(Variant, key_map=official_keys, inflate=inflate, gradcam_layer="backbone")
+
+
 def _non_local(kind: str, top1: float, top5: float, gflops: float, params: float) -> Variant:
     name = f"r50_nl_{kind}_8f"
-    return Variant(
+    return _variant(
         build=resnet,
         kwargs={"non_local": kind},
         clip=SEGMENTS_8,
         views=TEN_CROPS,
         published=(_published(name, top1, top5, gflops, params, "1x10", "kinetics400"),),
         recipes={"kinetics400": NON_LOCAL},
-        key_map=official_keys,
-        inflate=inflate,
     )
 
 
 VARIANTS = {
-    "r50_8f": Variant(
+    "r50_8f": _variant(
         build=resnet,
         clip=SEGMENTS_8,
         views=TEN_CROPS,
@@ -237,10 +239,8 @@ VARIANTS = {
             "kinetics400_dense": KINETICS_DENSE,
             "sthv2": STH,
         },
-        key_map=official_keys,
-        inflate=inflate,
     ),
-    "r50_16f": Variant(
+    "r50_16f": _variant(
         build=resnet,
         clip=SEGMENTS_16,
         views=TEN_CROPS,
@@ -249,10 +249,8 @@ VARIANTS = {
             _published("r50_16f", 64.16, 88.61, 65.75, 23.87, "2x3", "sthv2"),
         ),
         recipes={"kinetics400": KINETICS, "sthv2": STH},
-        key_map=official_keys,
-        inflate=inflate,
     ),
-    "r101_8f": Variant(
+    "r101_8f": _variant(
         build=resnet,
         kwargs={"depth": 101},
         clip=SEGMENTS_8,
@@ -260,44 +258,34 @@ VARIANTS = {
         views=TWICE,
         published=(_published("r101_8f", 63.70, 88.28, 62.66, 42.86, "2x3", "sthv2"),),
         recipes={"sthv2": STH},
-        key_map=official_keys,
-        inflate=inflate,
     ),
     "r50_nl_dot_8f": _non_local("dot", 74.49, 91.15, 61.30, 31.68),
     "r50_nl_gauss_8f": _non_local("gauss", 73.66, 90.99, 59.06, 28.00),
     "r50_nl_embedded_8f": _non_local("embedded", 74.34, 91.23, 61.30, 31.68),
-    "mobilenetv2_8f": Variant(
+    "mobilenetv2_8f": _variant(
         build=mobilenetv2,
         clip=SEGMENTS_8,
         views=THREE_CROPS,
         published=(_published("mobilenetv2_8f", 68.71, 88.32, 3.269, 2.736, "1x3", "kinetics400"),),
         recipes={"kinetics400": MOBILENET},
-        key_map=official_keys,
-        inflate=inflate,
     ),
-    "mobileone_s4_16f": Variant(
+    "mobileone_s4_16f": _variant(
         build=MobileOneTSM,
         clip=SEGMENTS_16,
         views=THREE_CROPS,
         published=(_published("mobileone_s4_16f", 74.38, 91.71, 48.65, 13.72, "1x3", "kinetics400"),),
         recipes={"kinetics400": MOBILEONE},
-        key_map=official_keys,
-        inflate=inflate,
     ),
-    "mobilenetv2_online": Variant(
+    "mobilenetv2_online": _variant(
         build=mobilenetv2,
         kwargs={"online": True},
         clip=SEGMENTS_8,
         num_classes=27,
-        key_map=official_keys,
-        inflate=inflate,
     ),
-    "micro": Variant(
+    "micro": _variant(
         build=resnet,
         kwargs={"depths": (1, 1, 1, 1), "width": 16, "dropout": 0.0},
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        key_map=official_keys,
-        inflate=inflate,
     ),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -119,28 +120,26 @@ def _published(
     )  # fmt: skip
 
 
+_variant = partial(
+    Variant, build=VideoSwin, key_map=official_keys, inflate=_swin.inflate,
+    gradcam_layer="backbone.layers.-1.blocks.-1", attention_stage="backbone.layers.-1",
+)  # fmt: skip
+
 VARIANTS = {
-    "t": Variant(
-        build=VideoSwin,
+    "t": _variant(
         clip=CLIP,
         views=TEST,
         published=(_published("video_swin/t", "kinetics400", 78.8, 93.6, 87.9, 28, "ImageNet-1K"),),
         recipes={"kinetics400": RECIPE},
-        key_map=official_keys,
-        inflate=_swin.inflate,
     ),
-    "s": Variant(
-        build=VideoSwin,
+    "s": _variant(
         kwargs={"depths": (2, 2, 18, 2)},
         clip=CLIP,
         views=TEST,
         published=(_published("video_swin/s", "kinetics400", 80.6, 94.5, 165.9, 50, "ImageNet-1K"),),
         recipes={"kinetics400": RECIPE_SMALL},
-        key_map=official_keys,
-        inflate=_swin.inflate,
     ),
-    "b": Variant(
-        build=VideoSwin,
+    "b": _variant(
         kwargs={**BASE, "drop_path": 0.3},
         clip=CLIP,
         views=TEST,
@@ -150,22 +149,16 @@ VARIANTS = {
             _published("video_swin/b", "kinetics600", 84.0, 96.5, 281.6, 88, "ImageNet-22K"),
         ),
         recipes={"kinetics400": RECIPE_BASE, "kinetics400_22k": RECIPE_22K, "kinetics600_22k": RECIPE_22K},
-        key_map=official_keys,
-        inflate=_swin.inflate,
     ),
-    "b_w16": Variant(
-        build=VideoSwin,
+    "b_w16": _variant(
         kwargs={**BASE, "window": (16, 7, 7), "drop_path": 0.4},
         clip=Clip(frames=32, sampling="uniform"),
         num_classes=174,
         views=Views(clips=1, crops=3, short_side=224),
         published=(_published("video_swin/b_w16", "sthv2", 69.6, 92.7, 320.6, 89, "Kinetics-400 (ImageNet-22K)"),),
         recipes={"sthv2": RECIPE_STH},
-        key_map=official_keys,
-        inflate=_swin.inflate,
     ),
-    "micro": Variant(
-        build=VideoSwin,
+    "micro": _variant(
         kwargs={
             "dim": 48,
             "depths": (2, 2),
@@ -178,7 +171,5 @@ VARIANTS = {
         },
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        key_map=official_keys,
-        inflate=_swin.inflate,
     ),
 }

@@ -12,11 +12,11 @@ from PIL import Image
 from reelbench import models
 from reelbench.errors import UserError
 from reelbench.harness.explain import rollout
-from reelbench.harness.explain.maps import STAGES, find_layer
 from reelbench.harness.explain.maps import attention as attention_maps
+from reelbench.harness.explain.maps import attention_stage
 from reelbench.models import _vit
+from reelbench.models._dualformer import LocalAttention, PyramidAttention
 from reelbench.models._time_shift import TimeShift
-from reelbench.models.dualformer import LocalAttention, PyramidAttention
 from reelbench.models.mvit import PooledAttention
 from reelbench.models.tps import ShiftAttention
 from reelbench.models.video_swin import WindowAttention
@@ -46,9 +46,7 @@ def made(name: str, side: int = 32, **options: Any) -> tuple[nn.Module, Tensor]:
 
 
 def recorded(model: nn.Module, clip: Tensor) -> tuple[list[rollout.Layer], Tensor]:
-    stage = STAGES.get(str(model.variant_name).partition("/")[0])
-    inside = find_layer(model, stage) if stage else model
-    return rollout.answer(model, rollout.record(model, inside, clip), len(clip))
+    return rollout.answer(model, rollout.record(model, attention_stage(model), clip), len(clip))
 
 
 @pytest.mark.parametrize(("name", "side", "options"), SHAPES)

@@ -114,7 +114,7 @@ def test_the_model_predicts_and_loses_as_the_official_one():
             assert model.loss(first, frames[:1], [mask]).item() == pytest.approx(case["loss"], rel=1e-5)
 
 
-def test_pre_training_learns_and_reaches_what_fine_tuning_leaves_idle():
+def test_pre_training_learns_and_reaches_what_fine_tuning_does_not():
     torch.manual_seed(0)
     rng = random.Random(0)
     encoder = models.build("mvit/micro")
@@ -137,3 +137,11 @@ def test_pre_training_learns_and_reaches_what_fine_tuning_leaves_idle():
 def test_an_encoder_with_another_target_width_is_refused():
     with torch.device("meta"), pytest.raises(UserError, match="set feature_dim="):
         MaskFeat(models.build("mvit/b_16x4"))
+
+
+def test_an_encoder_loads_under_the_names_that_pre_training_saves():
+    state = models.build("mvit/micro").state_dict()
+    saved = {f"module.maskfeat.encoder.{key}": value for key, value in state.items()}
+    model = models.build("mvit/micro", checkpoint=saved)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key

@@ -13,23 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ... import models
 from ...errors import UserError
 from ...models.timesformer import attended
 from . import rollout
 
-# The last features that still know where they are. Of a model that judges by its class token, the last block changes
-# that token alone: the block before it is the last whose patches matter.
-LAYERS = {
-    "tsm": "backbone",
-    "video_swin": "backbone.layers.-1.blocks.-1",
-    "tps": "backbone.layers.-1.blocks.-1",
-    "dualformer": "backbone.blocks.-1.-1",
-    "timesformer": "blocks.-2",
-    "vivit": "blocks.-2",
-    "mvit": "blocks.-2",
-}
-# Where attention is looked at in the models without a class token: on the last grid, which the answer is read from.
-STAGES = {"video_swin": "backbone.layers.-1", "tps": "backbone.layers.-1", "dualformer": "backbone.blocks.-1"}
 CORE = 0.6
 CORE_TITLE = f"{CORE:.0%} of it"
 
@@ -42,9 +30,10 @@ def grad_cam(
     R. Selvaraju and others, "Grad-CAM", ICCV 2017; the weights of the channels are found for each frame, as MMAction2
     does. `layer` is a dotted path, where `-1` is the last of a list. `clip` is `N 3 T H W`.
     """
-    chosen = layer or LAYERS.get(_family(model))
+    name = str(model.variant_name)
+    chosen = layer or models.find(name).gradcam_layer
     if chosen is None:
-        raise UserError(f"{_family(model)} has no default layer for Grad-CAM: name one with --layer")
+        raise UserError(f"{name} has no default layer for Grad-CAM: name one with --layer")
     model.zero_grad(set_to_none=True)
     with _output(find_layer(model, chosen)) as seen, torch.enable_grad():
         probability = model(clip.detach().requires_grad_(True)).softmax(-1)
@@ -66,6 +55,12 @@ def find_layer(model: nn.Module, path: str) -> nn.Module:
             raise UserError(f"--layer {path}: there is no '{part}', here are {known}")
         found = children[name]
     return found
+
+
+def attention_stage(model: nn.Module) -> nn.Module:
+    """Return the part of a model whose attention is mapped: its last grid, or the whole where a class token is read."""
+    path = models.find(str(model.variant_name)).attention_stage
+    return find_layer(model, path) if path else model
 
 
 def volume(x: Tensor, model: nn.Module, batch: int) -> Tensor:
@@ -98,8 +93,7 @@ def attention(model: nn.Module, clip: Tensor, *, heads: bool = False) -> dict[st
     their last stage, whose rollout is that of its blocks; ViViT's factorized encoder what its frames' patches received.
     See `rollout`; a model without attention is a `UserError`.
     """
-    stage = STAGES.get(_family(model))
-    layers = rollout.record(model, find_layer(model, stage) if stage else model, clip)
+    layers = rollout.record(model, attention_stage(model), clip)
     if not layers:
         raise UserError(f"{model.variant_name} is no transformer: use --method gradcam")
     layers, answer = rollout.answer(model, layers, len(clip))
@@ -118,10 +112,6 @@ def attention(model: nn.Module, clip: Tensor, *, heads: bool = False) -> dict[st
 def _volume_of(shares: Tensor, model: nn.Module, clip: Tensor) -> Tensor:
     """Return the shares of the patches as `N 1 t h w`."""
     return shares[:, None] if shares.ndim == 4 else volume(shares[..., None], model, len(clip))
-
-
-def _family(model: nn.Module) -> str:
-    return str(model.variant_name).partition("/")[0]
 
 
 def _fit(x: Tensor, clip: Tensor) -> Tensor:

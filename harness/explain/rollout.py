@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ...models import _vit
+from ...models._dualformer import LocalAttention, PyramidAttention
 from ...models._windows import Windows
-from ...models.dualformer import LocalAttention, PyramidAttention
 from ...models.mvit import Pool, PooledAttention
 from ...models.tps import ShiftAttention
 from ...models.video_swin import WindowAttention
