@@ -17,7 +17,7 @@ from ._windows import Size3, WindowedAttention, Windows
 
 
 class PatchEmbed(nn.Module):
-    """Cut in patches and normalize: `N C D H W` -> `N D' H' W' C'`."""
+    """Patch embedding with LayerNorm: `N C D H W` -> `N D' H' W' C'`."""
 
     def __init__(self, ins: int, dim: int, patch: Size3) -> None:
         super().__init__()
@@ -42,23 +42,23 @@ class LocalAttention(WindowedAttention):
         batch, grid = x.shape[0], (x.shape[1], x.shape[2], x.shape[3])
         if any(g % w for g, w in zip(grid, self.window, strict=True)):
             raise UserError(
-                f"dualformer: a grid of {grid} tokens is no multiple of the {self.window} window: frames must be a "
+                f"dualformer: a grid of {grid} tokens is no multiple of the window {self.window}: frames must be a "
                 f"multiple of {2 * self.window[0]} and the published sizes are multiples of 224"
             )
         windows = self.windows(grid, x.device)
-        q, k, v = _layers.split_heads(self.qkv(windows.cut(x)), 3, self.heads)
-        return windows.join(self.proj(_layers.attend(q, k, v)), batch)
+        q, k, v = _layers.split_heads(self.qkv(windows.partition(x)), 3, self.heads)
+        return windows.reverse(self.proj(_layers.attend(q, k, v)), batch)
 
     def plan(self, grid: Size3, device: torch.device) -> Windows:
-        """Return how to cut a grid of D x H x W tokens."""
+        """Return the window partition of a grid of D x H x W tokens."""
         return _windows.plan(grid, self.window, (0, 0, 0), device)
 
 
 class PyramidAttention(nn.Module):
     """Every token attends to the clip pooled to a fine and a coarse grid. `B D H W C` -> the same.
 
-    `fine` is the kernel of the fine pooling; (1, 1, 1) means none, and then no coarse grid either. `coarse` is the pair
-    of kernels of the coarse pooling.
+    `fine` is the kernel (and stride) of the fine pooling, (1, 1, 1) for no pooling at all; `coarse` the kernels of the
+    two coarse pooling convolutions.
     """
 
     def __init__(self, dim: int, heads: int, fine: Size3, coarse: tuple[Size3, Size3] | None) -> None:
@@ -94,7 +94,7 @@ class PyramidAttention(nn.Module):
 
 
 class PositionEncoding(nn.Module):
-    """A depthwise 3x3x3 convolution, added to its input: the only positions there are. `B D H W C` -> the same."""
+    """Convolutional position encoding: depthwise 3x3x3, residual; there is no other. `B D H W C` -> the same."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -157,9 +157,9 @@ def _block(dim: int, heads: int, local: Size3, pools: tuple, index: int, drop_pa
 
 
 def _pools(grid: Size3, local: Size3, fine: Size3, coarse: Size3) -> tuple[Size3, tuple[Size3, Size3] | None]:
-    """Return the kernels of a stage: fine, and the two of the coarse grid if it is small enough after the first.
+    """Return the pooling kernels of a stage: the fine one, and the two of the coarse grid where there is one.
 
-    A clip shorter than the fine grid divides to zero, which the official code takes for "no pooling".
+    A zero (the grid is smaller than the pooled one) means no pooling, as in the official code.
     """
     kernel = _divide(grid, fine)
     if kernel == (1, 1, 1) or 0 in kernel:

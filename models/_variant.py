@@ -1,4 +1,4 @@
-"""What a file of the zoo says of each of its models."""
+"""The entry of the zoo that an architecture's file declares for each of its models."""
 
 from __future__ import annotations
 

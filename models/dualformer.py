@@ -2,9 +2,9 @@
 
     models.build("dualformer/t", num_classes=400)(clip)     # N 3 32 224 224 -> N 400
 
-Even blocks attend inside 3D windows that never shift. Odd blocks let every token attend to the whole clip, pooled to a
-fine grid and, in the first stages, to a coarse one as well. The pooling kernels, and the stages that have them, follow
-from the grid that the model is built for (`frames`, `size`).
+Even blocks attend within 3D windows that are not shifted. In odd blocks every token attends to the whole clip, pooled
+to a fine grid and, in the first stages, to a coarse one as well. The pooling kernels, and which stages have them,
+follow from the clip that the model is built for (`frames`, `size`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ._windows import Size3
 
 
 class TokenHead(_layers.PooledHead):
-    """The pooled classifier and, for training with token labels, a second one for every token (`token_linear`)."""
+    """The pooled classifier and, for training with token labels, an MLP classifier of tokens (`token_linear`)."""
 
     def __init__(self, dim: int, num_classes: int, dropout: float) -> None:
         super().__init__(dim, num_classes, dropout)
@@ -85,24 +85,27 @@ class DualFormer(nn.Module):
         return self.cls_head(self.backbone(clip))
 
     def forward_tokens(self, clip: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits `N classes` and those of every token, `N D H W classes`, for `token_label_loss`."""
+        """Return the logits `N classes` and those of every token, `N D H W classes`, for `token_label_loss`.
+
+        Raises UserError if the model was built without `token_labels`.
+        """
         if not isinstance(self.cls_head, TokenHead):
             raise UserError("this DualFormer has no token head: build it with token_labels=True")
         x = self.backbone(clip)
         return self.cls_head(x), self.cls_head.tokens(x)
 
     def annotate(self, clip: Tensor) -> Tensor:
-        """Return the classifier's logits at every token, `N D H W classes`: what a larger model teaches a smaller."""
+        """Return the classifier's logits at every token, `N D H W classes`: soft token labels for a smaller model."""
         return self.cls_head.fc_cls(self.backbone(clip).permute(0, 2, 3, 4, 1))
 
 
 def token_label_loss(
     logits: Tensor, tokens: Tensor, labels: Tensor, annotation: Tensor, *, gamma: float = 0.5, top: int = 5
 ) -> Tensor:
-    """Return the loss of training with token labels: gamma x the clip's own + (1 - gamma) x the tokens'.
+    """Return the token-labeling loss: gamma x the clip's cross-entropy + (1 - gamma) x the tokens'.
 
-    `logits` are `N classes`, `tokens` `N D H W classes` (or `M classes`), `annotation` the annotator's logits of the
-    same shape, or of a multiple of D: frames t and t + D are then averaged, as the official code does.
+    `logits` are `N classes`, `tokens` `N D H W classes` (or `M classes`), `annotation` the annotator's (teacher's)
+    logits in the same shape, or with a multiple of D: frames t and t + D are then averaged, as in the official code.
     """
     if tokens.ndim == 5 and annotation.shape[1] != tokens.shape[1]:
         annotation = annotation.unflatten(1, (-1, tokens.shape[1])).mean(dim=1)
@@ -119,15 +122,15 @@ def token_targets(annotation: Tensor, top: int = 5) -> Tensor:
 
 
 def official_keys(key: str) -> str | None:
-    """Drop the annotation model that a token-label checkpoint carries along; the other names are ours."""
+    """Drop the teacher that a token-label checkpoint contains; the other parameter names are ours."""
     return None if key.startswith("teacher.") else key
 
 
 def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the 2D checkpoint of the image model into a 3D one by the official rule.
+    """Inflate the 2D checkpoint of the image model to 3D by the official rule.
 
-    Filters are repeated along time and divided by its length, except the last of the coarse pooling, which starts as a
-    plain mean whether the file has it or not. The official constants (1/16 and 1/4) are that mean for 32 frames.
+    Filters are repeated along time and divided by its length, except the last of the coarse pooling, which is set
+    to a mean filter whether the file has it or not. The official constants (1/16 and 1/4) are that mean for 32 frames.
     """
     own = model.state_dict()
     inflated: dict[str, Tensor] = {}
@@ -153,7 +156,7 @@ TEST = Views(clips=4, crops=1, short_side=224)
 SMALL = {"dims": (96, 192, 384, 768), "depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24), "drop_path": 0.2}
 BASE = {"dims": (128, 256, 512, 1024), "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.3}
 
-# As built, the published configuration decays norms too and spares only the position encodings.
+# As built, the published configuration decays norms too and exempts the position encodings alone.
 RECIPE = Recipe(
     epochs=30, batch=64, accumulate=2, lr=1e-3, weight_decay=0.02, warmup_epochs=2.5, schedule_by="epoch",
     precision="fp16", validate_epochs=5,
@@ -161,7 +164,7 @@ RECIPE = Recipe(
     decay_rules=((r"pos_block", 0.0), (r"", 1.0)),
 )  # fmt: skip
 TINY = replace(RECIPE, accumulate=1, warmup_epochs=3)
-# The small data sets keep the normalization of a far older configuration, as their published weights do.
+# The published weights of the small data sets were trained with the input normalization of an older configuration.
 CLIP_16 = Clip(frames=16, stride=4, sampling="dense_middle", mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0))
 DIVING = replace(RECIPE, accumulate=1, warmup_epochs=1, validate_epochs=2, clip=replace(CLIP_16, frames=32))
 FINE_TUNE = replace(DIVING, epochs=16, batch=128, accumulate=4, weight_decay=0.1, drop_path=0.3)

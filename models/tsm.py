@@ -2,8 +2,8 @@
 
     models.build("tsm/r50_8f", num_classes=400)(clip)     # N 3 8 224 224 -> N 400
 
-A 2D network on every frame; shifting a part of the channels between neighboring frames lets it see motion. The
-logits of the frames are averaged.
+A 2D network on every frame, in which some channels are shifted between neighboring frames. The logits of the frames
+are averaged.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class FrameHead(nn.Module):
 
 
 class TSM(nn.Module):
-    """`N 3 T H W` -> logits `N classes`, over any backbone that takes frames and a shift.
+    """`N 3 T H W` -> logits `N classes`, on any backbone that takes frames and a shift.
 
-    Frames are shifted in groups of `segments`; 0 means the whole clip, whatever its length. `past_only` never looks
-    ahead, so that `stream` can take one frame at a time.
+    Channels are shifted within groups of `segments` frames, 0 for the whole clip. `past_only` shifts from the past
+    only (causal), which allows `stream`. Raises UserError if a clip is no multiple of `segments`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class TSM(nn.Module):
         segments = self.segments or frames
         if frames % segments:
             raise UserError(
-                f"tsm: {frames} frames are no multiple of the {segments} segments that are shifted together"
+                f"tsm: {frames} frames are no multiple of the {segments} segments: change frames or `segments`"
             )
         images = clip.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         logits = self.frame_logits(images, ClipShift(segments, self.shift_div, self.past_only))
@@ -80,9 +80,12 @@ class TSM(nn.Module):
         return self.cls_head(self.backbone(images, shift))
 
     def stream(self) -> Stream:
-        """Return a fresh stream: `push` takes one frame `N 3 H W` of each and returns its logits `N classes`."""
+        """Return a stream for online inference: `push` takes a frame `N 3 H W` and returns its logits `N classes`.
+
+        Raises UserError unless the model is `past_only`.
+        """
         if not self.past_only:
-            raise UserError("this TSM looks one frame ahead and cannot stream: use tsm/mobilenetv2_online")
+            raise UserError("this TSM shifts from future frames and cannot stream: use tsm/mobilenetv2_online")
         return Stream(self.frame_logits, self.shift_div)
 
 
@@ -103,7 +106,7 @@ def resnet(
 
 
 def mobilenetv2(*, num_classes: int = 400, dropout: float = 0.5, online: bool = False) -> TSM:
-    """Build TSM on MobileNetV2; `online` shifts one fold from the past and nothing from the future."""
+    """Build TSM on MobileNetV2; `online` shifts channels from the past frame only (causal)."""
     return TSM(MobileNetV2(), num_classes=num_classes, dropout=dropout, past_only=online)
 
 
@@ -117,7 +120,7 @@ class MobileOneTSM(TSM):
 
     @torch.no_grad()
     def reparameterize(self) -> MobileOneTSM:
-        """Fuse the branches in place and return the model, which computes the same in eval mode."""
+        """Fuse the branches in place; return the model, whose outputs in eval mode are the same."""
         assert isinstance(self.backbone, MobileOne)
         self.backbone.reparameterize()
         return self
@@ -154,7 +157,7 @@ def _torchvision_mobilenet(key: str) -> str:
 
 
 def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take a 2D image checkpoint as it is: torchvision's or MMPretrain's names. Non-local blocks start fresh."""
+    """Rename a 2D image checkpoint of torchvision or MMPretrain. Non-local blocks keep their initialization."""
     own = model.state_dict()
     fresh = {key: value for key, value in own.items() if ".non_local." in key}
     images = {key: value for key, value in state.items() if not key.startswith(("fc.", "head.", "classifier."))}
@@ -178,7 +181,7 @@ TWICE = Views(clips=2, crops=3, size=256)
 SEGMENTS_8 = Clip(frames=8, sampling="segments")
 SEGMENTS_16 = Clip(frames=16, sampling="segments")
 
-# The classifier learns five (its bias ten) times faster; biases and batch norms are spared from weight decay.
+# The classifier's learning rate is 5x (its bias's 10x); biases and batch norms are excluded from weight decay.
 KINETICS = Recipe(
     epochs=50, batch=128, optimizer="sgd", lr=0.02, weight_decay=1e-4, schedule="step", milestones=(25, 45),
     schedule_by="epoch", warmup_epochs=5, warmup_by="epoch", clip_grad=20, crop="multi_scale",

@@ -2,8 +2,8 @@
 
     models.build("video_swin/t", num_classes=400)(clip)     # N 3 32 224 224 -> N 400
 
-Every second block shifts its windows by half, so that neighbors meet. Sizes other than the published are padded,
-and an axis shorter than its window becomes one window.
+Every second block shifts its windows by half, which connects neighboring ones. Clips that are no multiple of the
+window are padded, and an axis shorter than its window becomes one window.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class WindowAttention(_windows.WindowedAttention):
     def forward(self, x: Tensor) -> Tensor:
         batch, grid = x.shape[0], (x.shape[1], x.shape[2], x.shape[3])
         windows = self.windows(grid, x.device)
-        q, k, v = _layers.split_heads(self.qkv(windows.cut(x)), 3, self.heads)
+        q, k, v = _layers.split_heads(self.qkv(windows.partition(x)), 3, self.heads)
         tokens = windows.tokens
         bias = self.relative_position_bias_table.t()[:, windows.pairs]
         bias = bias.view(1, self.heads, tokens, tokens).to(q.dtype)  # fewer dimensions would miss the fused kernel
-        out = _windows.attend_runs(windows, batch, _layers.attend, q, k, v, bias=bias)
-        return windows.join(self.proj(out), batch)
+        out = _windows.attend_groups(windows, batch, _layers.attend, q, k, v, bias=bias)
+        return windows.reverse(self.proj(out), batch)
 
     def plan(self, grid: Size3, device: torch.device) -> Windows:
-        """Return how to cut a grid of D x H x W tokens."""
+        """Return the window partition of a grid of D x H x W tokens."""
         window, shift = _windows.clamp(grid, self.window, self.shift)
         # A clamped window uses a corner of the full window's index, as the official code does. The pairs are the
         # right ones when only time is clamped, others when a side of the image is.
@@ -53,7 +53,7 @@ class WindowAttention(_windows.WindowedAttention):
 
 
 class VideoSwin(nn.Module):
-    """`N 3 T H W` -> logits `N classes`. `window` is T x H x W in tokens; `drop_path` the last block's rate."""
+    """`N 3 T H W` -> logits `N classes`. `window` is T x H x W in tokens, `drop_path` the rate of the last block."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class VideoSwin(nn.Module):
 
 
 def official_keys(key: str) -> str | None:
-    """Drop the index buffers of an official file; its other names are ours."""
+    """Drop the index buffers of the official release; its other parameter names are ours."""
     return None if key.endswith("relative_position_index") else key
 
 
@@ -96,7 +96,7 @@ CLIP = Clip(frames=32, stride=2, sampling="dense_middle")
 TEST = Views(clips=4, crops=3, short_side=224)
 BASE = {"dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32)}
 
-# The published configuration means to spare norms from weight decay; as built, only the tables are spared.
+# The published configuration intends no weight decay for norms; as built, it exempts the bias tables alone.
 RECIPE = Recipe(
     epochs=30, batch=64, accumulate=4, lr=1e-3, weight_decay=0.02, warmup_epochs=2.5, schedule_by="epoch",
     precision="fp16",

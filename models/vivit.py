@@ -45,9 +45,9 @@ KINETICS400 = Recipe(
 class ViViT(nn.Module):
     """Vision Transformer on tubelets. `N 3 T H W` -> `N classes`.
 
-    In the factorized encoder the temporal one sees the class token of the clip's first tubelet and the mean patch of
-    every tubelet. (The official code takes that class token from the wrong clip of a batch; with one clip they agree.)
-    `copy_strategy` and `extend_strategy` are how an image checkpoint is inflated: see `_vit_init.inflate`.
+    The factorized temporal encoder's input is the class token of the first tubelet slot and the mean patch of every
+    slot. (The official code takes that class token from the wrong clip of a batch; with one clip they agree.)
+    `copy_strategy` and `extend_strategy` control the inflation of image checkpoints: see `_vit_init.inflate`.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ def made(name: str, side: int = 32, **options: Any) -> tuple[nn.Module, Tensor]:
 
 
 def recorded(model: nn.Module, clip: Tensor) -> tuple[list[rollout.Layer], Tensor]:
-    return rollout.answer(model, rollout.record(model, attention_stage(model), clip), len(clip))
+    return rollout.output_relevance(model, rollout.record(model, attention_stage(model), clip), len(clip))
 
 
 @pytest.mark.parametrize(("name", "side", "options"), SHAPES)
@@ -57,8 +57,8 @@ def test_a_rollout_loses_nothing_of_the_answer(name, side, options):
     for shares in (
         answer,
         rollout.roll_out(layers, answer),
-        rollout.back(last, answer, last.weights().mean(1)),
-        rollout.back(last, answer, last.weights()[:, 1]),
+        rollout.propagate(last, answer, last.weights().mean(1)),
+        rollout.propagate(last, answer, last.weights()[:, 1]),
     ):
         assert shares.min() >= 0
         torch.testing.assert_close(shares.reshape(len(clip), -1).sum(1), torch.ones(len(clip)))
@@ -118,7 +118,7 @@ def test_windows_pass_on_what_a_slow_sum_says(grid, shifted):
     x = torch.randn(1, *grid, 8)
     (layer,) = rollout.record(attention, attention, x)
     shares = torch.rand(1, *grid)
-    found = rollout.back(layer, shares, layer.weights().mean(1))
+    found = rollout.propagate(layer, shares, layer.weights().mean(1))
     torch.testing.assert_close(found, _slowly(attention, x, shares), rtol=1e-4, atol=1e-5)
 
 
@@ -196,7 +196,7 @@ def test_it_ends_on_a_grid_where_the_attended_token_stands(attention, place):
     x[(0, *place)][3::8] = 1.0
     (layer,) = rollout.record(attention, attention, x)
     shares = torch.full((1, 4, 6, 6), 1 / 144)
-    found = rollout.back(layer, shares, layer.weights().mean(1))[0]
+    found = rollout.propagate(layer, shares, layer.weights().mean(1))[0]
     assert found[place] == found.max()
     assert found[place] > 1.5 / 144
 
@@ -221,7 +221,7 @@ def test_it_ends_behind_a_class_token_where_the_attended_token_stands(attention,
     x = torch.cat((torch.zeros(1, 1, 16), tokens.reshape(1, 144, 16)), dim=1)
     (layer,) = rollout.record(attention, attention, x)
     answer = torch.full(layer.shape[:2], 1 / layer.shape[1])
-    found = rollout.back(layer, answer, layer.weights().mean(1))[0, 1:]
+    found = rollout.propagate(layer, answer, layer.weights().mean(1))[0, 1:]
     found = found.view(6, 6, 4).permute(2, 0, 1) if time_minor else found.view(4, 6, 6)
     assert found[place] > 0.85 * found.max()  # keys that were pooled overlap: its neighbors have part in more of them
     assert found[place] > 1.5 / 145
@@ -235,7 +235,7 @@ def test_frames_whose_patches_were_exchanged_get_them_back():
     x[1, 1 + 2 * 6 + 3, 3::8] = 1.0
     given = Given(attention, 4)
     (layer,) = rollout.record(given, given, x)
-    found = rollout.back(layer, torch.full((4, 37), 1 / 148), layer.weights().mean(1))
+    found = rollout.propagate(layer, torch.full((4, 37), 1 / 148), layer.weights().mean(1))
     assert found.argmax() == 37 + 1 + 2 * 6 + 3
     assert found.max() > 30 / 148
 
@@ -254,7 +254,7 @@ def test_divided_attention_reaches_along_its_axis_alone(kind, near, far):
     for (t, h, w), expected in ((near, 1.0), (far, 0.0)):
         shares = torch.zeros(1, 145)
         shares[0, 1 + (h * 6 + w) * 4 + t] = 1.0
-        found = rollout.back(layer, shares, layer.weights().mean(1))
+        found = rollout.propagate(layer, shares, layer.weights().mean(1))
         assert found[0, 1 + (2 * 6 + 3) * 4 + 1].item() == pytest.approx(expected, abs=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Frames and maps as pictures: overlays side by side, written as a GIF, an MP4 or a PNG strip.
+"""Draw frames and maps: overlays side by side, written as a GIF, an MP4 or a PNG strip.
 
 A panel is `T H W 3`, float in 0..1.
 """
@@ -27,20 +27,20 @@ Color = tuple[float, ...]  # red, green, blue in 0..1
 NO_LEGEND: Mapping[str, Color] = MappingProxyType({})
 FORMATS = (".gif", ".mp4", ".png")
 STRIP = 8  # frames of a PNG
-ONE_ROW = 5  # panels; more of a film's stand in a block twice as wide as high
+ONE_ROW = 5  # panels; more are wrapped into a grid about twice as wide as high
 LINE, MARGIN = 20, 4  # pixels of a line of text, and around it
-DARK = 0.2  # of its light stays to what is cut away
-SAMPLE = 200_000  # pixels that a GIF's colors are chosen from
-SMALLEST = 160  # pixels of a panel's side, below which its pixels are repeated
+DARK = 0.2  # brightness outside of a mask
+SAMPLE = 200_000  # pixels from which a GIF's palette is computed
+SMALLEST = 160  # pixels of a panel's side; smaller panels are enlarged
 
 
 def overlay(frames: Panel, maps: NDArray[np.float32], alpha: float = 0.5) -> Panel:
-    """Lay maps, `T H W` in 0..1, over the frames in matplotlib's magma."""
+    """Overlay maps, `T H W` in 0..1, on the frames in matplotlib's magma."""
     return blend(frames, maps, alpha).clip(0, 1).astype(np.float32)
 
 
 def blend(frames: Panel, maps: NDArray[np.float32], alpha: float) -> Panel:
-    """Return `alpha` of the colored map and the rest of the frame, not clipped."""
+    """Alpha-blend the colored map over the frames, without clipping."""
     from matplotlib import colormaps
 
     heat = colormaps["magma"](maps)[..., :3].astype(np.float32)
@@ -59,9 +59,9 @@ def cut_out(frames: Panel, mask: NDArray[np.float32]) -> Panel:
 
 
 def draw_hog(cells: NDArray[np.float32], side: int = 8) -> Panel:
-    """Draw histograms, `T h w 27` (channel, then 9 orientations), as strokes in cells of `side` pixels.
+    """Draw HOG cells, `T h w 27` (3 channels x 9 orientations), as strokes in squares of `side` pixels.
 
-    A stroke lies along the edge, across its gradient; brightness is the strongest channel's vote.
+    Strokes are parallel to the edge (across the gradient); brightness is the maximum over channels.
     """
     votes = cells.reshape(*cells.shape[:-1], 3, 9).max(-2)
     strokes = np.stack([_stroke(90 + 20 * b + 10, side) for b in range(9)])  # 9 side side
@@ -73,7 +73,7 @@ def draw_hog(cells: NDArray[np.float32], side: int = 8) -> Panel:
 
 
 def class_colors(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Color]]:
-    """Give each class its color: `T H W` of classes to a panel, and the classes' colors, the most frequent first."""
+    """Color a class map `T H W`; return the panel and the color of each class, the most frequent first."""
     from matplotlib import colormaps
 
     kinds, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -85,7 +85,7 @@ def class_colors(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Color]]:
 def write(panels: Mapping[str, Panel], to: Path, *, fps: float, legend: Mapping[str, Color] = NO_LEGEND) -> None:
     """Write panels by their titles, in the format that the file's name ends in, and what the colors in them mean.
 
-    A film holds them side by side, many in several rows; a PNG below each other, each in up to eight frames.
+    GIF and MP4: panels side by side (wrapped). PNG: one row per panel, up to eight frames.
     """
     from matplotlib.image import imsave
 
@@ -106,7 +106,7 @@ def _enlarged(panel: Panel) -> NDArray[np.uint8]:
 
 
 def _strips(panels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return one picture, `H W 3`: a row a panel, of frames at equal distances."""
+    """Return one image, `H W 3`: a row per panel, of evenly spaced frames."""
     rows = []
     for title, panel in panels.items():
         chosen = panel[np.linspace(0, len(panel) - 1, min(STRIP, len(panel))).round().astype(int)]
@@ -116,7 +116,7 @@ def _strips(panels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _side_by_side(panels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return the frames of a film, `T H W 3`: panels in rows, the last one filled up with white."""
+    """Return video frames, `T H W 3`: panels in rows, the last row padded with white."""
     length, _, width, _ = next(iter(panels.values())).shape
     titles = {title: textwrap.wrap(title, int((width - 2 * MARGIN) / _font().getlength("n"))) for title in panels}
     lines = max(map(len, titles.values()))
