@@ -52,7 +52,7 @@ def _row(name: str) -> dict[str, Any]:
     variant = models.find(name)
     clip = variant.clip
     with torch.device("meta"):
-        model = variant.build(num_classes=variant.num_classes, **variant.options).eval()
+        model = variant.build(num_classes=variant.num_classes, **variant.kwargs).eval()
         view = torch.empty(1, 3, clip.frames, clip.size, clip.size)
     return {
         "model": name,

@@ -32,7 +32,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Variant:
-    """Return the variant at an address; an unknown one is a `UserError` with near names."""
+    """Return the variant at an address. Raises UserError, with the nearest names, if there is none."""
     family, _, variant = name.partition("/")
     if family not in families() or variant not in _variants(family):
         raise unknown("model", name, names())
@@ -53,15 +53,16 @@ def build(
 ) -> nn.Module:
     """Build a model by its address.
 
-    `checkpoint` is a video checkpoint (ours or the official release's naming) and is loaded strictly; `pretrained`
-    is a 2D image checkpoint, inflated by the architecture's official rule. `overrides` go to the architecture's
-    own constructor, which knows its arguments: a misspelt one is a `UserError`.
+    `checkpoint` is a video checkpoint (with our parameter names or the official release's) and is loaded strictly;
+    `pretrained` is a 2D image checkpoint, inflated by the architecture's official rule. `overrides` are arguments of
+    the architecture's constructor. Raises UserError if the address or an argument is unknown, or a checkpoint does not
+    fit.
     """
     from . import _checkpoints
 
     variant = find(name)
     try:
-        model = variant.build(num_classes=num_classes or variant.num_classes, **{**variant.options, **overrides})
+        model = variant.build(num_classes=num_classes or variant.num_classes, **{**variant.kwargs, **overrides})
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
@@ -77,8 +78,8 @@ def build(
 def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
     """Load a video checkpoint into a model that `build` made, strictly.
 
-    `source` is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder, or a state dict, in our naming or in the
-    official release's. Missing, unexpected and mis-shaped keys are named in a `UserError`.
+    `source` is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder, or a state dict, with our parameter
+    names or the official release's. Raises UserError, which names them, if keys are missing, unexpected or mis-shaped.
     """
     from . import _checkpoints
 
@@ -86,9 +87,10 @@ def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Tensor])
 
 
 def init_from(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
-    """Start fine-tuning from a video checkpoint of another data set; return the keys that were not loaded.
+    """Initialize fine-tuning from a video checkpoint of another data set; return the keys that were not loaded.
 
-    The classifier is replaced when the classes differ and is not listed; `source` as in `load_checkpoint`.
+    If the number of classes differs the classifier keeps its own weights; it is never listed. `source` is as in
+    `load_checkpoint`. Raises UserError if no weight but the classifier's fits.
     """
     from . import _checkpoints
 
@@ -96,16 +98,16 @@ def init_from(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> li
 
 
 def choose_clip(model: str, recipe: Recipe | None, given: Clip | None = None) -> Clip:
-    """Return the clip that was given, else the recipe's, else the model's own."""
+    """Return the input clip to use: `given`, else the recipe's, else the model's published one."""
     return given or (recipe and recipe.clip) or find(model).clip
 
 
 def check_clip(model: str, clip: Clip) -> None:
-    """Send a clip without contents through the model; one that it cannot take is a `UserError`."""
+    """Run the model on a clip of this shape on the meta device. Raises UserError if the model cannot take it."""
     variant = find(model)
     try:
         with torch.device("meta"), torch.inference_mode():
-            variant.build(num_classes=2, **variant.options).eval()(torch.empty(1, 3, clip.frames, clip.size, clip.size))
+            variant.build(num_classes=2, **variant.kwargs).eval()(torch.empty(1, 3, clip.frames, clip.size, clip.size))
     except (RuntimeError, ValueError, AssertionError, UserError) as error:
         own = variant.clip
         raise UserError(

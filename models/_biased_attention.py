@@ -1,9 +1,9 @@
-"""Attention with a learnt bias, trained on a CPU: the fused kernel forward, the scores computed again backward.
+"""Attention with a learned bias, trained on a CPU: fused forward, scores recomputed in the backward pass.
 
-`scaled_dot_product_attention` leaves its fused kernel once the bias needs a gradient, and then keeps every score of
-every head. Here the forward pass keeps what the fused one returns: its output and the logarithm of each row's sum. The
-backward pass computes the scores from them a piece at a time, so that a piece stays in the cache, and has the
-gradients of queries, keys, values and bias of it at once (Dao et al., FlashAttention, 2022, algorithm 4).
+`scaled_dot_product_attention` does not use its fused kernel if the bias needs a gradient, and then saves the scores of
+all heads. Here the forward pass saves only the fused kernel's output and the log-sum-exp of each row. The backward
+pass recomputes the scores from them block by block, each small enough for the cache, and from each the gradients of
+queries, keys, values and bias (Dao et al., FlashAttention, 2022, algorithm 4).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class BiasedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        # Private to torch: the public function does not return the log-sum-exp that the backward pass needs.
         fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         out, logsumexp = fused(q, k, v, 0.0, False, attn_mask=bias)
         ctx.save_for_backward(q, k, v, bias, out, logsumexp)
@@ -35,11 +36,11 @@ class BiasedAttention(torch.autograd.Function):
 def _gradients(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, out: Tensor, logsumexp: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    # One operation to torch.compile, which would unroll the loop.
+    # A custom operator, because torch.compile would unroll the loop.
     of_q, of_k, of_v = (torch.empty_like(t) for t in (q, k, v))
     of_bias = torch.zeros_like(bias, dtype=logsumexp.dtype)
     for at in _pieces(q.shape[0], q.shape[1], q.shape[2] * k.shape[2] * logsumexp.element_size()):
-        # In the dtype of the sums: as the fused kernel, whatever the inputs are rounded to.
+        # Accumulated in the dtype of the log-sum-exp, as in the fused kernel: float32 for half-precision inputs.
         piece = [t[at].to(logsumexp.dtype) for t in (grad, q, k, v, out, logsumexp)]
         of_bias[:, at[1]] += _piece(*piece, bias[:, at[1]], of_q[at], of_k[at], of_v[at])
     return of_q, of_k, of_v, of_bias.to(bias.dtype)

@@ -1,7 +1,7 @@
-"""Weights in: video checkpoints, strictly; 2D image checkpoints, inflated; another data set's weights to start from.
+"""Load weights: video checkpoints (strictly), 2D image checkpoints (inflated), initializations for fine-tuning.
 
 A source is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder, or a mapping of tensors. Parameter names may
-be ours or the official release's: `Variant.keys` translates the latter.
+be ours or the official release's: `Variant.key_map` translates the latter. Errors are `UserError`s that name the keys.
 """
 
 from __future__ import annotations
@@ -23,13 +23,9 @@ Source = str | Path | Mapping[str, Any]
 State = dict[str, Tensor]
 
 CONTAINERS = ("state_dict", "module", "model", "model_state", "model_state_dict")
-WRAPPERS = (
-    "module.",
-    "network.",
-    "maskfeat.encoder.",
-)  # data parallelism, and what we train with (harness/training/losses.py)
-# What trainers leave beside the weights. Read as inert placeholders, so nothing of theirs is ever called.
-BYSTANDERS = (
+WRAPPERS = ("module.", "network.")  # data parallelism, and the training objective around the model
+# Libraries whose objects trainers pickle beside the weights: read as placeholders, so that no code of theirs runs.
+PICKLED_LIBRARIES = (
     "argparse.", "deepspeed.", "fvcore.", "lightning.", "lightning_fabric.", "mmcv.", "mmengine.", "numpy.",
     "omegaconf.", "pathlib.", "pytorch_lightning.", "yacs.",
 )  # fmt: skip
@@ -38,7 +34,7 @@ SHOWN = 4
 
 
 class _Inert:
-    """Stands for a trainer's object inside a checkpoint: swallows its state and does nothing."""
+    """Placeholder for a pickled object of a training library: ignores its state and does nothing."""
 
     def __new__(cls, *args: object) -> _Inert:
         return super().__new__(cls)
@@ -51,7 +47,7 @@ class _Inert:
 
 
 def load(model: nn.Module, variant: Variant, source: Source) -> None:
-    """Load a video checkpoint strictly; a key that is missing, unexpected or mis-shaped is a `UserError`."""
+    """Load a video checkpoint strictly. Raises UserError if a key is missing, unexpected or mis-shaped."""
     state = rename(read(source), model, variant)
     problems = _problems(model, state, missing_allowed=())
     if problems:
@@ -60,7 +56,10 @@ def load(model: nn.Module, variant: Variant, source: Source) -> None:
 
 
 def load_pretrained(model: nn.Module, variant: Variant, source: Source) -> None:
-    """Load a 2D image checkpoint, inflated by the official rule; the classifier keeps its own weights."""
+    """Load a 2D image checkpoint, inflated by the official rule; the classifier keeps its initialization.
+
+    Raises UserError if the architecture has no such rule, or the checkpoint does not fit.
+    """
     if variant.inflate is None:
         raise UserError(f"{_title(model)} has no rule for 2D image checkpoints: load a video checkpoint instead")
     state = variant.inflate(model, read(source))
@@ -71,10 +70,10 @@ def load_pretrained(model: nn.Module, variant: Variant, source: Source) -> None:
 
 
 def init_from(model: nn.Module, variant: Variant, source: Source) -> list[str]:
-    """Start from another data set's video checkpoint; return the keys that were not loaded, the classifier's aside.
+    """Initialize from a video checkpoint of another data set; return the keys not loaded, except the classifier's.
 
-    The classifier is loaded when the classes agree and keeps its fresh weights when they differ. A file that fits in
-    nothing is a `UserError`.
+    The classifier is loaded if the number of classes agrees and keeps its initialization otherwise. Raises UserError
+    if no other weight fits.
     """
     state = rename(read(source), model, variant)
     own = _shapes(model)
@@ -87,21 +86,24 @@ def init_from(model: nn.Module, variant: Variant, source: Source) -> list[str]:
 
 
 def rename(state: State, model: nn.Module, variant: Variant) -> State:
-    """Return the state dict in our naming: keys of ours stay, others go through `variant.keys` (`None` drops one)."""
+    """Return the state dict in our naming: keys of ours stay, others go through `variant.key_map`, `None` drops one."""
     own = _shapes(model)
     renamed: State = {}
     for key, value in state.items():
-        name = key if key in own or variant.keys is None else variant.keys(key)
+        name = key if key in own or variant.key_map is None else variant.key_map(key)
         if name is None:
             continue
         if name in renamed:
-            raise UserError(f"checkpoint for {_title(model)}: '{key}' names '{name}' a second time; remove one of them")
+            raise UserError(f"checkpoint for {_title(model)}: '{key}' names '{name}' a second time: remove one of them")
         renamed[name] = value
     return renamed
 
 
 def read(source: Source) -> State:
-    """Return the tensors of a source by name, out of its container and without the `module.` prefix."""
+    """Return the tensors of a source by name, unpacked from containers (`state_dict`) and without `WRAPPERS`.
+
+    Raises UserError if it cannot be read, or holds no tensors.
+    """
     if isinstance(source, Mapping):
         content: Any = source
     else:
@@ -139,24 +141,24 @@ def _read_file(path: Path) -> Any:
         except SafetensorError as error:
             raise UserError(f"{path} is no readable safetensors file: {error}") from None
     try:
-        with torch.serialization.safe_globals(_bystanders(path)):
+        with torch.serialization.safe_globals(_placeholders(path)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" not in str(error) and "weights_only" not in str(error).lower():
             raise UserError(f"{path} is no readable checkpoint: {_first_line(error)}") from None
         raise UserError(
-            f"{path} would execute code when read, so it was refused: re-save its state dict alone"
+            f"{path} would execute code when loaded, so it was not loaded: re-save its state dict alone"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(f"{path} is no readable checkpoint: {_first_line(error)}") from None
 
 
-def _bystanders(path: Path) -> list[Any]:
+def _placeholders(path: Path) -> list[Any]:
     try:
-        strangers = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except (ValueError, RuntimeError, pickle.UnpicklingError):
         return []
-    return [(_Inert, name) for name in strangers if name.startswith(BYSTANDERS)]
+    return [(_Inert, name) for name in unsafe if name.startswith(PICKLED_LIBRARIES)]
 
 
 def _deepspeed_file(folder: Path) -> Path:
@@ -167,7 +169,7 @@ def _deepspeed_file(folder: Path) -> Path:
         return path
     if list(tagged.glob("zero_pp_rank_*_model_states.pt")):
         raise UserError(f"{tagged} is a ZeRO-3 checkpoint in pieces: join it with `python {folder}/zero_to_fp32.py`")
-    raise UserError(f"{folder} is no DeepSpeed checkpoint: {path.name} was looked for in {tagged}")
+    raise UserError(f"{folder} is no DeepSpeed checkpoint: there is no {path.name} in {tagged}")
 
 
 def _problems(model: nn.Module, state: State, missing_allowed: str | tuple[str, ...]) -> str:

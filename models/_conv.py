@@ -1,7 +1,7 @@
 """The 2D backbones of TSM: ResNet (with non-local blocks) and MobileNetV2. Frames in, `(N T) C H W`.
 
-Every forward takes the shift as its second argument; the shifted blocks call it. Parameter names are MMAction2's
-without the wrappers (`.net`, `.block`) that its shift and its non-local blocks add.
+Every forward takes the temporal shift as its second argument; the shifted blocks apply it. Parameter names are those
+of MMAction2 without the wrappers (`.net`, `.block`) that its shift and its non-local blocks add.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from ._shift import Shift
 
 NonLocalKind = Literal["dot", "gauss", "embedded"]
-SMALL = 1 << 16  # numbers: a batch norm over fewer takes less time than the calls that fold it
+SMALL = 1 << 16  # outputs: a batch norm over fewer is faster than the calls that fold it
 
 
 def folding_pays(x: Tensor, conv: nn.Conv2d | nn.Conv3d, norm: nn.Module) -> bool:
-    """Say whether a convolution of `x` and the batch norm after it shall run as one convolution.
+    """Return whether to fold the batch norm after a convolution of `x` into it: in CPU inference, if it saves time.
 
-    The fold is made anew in every forward pass, so that no weight is ever stale or held twice.
+    The fold is recomputed in every forward pass, so that no folded weight is ever stale or stored.
     """
     if torch.is_grad_enabled() or norm.training or not x.is_cpu or conv.weight.element_size() < 4:
         return False  # a GPU would wait for more launches than it saves; half precision would round twice
@@ -36,7 +36,7 @@ def folding_pays(x: Tensor, conv: nn.Conv2d | nn.Conv3d, norm: nn.Module) -> boo
 
 
 def folded(weight: Tensor, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of the one convolution that `weight` and the batch norm after it are in eval mode."""
+    """Return weight and bias of a convolution with the batch norm after it folded in, by its running statistics."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
@@ -44,12 +44,13 @@ def folded(weight: Tensor, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tenso
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Say whether something wants to see, or to prepare, this module's own forward pass (features, pruning, ZeRO 3)."""
+    """Return whether hooks (feature extraction, pruning, ZeRO-3) expect this module's own forward pass to run."""
+    # Private to torch: it has no public way to ask whether a module has hooks.
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def add(y: Tensor, x: Tensor) -> Tensor:
-    """Return y + x, in the memory of `y` where no gradient may want it."""
+    """Return y + x, in place (into `y`) unless gradients are enabled."""
     return y + x if torch.is_grad_enabled() else y.add_(x)
 
 
@@ -66,12 +67,13 @@ class ConvBN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if folding_pays(x, self.conv, self.bn):
+            # Private to torch: the convolution with another weight, its padding mode included.
             return self.act(self.conv._conv_forward(x, *folded(self.conv.weight, self.bn)))
         return self.act(self.bn(self.conv(x)))
 
 
 class NonLocal(nn.Module):
-    """Every position of the clip attends to every (pooled) other. `N C T H W` -> the same, added to the input.
+    """Non-local block: attention over all positions of the clip, max-pooled keys, residual. `N C T H W` -> the same.
 
     Wang et al., Non-local Neural Networks, 2018; as NonLocal3d of mmcv: no scaling of the scores, `dot` divides by the
     number of keys instead of taking the softmax, `gauss` compares the features themselves.
@@ -116,12 +118,12 @@ def _pointwise(conv: nn.Conv3d, x: Tensor) -> Tensor:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Run a 1x1x1 convolution as the matrix product that it is: channels-last features stay where they lie."""
+    """Run a 1x1x1 convolution as a matrix product, which copies no channels-last features."""
     return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
 
 
 class Bottleneck(nn.Module):
-    """ResNet's 1x1, 3x3, 1x1 block; `shifted` shifts what enters the residual branch, not the identity."""
+    """ResNet's 1x1, 3x3, 1x1 block; `shifted` applies the shift to the input of the residual branch only."""
 
     def __init__(self, ins: int, width: int, stride: int, *, shifted: bool, non_local: NonLocalKind | None) -> None:
         super().__init__()
@@ -227,7 +229,7 @@ class MobileNetV2(nn.Module):
 
 
 def init_convs(module: nn.Module) -> None:
-    """Initialise 2D convolutions for ReLU (He et al., 2015); batch norms start as the identity."""
+    """Initialize 2D convolutions for ReLU (He et al., 2015); batch norms start as the identity."""
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")

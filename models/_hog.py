@@ -1,7 +1,7 @@
 """Histograms of oriented gradients as MaskFeat's targets, batched and on the device of the images.
 
 Dalal and Triggs, Histograms of Oriented Gradients for Human Detection, 2005, as scikit-image computes them with
-9 orientations, cells of 8×8 pixels and blocks of one cell (L2), for each colour channel on its own.
+9 orientations, cells of 8×8 pixels and blocks of one cell (L2), for each color channel on its own.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ CELL = 8
 
 
 def hog(images: Tensor) -> Tensor:
-    """Return every cell's histograms: `... 3 H W` (0..255, any dtype) -> float `... H/8 W/8 27`, channel-major.
+    """Return the histograms of 8×8 cells: `... 3 H W` (0..255, any dtype) -> float `... H/8 W/8 27`, channel-major.
 
-    Each histogram has length 1, or is zero where the cell is flat.
+    Each histogram has L2 norm 1, or is zero if the cell has no gradient.
     """
     rows, columns = _gradients(images.to(torch.float32))
     votes = torch.hypot(rows, columns).unflatten(-1, (-1, CELL)).unflatten(-3, (-1, CELL))

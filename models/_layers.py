@@ -13,12 +13,16 @@ from torch.utils.checkpoint import checkpoint
 from ._biased_attention import BiasedAttention
 
 MAX_ROWS = 65_535  # of one call: CUDA's fused attention puts them into a grid dimension of that size
-LARGE, PIECE = 32 << 20, 8 << 20  # bytes: the C library hands larger memory back after every use, to be cleared anew
-SCORES = 2 << 20  # bytes: scores that fit the cache are kept for a learnt bias's gradient, larger ones made again
+# Bytes of an MLP's hidden features above which inference on a CPU computes them in pieces, of the second size: peak
+# memory falls, and the C library need not return blocks of more than 32 MiB to the system after every use.
+LARGE, PIECE = 16 << 20, 8 << 20
+SCORES = (
+    2 << 20
+)  # bytes: attention scores that fit the cache are kept for the gradient of a learned bias, larger ones recomputed
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drops a residual branch per sample, scales what stays by 1 / (1 - rate). `N ...` -> `N ...`.
+    """Stochastic depth: drop a residual branch per sample and scale the others by 1 / (1 - rate). `N ...` -> `N ...`.
 
     Huang et al., Deep Networks with Stochastic Depth, 2016.
     """
@@ -40,7 +44,7 @@ class DropPath(nn.Module):
 
 
 class Mlp(nn.Module):
-    """The transformer's two-layer perceptron with exact GELU. `... C` -> `... C`."""
+    """The transformer's two-layer MLP with exact GELU. `... C` -> `... C`."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -66,10 +70,9 @@ class PooledHead(nn.Module):
 
 
 def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, *, width: int) -> Tensor:
-    """Return `function(x)`, which maps every row of `... C` alone: `... C` -> `... D`.
+    """Return `function(x)` for a function that maps each row independently: `... C` -> `... D`.
 
-    Where what it keeps in between, `width` numbers a row, would be large, inference on a CPU goes through the rows a
-    piece at a time.
+    Inference on a CPU computes it chunk by chunk when its intermediate features, `width` numbers a row, exceed `LARGE`.
     """
     wide = width * x.element_size()
     large = x.numel() // x.shape[-1] * wide > LARGE
@@ -80,13 +83,13 @@ def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, *, width: int) ->
 
 
 def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
-    """Cut a joint projection `B N (parts heads d)` into `parts` tensors `B heads N d`, such as q, k and v."""
+    """Split a joint projection `B N (parts heads d)` into `parts` tensors `B heads N d`, such as q, k and v."""
     batch, tokens, width = x.shape
     return x.view(batch, tokens, parts, heads, width // (parts * heads)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return softmax(q k^T / sqrt(d) + bias) v with the heads joined: `B heads N d` -> `B N (heads d)`.
+    """Return softmax(q k^T / sqrt(d) + bias) v with the heads concatenated: `B heads N d` -> `B N (heads d)`.
 
     `bias` is added to the scores: broadcastable to `B heads N M`, in the dtype of q.
     """
@@ -119,14 +122,14 @@ def drop_rates(rate: float, depth: int) -> list[float]:
 
 
 def run(block: Callable[..., Tensor], *inputs: Any, checkpointed: bool) -> Tensor:
-    """Call a block; with `checkpointed` its activations are computed again in the backward pass instead of kept."""
+    """Call a block, with activation checkpointing (recomputed in the backward pass) if `checkpointed`."""
     if checkpointed and torch.is_grad_enabled():
         return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[return-value]
     return block(*inputs)
 
 
 def init_transformer(model: nn.Module, std: float = 0.02) -> None:
-    """Initialise linear layers and relative-position tables with a truncated normal, biases with zero.
+    """Initialize linear layers and relative-position tables with a truncated normal, biases with zero.
 
     The published 0.02 suits widths of a hundred and more; the narrow layers of a micro need about 1 / sqrt(width).
     """

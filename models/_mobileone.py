@@ -1,4 +1,4 @@
-"""MobileOne (Vasu et al., 2023): several branches while training, one convolution after `reparameterize`.
+"""MobileOne (Vasu et al., 2023): several branches in training, fused into one convolution by `reparameterize`.
 
 Parameter names are those of MMPretrain, the shifted blocks without the `.net` that MMAction2 adds.
 """
@@ -21,6 +21,7 @@ class _Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if folding_pays(x, self.conv, self.norm):
+            # Private to torch: the convolution with another weight.
             return self.conv._conv_forward(x, *folded(self.conv.weight, self.norm))
         return self.norm(self.conv(x))
 
@@ -81,7 +82,7 @@ class MobileOneBlock(nn.Module):
         return F.relu(self.se(sum(outputs[1:], outputs[0])))
 
     def reparameterize(self) -> None:
-        """Fuse the branches, by their running statistics, into `branch_reparam`; the same function, in eval mode."""
+        """Fuse the branches into `branch_reparam`, which computes the same as they do in eval mode."""
         if self.branch_reparam is not None:
             return
         branches = (*self.branch_conv_list, self.branch_scale, self.branch_norm)

@@ -1,4 +1,4 @@
-"""The temporal shift: a part of the channels moves one frame along time, for no arithmetic at all.
+"""The temporal shift: some channels move by one frame along time, at no FLOPs.
 
 Frames of one clip, `fold` channels each way (Lin et al., TSM, 2019):
 
@@ -7,8 +7,8 @@ Frames of one clip, `fold` channels each way (Lin et al., TSM, 2019):
     [fold, 2fold)  0·   0    1    2       from the previous one
     the rest       0    1    2    3       stays
 
-Convolutional backbones get the shift as a callable on `(N T) C H W`, so that they need not know where time comes
-from: a `ClipShift` has all frames, a `Stream` remembers the previous one.
+Convolutional backbones get the shift as a callable on `(N T) C H W`: `ClipShift` for whole clips, `Stream` for one
+frame at a time, with the channels of the previous frame cached.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ class _Both(torch.autograd.Function):
 
 
 def both(x: Tensor, frames: int, fold: int, reverse: bool = False) -> Tensor:
-    """Shift two folds of `(N T) C H W`, one from each neighbouring frame; zeros come in at the ends of a clip."""
+    """Shift `fold` channels of `(N T) C H W` each way in time, zero-padded at both ends of a clip."""
     if fold == 0:
         return x
-    # A trace (of the FLOP counter, say) knows no autograd functions.
+    # torch.jit.trace, which the FLOP counter uses, does not support autograd functions.
     if torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
         return _move(x, frames, fold, reverse)
     return _Both.apply(x, frames, fold, reverse)  # type: ignore[return-value]
 
 
 def past(x: Tensor, frames: int, fold: int) -> Tensor:
-    """Shift one fold of `(N T) C H W` from the previous frame: the online form, which never looks ahead."""
+    """Shift `fold` channels of `(N T) C H W` from the previous frame only: the online (causal) form."""
     x = x.unflatten(0, (-1, frames))
     before = torch.cat([torch.zeros_like(x[:, :1, :fold]), x[:, :-1, :fold]], dim=1)
     return torch.cat([before, x[:, :, fold:]], dim=2).flatten(0, 1)
@@ -75,7 +75,7 @@ def past(x: Tensor, frames: int, fold: int) -> Tensor:
 
 @dataclass(frozen=True)
 class ClipShift:
-    """The shift of whole clips of `frames` frames by 1/`div` of the channels, both ways or from the `past` only."""
+    """Shift 1/`div` of the channels each way in clips of `frames` frames, or with `past_only` from the past only."""
 
     frames: int
     div: int = 8
@@ -87,9 +87,9 @@ class ClipShift:
 
 
 class Stream:
-    """The online form one frame at a time: `N 3 H W` -> logits `N classes`, remembering a fold of each shifted block.
+    """Online inference, a frame at a time: `N 3 H W` -> logits `N classes`; caches the shifted channels of each block.
 
-    `step` is the network with the shift left open. The first frame sees zeros before it, as a clip's first does.
+    `step` runs the network on frames with a given shift. Before the first frame the caches are zeros.
     """
 
     frames = 1

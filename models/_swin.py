@@ -17,7 +17,7 @@ from ._windows import Size3
 
 
 class PatchEmbed(nn.Module):
-    """Cut the clip in patches, padded at the end: `N 3 T H W` -> `N D H W C`, normalised."""
+    """Patch embedding with LayerNorm, the clip zero-padded at the end of each axis: `N 3 T H W` -> `N D H W C`."""
 
     def __init__(self, patch: Size3, dim: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Join 2x2 neighbours of a frame: `B D H W C` -> `B D H/2 W/2 2C`, an odd side padded at the end."""
+    """Merge 2x2 neighbors of a frame: `B D H W C` -> `B D H/2 W/2 2C`, an odd side zero-padded at the end."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -61,12 +61,12 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, 4 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop_path(self.attn(self.norm1(x))).add_(x)  # no gradient needs the sum's parts
+        x = self.drop_path(self.attn(self.norm1(x))).add_(x)  # in place: the backward pass needs neither operand
         return self.drop_path(self.mlp(self.norm2(x))).add_(x)
 
 
 class Stage(nn.Module):
-    """Blocks of one width, then merging (but not after the last stage)."""
+    """Blocks of one width, then patch merging (none after the last stage)."""
 
     def __init__(self, blocks: list[Block], downsample: PatchMerging | None) -> None:
         super().__init__()
@@ -116,10 +116,10 @@ class SwinBackbone(nn.Module):
 
 
 def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn a 2D Swin checkpoint into a 3D one by the official rule.
+    """Inflate a 2D Swin checkpoint to 3D by the official rule.
 
-    The patch filter is repeated along time and divided by its length; each relative-position table, brought to the
-    model's window by bicubic interpolation, is repeated for every distance in time. Indices, masks and the classifier
+    The patch filter is repeated along time and divided by its length; each relative-position table is
+    resized bicubically to the model's window and repeated for every temporal offset. Indices, masks and the classifier
     are dropped.
     """
     own = model.state_dict()

@@ -1,12 +1,12 @@
-"""Temporal Patch Shift's two shifts, for any attention that looks at one frame at a time (Xiang et al., ECCV 2022).
+"""The two shifts of Temporal Patch Shift (Xiang et al., ECCV 2022), for any attention within single frames.
 
     shift = TimeShift(patch=True, heads=12, grid=(14, 14))
     x = x + shift.back(attend(shift(norm(x), frames)), frames)      # (N T) L C, L = class tokens + H W
 
-Patch shift exchanges whole tokens along time by the entry of this pattern, and moves them back after attention;
-channel shift lends a part of every head's channels to the neighbouring frames, and nothing goes back.
+Patch shift moves whole tokens along time, by the number of frames in this pattern, and back after attention. Channel
+shift replaces some channels of every head by those of the neighboring frames, and is not undone.
 
-    -4 +1 +2      repeated over the grid, or over a window; the clip is a circle
+    -4 +1 +2      tiled over the grid, or over a window; time wraps around
     -1  0 +3
     -2 -3 +4
 """
@@ -22,7 +22,7 @@ PATTERN = ((-4, 1, 2), (-1, 0, 3), (-2, -3, 4))
 
 
 class TimeShift:
-    """One of the two shifts for tokens `(N T) L C` of frames `grid` = (H, W); tokens before the last H W stay."""
+    """Patch or channel shift of `(N T) L C`: of the last H W tokens, `grid` = (H, W), not of class tokens before."""
 
     def __init__(self, *, patch: bool, heads: int, grid: tuple[int, int]) -> None:
         self.patch = patch
@@ -33,7 +33,7 @@ class TimeShift:
         return self._move(x, frames, +1)
 
     def back(self, x: Tensor, frames: int) -> Tensor:
-        """Undo the exchange of tokens; borrowed channels stay where they are."""
+        """Undo the patch shift; a channel shift is left as it is."""
         return self._move(x, frames, -1) if self.patch else x
 
     def _move(self, x: Tensor, frames: int, sign: int) -> Tensor:
@@ -49,9 +49,9 @@ class TimeShift:
 
 
 def shift_channels(x: Tensor, heads: int) -> Tensor:
-    """Take an eighth of every head's channels from the previous frame and an eighth from the next, `B D ... C`.
+    """Replace an eighth of every head's channels by the previous frame's, and an eighth by the next's: `B D ... C`.
 
-    The first and the last frame keep their own where there is no neighbour.
+    At the ends of the clip, where there is no neighbor, the channels keep their own values.
     """
     x = x.unflatten(-1, (heads, -1))
     fold = x.shape[-1] // 8
@@ -63,12 +63,12 @@ def shift_channels(x: Tensor, heads: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def steps(height: int, width: int, device: torch.device) -> Tensor:
-    """Return how many frames each token of a grid moves, `(H W)`."""
+    """Return by how many frames each token of a grid is shifted, `(H W)`."""
     with torch.inference_mode(False):
         rows, columns = (torch.arange(length, device=device) % 3 for length in (height, width))
         return torch.tensor(PATTERN, device=device)[rows[:, None], columns[None, :]].flatten()
 
 
 def sources(frames: int, steps: Tensor) -> Tensor:
-    """Return whose token stands at frame t after the exchange, that of frame t - step: `D tokens`."""
+    """Return the frame that each token comes from after the patch shift, (t - step) mod D: `D tokens`."""
     return (torch.arange(frames, device=steps.device)[:, None] - steps[None, :]) % frames

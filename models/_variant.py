@@ -1,4 +1,4 @@
-"""What a file of the zoo says of each of its models."""
+"""The entry of the zoo that an architecture's file declares for each of its models."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from ..spec import Clip, Published, Recipe, Views
 class Variant:
     """One entry of the zoo.
 
-    `build(num_classes=…, **overrides)` makes the module with the architecture's own initialisation. `clip` is the
-    published input, `views` the published test protocol, `idle` names the parameters that no gradient reaches by
-    design. `keys` maps an official release's parameter name to ours (`None` drops it); `inflate(model, state)`
-    turns a 2D image checkpoint into this model's state dict by the official rule: everything but the classifier,
-    whose names start with `head`.
+    - `build(num_classes=..., **overrides)` returns the module with the architecture's own initialization; `kwargs` are
+      the arguments that make this variant of it.
+    - `clip` is the published input, `views` the published test protocol.
+    - `unused_parameters` are those that get no gradient in training, by design.
+    - `key_map` translates a parameter name of the official release into ours; `None` drops it.
+    - `inflate(model, state)` turns a 2D image checkpoint into this model's state dict by the official rule, without the
+      classifier, whose parameter names start with `head`.
+    - `gradcam_layer` and `attention_stage` are dotted paths, where `-1` is the last of a list: the layer that Grad-CAM
+      explains by default, and the stage that attention maps are taken from (`None`: the whole model).
     """
 
     build: Callable[..., nn.Module]
@@ -28,8 +32,10 @@ class Variant:
     views: Views = Views()
     published: tuple[Published, ...] = ()
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
-    idle: tuple[str, ...] = ()
+    unused_parameters: tuple[str, ...] = ()
     head: str | tuple[str, ...] = "cls_head."
-    keys: Callable[[str], str | None] | None = None
+    key_map: Callable[[str], str | None] | None = None
     inflate: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    gradcam_layer: str | None = None
+    attention_stage: str | None = None

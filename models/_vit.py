@@ -1,4 +1,4 @@
-"""What TimeSformer and ViViT share: tokens, the three attentions, the block, official names, 2D initialisation.
+"""Shared by TimeSformer and ViViT: tokenization, the three kinds of attention, the block, official parameter names.
 
 Tokens of a clip are `N (1 + P T) D`: the class token, then patch-major, time-minor (token 1 + p T + t). Inside a
 block LayerNorm has eps 1e-5, the final one 1e-6 (the original papers: 1e-6 everywhere).
@@ -25,10 +25,12 @@ MEAN = (114.75, 114.75, 114.75)
 STD = (57.375, 57.375, 57.375)
 # No weight decay for biases, norms, positions and tokens; `time_embed` is decayed, as in the reference.
 DECAY_RULES = ((r"\.bias$|norm|pos_embed|cls_token", 0.0),)
+# Of the last block's output only the class token is classified: the block before is the last whose patches matter.
+GRADCAM_LAYER = "blocks.-2"
 
 
 class PatchEmbed(nn.Module):
-    """Cut a clip into patches of `tubelet` frames and project each. `N 3 T H W` -> `N T/tubelet P D`."""
+    """Patch (or tubelet) embedding, `tubelet` frames deep. `N 3 T H W` -> `N T/tubelet P D`."""
 
     def __init__(self, dim: int, patch: int, tubelet: int = 1) -> None:
         super().__init__()
@@ -52,7 +54,7 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Pre-norm self-attention over all tokens, with its residual. `N L D` -> `N L D`.
 
-    With a `shift`, rows are frames and `frames` of them a clip: what is attended to comes from other frames too.
+    With a `shift`, rows are the frames of clips of `frames` frames, and tokens are shifted in time before attention.
     """
 
     def __init__(self, dim: int, heads: int, drop_path: float, shift: TimeShift | None = None) -> None:
@@ -65,7 +67,7 @@ class Attention(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def attend(self, x: Tensor) -> Tensor:
-        """Attend within each row of normalised tokens and drop whole rows: `B L D` -> `B L D`."""
+        """Return the update of normalized tokens, with stochastic depth per row: `B L D` -> `B L D`."""
         return self.drop_path(self.proj(attend(*split_heads(self.qkv(x), 3, self.heads))))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
@@ -76,9 +78,9 @@ class Attention(nn.Module):
 
 
 class TimeAttention(Attention):
-    """Each patch position attends along time; the class token passes by. `N (1 + P T) D` -> the same.
+    """Temporal attention at each patch position; the class token is unchanged. `N (1 + P T) D` -> the same.
 
-    The closing `temporal_fc` starts at zero, so that the block starts as an image model.
+    The output projection `temporal_fc` is initialized to zero, so that the block is initially an image model's.
     """
 
     def __init__(self, dim: int, heads: int, drop_path: float) -> None:
@@ -95,17 +97,17 @@ class TimeAttention(Attention):
 
 
 class SpaceAttention(Attention):
-    """Frames attend to themselves and the class token, whose T updates are averaged. `N (1 + P T) D` -> the same."""
+    """Spatial attention in each frame; the class token's T updates are averaged. `N (1 + P T) D` -> the same."""
 
     def rows(self, x: Tensor, frames: int) -> Tensor:
-        """Return the normalised tokens of every frame behind a class token each: `(N T) (1 + P) D`."""
+        """Return each frame's normalized tokens, class token first: `(N T) (1 + P) D`."""
         x = self.norm(x)
         cls = x[:, None, :1].expand(-1, frames, -1, -1)
         patches = x[:, 1:].unflatten(1, (-1, frames)).transpose(1, 2)
         return torch.cat((cls, patches), dim=2).flatten(0, 1)
 
     def weights(self, x: Tensor, frames: int) -> Tensor:
-        """Return the softmax map, `(N T) heads (1 + P) (1 + P)`, for looking at."""
+        """Return the attention weights, `(N T) heads (1 + P) (1 + P)`, for visualization."""
         q, k, _ = split_heads(self.qkv(self.rows(x, frames)), 3, self.heads)
         return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
 
@@ -117,7 +119,7 @@ class SpaceAttention(Attention):
 
 
 class Block(nn.Module):
-    """A transformer block: one attention over all tokens, or `divided` into time then space; then the perceptron."""
+    """Transformer block: joint attention, or with `divided` temporal then spatial attention; then the MLP."""
 
     def __init__(
         self, dim: int, heads: int, drop_path: float, divided: bool = False, shift: TimeShift | None = None
@@ -135,7 +137,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         for attention in self.attentions:
             x = attention(x, frames)
-        return self.drop_path(self.mlp(self.norm(x))).add_(x)  # no gradient needs the sum's parts
+        return self.drop_path(self.mlp(self.norm(x))).add_(x)  # in place: the backward pass needs neither operand
 
 
 def make_blocks(
@@ -143,7 +145,7 @@ def make_blocks(
 ) -> nn.ModuleList:
     """Return an encoder's blocks, their stochastic depth rising linearly to `drop_path`.
 
-    With `shift_grid`, the patches (H, W) of a frame, even blocks shift channels in time and odd ones patches.
+    With `shift_grid`, a frame's (H, W) in patches, even blocks shift channels in time and odd blocks patches.
     """
     blocks = nn.ModuleList()
     for i, rate in enumerate(drop_rates(drop_path, depth)):
@@ -160,13 +162,13 @@ def encode(blocks: Iterable[nn.Module], x: Tensor, frames: int, checkpointed: bo
 
 
 def frame_tokens(patches: Tensor, cls: Tensor, positions: Tensor) -> Tensor:
-    """Return every frame as its own row behind a class token: `N T P D` -> `(N T) (1 + P) D`."""
+    """Return a sequence for each frame, class token first: `N T P D` -> `(N T) (1 + P) D`."""
     cls = cls[:, None].expand(*patches.shape[:2], -1, -1)
     return (torch.cat((cls, patches), dim=2) + positions).flatten(0, 1)
 
 
 def clip_tokens(patches: Tensor, cls: Tensor, positions: Tensor, times: Tensor) -> Tensor:
-    """Return the clip as one row, token (t, p) at positions[p + 1] + times[t]: `N T P D` -> `N (1 + P T) D`."""
+    """Return one sequence for each clip, with position and time embeddings: `N T P D` -> `N (1 + P T) D`."""
     cls = (cls + positions[:, :1]).expand(patches.shape[0], -1, -1)
     patches = patches + positions[:, None, 1:] + times[:, :, None]
     return torch.cat((cls, patches.transpose(1, 2).flatten(1, 2)), dim=1)
@@ -181,19 +183,19 @@ def make_head(dim: int, num_classes: int) -> nn.Linear:
 
 
 def check_choice(model: str, option: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise a `UserError` that lists the known values unless `value` is one of them."""
+    """Check an option. Raises UserError, which lists the known values, if `value` is none of them."""
     if value not in known:
         raise UserError(f"{model}: {option}='{value}' is none of {', '.join(known)}")
 
 
 def check_multiple(model: str, option: str, value: int, divisor: int) -> None:
-    """Raise a `UserError` unless `value` is a positive multiple of `divisor`."""
+    """Check a size. Raises UserError if `value` is no positive multiple of `divisor`."""
     if value <= 0 or value % divisor:
         raise UserError(f"{model}: {option}={value} must be a multiple of {divisor}")
 
 
 def official_key(key: str) -> str:
-    """Translate a parameter name of the official release, of either era, into ours.
+    """Translate a parameter name of the official release into ours.
 
     Files before March 2022 hold `attn.in_proj_weight` and `attn.out_proj`, later ones `attn.qkv` and `attn.proj`:
     the same tensors in the same layout.

@@ -1,9 +1,9 @@
-"""From an image to a video transformer: a 2D checkpoint becomes TimeSformer's or ViViT's state dict.
+"""Inflate a 2D image checkpoint to TimeSformer's or ViViT's state dict.
 
 Three namings are read: the reference's own (`transformer_layers.layers.0.norms.0`, mmcls style), timm's
 (`blocks.0.norm1`; augreg, DeiT, MAE) and the MAE encoder's (`encoder.blocks.0.attn.q_bias`).
 Reference: weight_init.py of github.com/mx-mark/VideoTransformer-pytorch. Not followed: its `set_zero` of divided
-attention silences space instead of time, and its MAE reader loses the attention weights.
+attention zeroes the spatial attention instead of the temporal, and its MAE reader loses the attention weights.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 State = dict[str, Tensor]
 
-# What image models have and video encoders have not: classifiers and the decoder of masked pre-training.
+# Parts of image checkpoints that video encoders lack: classifiers and the decoder of masked pre-training.
 DROPPED = ("head.", "pre_logits.", "mask_token", "decoder", "encoder_to_decoder.")
 RENAMES = (
     (r"^encoder\.", ""),
@@ -31,13 +31,13 @@ RENAMES = (
 
 
 def inflate(model: nn.Module, state: State) -> State:
-    """Return a model's state dict, the classifier aside, from an image transformer's.
+    """Return a model's state dict, without the classifier, from that of an image transformer.
 
-    `copy_strategy` of the model fills the attention (divided) or the encoder (factorised) that images have not:
-    `repeat` copies the image's weights, `set_zero` makes it the identity at the start. Tubelets take the image's
-    patch filter by `extend_strategy`: `temporal_avg` spreads it over all frames, `center_frame` gives it to frame
-    `tubelet // 2`. Time embeddings and `temporal_fc` keep the model's own initialisation, and with a MAE encoder,
-    which has sine positions and no class token, so do those two.
+    The model's `copy_strategy` initializes its temporal attention (divided) or temporal encoder (factorized): `repeat`
+    copies the spatial weights, `set_zero` sets them to zero, an identity block. `extend_strategy` inflates the patch
+    filter to tubelets: `temporal_avg` averages over all frames, `center_frame` uses frame `tubelet // 2` alone. Time
+    embeddings and `temporal_fc` keep the model's own initialization; with a MAE encoder, which has sine positions and
+    no class token, so do position embedding and class token.
     """
     own = model.state_dict()
     fresh = [key for key in own if key == "time_embed" or ".temporal_fc." in key]
@@ -60,7 +60,7 @@ def _rename(state: State) -> State:
 
 
 def _join_biases(state: State) -> State:
-    """Replace the pair of q and v biases by the qkv bias that they stand for: keys have none."""
+    """Concatenate separate q and v biases into a qkv bias, with zeros for the keys, which have none."""
     joined = {key: value for key, value in state.items() if not key.endswith((".q_bias", ".v_bias"))}
     for key, q in state.items():
         v = state.get(key.replace(".q_bias", ".v_bias"))
@@ -82,7 +82,7 @@ def _extend_patches(model: nn.Module, image: State) -> None:
 
 
 def _copies(model: nn.Module, image: State) -> State:
-    """Return the layers that images have not; in divided attention also the spatial one, which moves to place 1."""
+    """Return the temporal layers, and for divided attention the spatial attention under its index 1."""
     repeat = model.copy_strategy == "repeat"
     copies = {}
     for key, value in image.items():
@@ -91,6 +91,6 @@ def _copies(model: nn.Module, image: State) -> State:
         if model.attention == "divided" and ".attentions.0." in key:
             copies[key] = new
             copies[key.replace(".attentions.0.", ".attentions.1.")] = value
-        elif model.attention == "factorised" and block and int(block[1]) < len(model.temporal_blocks):  # type: ignore[arg-type]
+        elif model.attention == "factorized" and block and int(block[1]) < len(model.temporal_blocks):  # type: ignore[arg-type]
             copies["temporal_" + key] = new
     return copies

@@ -1,11 +1,11 @@
-"""Windows of tokens: which tokens attend to each other in the windowed architectures, as one permutation.
+"""Window partition for attention in (shifted) windows, as one permutation of the tokens.
 
-The official codes pad, roll, cut and reshape, then add a mask to every window's scores. Here the roll and the cut are
-one gather, whose order also puts windows of the same mask side by side, so that a mask exists once a kind (at most
-eight) and not once a window. Along one axis, 3 windows of 4 tokens, shift 2:
+The official codes pad, roll and reshape, then add a mask to the scores of every window. Here roll and partition are
+one gather, which also groups the windows that have the same mask, so that each distinct mask (at most eight) is stored
+once and not for each window. Along one axis, 3 windows of 4 tokens, shift 2:
 
     tokens    0 1 2 3  4 5 6 7  8 9 a b
-    windows   2 3 4 5| 6 7 8 9| a b:0 1      only the last window is cut: a b and 0 1 do not see each other
+    windows   2 3 4 5| 6 7 8 9| a b:0 1      only the last window is masked: a b and 0 1 do not attend to each other
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 Size3 = tuple[int, int, int]
 MASKED = -100.0
-PLANS = 8  # grids that an attention keeps the plans of
+PLANS = 8  # grids whose partitions an attention caches
 KEPT = torch.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """A way to cut a grid of D x H x W tokens: `order` says where each token of each window comes from.
+    """A window partition of a grid of D x H x W tokens: `order` is the source index of each token of each window.
 
-    `counts` are the windows of each run with the same mask, and `masks` those masks, `runs 1 tokens tokens`: -100
-    between tokens that the shift brought together, 0 elsewhere; `None` where no window is cut. `padded` is the grid
+    `counts` are the numbers of windows in each group with one mask, `masks` those masks, `groups 1 tokens tokens`: -100
+    between tokens that are adjacent only by the cyclic shift, 0 elsewhere; `None` without a shift. `padded` is the grid
     rounded up to whole windows of `tokens`, `pairs` the row of the relative-position table for each pair of tokens.
     """
 
@@ -45,8 +46,8 @@ class Windows:
     masks: Tensor | None
     pairs: Tensor | None
 
-    def cut(self, x: Tensor) -> Tensor:
-        """Cut `B D H W C` into `(windows B) tokens C`, padding with zeros at the end of each axis."""
+    def partition(self, x: Tensor) -> Tensor:
+        """Partition `B D H W C` into `(windows B) tokens C`, zero-padded at the end of each axis."""
         batch, channels = x.shape[0], x.shape[-1]
         if self.padded != self.grid:
             ends = [(0, p - g) for p, g in zip(reversed(self.padded), reversed(self.grid), strict=True)]
@@ -57,8 +58,8 @@ class Windows:
         into, back = _indices(self, batch)
         return permute(x.reshape(-1, channels), into, back, 0).view(-1, self.tokens, channels)
 
-    def join(self, x: Tensor, batch: int) -> Tensor:
-        """Put `(windows B) tokens C` back: `B D H W C`, the padding dropped."""
+    def reverse(self, x: Tensor, batch: int) -> Tensor:
+        """Undo `partition`: `(windows B) tokens C` -> `B D H W C`, without the padding."""
         channels, (depth, height, width) = x.shape[-1], self.grid
         if torch.compiler.is_compiling():
             x = x.view(-1, batch, self.tokens, channels).transpose(0, 1).reshape(batch, -1, channels)
@@ -69,7 +70,7 @@ class Windows:
         return x.view(batch, *self.padded, channels)[:, :depth, :height, :width]
 
 
-@lru_cache(maxsize=16)  # two batches of a model's eight cuts: an index is as long as the batch has tokens
+@lru_cache(maxsize=16)  # two batch sizes of a model's eight partitions: an index has an entry for each token
 def _indices(windows: Windows, batch: int) -> tuple[Tensor, Tensor]:
     # Rows are (window, clip, token) on one side and (clip, token) on the other.
     with torch.inference_mode(False):
@@ -81,18 +82,18 @@ def _indices(windows: Windows, batch: int) -> tuple[Tensor, Tensor]:
 
 
 class WindowedAttention(nn.Module):
-    """An attention that cuts its tokens in windows: by a plan for each grid, kept where torch.compile finds it."""
+    """Base of window attentions: caches the partition of each grid, where torch.compile can use it too."""
 
     def __init__(self) -> None:
         super().__init__()
         self.plans: dict[tuple[Size3, torch.device], Windows] = {}
 
     def plan(self, grid: Size3, device: torch.device) -> Windows:
-        """Return how to cut a grid of D x H x W tokens."""
+        """Return the window partition of a grid of D x H x W tokens; subclasses implement it."""
         raise NotImplementedError
 
     def windows(self, grid: Size3, device: torch.device) -> Windows:
-        """Return the plan for a grid, made once."""
+        """Return the cached window partition of a grid."""
         _keep(self, grid, device)
         return self.plans[grid, device]
 
@@ -105,18 +106,18 @@ def _keep(attention: WindowedAttention, grid: Size3, device: torch.device) -> Te
     return KEPT
 
 
-# Run, not traced, when torch.compile meets it: so a compiled forward pass finds its plan among the module's, instead of
-# making it anew each time. What torch.compiler.assume_constant_result does, but that imports the compiler, in seconds.
+# Private to torch: torch.compile runs this function instead of tracing it, so that the compiled forward pass finds its
+# partition in the cache. This is what torch.compiler.assume_constant_result sets, but that takes seconds to import.
 _keep._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def attend_runs(windows: Windows, batch: int, attend: Callable[..., Tensor], *inputs: Tensor, bias: Tensor) -> Tensor:
-    """Run `attend(*inputs, bias)` on each run of windows, with its mask added to the bias, and join the results."""
+def attend_groups(windows: Windows, batch: int, attend: Callable[..., Tensor], *inputs: Tensor, bias: Tensor) -> Tensor:
+    """Run `attend(*inputs, bias)` on each group of windows, its mask added to the bias, and concatenate the results."""
     if windows.masks is None:
         return attend(*inputs, bias)
-    runs = zip(*(x.split([count * batch for count in windows.counts]) for x in inputs), strict=True)
+    groups = zip(*(x.split([count * batch for count in windows.counts]) for x in inputs), strict=True)
     biases = (bias + windows.masks.to(bias.dtype)).split(1)
-    return torch.cat([attend(*run, own) for run, own in zip(runs, biases, strict=True)])
+    return torch.cat([attend(*group, own) for group, own in zip(groups, biases, strict=True)])
 
 
 def clamp(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
@@ -135,41 +136,43 @@ def plan(
     device: torch.device,
     *,
     within: Size3 | None = None,
-    exchange: Callable[[Tensor], Tensor] | None = None,
+    shift_tokens: Callable[[Tensor], Tensor] | None = None,
     pairs: Tensor | None = None,
 ) -> Windows:
-    """Return how to cut a grid of D x H x W tokens in windows shifted by `shift`.
+    """Return the partition of a grid of D x H x W tokens into windows, cyclically shifted by `shift`.
 
-    Tokens see each other in the part `within` of a window, by default all of it. `exchange` moves the tokens of a
-    window among its frames, rows `windows D tokens` -> the same.
+    Tokens attend to each other in sub-windows of size `within`, by default the whole window. `shift_tokens` permutes
+    the token indices of each window, `windows D tokens` -> the same.
     """
     padded: Size3 = tuple(-(-g // w) * w for g, w in zip(grid, window, strict=True))  # type: ignore[assignment]
     with torch.inference_mode(False):
-        runs = [rows if exchange is None else exchange(rows) for rows in _runs(padded, window, shift, device)]
-        order = torch.cat(runs).flatten()
+        groups = _groups(padded, window, shift, device)
+        if shift_tokens is not None:
+            groups = [shift_tokens(rows) for rows in groups]
+        order = torch.cat(groups).flatten()
         masks = _masks(within or window, shift, device) if any(shift) else None
-        counts = tuple(len(rows) for rows in runs)
+        counts = tuple(len(rows) for rows in groups)
         return Windows(grid, padded, math.prod(window), order, order.argsort(), counts, masks, pairs)
 
 
-def _runs(padded: Size3, window: Size3, shift: Size3, device: torch.device) -> list[Tensor]:
-    """Return runs of windows cut along the same axes, as their tokens in the padded grid, `windows D tokens`."""
-    (nd, nh, nw), (d, h, w) = (p // n for p, n in zip(padded, window, strict=True)), window
+def _groups(padded: Size3, window: Size3, shift: Size3, device: torch.device) -> list[Tensor]:
+    """Return groups of windows that have the same mask, as token indices in the padded grid, `windows D tokens`."""
+    d, h, w = window
     rows = torch.arange(math.prod(padded), device=device).view(padded)
     rows = rows.roll([-s for s in shift], (0, 1, 2))
-    rows = rows.view(nd, d, nh, h, nw, w).permute(0, 2, 4, 1, 3, 5)
+    rows = rearrange(rows, "(nd d) (nh h) (nw w) -> nd nh nw d h w", d=d, h=h, w=w)
     axes = [(slice(None, -1), slice(-1, None)) if s else (slice(None),) for s in shift]
     return [rows[along].reshape(-1, d, h * w) for along in itertools.product(*axes)]
 
 
 def _masks(window: Size3, shift: Size3, device: torch.device) -> Tensor:
-    """Return the mask of each run, `runs 1 tokens tokens`."""
+    """Return the mask of each group, `groups 1 tokens tokens`."""
     axes = [(False, True) if s else (False,) for s in shift]
     return torch.stack([_mask(window, shift, cut, device)[None] for cut in itertools.product(*axes)])
 
 
 def _mask(window: Size3, shift: Size3, cut: tuple[bool, ...], device: torch.device) -> Tensor:
-    """Return the mask of a window cut along some axes, `tokens x tokens`."""
+    """Return the mask of a window that wraps around along the axes in `cut`, `tokens x tokens`."""
     starts = (w - s if c else w for w, s, c in zip(window, shift, cut, strict=True))
     parts = [torch.arange(w, device=device) >= start for w, start in zip(window, starts, strict=True)]
     first, second, third = torch.meshgrid(*parts, indexing="ij")
@@ -179,7 +182,7 @@ def _mask(window: Size3, shift: Size3, cut: tuple[bool, ...], device: torch.devi
 
 @lru_cache(maxsize=64)
 def bias_index(window: Size3, tokens: int, device: torch.device) -> Tensor:
-    """Return the row of the relative-position table for each pair of the first tokens of a window, in a row."""
+    """Return the index into the relative-position table of each pair of a window's first `tokens` tokens, flattened."""
     with torch.inference_mode(False):
         axes = torch.meshgrid(*(torch.arange(n, device=device) for n in window), indexing="ij")
         position = torch.stack([axis.flatten() for axis in axes])[:, :tokens]
@@ -205,7 +208,7 @@ class _Permute(torch.autograd.Function):
 
 
 def permute(x: Tensor, into: Tensor, back: Tensor, dim: int) -> Tensor:
-    """Return `x` with the entries of an axis in the order `into`, a permutation whose inverse is `back`."""
+    """Return `x` with the entries of axis `dim` permuted by `into`, whose inverse permutation is `back`."""
     if torch.is_grad_enabled() and x.requires_grad:
         return _Permute.apply(x, into, back, dim)  # type: ignore[return-value]
     return x.index_select(dim, into)

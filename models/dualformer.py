@@ -2,9 +2,9 @@
 
     models.build("dualformer/t", num_classes=400)(clip)     # N 3 32 224 224 -> N 400
 
-Even blocks attend inside 3D windows that never shift. Odd blocks let every token attend to the whole clip, pooled to a
-fine grid and, in the first stages, to a coarse one as well. The pooling kernels, and the stages that have them, follow
-from the grid that the model is built for (`frames`, `size`).
+Even blocks attend within 3D windows that are not shifted. In odd blocks every token attends to the whole clip, pooled
+to a fine grid and, in the first stages, to a coarse one as well. The pooling kernels, and which stages have them,
+follow from the clip that the model is built for (`frames`, `size`).
 """
 
 from __future__ import annotations
@@ -18,170 +18,13 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
-from . import Variant, _layers, _windows
-from ._swin import Block
-from ._windows import Size3, WindowedAttention, Windows
-
-
-class PatchEmbed(nn.Module):
-    """Cut in patches and normalise: `N C D H W` -> `N D' H' W' C'`."""
-
-    def __init__(self, ins: int, dim: int, patch: Size3) -> None:
-        super().__init__()
-        self.proj = nn.Conv3d(ins, dim, kernel_size=patch, stride=patch)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.proj(x).permute(0, 2, 3, 4, 1))
-
-
-class LocalAttention(WindowedAttention):
-    """Attention inside windows that neither shift nor overlap. `B D H W C` -> the same."""
-
-    def __init__(self, dim: int, heads: int, window: Size3) -> None:
-        super().__init__()
-        self.heads = heads
-        self.window = window
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, grid = x.shape[0], (x.shape[1], x.shape[2], x.shape[3])
-        if any(g % w for g, w in zip(grid, self.window, strict=True)):
-            raise UserError(
-                f"dualformer: a grid of {grid} tokens is no multiple of the {self.window} window: frames must be a "
-                f"multiple of {2 * self.window[0]} and the published sizes are multiples of 224"
-            )
-        windows = self.windows(grid, x.device)
-        q, k, v = _layers.split_heads(self.qkv(windows.cut(x)), 3, self.heads)
-        return windows.join(self.proj(_layers.attend(q, k, v)), batch)
-
-    def plan(self, grid: Size3, device: torch.device) -> Windows:
-        """Return how to cut a grid of D x H x W tokens."""
-        return _windows.plan(grid, self.window, (0, 0, 0), device)
-
-
-class PyramidAttention(nn.Module):
-    """Every token attends to the clip pooled to a fine and a coarse grid. `B D H W C` -> the same.
-
-    `fine` is the kernel of the fine pooling; (1, 1, 1) means none, and then no coarse grid either. `coarse` is the pair
-    of kernels of the coarse pooling.
-    """
-
-    def __init__(self, dim: int, heads: int, fine: Size3, coarse: tuple[Size3, Size3] | None) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
-        self.proj = nn.Linear(dim, dim)
-        pooled = fine != (1, 1, 1)
-        self.sr = nn.Conv3d(dim, dim, fine, fine, groups=dim) if pooled else None
-        self.norm = nn.LayerNorm(dim) if pooled else None
-        self.lr = None
-        if coarse is not None:
-            first, second = coarse
-            self.lr = nn.Sequential(
-                nn.Conv3d(dim, dim, first, first, groups=dim),
-                nn.BatchNorm3d(dim),
-                nn.ReLU(inplace=True),
-                nn.Conv3d(dim, dim, second, second, groups=dim),
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        (q,) = _layers.split_heads(self.q(x.flatten(1, 3)), 1, self.heads)
-        k, v = _layers.split_heads(self.kv(self._pool(x)), 2, self.heads)
-        return self.proj(_layers.attend(q, k, v)).view_as(x)
-
-    def _pool(self, x: Tensor) -> Tensor:
-        if self.sr is None or self.norm is None:
-            return x.flatten(1, 3)
-        image = x.permute(0, 4, 1, 2, 3)
-        levels = [pool(image).flatten(2) for pool in (self.sr, self.lr) if pool is not None]
-        return self.norm(torch.cat(levels, dim=2).transpose(1, 2))
-
-
-class PositionEncoding(nn.Module):
-    """A depthwise 3x3x3 convolution, added to its input: the only positions there are. `B D H W C` -> the same."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Sequential(nn.Conv3d(dim, dim, 3, 1, 1, groups=dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.proj(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
-
-
-class DualFormerBackbone(nn.Module):
-    """`N 3 T H W` -> `N C D H W`, D = T / 2. The pooling kernels are those of a clip of `frames` x `size` x `size`."""
-
-    def __init__(
-        self,
-        *,
-        dims: tuple[int, ...],
-        depths: tuple[int, ...],
-        heads: tuple[int, ...],
-        frames: int,
-        size: int,
-        local: Size3,
-        fine: tuple[Size3, ...],
-        coarse: Size3,
-        drop_path: float,
-        init_std: float,
-        checkpoint_activations: bool,
-    ) -> None:
-        super().__init__()
-        self.checkpoint_activations = checkpoint_activations
-        rates = iter(_layers.drop_rates(drop_path, sum(depths)))
-        self.patch_embeds, self.blocks, self.pos_block = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        ins = 3
-        for stage, (dim, depth, h) in enumerate(zip(dims, depths, heads, strict=True)):
-            side = size // (4 * 2**stage)
-            pools = _pools((frames // 2, side, side), local, fine[stage], coarse)
-            self.patch_embeds.append(PatchEmbed(ins, dim, (1, 2, 2) if stage else (2, 4, 4)))
-            self.blocks.append(nn.ModuleList(_block(dim, h, local, pools, i, next(rates)) for i in range(depth)))
-            self.pos_block.append(PositionEncoding(dim))
-            ins = dim
-        self.norm = nn.LayerNorm(ins)
-        _layers.init_transformer(self, init_std)
-
-    def forward(self, clip: Tensor) -> Tensor:
-        run = partial(_layers.run, checkpointed=self.checkpoint_activations and self.training)
-        x = clip
-        for stage, (embed, blocks, position) in enumerate(
-            zip(self.patch_embeds, self.blocks, self.pos_block, strict=True)
-        ):
-            x = embed(x if stage == 0 else x.permute(0, 4, 1, 2, 3))
-            first, *rest = blocks  # type: ignore[misc]
-            x = position(run(first, x))
-            for block in rest:
-                x = run(block, x)
-        return self.norm(x).permute(0, 4, 1, 2, 3)
-
-
-def _block(dim: int, heads: int, local: Size3, pools: tuple, index: int, drop_path: float) -> Block:
-    attention = PyramidAttention(dim, heads, *pools) if index % 2 else LocalAttention(dim, heads, local)
-    return Block(dim, attention, drop_path)
-
-
-def _pools(grid: Size3, local: Size3, fine: Size3, coarse: Size3) -> tuple[Size3, tuple[Size3, Size3] | None]:
-    """Return the kernels of a stage: fine, and the two of the coarse grid if it is small enough after the first.
-
-    A clip shorter than the fine grid divides to zero, which the official code takes for "no pooling".
-    """
-    kernel = _divide(grid, fine)
-    if kernel == (1, 1, 1) or 0 in kernel:
-        return (1, 1, 1), None
-    first = (1, local[1], local[2])
-    second = _divide(_divide(grid, first), coarse)
-    return kernel, None if 0 in second else (first, second)
-
-
-def _divide(one: Size3, other: Size3) -> Size3:
-    return tuple(a // b for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
+from . import Variant, _layers
+from ._dualformer import DualFormerBackbone
+from ._windows import Size3
 
 
 class TokenHead(_layers.PooledHead):
-    """The pooled classifier and, for training with token labels, a second one for every token (`token_linear`)."""
+    """The pooled classifier and, for training with token labels, an MLP classifier of tokens (`token_linear`)."""
 
     def __init__(self, dim: int, num_classes: int, dropout: float) -> None:
         super().__init__(dim, num_classes, dropout)
@@ -242,24 +85,27 @@ class DualFormer(nn.Module):
         return self.cls_head(self.backbone(clip))
 
     def forward_tokens(self, clip: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits `N classes` and those of every token, `N D H W classes`, for `token_label_loss`."""
+        """Return the logits `N classes` and those of every token, `N D H W classes`, for `token_label_loss`.
+
+        Raises UserError if the model was built without `token_labels`.
+        """
         if not isinstance(self.cls_head, TokenHead):
             raise UserError("this DualFormer has no token head: build it with token_labels=True")
         x = self.backbone(clip)
         return self.cls_head(x), self.cls_head.tokens(x)
 
     def annotate(self, clip: Tensor) -> Tensor:
-        """Return the classifier's logits at every token, `N D H W classes`: what a larger model teaches a smaller."""
+        """Return the classifier's logits at every token, `N D H W classes`: soft token labels for a smaller model."""
         return self.cls_head.fc_cls(self.backbone(clip).permute(0, 2, 3, 4, 1))
 
 
 def token_label_loss(
     logits: Tensor, tokens: Tensor, labels: Tensor, annotation: Tensor, *, gamma: float = 0.5, top: int = 5
 ) -> Tensor:
-    """Return the loss of training with token labels: gamma x the clip's own + (1 - gamma) x the tokens'.
+    """Return the token-labeling loss: gamma x the clip's cross-entropy + (1 - gamma) x the tokens'.
 
-    `logits` are `N classes`, `tokens` `N D H W classes` (or `M classes`), `annotation` the annotator's logits of the
-    same shape, or of a multiple of D: frames t and t + D are then averaged, as the official code does.
+    `logits` are `N classes`, `tokens` `N D H W classes` (or `M classes`), `annotation` the annotator's (teacher's)
+    logits in the same shape, or with a multiple of D: frames t and t + D are then averaged, as in the official code.
     """
     if tokens.ndim == 5 and annotation.shape[1] != tokens.shape[1]:
         annotation = annotation.unflatten(1, (-1, tokens.shape[1])).mean(dim=1)
@@ -276,15 +122,15 @@ def token_targets(annotation: Tensor, top: int = 5) -> Tensor:
 
 
 def official_keys(key: str) -> str | None:
-    """Drop the annotation model that a token-label checkpoint carries along; the other names are ours."""
+    """Drop the teacher that a token-label checkpoint contains; the other parameter names are ours."""
     return None if key.startswith("teacher.") else key
 
 
 def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the 2D checkpoint of the image model into a 3D one by the official rule.
+    """Inflate the 2D checkpoint of the image model to 3D by the official rule.
 
-    Filters are repeated along time and divided by its length, except the last of the coarse pooling, which starts as a
-    plain mean whether the file has it or not. The official constants (1/16 and 1/4) are that mean for 32 frames.
+    Filters are repeated along time and divided by its length, except the last of the coarse pooling, which is set
+    to a mean filter whether the file has it or not. The official constants (1/16 and 1/4) are that mean for 32 frames.
     """
     own = model.state_dict()
     inflated: dict[str, Tensor] = {}
@@ -310,7 +156,7 @@ TEST = Views(clips=4, crops=1, short_side=224)
 SMALL = {"dims": (96, 192, 384, 768), "depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24), "drop_path": 0.2}
 BASE = {"dims": (128, 256, 512, 1024), "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.3}
 
-# As built, the published configuration decays norms too and spares only the position encodings.
+# As built, the published configuration decays norms too and exempts the position encodings alone.
 RECIPE = Recipe(
     epochs=30, batch=64, accumulate=2, lr=1e-3, weight_decay=0.02, warmup_epochs=2.5, schedule_by="epoch",
     precision="fp16", validate_epochs=5,
@@ -318,7 +164,7 @@ RECIPE = Recipe(
     decay_rules=((r"pos_block", 0.0), (r"", 1.0)),
 )  # fmt: skip
 TINY = replace(RECIPE, accumulate=1, warmup_epochs=3)
-# The small data sets keep the normalisation of a far older configuration, as their published weights do.
+# The published weights of the small data sets were trained with the input normalization of an older configuration.
 CLIP_16 = Clip(frames=16, stride=4, sampling="dense_middle", mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0))
 DIVING = replace(RECIPE, accumulate=1, warmup_epochs=1, validate_epochs=2, clip=replace(CLIP_16, frames=32))
 FINE_TUNE = replace(DIVING, epochs=16, batch=128, accumulate=4, weight_decay=0.1, drop_path=0.3)
@@ -335,9 +181,13 @@ def _published(
     )  # fmt: skip
 
 
+_variant = partial(
+    Variant, build=DualFormer, key_map=official_keys, inflate=inflate,
+    gradcam_layer="backbone.blocks.-1.-1", attention_stage="backbone.blocks.-1",
+)  # fmt: skip
+
 VARIANTS = {
-    "t": Variant(
-        build=DualFormer,
+    "t": _variant(
         clip=CLIP,
         views=TEST,
         published=(_published("t", "kinetics400", 79.5, 60, 21.8, "ImageNet-1K", top5=94.14),),
@@ -345,12 +195,9 @@ VARIANTS = {
             "kinetics400": TINY,
             "kinetics400_token_label": replace(TOKEN_LABEL, batch=128, warmup_epochs=3),
         },
-        keys=official_keys,
-        inflate=inflate,
     ),
-    "s": Variant(
-        build=DualFormer,
-        options=SMALL,
+    "s": _variant(
+        kwargs=SMALL,
         clip=CLIP,
         views=TEST,
         published=(
@@ -366,12 +213,9 @@ VARIANTS = {
             "hmdb51": FINE_TUNE,
             "ucf101": FINE_TUNE,
         },
-        keys=official_keys,
-        inflate=inflate,
     ),
-    "b": Variant(
-        build=DualFormer,
-        options=BASE,
+    "b": _variant(
+        kwargs=BASE,
         clip=CLIP,
         views=TEST,
         published=(
@@ -382,22 +226,16 @@ VARIANTS = {
             "kinetics400": replace(RECIPE, weight_decay=0.05),
             "kinetics600": replace(RECIPE, lr=5e-4, weight_decay=0.05),
         },
-        keys=official_keys,
-        inflate=inflate,
     ),
-    "t_16f": Variant(
-        build=DualFormer,
-        options={"frames": 16, "drop_path": 0.2},
+    "t_16f": _variant(
+        kwargs={"frames": 16, "drop_path": 0.2},
         clip=CLIP_16,
         num_classes=101,
         views=Views(clips=4, crops=3, short_side=224),
         recipes={"ucf101": replace(FINE_TUNE, weight_decay=0.05, clip=None, drop_path=None)},
-        keys=official_keys,
-        inflate=inflate,
     ),
-    "micro": Variant(
-        build=DualFormer,
-        options={
+    "micro": _variant(
+        kwargs={
             "dims": (48, 96),
             "depths": (2, 2),
             "heads": (2, 4),
@@ -412,7 +250,5 @@ VARIANTS = {
         },
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        keys=official_keys,
-        inflate=inflate,
     ),
 }

@@ -1,11 +1,11 @@
-"""MaskFeat: pre-training by predicting the HOG of masked patches. It adds no variant: fine-tune `mvit/b_16x4_maskfeat`.
+"""MaskFeat: pre-training by predicting HOG features of masked patches. No variants: see `mvit/b_16x4_maskfeat`.
 
 Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training, 2021 (arXiv 2112.09133), in the form of
-github.com/mx-mark/VideoTransformer-pytorch: cubes that mask few frames, and a loss at each cube's centre frame alone.
+github.com/mx-mark/VideoTransformer-pytorch: cube masks of few frames, and a loss at each cube's center frame only.
 
     model = MaskFeat(models.build("mvit/b_16x4_maskfeat"))
     masks = [draw_mask(rng, model.grid) for _ in range(batch)]
-    loss = model.loss(clip, frames, masks)          # clip normalised, frames the same pixels on the 0..255 scale
+    loss = model.loss(clip, frames, masks)          # clip normalized, frames the same pixels on the 0..255 scale
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -29,7 +30,7 @@ VARIANTS: dict[str, Variant] = {}
 
 @dataclass(frozen=True)
 class CubeMask:
-    """What is hidden of one clip: `patches`, bool T×H×W, in cubes of (first slot, slots) along time."""
+    """The mask of one clip: `patches`, bool T×H×W, True where masked; `cubes` as (first slot, slots) along time."""
 
     patches: Tensor
     cubes: tuple[tuple[int, int], ...]
@@ -44,8 +45,8 @@ def draw_mask(
 ) -> CubeMask:
     """Draw cubes until `ratio` of the time slots are masked, each over about `ratio` of its patches.
 
-    The same `rng` state gives the same mask as the official generator. With 8×14×14 and 0.4, three slots of 78
-    patches: 15 % of all patches are hidden. A rectangle covers at least 16 of 14×14 patches, on any grid.
+    The same `rng` state gives the same mask as the official generator. With 8×14×14 and 0.4, 78 patches in
+    each of three slots are masked: 15 % of all. A rectangle covers at least 16 of 14×14 patches, on any grid.
     """
     slots, rows, columns = grid
     wanted = int(slots * ratio)
@@ -55,7 +56,7 @@ def draw_mask(
     cubes = []
     while taken.sum() < wanted:
         mask = _draw_patches(rng, (rows, columns), int(rows * columns * ratio), min_patches, min_aspect)
-        start = rng.randint(0, slots)  # `slots` itself is drawn too, and wasted
+        start = rng.randint(0, slots)  # `slots` itself may be drawn, and masks nothing
         length = rng.randint(1, wanted - int(taken.sum()))
         free = 0
         while free < length and start + free < slots and not taken[start + free]:
@@ -98,8 +99,8 @@ def _draw_rectangle(rng: random.Random, mask: np.ndarray, most: int, min_patches
     return 0
 
 
-def centres(masks: Sequence[CubeMask], slot_frames: int) -> Tensor:
-    """Return the (sample, frame) of every cube's centre frame, int64 K×2, where a slot is `slot_frames` frames."""
+def centers(masks: Sequence[CubeMask], slot_frames: int) -> Tensor:
+    """Return the (sample, frame) index of every cube's center frame, int64 K×2, at `slot_frames` frames a slot."""
     pairs = [
         (sample, slot_frames * start + slot_frames * length // 2)
         for sample, mask in enumerate(masks)
@@ -109,19 +110,18 @@ def centres(masks: Sequence[CubeMask], slot_frames: int) -> Tensor:
 
 
 def hog_targets(frames: Tensor, patch: int) -> Tensor:
-    """Return what a patch is to be predicted as: `... 3 H W` (0..255) -> `... H/patch W/patch (cells x 27)`."""
+    """Return the prediction target of every patch: `... 3 H W` (0..255) -> `... H/patch W/patch (cells x 27)`."""
     side = patch // CELL
-    cells = hog(frames).unflatten(-2, (-1, side)).unflatten(-4, (-1, side))  # ... h dh w dw 27
-    return cells.transpose(-4, -3).flatten(-3)
+    return rearrange(hog(frames), "... (h dh) (w dw) c -> ... h w (dh dw c)", dh=side, dw=side)
 
 
-def centre_loss(prediction: Tensor, target: Tensor, mask: Tensor, centre: Tensor) -> Tensor:
-    """Return the mean squared error over the masked patches of the centre frames.
+def center_loss(prediction: Tensor, target: Tensor, mask: Tensor, center: Tensor) -> Tensor:
+    """Return the mean squared error over the masked patches of the center frames.
 
-    `prediction` is `N T H W C`, `target` `K H W C` for the K centres, `mask` bool `N slots H W`, `centre` as `centres`
+    `prediction` is `N T H W C`, `target` `K H W C` for the K centers, `mask` bool `N slots H W`, `center` as `centers`
     returns it.
     """
-    sample, frame = centre.unbind(1)
+    sample, frame = center.unbind(1)
     slot_frames = prediction.shape[1] // mask.shape[1]
     weight = mask[sample, frame // slot_frames].to(target.dtype)
     error = (prediction[sample, frame].to(target.dtype) - target).square().mean(dim=-1)
@@ -129,9 +129,10 @@ def centre_loss(prediction: Tensor, target: Tensor, mask: Tensor, centre: Tensor
 
 
 class MaskFeat(nn.Module):
-    """An MViT that predicts the HOG of the patches it does not see.
+    """MaskFeat around an MViT encoder: predicts the HOG features of masked patches.
 
-    The encoder's `decoder_pred` must be as wide as a token's target: `frames of a slot x cells of a patch x 27`.
+    The encoder's `decoder_pred` must be as wide as a token's target: `frames of a slot x cells of a patch x 27`. Raises
+    UserError otherwise.
     """
 
     def __init__(self, encoder: MViT) -> None:
@@ -143,22 +144,23 @@ class MaskFeat(nn.Module):
         self.patch = size // side
         width = self.slot_frames * (self.patch // CELL) ** 2 * 3 * BINS
         if encoder.decoder_pred.out_features != width:
-            raise UserError(f"maskfeat: a token of this encoder stands for {width} numbers: set feature_dim={width}")
+            raise UserError(f"maskfeat: a token's target has {width} values: set feature_dim={width}")
         self.encoder = encoder
         encoder.decoder_pred.requires_grad_(True)
 
     def forward(self, clip: Tensor, mask: Tensor) -> Tensor:
         """Predict every patch of every frame: `N 3 T H W` and bool `N slots h w` -> `N T h w (cells x 27)`."""
         tokens = self.encoder.norm(self.encoder.encode(clip, mask)[:, 1:])
-        tokens = self.encoder.decoder_pred(tokens).unflatten(1, self.grid)  # N slots h w (frames C)
-        return tokens.unflatten(-1, (self.slot_frames, -1)).movedim(-2, 2).flatten(1, 2)
+        features = self.encoder.decoder_pred(tokens)
+        _, h, w = self.grid
+        return rearrange(features, "n (s h w) (f c) -> n (s f) h w c", h=h, w=w, f=self.slot_frames)
 
     def loss(self, clip: Tensor, frames: Tensor, masks: Sequence[CubeMask]) -> Tensor:
         """Return the loss of a batch: `clip` as the encoder takes it, `frames` `N 3 T H W` on the 0..255 scale.
 
-        Targets are computed for the centre frames alone.
+        Targets are computed for the center frames only.
         """
         mask = torch.stack([m.patches for m in masks]).to(clip.device)
-        centre = centres(masks, self.slot_frames).to(clip.device)
-        target = hog_targets(frames[centre[:, 0], :, centre[:, 1]], self.patch)
-        return centre_loss(self(clip, mask), target, mask, centre)
+        center = centers(masks, self.slot_frames).to(clip.device)
+        target = hog_targets(frames[center[:, 0], :, center[:, 1]], self.patch)
+        return center_loss(self(clip, mask), target, mask, center)

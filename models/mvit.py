@@ -1,4 +1,4 @@
-"""MViT: attention whose queries, keys and values are pooled, so that resolution falls while width grows.
+"""MViT: pooled queries, keys and values reduce the resolution stage by stage while the width grows.
 
 Fan et al., Multiscale Vision Transformers, 2021 (arXiv 2104.11227), MViT-B 16x4 with absolute positions, in two
 layouts: the paper's, and that of github.com/mx-mark/VideoTransformer-pytorch for MaskFeat, which does not pool the
@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from ._layers import DropPath, Mlp, attend, drop_rates, init_transformer, run
 from ._variant import Variant
-from ._vit import MEAN, STD, make_head
+from ._vit import GRADCAM_LAYER, MEAN, STD, make_head
 
 Grid = tuple[int, int, int]
 
@@ -67,7 +67,7 @@ MASKFEAT = replace(
 
 
 class Pool(nn.Module):
-    """Pool the tokens of a T×H×W grid with one depthwise 3×3×3 filter for all heads; the class token passes by.
+    """Pool the tokens of a T×H×W grid with one depthwise 3×3×3 filter for all heads; the class token is not pooled.
 
     `N (1 + T H W) C` -> `N (1 + T H' W') C`, H' = H / stride rounded up.
     """
@@ -79,7 +79,7 @@ class Pool(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        # Heads side by side in the channels: the tokens are a channels-last volume as they lie in memory.
+        # With heads concatenated in the channels, the tokens are a channels-last volume without a copy.
         volume = x[:, 1:].unflatten(1, grid).permute(0, 4, 1, 2, 3)
         heads = x.shape[-1] // self.weight.shape[0]
         weight = self.weight.repeat(heads, 1, 1, 1, 1)
@@ -121,7 +121,7 @@ class PooledAttention(nn.Module):
 
 
 class WideningMlp(Mlp):
-    """The perceptron with a width of its own at the end. `... dim` -> `... dim_out`."""
+    """The MLP with another output width. `... dim` -> `... dim_out`."""
 
     def __init__(self, dim: int, hidden: int, dim_out: int) -> None:
         super().__init__(dim, hidden)
@@ -129,7 +129,7 @@ class WideningMlp(Mlp):
 
 
 class MultiscaleBlock(nn.Module):
-    """Pooled attention, then a perceptron that may widen. `N (1 + T H W) dim` -> `N (1 + T H' W') dim_out`."""
+    """Pooled attention, then an MLP that may widen. `N (1 + T H W) dim` -> `N (1 + T H' W') dim_out`."""
 
     def __init__(self, dim: int, dim_out: int, heads: int, q_stride: int, kv_stride: int, drop_path: float) -> None:
         super().__init__()
@@ -151,16 +151,16 @@ class MultiscaleBlock(nn.Module):
         update = self.attn(self.norm1(x), grid)
         x = (self._shrink(x, grid) if self.q_stride > 1 else x) + self.drop_path(update)
         y = self.norm2(x)
-        # The shortcut of a widening block starts from the normalised tokens.
+        # The shortcut of a widening block starts from the normalized tokens.
         return (x if self.proj is None else self.proj(y)) + self.drop_path(self.mlp(y))
 
 
 class MViT(nn.Module):
     """Multiscale Vision Transformer. `N 3 T H W` -> `N classes`.
 
-    Width and heads double at the blocks in `widen_at`, queries are pooled by 2 at those in `pool_at`, and the keys'
-    stride starts at `kv_stride` and halves with every pooling of queries. `mask_token` and `decoder_pred`
-    (`feature_dim` wide) serve MaskFeat's pre-training alone; fine-tuned files of that repository keep them.
+    Width and heads double at the blocks in `widen_at`, queries are pooled by 2 at those in `pool_at`; the stride of
+    keys and values starts at `kv_stride` and halves at each pooling of queries. `mask_token` and `decoder_pred`
+    (`feature_dim` wide) are for MaskFeat's pre-training only; fine-tuned files of that repository contain them.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class MViT(nn.Module):
         self.pos_embed_spatial = nn.Parameter(torch.empty(1, rows * columns, dim))
         self.pos_embed_temporal = nn.Parameter(torch.empty(1, slots, dim))
         self.blocks = nn.ModuleList()
-        self.grids: list[Grid] = [(slots, rows, columns)]  # what each block sees, and what the last one leaves
+        self.grids: list[Grid] = [(slots, rows, columns)]  # the input grids of the blocks, then the output's
         for i, rate in enumerate(drop_rates(drop_path, depth)):
             q_stride = 2 if i in pool_at else 1
             kv_stride = max(kv_stride // q_stride, 1)
@@ -216,7 +216,7 @@ class MViT(nn.Module):
             nn.init.trunc_normal_(table, std=0.02)
         nn.init.xavier_uniform_(self.patch_embed.weight.flatten(1))
         nn.init.xavier_uniform_(self.decoder_pred.weight)
-        # Frozen outside pre-training, where no loss reaches it.
+        # Frozen except in pre-training: no other loss depends on it.
         self.decoder_pred.requires_grad_(False)
 
     @property
@@ -225,9 +225,10 @@ class MViT(nn.Module):
         return self.grids[-1]
 
     def encode(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the tokens after the last block: `N 3 T H W` -> `N (1 + T' H' W') D`, not normalised.
+        """Return the tokens after the last block: `N 3 T H W` -> `N (1 + T' H' W') D`, not normalized.
 
-        `mask`, bool `N T' H' W'` on the grid of the last block, hides patches behind `mask_token`.
+        `mask`, bool `N T' H' W'` on the grid of the last block, replaces masked patches by `mask_token`.
+        Raises UserError if the clip has another shape than the model was built for.
         """
         if tuple(clip.shape[2:]) != self.clip_shape:
             raise UserError(f"mvit: built for clips of T×H×W = {self.clip_shape}, got {tuple(clip.shape[2:])}")
@@ -242,7 +243,7 @@ class MViT(nn.Module):
         return x
 
     def _dense(self, mask: Tensor) -> Tensor:
-        """Spread a mask over the patch grid: bool `N T' H' W'` -> `N T (H W) 1`."""
+        """Upsample a mask to the patch grid: bool `N T' H' W'` -> `N T (H W) 1`."""
         repeats = self.grids[0][1] // mask.shape[2]
         mask = mask.repeat_interleave(repeats, dim=2).repeat_interleave(repeats, dim=3)
         return mask.flatten(2).unsqueeze(-1)
@@ -252,22 +253,24 @@ class MViT(nn.Module):
 
 
 def official_key(key: str) -> str:
-    """Translate a parameter name of the official release into ours."""
+    """Translate a parameter name of the official release, or of a MaskFeat pre-training run here, into ours."""
+    key = key.removeprefix("maskfeat.encoder.")
     key = re.sub(r"^model\.(mvit\.)?(cls_positional_encoding\.)?", "", key)
     key = key.replace("patch_embed.patch_model.", "patch_embed.").replace("norm_embed.", "norm.")
     return re.sub(r"^cls_head\.cls_head\.", "cls_head.", key)
 
 
-def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **options: Any) -> Variant:
+def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **kwargs: Any) -> Variant:
     return Variant(
         build=MViT,
         clip=clip,
         views=views,
         published=published,
-        recipes={"finetune": FINETUNE, "maskfeat": MASKFEAT} if "feature_dim" in options else {"finetune": FINETUNE},
-        idle=("mask_token", "decoder_pred.weight", "decoder_pred.bias"),
-        keys=official_key,
-        options=options,
+        recipes={"finetune": FINETUNE, "maskfeat": MASKFEAT} if "feature_dim" in kwargs else {"finetune": FINETUNE},
+        unused_parameters=("mask_token", "decoder_pred.weight", "decoder_pred.bias"),
+        key_map=official_key,
+        kwargs=kwargs,
+        gradcam_layer=GRADCAM_LAYER,
     )
 
 

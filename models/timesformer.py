@@ -64,8 +64,8 @@ KINETICS600 = replace(
 class TimeSformer(nn.Module):
     """Vision Transformer on the patches of all frames. `N 3 T H W` -> `N classes`.
 
-    `copy_strategy` is how an image checkpoint reaches the layers that images have not: see `_vit_init.inflate`.
-    `time_shift` lets space-only attention see time as TPS does, at no cost in parameters: see `_time_shift`.
+    `copy_strategy` initializes the temporal layers from an image checkpoint: see `_vit_init.inflate`. `time_shift` adds
+    the shifts of TPS, which have no parameters, to space-only attention: see `_time_shift`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class TimeSformer(nn.Module):
         _vit.check_choice("timesformer", "copy_strategy", copy_strategy, _vit.COPY_STRATEGIES)
         _vit.check_multiple("timesformer", "size", size, patch)
         if time_shift and attention != "space":
-            raise UserError(f"timesformer: time_shift is for attention='space', which sees no time; here '{attention}'")
+            raise UserError(f"timesformer: time_shift is for attention='space', not '{attention}'")
         self.attention = attention
         self.frames = frames
         self.patch = patch
@@ -111,7 +111,7 @@ class TimeSformer(nn.Module):
         self.cls_head = _vit.make_head(dim, num_classes)
 
     def positions(self, height: int, width: int) -> Tensor:
-        """Return the position table, `1 (1 + P) D`, resized to frames of `height` x `width` pixels."""
+        """Return the position embedding, `1 (1 + P) D`, resized to frames of `height` x `width` pixels."""
         rows, columns = height // self.patch, width // self.patch
         if rows == columns == self.grid:
             return self.pos_embed
@@ -122,7 +122,10 @@ class TimeSformer(nn.Module):
         return torch.cat((self.pos_embed[:, :1], table.flatten(2).transpose(1, 2)), dim=1)
 
     def tokens(self, clip: Tensor) -> Tensor:
-        """Return what the first block sees: `N (1 + P T) D`, or `(N T) (1 + P) D` without temporal attention."""
+        """Return the first block's input: `N (1 + P T) D`, or `(N T) (1 + P) D` without temporal attention.
+
+        Raises UserError if a clip has another number of frames than temporal attention was built for.
+        """
         if clip.shape[2] != self.frames and self.attention != "space":
             raise UserError(f"timesformer: {clip.shape[2]} frames given, built for {self.frames}: set frames=…")
         patches = self.patch_embed(clip)
@@ -140,9 +143,9 @@ class TimeSformer(nn.Module):
         return self.cls_head(self.norm(cls))
 
     def attention_map(self, clip: Tensor) -> Tensor:
-        """Return the softmax map of the last block's spatial attention, `(N T) heads (1 + P) (1 + P)`.
+        """Return the weights of the last block's spatial attention, `(N T) heads (1 + P) (1 + P)`.
 
-        Row 0 is the class token's: what each frame of the clip was judged by. Divided attention only.
+        Row 0 holds the class token's attention. Raises UserError if attention is not divided.
         """
         if self.attention != "divided":
             raise UserError("attention maps are per frame: they need timesformer's divided attention")
@@ -155,25 +158,26 @@ class TimeSformer(nn.Module):
 
 
 def attended(weights: Tensor, mass: float = 0.6) -> Tensor:
-    """Return which patches hold the top `mass` of a class token's attention: `... P` -> bool `... P`.
+    """Threshold attention to the patches with the top `mass` of it: weights `... P` -> bool `... P`.
 
-    The patches left out, lightest first, hold no more than 1 - mass together.
+    The patches outside, those with the smallest weights, hold at most 1 - mass in total.
     """
     ascending, order = weights.sort(dim=-1)
     share = ascending.cumsum(dim=-1) / ascending.sum(dim=-1, keepdim=True)
     return torch.zeros_like(share, dtype=torch.bool).scatter(-1, order, share > 1 - mass)
 
 
-def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **options: Any) -> Variant:
+def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **kwargs: Any) -> Variant:
     return Variant(
         build=TimeSformer,
         clip=clip,
         views=views,
         published=published,
         recipes={"kinetics400": KINETICS400, "kinetics600": KINETICS600},
-        keys=_vit.official_key,
+        key_map=_vit.official_key,
         inflate=_vit_init.inflate,
-        options=options,
+        kwargs=kwargs,
+        gradcam_layer=_vit.GRADCAM_LAYER,
     )
 
 

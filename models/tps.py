@@ -1,17 +1,16 @@
-"""Temporal Patch Shift (Xiang et al., ECCV 2022; MartinXM/TPS): a 2D Swin sees time through shifted tokens.
+"""Temporal Patch Shift (Xiang et al., ECCV 2022; MartinXM/TPS): a 2D Swin with tokens shifted in time.
 
     models.build("tps/swin_t", num_classes=400)(clip)     # N 3 32 224 224 -> N 400
 
-Attention stays inside a window of one frame. Even blocks shift channels between neighbouring frames, odd ones exchange
-tokens inside each window: `_time_shift` has both. The exchange is a permutation, and so part of the one that cuts the
-windows.
+Attention stays within a window of one frame. Even blocks shift channels between neighboring frames, odd ones shift
+patches in time (see `_time_shift`): a permutation, which is composed with that of the window partition.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +24,8 @@ from ._windows import Size3, Windows
 class ShiftAttention(_windows.WindowedAttention):
     """Attention inside windows of one frame, over tokens or channels shifted in time. `B D H W C` -> the same.
 
-    `patch` shifts tokens (and the windows by half), otherwise channels are shifted. The relative-position table and
-    the pattern of exchanges are bound to `frames` tokens along time.
+    `patch` shifts tokens (and the windows by half), otherwise channels are shifted. The relative-position table
+    and the pattern of shifts are those of `frames` tokens along time.
     """
 
     def __init__(self, dim: int, heads: int, frames: int, side: int, *, patch: bool) -> None:
@@ -45,11 +44,11 @@ class ShiftAttention(_windows.WindowedAttention):
         windows = self.windows(grid, x.device)
         if not self.patch:
             x = _time_shift.shift_channels(x, self.heads)
-        q, k, v = self._split(self.qkv(windows.cut(x)))
+        q, k, v = self._split(self.qkv(windows.partition(x)))
         side = q.shape[2]
         bias = self.relative_position_bias_table.t()[:, windows.pairs].view(1, -1, side, side).to(q.dtype)
-        out = _windows.attend_runs(windows, batch, _layers.fused_attention, q, k, v, bias=bias)
-        return windows.join(self.proj(self._merge(out)), batch)
+        out = _windows.attend_groups(windows, batch, _layers.fused_attention, q, k, v, bias=bias)
+        return windows.reverse(self.proj(self._merge(out)), batch)
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, ...]:
         # Every frame has a bias of its own: frames become heads, `W (D N) (3 h d)` -> three of `W (h D) N d`.
@@ -60,13 +59,13 @@ class ShiftAttention(_windows.WindowedAttention):
         return x.unflatten(1, (self.heads, self.frames)).permute(0, 2, 3, 1, 4).flatten(3).flatten(1, 2)
 
     def plan(self, grid: Size3, device: torch.device) -> Windows:
-        """Return how to cut a grid: every frame of a window by itself, exchanged in time for `patch`."""
+        """Return the window partition of a grid, with the tokens of a window shifted in time for `patch`."""
         (_, side, _), half = self.window, self.window[1] // 2
         shift = tuple(half if self.patch and axis and length > side else 0 for axis, length in enumerate(grid))
         pairs = _bias_index(self.frames, side, self.patch, device)
-        exchange = _exchange if self.patch else None
+        shift_tokens = _shift_patches if self.patch else None
         window = (self.frames, side, side)
-        return _windows.plan(grid, window, shift, device, within=self.window, exchange=exchange, pairs=pairs)  # type: ignore[arg-type]
+        return _windows.plan(grid, window, shift, device, within=self.window, shift_tokens=shift_tokens, pairs=pairs)  # type: ignore[arg-type]
 
     def _check(self, grid: Size3) -> None:
         frames, height, width = grid
@@ -78,8 +77,8 @@ class ShiftAttention(_windows.WindowedAttention):
             )
 
 
-def _exchange(rows: Tensor) -> Tensor:
-    """Exchange the rows of a window's tokens along time: `windows D tokens` -> the same."""
+def _shift_patches(rows: Tensor) -> Tensor:
+    """Patch-shift token indices in each window: `windows D tokens` -> the same."""
     side = math.isqrt(rows.shape[2])
     source = _time_shift.sources(rows.shape[1], _time_shift.steps(side, side, rows.device))
     return rows.gather(1, source.expand_as(rows))
@@ -87,7 +86,7 @@ def _exchange(rows: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _bias_index(frames: int, side: int, patch: bool, device: torch.device) -> Tensor:
-    """Return the table's rows, `D tokens tokens`. As in the official code, the key counts as if it stood at frame 0."""
+    """Return indices into the bias table, `D tokens tokens`; keys count as in frame 0, as in the official code."""
     with torch.inference_mode(False):
         plane = _windows.bias_index((1, side, side), side * side, device).view(side * side, -1)
         time = torch.arange(frames, device=device)[:, None, None].expand(-1, *plane.shape)
@@ -98,7 +97,7 @@ def _bias_index(frames: int, side: int, patch: bool, device: torch.device) -> Te
 
 
 class TPSSwin(nn.Module):
-    """`N 3 T H W` -> logits `N classes`; T must give `frames` steps of `patch[0]` frames."""
+    """`N 3 T H W` -> logits `N classes`; T must be `frames` x `patch[0]`."""
 
     def __init__(
         self,
@@ -133,11 +132,11 @@ class TPSSwin(nn.Module):
 
 
 def official_keys(key: str) -> str | None:
-    """Drop the index buffers of an official file; its other names are ours."""
+    """Drop the index buffers of the official release; its other parameter names are ours."""
     return None if "relative_position_index" in key else key
 
 
-# The published configuration means to spare norms from weight decay; as built, only the tables are spared.
+# The published configuration intends no weight decay for norms; as built, it exempts the bias tables alone.
 RECIPE = Recipe(
     epochs=30, batch=64, lr=1e-3, weight_decay=0.02, warmup_epochs=2.5, schedule_by="epoch",
     precision="fp16",
@@ -147,22 +146,22 @@ RECIPE = Recipe(
 DIVING = replace(
     RECIPE, clip=Clip(frames=32, sampling="uniform"), label_smoothing=0.02, rand_augment="imgaug_default", erase=0.25
 )
-# Clips of the classes that name a direction are not mirrored.
+# No horizontal flip for classes that name a direction.
 STH = replace(DIVING, label_smoothing=0.1, flip_keeps=(86, 87, 93, 94, 166, 167))
 
+_variant = partial(
+    Variant, build=TPSSwin, key_map=official_keys, inflate=_swin.inflate,
+    gradcam_layer="backbone.layers.-1.blocks.-1", attention_stage="backbone.layers.-1",
+)  # fmt: skip
 
 VARIANTS = {
-    "swin_t": Variant(
-        build=TPSSwin,
+    "swin_t": _variant(
         clip=Clip(frames=32, stride=2, sampling="dense_middle"),
         views=Views(clips=4, crops=3, short_side=224),
         recipes={"kinetics400": RECIPE, "sthv1": STH, "sthv2": STH, "diving48": DIVING},
-        keys=official_keys,
-        inflate=_swin.inflate,
     ),
-    "micro": Variant(
-        build=TPSSwin,
-        options={
+    "micro": _variant(
+        kwargs={
             "dim": 48,
             "depths": (2, 2),
             "heads": (3, 6),
@@ -175,7 +174,5 @@ VARIANTS = {
         },
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        keys=official_keys,
-        inflate=_swin.inflate,
     ),
 }

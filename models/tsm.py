@@ -2,14 +2,15 @@
 
     models.build("tsm/r50_8f", num_classes=400)(clip)     # N 3 8 224 224 -> N 400
 
-A 2D network on every frame; shifting a part of the channels between neighbouring frames lets it see motion. The
-logits of the frames are averaged.
+A 2D network on every frame, in which some channels are shifted between neighboring frames. The logits of the frames
+are averaged.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -40,10 +41,10 @@ class FrameHead(nn.Module):
 
 
 class TSM(nn.Module):
-    """`N 3 T H W` -> logits `N classes`, over any backbone that takes frames and a shift.
+    """`N 3 T H W` -> logits `N classes`, on any backbone that takes frames and a shift.
 
-    Frames are shifted in groups of `segments`; 0 means the whole clip, whatever its length. `past_only` never looks
-    ahead, so that `stream` can take one frame at a time.
+    Channels are shifted within groups of `segments` frames, 0 for the whole clip. `past_only` shifts from the past
+    only (causal), which allows `stream`. Raises UserError if a clip is no multiple of `segments`.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class TSM(nn.Module):
         segments = self.segments or frames
         if frames % segments:
             raise UserError(
-                f"tsm: {frames} frames are no multiple of the {segments} segments that are shifted together"
+                f"tsm: {frames} frames are no multiple of the {segments} segments: change frames or `segments`"
             )
         images = clip.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         logits = self.frame_logits(images, ClipShift(segments, self.shift_div, self.past_only))
@@ -79,9 +80,12 @@ class TSM(nn.Module):
         return self.cls_head(self.backbone(images, shift))
 
     def stream(self) -> Stream:
-        """Return a fresh stream: `push` takes one frame `N 3 H W` of each and returns its logits `N classes`."""
+        """Return a stream for online inference: `push` takes a frame `N 3 H W` and returns its logits `N classes`.
+
+        Raises UserError unless the model is `past_only`.
+        """
         if not self.past_only:
-            raise UserError("this TSM looks one frame ahead and cannot stream: use tsm/mobilenetv2_online")
+            raise UserError("this TSM shifts from future frames and cannot stream: use tsm/mobilenetv2_online")
         return Stream(self.frame_logits, self.shift_div)
 
 
@@ -102,7 +106,7 @@ def resnet(
 
 
 def mobilenetv2(*, num_classes: int = 400, dropout: float = 0.5, online: bool = False) -> TSM:
-    """Build TSM on MobileNetV2; `online` shifts one fold from the past and nothing from the future."""
+    """Build TSM on MobileNetV2; `online` shifts channels from the past frame only (causal)."""
     return TSM(MobileNetV2(), num_classes=num_classes, dropout=dropout, past_only=online)
 
 
@@ -116,7 +120,7 @@ class MobileOneTSM(TSM):
 
     @torch.no_grad()
     def reparameterize(self) -> MobileOneTSM:
-        """Fuse the branches in place and return the model, which computes the same in eval mode."""
+        """Fuse the branches in place; return the model, whose outputs in eval mode are the same."""
         assert isinstance(self.backbone, MobileOne)
         self.backbone.reparameterize()
         return self
@@ -153,7 +157,7 @@ def _torchvision_mobilenet(key: str) -> str:
 
 
 def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take a 2D image checkpoint as it is: torchvision's or MMPretrain's names. Non-local blocks start fresh."""
+    """Rename a 2D image checkpoint of torchvision or MMPretrain. Non-local blocks keep their initialization."""
     own = model.state_dict()
     fresh = {key: value for key, value in own.items() if ".non_local." in key}
     images = {key: value for key, value in state.items() if not key.startswith(("fc.", "head.", "classifier."))}
@@ -177,7 +181,7 @@ TWICE = Views(clips=2, crops=3, size=256)
 SEGMENTS_8 = Clip(frames=8, sampling="segments")
 SEGMENTS_16 = Clip(frames=16, sampling="segments")
 
-# The classifier learns five (its bias ten) times faster; biases and batch norms are spared from weight decay.
+# The classifier's learning rate is 5x (its bias's 10x); biases and batch norms are excluded from weight decay.
 KINETICS = Recipe(
     epochs=50, batch=128, optimizer="sgd", lr=0.02, weight_decay=1e-4, schedule="step", milestones=(25, 45),
     schedule_by="epoch", warmup_epochs=5, warmup_by="epoch", clip_grad=20, crop="multi_scale",
@@ -208,22 +212,23 @@ def _published(
     )  # fmt: skip
 
 
+_variant = partial(Variant, key_map=official_keys, inflate=inflate, gradcam_layer="backbone")
+
+
 def _non_local(kind: str, top1: float, top5: float, gflops: float, params: float) -> Variant:
     name = f"r50_nl_{kind}_8f"
-    return Variant(
+    return _variant(
         build=resnet,
-        options={"non_local": kind},
+        kwargs={"non_local": kind},
         clip=SEGMENTS_8,
         views=TEN_CROPS,
         published=(_published(name, top1, top5, gflops, params, "1x10", "kinetics400"),),
         recipes={"kinetics400": NON_LOCAL},
-        keys=official_keys,
-        inflate=inflate,
     )
 
 
 VARIANTS = {
-    "r50_8f": Variant(
+    "r50_8f": _variant(
         build=resnet,
         clip=SEGMENTS_8,
         views=TEN_CROPS,
@@ -237,10 +242,8 @@ VARIANTS = {
             "kinetics400_dense": KINETICS_DENSE,
             "sthv2": STH,
         },
-        keys=official_keys,
-        inflate=inflate,
     ),
-    "r50_16f": Variant(
+    "r50_16f": _variant(
         build=resnet,
         clip=SEGMENTS_16,
         views=TEN_CROPS,
@@ -249,55 +252,43 @@ VARIANTS = {
             _published("r50_16f", 64.16, 88.61, 65.75, 23.87, "2x3", "sthv2"),
         ),
         recipes={"kinetics400": KINETICS, "sthv2": STH},
-        keys=official_keys,
-        inflate=inflate,
     ),
-    "r101_8f": Variant(
+    "r101_8f": _variant(
         build=resnet,
-        options={"depth": 101},
+        kwargs={"depth": 101},
         clip=SEGMENTS_8,
         num_classes=174,
         views=TWICE,
         published=(_published("r101_8f", 63.70, 88.28, 62.66, 42.86, "2x3", "sthv2"),),
         recipes={"sthv2": STH},
-        keys=official_keys,
-        inflate=inflate,
     ),
     "r50_nl_dot_8f": _non_local("dot", 74.49, 91.15, 61.30, 31.68),
     "r50_nl_gauss_8f": _non_local("gauss", 73.66, 90.99, 59.06, 28.00),
     "r50_nl_embedded_8f": _non_local("embedded", 74.34, 91.23, 61.30, 31.68),
-    "mobilenetv2_8f": Variant(
+    "mobilenetv2_8f": _variant(
         build=mobilenetv2,
         clip=SEGMENTS_8,
         views=THREE_CROPS,
         published=(_published("mobilenetv2_8f", 68.71, 88.32, 3.269, 2.736, "1x3", "kinetics400"),),
         recipes={"kinetics400": MOBILENET},
-        keys=official_keys,
-        inflate=inflate,
     ),
-    "mobileone_s4_16f": Variant(
+    "mobileone_s4_16f": _variant(
         build=MobileOneTSM,
         clip=SEGMENTS_16,
         views=THREE_CROPS,
         published=(_published("mobileone_s4_16f", 74.38, 91.71, 48.65, 13.72, "1x3", "kinetics400"),),
         recipes={"kinetics400": MOBILEONE},
-        keys=official_keys,
-        inflate=inflate,
     ),
-    "mobilenetv2_online": Variant(
+    "mobilenetv2_online": _variant(
         build=mobilenetv2,
-        options={"online": True},
+        kwargs={"online": True},
         clip=SEGMENTS_8,
         num_classes=27,
-        keys=official_keys,
-        inflate=inflate,
     ),
-    "micro": Variant(
+    "micro": _variant(
         build=resnet,
-        options={"depths": (1, 1, 1, 1), "width": 16, "dropout": 0.0},
+        kwargs={"depths": (1, 1, 1, 1), "width": 16, "dropout": 0.0},
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        keys=official_keys,
-        inflate=inflate,
     ),
 }

@@ -2,14 +2,15 @@
 
     models.build("video_swin/t", num_classes=400)(clip)     # N 3 32 224 224 -> N 400
 
-Every second block shifts its windows by half, so that neighbours meet. Sizes other than the published are padded,
-and an axis shorter than its window becomes one window.
+Every second block shifts its windows by half, which connects neighboring ones. Clips that are no multiple of the
+window are padded, and an axis shorter than its window becomes one window.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from ._windows import Size3, Windows
 
 
 class WindowAttention(_windows.WindowedAttention):
-    """Attention inside shifted 3D windows, with a learnt bias for each relative position. `B D H W C` -> the same."""
+    """Attention inside shifted 3D windows, with a learned bias for each relative position. `B D H W C` -> the same."""
 
     def __init__(self, dim: int, heads: int, window: Size3, *, shifted: bool) -> None:
         super().__init__()
@@ -35,15 +36,15 @@ class WindowAttention(_windows.WindowedAttention):
     def forward(self, x: Tensor) -> Tensor:
         batch, grid = x.shape[0], (x.shape[1], x.shape[2], x.shape[3])
         windows = self.windows(grid, x.device)
-        q, k, v = _layers.split_heads(self.qkv(windows.cut(x)), 3, self.heads)
+        q, k, v = _layers.split_heads(self.qkv(windows.partition(x)), 3, self.heads)
         tokens = windows.tokens
         bias = self.relative_position_bias_table.t()[:, windows.pairs]
         bias = bias.view(1, self.heads, tokens, tokens).to(q.dtype)  # fewer dimensions would miss the fused kernel
-        out = _windows.attend_runs(windows, batch, _layers.attend, q, k, v, bias=bias)
-        return windows.join(self.proj(out), batch)
+        out = _windows.attend_groups(windows, batch, _layers.attend, q, k, v, bias=bias)
+        return windows.reverse(self.proj(out), batch)
 
     def plan(self, grid: Size3, device: torch.device) -> Windows:
-        """Return how to cut a grid of D x H x W tokens."""
+        """Return the window partition of a grid of D x H x W tokens."""
         window, shift = _windows.clamp(grid, self.window, self.shift)
         # A clamped window uses a corner of the full window's index, as the official code does. The pairs are the
         # right ones when only time is clamped, others when a side of the image is.
@@ -52,7 +53,7 @@ class WindowAttention(_windows.WindowedAttention):
 
 
 class VideoSwin(nn.Module):
-    """`N 3 T H W` -> logits `N classes`. `window` is T x H x W in tokens; `drop_path` the last block's rate."""
+    """`N 3 T H W` -> logits `N classes`. `window` is T x H x W in tokens, `drop_path` the rate of the last block."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class VideoSwin(nn.Module):
 
 
 def official_keys(key: str) -> str | None:
-    """Drop the index buffers of an official file; its other names are ours."""
+    """Drop the index buffers of the official release; its other parameter names are ours."""
     return None if key.endswith("relative_position_index") else key
 
 
@@ -95,7 +96,7 @@ CLIP = Clip(frames=32, stride=2, sampling="dense_middle")
 TEST = Views(clips=4, crops=3, short_side=224)
 BASE = {"dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32)}
 
-# The published configuration means to spare norms from weight decay; as built, only the tables are spared.
+# The published configuration intends no weight decay for norms; as built, it exempts the bias tables alone.
 RECIPE = Recipe(
     epochs=30, batch=64, accumulate=4, lr=1e-3, weight_decay=0.02, warmup_epochs=2.5, schedule_by="epoch",
     precision="fp16",
@@ -119,29 +120,27 @@ def _published(
     )  # fmt: skip
 
 
+_variant = partial(
+    Variant, build=VideoSwin, key_map=official_keys, inflate=_swin.inflate,
+    gradcam_layer="backbone.layers.-1.blocks.-1", attention_stage="backbone.layers.-1",
+)  # fmt: skip
+
 VARIANTS = {
-    "t": Variant(
-        build=VideoSwin,
+    "t": _variant(
         clip=CLIP,
         views=TEST,
         published=(_published("video_swin/t", "kinetics400", 78.8, 93.6, 87.9, 28, "ImageNet-1K"),),
         recipes={"kinetics400": RECIPE},
-        keys=official_keys,
-        inflate=_swin.inflate,
     ),
-    "s": Variant(
-        build=VideoSwin,
-        options={"depths": (2, 2, 18, 2)},
+    "s": _variant(
+        kwargs={"depths": (2, 2, 18, 2)},
         clip=CLIP,
         views=TEST,
         published=(_published("video_swin/s", "kinetics400", 80.6, 94.5, 165.9, 50, "ImageNet-1K"),),
         recipes={"kinetics400": RECIPE_SMALL},
-        keys=official_keys,
-        inflate=_swin.inflate,
     ),
-    "b": Variant(
-        build=VideoSwin,
-        options={**BASE, "drop_path": 0.3},
+    "b": _variant(
+        kwargs={**BASE, "drop_path": 0.3},
         clip=CLIP,
         views=TEST,
         published=(
@@ -150,23 +149,17 @@ VARIANTS = {
             _published("video_swin/b", "kinetics600", 84.0, 96.5, 281.6, 88, "ImageNet-22K"),
         ),
         recipes={"kinetics400": RECIPE_BASE, "kinetics400_22k": RECIPE_22K, "kinetics600_22k": RECIPE_22K},
-        keys=official_keys,
-        inflate=_swin.inflate,
     ),
-    "b_w16": Variant(
-        build=VideoSwin,
-        options={**BASE, "window": (16, 7, 7), "drop_path": 0.4},
+    "b_w16": _variant(
+        kwargs={**BASE, "window": (16, 7, 7), "drop_path": 0.4},
         clip=Clip(frames=32, sampling="uniform"),
         num_classes=174,
         views=Views(clips=1, crops=3, short_side=224),
         published=(_published("video_swin/b_w16", "sthv2", 69.6, 92.7, 320.6, 89, "Kinetics-400 (ImageNet-22K)"),),
         recipes={"sthv2": RECIPE_STH},
-        keys=official_keys,
-        inflate=_swin.inflate,
     ),
-    "micro": Variant(
-        build=VideoSwin,
-        options={
+    "micro": _variant(
+        kwargs={
             "dim": 48,
             "depths": (2, 2),
             "heads": (3, 6),
@@ -178,7 +171,5 @@ VARIANTS = {
         },
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,
-        keys=official_keys,
-        inflate=_swin.inflate,
     ),
 }

@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _vit, _vit_init
 
-ATTENTIONS = ("factorised", "joint", "divided")
+ATTENTIONS = ("factorized", "joint", "divided")
 
 CLIP = Clip(frames=16, stride=16, size=224, short_side=256, sampling="window", mean=_vit.MEAN, std=_vit.STD)
 VIEWS = Views(clips=4, crops=3)
@@ -45,16 +45,16 @@ KINETICS400 = Recipe(
 class ViViT(nn.Module):
     """Vision Transformer on tubelets. `N 3 T H W` -> `N classes`.
 
-    In the factorised encoder the temporal one sees the class token of the clip's first tubelet and the mean patch of
-    every tubelet. (The official code takes that class token from the wrong clip of a batch; with one clip they agree.)
-    `copy_strategy` and `extend_strategy` are how an image checkpoint is inflated: see `_vit_init.inflate`.
+    The factorized temporal encoder's input is the class token of the first tubelet slot and the mean patch of every
+    slot. (The official code takes that class token from the wrong clip of a batch; with one clip they agree.)
+    `copy_strategy` and `extend_strategy` control the inflation of image checkpoints: see `_vit_init.inflate`.
     """
 
     def __init__(
         self,
         num_classes: int = 400,
         *,
-        attention: str = "factorised",
+        attention: str = "factorized",
         frames: int = 16,
         tubelet: int = 2,
         size: int = 224,
@@ -81,15 +81,15 @@ class ViViT(nn.Module):
         self.extend_strategy = extend_strategy
         self.checkpoint_activations = checkpoint_activations
 
-        factorised = attention == "factorised"
+        factorized = attention == "factorized"
         self.patch_embed = _vit.PatchEmbed(dim, patch, tubelet)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + (size // patch) ** 2, dim))
-        self.time_embed = nn.Parameter(torch.empty(1, self.slots + factorised, dim))
+        self.time_embed = nn.Parameter(torch.empty(1, self.slots + factorized, dim))
         for table in (self.cls_token, self.pos_embed, self.time_embed):
             nn.init.trunc_normal_(table, std=0.02)
         self.blocks = _vit.make_blocks(depth, dim, heads, drop_path, divided=attention == "divided")
-        if factorised:
+        if factorized:
             self.temporal_blocks = _vit.make_blocks(temporal_depth, dim, heads, drop_path)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.cls_head = _vit.make_head(dim, num_classes)
@@ -98,14 +98,14 @@ class ViViT(nn.Module):
         if tuple(clip.shape[2:]) != self.clip_shape:
             raise UserError(f"vivit: built for clips of T×H×W = {self.clip_shape}, got {tuple(clip.shape[2:])}")
         patches = self.patch_embed(clip)
-        if self.attention == "factorised":
-            x = self._encode_factorised(patches)
+        if self.attention == "factorized":
+            x = self._encode_factorized(patches)
         else:
             tokens = _vit.clip_tokens(patches, self.cls_token, self.pos_embed, self.time_embed)
             x = self._encode(self.blocks, tokens)
         return self.cls_head(self.norm(x[:, 0]))
 
-    def _encode_factorised(self, patches: Tensor) -> Tensor:
+    def _encode_factorized(self, patches: Tensor) -> Tensor:
         x = self._encode(self.blocks, _vit.frame_tokens(patches, self.cls_token, self.pos_embed))
         x = x.unflatten(0, (patches.shape[0], self.slots))  # N T (1 + P) D
         slots = torch.cat((x[:, 0, :1], x[:, :, 1:].mean(dim=2)), dim=1)
@@ -115,16 +115,17 @@ class ViViT(nn.Module):
         return _vit.encode(blocks, x, self.slots, self.checkpoint_activations and self.training)
 
 
-def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **options: Any) -> Variant:
+def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **kwargs: Any) -> Variant:
     return Variant(
         build=ViViT,
         clip=clip,
         views=views,
         published=published,
         recipes={"kinetics400": KINETICS400},
-        keys=_vit.official_key,
+        key_map=_vit.official_key,
         inflate=_vit_init.inflate,
-        options=options,
+        kwargs=kwargs,
+        gradcam_layer=_vit.GRADCAM_LAYER,
     )
 
 

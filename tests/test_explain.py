@@ -138,17 +138,17 @@ def test_long_titles_are_wrapped_and_many_panels_stand_in_a_block(tmp_path: Path
     assert right[:, :, -2:].min() > 200  # and none cut off
 
 
-def test_colours_are_named_as_far_as_there_is_room(tmp_path: Path):
+def test_colors_are_named_as_far_as_there_is_room(tmp_path: Path):
     labels = np.array([[[5, 5], [5, 7]]])
-    painted, colours = pictures.class_colours(labels)
-    assert list(colours) == [5, 7]
-    np.testing.assert_allclose(painted[0, 1, 1], colours[7])
+    painted, colors = pictures.class_colors(labels)
+    assert list(colors) == [5, 7]
+    np.testing.assert_allclose(painted[0, 1, 1], colors[7])
     panel = pictures.spread(painted, (1, 160, 160, 3))
-    legend = {"left": colours[5], "x" * 60: colours[7]}
+    legend = {"left": colors[5], "x" * 60: colors[7]}
     pictures.write({"tokens": panel}, tmp_path / "x.png", fps=5, legend=legend)
     line = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))[-20:] / 255
-    assert (abs(line - colours[5]) < 0.01).all(-1).sum() == 12 * 16
-    assert not (abs(line - colours[7]) < 0.01).all(-1).any()
+    assert (abs(line - colors[5]) < 0.01).all(-1).sum() == 12 * 16
+    assert not (abs(line - colors[7]) < 0.01).all(-1).any()
 
 
 def test_the_clip_is_the_one_that_was_trained_on(tiny_synthetic, tmp_path: Path):
@@ -170,7 +170,7 @@ def test_a_video_is_explained_on_the_command_line(tiny_synthetic, tmp_path: Path
         return code, out + err
 
     given = ["dualformer/micro", video, "--checkpoint", tmp_path / "w.safetensors"]
-    for method, height in (("gradcam", 2 * 180), ("tokens", 2 * 180 + 20)):  # a line for the colours of classes
+    for method, height in (("gradcam", 2 * 180), ("tokens", 2 * 180 + 20)):  # a line for the colors of classes
         code, said = command(*given, "--method", method, "--to", tmp_path / f"{method}.png")
         assert code == 0, said
         assert "class " in said

@@ -12,11 +12,11 @@ from PIL import Image
 from reelbench import models
 from reelbench.errors import UserError
 from reelbench.harness.explain import rollout
-from reelbench.harness.explain.maps import STAGES, find_layer
 from reelbench.harness.explain.maps import attention as attention_maps
+from reelbench.harness.explain.maps import attention_stage
 from reelbench.models import _vit
+from reelbench.models._dualformer import LocalAttention, PyramidAttention
 from reelbench.models._time_shift import TimeShift
-from reelbench.models.dualformer import LocalAttention, PyramidAttention
 from reelbench.models.mvit import PooledAttention
 from reelbench.models.tps import ShiftAttention
 from reelbench.models.video_swin import WindowAttention
@@ -46,9 +46,7 @@ def made(name: str, side: int = 32, **options: Any) -> tuple[nn.Module, Tensor]:
 
 
 def recorded(model: nn.Module, clip: Tensor) -> tuple[list[rollout.Layer], Tensor]:
-    stage = STAGES.get(str(model.variant_name).partition("/")[0])
-    inside = find_layer(model, stage) if stage else model
-    return rollout.answer(model, rollout.record(model, inside, clip), len(clip))
+    return rollout.output_relevance(model, rollout.record(model, attention_stage(model), clip), len(clip))
 
 
 @pytest.mark.parametrize(("name", "side", "options"), SHAPES)
@@ -59,8 +57,8 @@ def test_a_rollout_loses_nothing_of_the_answer(name, side, options):
     for shares in (
         answer,
         rollout.roll_out(layers, answer),
-        rollout.back(last, answer, last.weights().mean(1)),
-        rollout.back(last, answer, last.weights()[:, 1]),
+        rollout.propagate(last, answer, last.weights().mean(1)),
+        rollout.propagate(last, answer, last.weights()[:, 1]),
     ):
         assert shares.min() >= 0
         torch.testing.assert_close(shares.reshape(len(clip), -1).sum(1), torch.ones(len(clip)))
@@ -120,7 +118,7 @@ def test_windows_pass_on_what_a_slow_sum_says(grid, shifted):
     x = torch.randn(1, *grid, 8)
     (layer,) = rollout.record(attention, attention, x)
     shares = torch.rand(1, *grid)
-    found = rollout.back(layer, shares, layer.weights().mean(1))
+    found = rollout.propagate(layer, shares, layer.weights().mean(1))
     torch.testing.assert_close(found, _slowly(attention, x, shares), rtol=1e-4, atol=1e-5)
 
 
@@ -198,7 +196,7 @@ def test_it_ends_on_a_grid_where_the_attended_token_stands(attention, place):
     x[(0, *place)][3::8] = 1.0
     (layer,) = rollout.record(attention, attention, x)
     shares = torch.full((1, 4, 6, 6), 1 / 144)
-    found = rollout.back(layer, shares, layer.weights().mean(1))[0]
+    found = rollout.propagate(layer, shares, layer.weights().mean(1))[0]
     assert found[place] == found.max()
     assert found[place] > 1.5 / 144
 
@@ -223,9 +221,9 @@ def test_it_ends_behind_a_class_token_where_the_attended_token_stands(attention,
     x = torch.cat((torch.zeros(1, 1, 16), tokens.reshape(1, 144, 16)), dim=1)
     (layer,) = rollout.record(attention, attention, x)
     answer = torch.full(layer.shape[:2], 1 / layer.shape[1])
-    found = rollout.back(layer, answer, layer.weights().mean(1))[0, 1:]
+    found = rollout.propagate(layer, answer, layer.weights().mean(1))[0, 1:]
     found = found.view(6, 6, 4).permute(2, 0, 1) if time_minor else found.view(4, 6, 6)
-    assert found[place] > 0.85 * found.max()  # keys that were pooled overlap: its neighbours have part in more of them
+    assert found[place] > 0.85 * found.max()  # keys that were pooled overlap: its neighbors have part in more of them
     assert found[place] > 1.5 / 145
 
 
@@ -237,7 +235,7 @@ def test_frames_whose_patches_were_exchanged_get_them_back():
     x[1, 1 + 2 * 6 + 3, 3::8] = 1.0
     given = Given(attention, 4)
     (layer,) = rollout.record(given, given, x)
-    found = rollout.back(layer, torch.full((4, 37), 1 / 148), layer.weights().mean(1))
+    found = rollout.propagate(layer, torch.full((4, 37), 1 / 148), layer.weights().mean(1))
     assert found.argmax() == 37 + 1 + 2 * 6 + 3
     assert found.max() > 30 / 148
 
@@ -256,7 +254,7 @@ def test_divided_attention_reaches_along_its_axis_alone(kind, near, far):
     for (t, h, w), expected in ((near, 1.0), (far, 0.0)):
         shares = torch.zeros(1, 145)
         shares[0, 1 + (h * 6 + w) * 4 + t] = 1.0
-        found = rollout.back(layer, shares, layer.weights().mean(1))
+        found = rollout.propagate(layer, shares, layer.weights().mean(1))
         assert found[0, 1 + (2 * 6 + 3) * 4 + 1].item() == pytest.approx(expected, abs=1e-3)
 
 
@@ -289,7 +287,7 @@ def test_heads_of_pooled_attention_are_those_of_the_class_token():
     torch.testing.assert_close(maps["head 1"], (expected - low) / (high - low), rtol=1e-3, atol=1e-3)
 
 
-def test_a_frame_of_the_factorised_vivit_counts_as_its_encoder_of_time_says():
+def test_a_frame_of_the_factorized_vivit_counts_as_its_encoder_of_time_says():
     model, clip = made("vivit/micro")
     layers, answer = recorded(model, clip)
     frames = answer.view(2, 4, 17).sum(-1)

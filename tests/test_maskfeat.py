@@ -8,7 +8,7 @@ import pytest
 import torch
 from reelbench import models
 from reelbench.errors import UserError
-from reelbench.models.maskfeat import MaskFeat, centre_loss, centres, draw_mask, hog_targets
+from reelbench.models.maskfeat import MaskFeat, center_loss, centers, draw_mask, hog_targets
 from reelbench.tests import golden_models as goldens
 
 GOLDEN = goldens.read("maskfeat.json")
@@ -84,9 +84,9 @@ def test_the_loss_of_given_predictions_is_the_official_one():
     target = torch.from_numpy(np.random.RandomState(8).standard_normal((2, 16, 14, 14, 108)))
     prediction = torch.from_numpy(tokens[:, 1:].reshape(2, 8, 14, 14, 2, 108)).movedim(4, 2).flatten(1, 2)
     masks = [draw_mask(random.Random(seed)) for seed in golden["mask_seeds"]]
-    centre = centres(masks, slot_frames=2)
+    center = centers(masks, slot_frames=2)
     mask = torch.stack([m.patches for m in masks])
-    loss = centre_loss(prediction, target[centre[:, 0], centre[:, 1]], mask, centre)
+    loss = center_loss(prediction, target[center[:, 0], center[:, 1]], mask, center)
     assert loss.item() == pytest.approx(golden["loss"], rel=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_the_model_predicts_and_loses_as_the_official_one():
         assert loss.item() == pytest.approx(GOLDEN["batch2"], rel=1e-5)
         for case in GOLDEN["cases"][2:]:
             mask = draw_mask(random.Random(case["mask_seed"]))
-            assert sorted(centres([mask], 2)[:, 1].tolist()) == case["center_frames"]
+            assert sorted(centers([mask], 2)[:, 1].tolist()) == case["center_frames"]
             prediction = model(first, mask.patches[None])
             for at in case["pred_at"]:
                 found = prediction[0, at["frame"], at["h"], at["w"]]
@@ -114,7 +114,7 @@ def test_the_model_predicts_and_loses_as_the_official_one():
             assert model.loss(first, frames[:1], [mask]).item() == pytest.approx(case["loss"], rel=1e-5)
 
 
-def test_pre_training_learns_and_reaches_what_fine_tuning_leaves_idle():
+def test_pre_training_learns_and_reaches_what_fine_tuning_does_not():
     torch.manual_seed(0)
     rng = random.Random(0)
     encoder = models.build("mvit/micro")
@@ -130,10 +130,18 @@ def test_pre_training_learns_and_reaches_what_fine_tuning_leaves_idle():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
-    for name in models.find("mvit/micro").idle:
+    for name in models.find("mvit/micro").unused_parameters:
         assert encoder.get_parameter(name).grad.any(), name
 
 
 def test_an_encoder_with_another_target_width_is_refused():
     with torch.device("meta"), pytest.raises(UserError, match="set feature_dim="):
         MaskFeat(models.build("mvit/b_16x4"))
+
+
+def test_an_encoder_loads_under_the_names_that_pre_training_saves():
+    state = models.build("mvit/micro").state_dict()
+    saved = {f"module.maskfeat.encoder.{key}": value for key, value in state.items()}
+    model = models.build("mvit/micro", checkpoint=saved)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key

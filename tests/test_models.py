@@ -36,7 +36,7 @@ def test_logits_have_the_asked_shape_and_reach_every_parameter(name):
         logits.sum().backward()
     assert logits.shape == (2, CLASSES)
     unreached = {key for key, p in model.named_parameters() if p.grad is None}
-    assert unreached == set(models.find(name).idle)
+    assert unreached == set(models.find(name).unused_parameters)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,7 +68,7 @@ def test_gradients_are_finite_and_not_zero(name):
             parameter.add_(torch.randn_like(parameter), alpha=0.02)
     torch.nn.functional.cross_entropy(model(_clip(name)), torch.tensor([1, 5])).backward()
     for key, parameter in model.named_parameters():
-        if key not in models.find(name).idle:
+        if key not in models.find(name).unused_parameters:
             assert parameter.grad is not None, key
             assert parameter.grad.isfinite().all(), key
             assert parameter.grad.any(), key

@@ -92,7 +92,7 @@ def test_attention_equals_the_written_out_form(grid, shifted):
 def test_cut_and_join_are_inverse(grid):
     windows = _windows.plan(grid, (2, 4, 4), (1, 2, 2), CPU)
     x = torch.randn(2, *grid, 3)
-    assert torch.equal(windows.join(windows.cut(x), 2), x)
+    assert torch.equal(windows.reverse(windows.partition(x), 2), x)
 
 
 def test_a_mask_exists_once_a_kind():
@@ -112,8 +112,8 @@ def test_tps_moves_tokens_along_time_by_its_pattern():
     expected = [[4, -1, -2, 4, -1, -2, 4], [1, 0, -3, 1, 0, -3, 1], [2, 3, -4, 2, 3, -4, 2]]
     windows = tps.ShiftAttention(8, 1, 16, 7, patch=True).windows((16, 7, 7), CPU)
     frames = torch.arange(16.0).view(1, 16, 1, 1, 1).expand(1, 16, 7, 7, 1)
-    moved = windows.cut(frames).view(16, 7, 7)
+    moved = windows.partition(frames).view(16, 7, 7)
     for row in range(7):
         steps = torch.tensor(expected[row % 3])
         assert torch.equal(moved[:, row], ((torch.arange(16)[:, None] + steps) % 16).float())
-    assert torch.equal(windows.join(windows.cut(frames), 1), frames)
+    assert torch.equal(windows.reverse(windows.partition(frames), 1), frames)

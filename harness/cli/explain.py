@@ -44,4 +44,4 @@ def explain(
         model, video, to, checkpoint=checkpoint, data=data, method=method, label=label, layer=layer, heads=heads,
         device=place,
     )  # fmt: skip
-    print(f"{found.said}\n{' | '.join(found.panels)} -> {to}")
+    print(f"{found.message}\n{' | '.join(found.panels)} -> {to}")

@@ -1,9 +1,9 @@
-"""`reelbench explain`: what a checkpoint looked at in one video, as panels side by side.
+"""`reelbench explain`: visualize a checkpoint's prediction for one video, as panels side by side.
 
-- `gradcam`: the frame, and what raised the probability of the class.
-- `attention`: the frame, attention rolled out over the layers, the last layer's and its core; or each of its heads.
-- `hog`: MaskFeat: what it was given, the HOG it predicts, the HOG there is, the frame.
-- `tokens`: DualFormer: the frame, and the class of every token.
+- `gradcam`: the frame, and the Grad-CAM map of a class.
+- `attention`: the frame, attention rollout, the last layer's attention and its core; or each head of the last layer.
+- `hog`: MaskFeat's masked input, predicted HOG, target HOG, and the frame.
+- `tokens`: the frame, and DualFormer's predicted class for every token.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ... import models, pipelines
@@ -25,20 +26,20 @@ from .. import export
 from ..training.job import CLIP
 from . import class_names, pictures
 from .maps import CORE_TITLE, attention, grad_cam
-from .pictures import Colour, Panel
+from .pictures import Color, Panel
 
 METHODS = ("gradcam", "attention", "hog", "tokens")
-OPTIONS = {"label": "gradcam", "layer": "gradcam", "heads": "attention"}  # and the one method that knows each
-SHARE = 0.55  # of a token's colour over its frame
+OPTIONS = {"label": "gradcam", "layer": "gradcam", "heads": "attention"}  # and the method that each belongs to
+ALPHA = 0.55  # opacity of a token's color over its frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Panels, each `T H W 3` in 0..1, by their titles; what colours in them mean; what the model answered."""
+    """Panels, `T H W 3` in 0..1, by title; a message (the top classes); the legend of colors."""
 
     panels: dict[str, Panel]
-    said: str
-    legend: dict[str, Colour] = field(default_factory=dict)
+    message: str
+    legend: dict[str, Color] = field(default_factory=dict)
 
 
 def explain(
@@ -54,10 +55,11 @@ def explain(
     heads: bool = False,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> Explanation:
-    """Explain the clip in the middle of a video and write the panels; returns them with the model's answer.
+    """Explain the prediction for the center clip of a video; write the panels to `to` and return them.
 
-    `data` names the classes, see `class_names.names`; `label` is the name or the number of one of them. The clip
-    is the one that the checkpoint was trained on, where its training left it beside the weights, else the model's own.
+    `data` names the classes, see `class_names.names`; `label` is the name or the index of one of them. The clip's
+    shape is the one in the training folder of the checkpoint, else the model's published one. Raises UserError if an
+    option does not fit the method, the video cannot be read, or the method does not exist for the model.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -75,15 +77,15 @@ def explain(
         found = _hog(model, clip, frames)
     else:
         with torch.inference_mode():
-            shares = model(clip)[0].softmax(-1)
-        classes = class_names.names(len(shares), checkpoint, data)
+            probabilities = model(clip)[0].softmax(-1)
+        classes = class_names.names(len(probabilities), checkpoint, data)
         wanted = None if label is None else class_names.find(label, classes)
-        said = _answer(shares, classes)
+        message = _top_classes(probabilities, classes)
         if method == "tokens":
-            found = _tokens(model, clip, frames, classes, said)
+            found = _tokens(model, clip, frames, classes, message)
         else:
             panels = look(model, clip, frames, method, classes=classes, label=wanted, layer=layer, heads=heads)
-            found = Explanation(panels={"frame": frames, **panels}, said=said)
+            found = Explanation(panels={"frame": frames, **panels}, message=message)
     pictures.write(found.panels, to, fps=max(1.0, shape.frames / seconds), legend=found.legend)
     return found
 
@@ -99,7 +101,7 @@ def look(
     layer: str | None = None,
     heads: bool = False,
 ) -> dict[str, Panel]:
-    """Return the panels that explain one clip, `1 3 T H W`, by their titles; `frames` is that clip as it looks."""
+    """Return Grad-CAM or attention panels by title for one clip, `1 3 T H W`; `frames` are its pixels."""
     if method == "attention":
         maps = attention(model, clip, heads=heads)
     else:
@@ -113,7 +115,10 @@ def look(
 
 
 def read(video: Path, clip: Clip, device: Literal["cpu", "cuda"]) -> tuple[Tensor, float]:
-    """Return the clip in the middle of a video, `1 3 T H W`, normalised, and the seconds that it spans."""
+    """Return the center clip of a video, `1 3 T H W`, normalized, and its duration in seconds (at 25 fps).
+
+    Raises UserError if the video does not exist or cannot be read.
+    """
     if not video.is_file():
         raise UserError(f"no video {video}")
     index: Index = build([(video.resolve(), 0)], ("video",), video.resolve().parent, workers=0, progress=False)
@@ -135,7 +140,7 @@ def _load(name: str, checkpoint: Path, method: str) -> Any:
         return MaskFeat(encoder)  # type: ignore[arg-type]
     state = export.load(name, checkpoint)
     if method == "tokens" and not hasattr(state, "annotate"):
-        raise UserError(f"{name} judges no tokens: --method tokens needs a DualFormer")
+        raise UserError(f"{name} does not classify tokens: --method tokens needs a DualFormer")
     return state
 
 
@@ -145,24 +150,24 @@ def _clip(name: str, checkpoint: Path) -> Clip:
 
 
 def _frames(clip: Tensor, shape: Clip) -> Panel:
-    """Return what the model saw before it was normalised."""
+    """Return the pixels of a clip, its normalization undone."""
     mean, std = (torch.tensor(x, device=clip.device).view(3, 1, 1, 1) for x in (shape.mean, shape.std))
     return ((clip[0] * std + mean) / 255).clamp(0, 1).permute(1, 2, 3, 0).cpu().numpy()
 
 
-def _answer(shares: Tensor, classes: tuple[str, ...]) -> str:
-    top = shares.topk(min(5, len(shares)))
+def _top_classes(probabilities: Tensor, classes: tuple[str, ...]) -> str:
+    top = probabilities.topk(min(5, len(probabilities)))
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    return ", ".join(f"{classes[label]} {100 * share:.1f} %" for label, share in pairs)
+    return ", ".join(f"{classes[label]} {100 * p:.1f} %" for label, p in pairs)
 
 
-def _tokens(model: Any, clip: Tensor, frames: Panel, classes: tuple[str, ...], said: str) -> Explanation:
+def _tokens(model: Any, clip: Tensor, frames: Panel, classes: tuple[str, ...], message: str) -> Explanation:
     with torch.inference_mode():
         labels = model.annotate(clip)[0].argmax(-1).cpu().numpy()  # t h w
-    painted, colours = pictures.class_colours(pictures.spread(labels, frames.shape[:3]))
-    panel = (SHARE * painted + (1 - SHARE) * frames).astype(np.float32)
-    legend = {classes[label]: colour for label, colour in colours.items()}
-    return Explanation(panels={"frame": frames, "tokens": panel}, said=said, legend=legend)
+    painted, colors = pictures.class_colors(pictures.spread(labels, frames.shape[:3]))
+    panel = (ALPHA * painted + (1 - ALPHA) * frames).astype(np.float32)
+    legend = {classes[label]: color for label, color in colors.items()}
+    return Explanation(panels={"frame": frames, "tokens": panel}, message=message, legend=legend)
 
 
 def _hog(model: Any, clip: Tensor, frames: Panel) -> Explanation:
@@ -172,18 +177,18 @@ def _hog(model: Any, clip: Tensor, frames: Panel) -> Explanation:
     with torch.inference_mode():
         predicted = model(clip, mask[None].to(clip.device))[0]  # T h w (cells 27)
     pixels = torch.from_numpy(frames * 255).permute(0, 3, 1, 2)  # T 3 H W
-    there = hog_targets(pixels, model.patch)
+    target = hog_targets(pixels, model.patch)
     panels = {
         "given": pictures.hide(frames, mask.numpy()),
         "predicted": pictures.draw_hog(cells(predicted.cpu()).numpy()),
-        "there is": pictures.draw_hog(cells(there).numpy()),
+        "there is": pictures.draw_hog(cells(target).numpy()),
         "frame": frames,
     }
-    said = f"{float(mask.float().mean()):.0%} of the patches were hidden"
-    return Explanation(panels=panels, said=said)
+    message = f"{float(mask.float().mean()):.0%} of the patches were masked"
+    return Explanation(panels=panels, message=message)
 
 
 def cells(patches: Tensor) -> Tensor:
-    """Lay the cells of patches side by side: `T h w (dh dw 27)` -> `T (h dh) (w dw) 27`."""
+    """Rearrange the HOG cells of patches into an image: `T h w (dh dw 27)` -> `T (h dh) (w dw) 27`."""
     side = round((patches.shape[-1] // 27) ** 0.5)
-    return patches.unflatten(-1, (side, side, 27)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    return rearrange(patches, "t h w (dh dw c) -> t (h dh) (w dw) c", dh=side, dw=side)

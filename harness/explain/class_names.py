@@ -1,4 +1,4 @@
-"""The names of a checkpoint's classes, from an index, or from the folder that its training left."""
+"""The class names of a checkpoint, from an index of its data or from its training folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..training.run_folder import CLASSES
 
 
 def names(count: int, checkpoint: Path, data: str | None) -> tuple[str, ...]:
-    """Return what to call each of a head's `count` classes: `class 3` where no name is known.
+    """Return the names of a classifier's `count` classes, `class 3` and so on if none are known.
 
-    `data` is what `data.resolve` knows: an index, a folder of them, an embedded set. Without it the names are those
-    that `reelbench train` wrote beside the checkpoint. A data set of another number of classes is a `UserError`.
+    `data` is an index, a folder of indexes or a built-in synthetic set; without it the names are those that `reelbench
+    train` wrote beside the checkpoint. Raises UserError if `data` has another number of classes.
     """
     source, found = _known(checkpoint, data)
     if source is None:
@@ -28,7 +28,7 @@ def names(count: int, checkpoint: Path, data: str | None) -> tuple[str, ...]:
 
 
 def find(label: str, known: tuple[str, ...]) -> int:
-    """Return the number of a class that is given by its name or its number; another is a `UserError`."""
+    """Return the index of a class given by its name or index. Raises UserError if there is no such class."""
     if label in known:
         return known.index(label)
     if label.isdecimal():

@@ -1,4 +1,4 @@
-"""A picture of what a model really sees in training: `reelbench data show INDEX --model … --recipe …`."""
+"""Contact sheet of training clips as the model gets them: `reelbench data show INDEX --model … --recipe …`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ INCH = 1.2
 def show(
     index: Index, recipe: Recipe, clip: Clip, to: Path, *, videos: int, epoch: int, device: str, workers: int, seed: int
 ) -> list[str]:
-    """Draw one row of frames a clip, of the first `videos` clips of an epoch, into an image file; return its rows.
+    """Draw the first `videos` clips of an epoch, one row of frames each, into an image file.
 
-    The frames are the model's own input, its normalisation undone; a row names the video and its class.
+    The frames are the model's input after augmentation, without normalization. Returns a line of text for each row: the
+    class and the path of its video.
     """
     count = min(videos, len(index))
     with open_stream(

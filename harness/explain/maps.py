@@ -1,4 +1,4 @@
-"""What a model looked at, as maps: Grad-CAM for every family, attention for the transformers.
+"""Saliency maps: Grad-CAM for every family, attention maps for the transformers.
 
 Maps are `N T H W` in 0..1, of the size of the clip they explain.
 """
@@ -13,23 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ... import models
 from ...errors import UserError
 from ...models.timesformer import attended
 from . import rollout
 
-# The last features that still know where they are. Of a model that judges by its class token, the last block changes
-# that token alone: the block before it is the last whose patches matter.
-LAYERS = {
-    "tsm": "backbone",
-    "video_swin": "backbone.layers.-1.blocks.-1",
-    "tps": "backbone.layers.-1.blocks.-1",
-    "dualformer": "backbone.blocks.-1.-1",
-    "timesformer": "blocks.-2",
-    "vivit": "blocks.-2",
-    "mvit": "blocks.-2",
-}
-# Where attention is looked at in the models without a class token: on the last grid, which the answer is read from.
-STAGES = {"video_swin": "backbone.layers.-1", "tps": "backbone.layers.-1", "dualformer": "backbone.blocks.-1"}
 CORE = 0.6
 CORE_TITLE = f"{CORE:.0%} of it"
 
@@ -37,14 +25,16 @@ CORE_TITLE = f"{CORE:.0%} of it"
 def grad_cam(
     model: nn.Module, clip: Tensor, *, layer: str | None = None, label: int | None = None
 ) -> tuple[Tensor, int]:
-    """Return the map of what raised the probability of `label` (by default the predicted class), and that class.
+    """Return the Grad-CAM map of `label` (by default the predicted class), and that class.
 
-    R. Selvaraju and others, "Grad-CAM", ICCV 2017; the weights of the channels are found for each frame, as MMAction2
-    does. `layer` is a dotted path, where `-1` is the last of a list. `clip` is `N 3 T H W`.
+    R. Selvaraju and others, "Grad-CAM", ICCV 2017; channel weights are averages over each frame separately, as in
+    MMAction2. `layer` is a dotted path, where `-1` is the last of a list. `clip` is `N 3 T H W`. Raises UserError if
+    the layer does not exist.
     """
-    chosen = layer or LAYERS.get(_family(model))
+    name = str(model.variant_name)
+    chosen = layer or models.find(name).gradcam_layer
     if chosen is None:
-        raise UserError(f"{_family(model)} has no default layer for Grad-CAM: name one with --layer")
+        raise UserError(f"{name} has no default layer for Grad-CAM: name one with --layer")
     model.zero_grad(set_to_none=True)
     with _output(find_layer(model, chosen)) as seen, torch.enable_grad():
         probability = model(clip.detach().requires_grad_(True)).softmax(-1)
@@ -56,7 +46,7 @@ def grad_cam(
 
 
 def find_layer(model: nn.Module, path: str) -> nn.Module:
-    """Return the module at a dotted path; one that does not exist is a `UserError` that lists what does."""
+    """Return the module at a dotted path. Raises UserError, which lists the existing names, if there is none."""
     found = model
     for part in path.split("."):
         children = dict(found.named_children())
@@ -68,8 +58,14 @@ def find_layer(model: nn.Module, path: str) -> nn.Module:
     return found
 
 
+def attention_stage(model: nn.Module) -> nn.Module:
+    """Return the module whose attention is mapped: the last stage, or the whole model if it has a class token."""
+    path = models.find(str(model.variant_name)).attention_stage
+    return find_layer(model, path) if path else model
+
+
 def volume(x: Tensor, model: nn.Module, batch: int) -> Tensor:
-    """Return features as `N C T h w`: from `N T h w C`, `(N T) C h w`, or tokens behind a class token.
+    """Return features as `N C T h w`: from `N T h w C`, `(N T) C h w`, or tokens after a class token.
 
     Tokens are those of a frame, `(N T) (1 + P) C`, or of the clip, `N (1 + P T) C`: time-minor in `_vit`, time-major
     in MViT.
@@ -91,41 +87,36 @@ def volume(x: Tensor, model: nn.Module, batch: int) -> Tensor:
 
 
 def attention(model: nn.Module, clip: Tensor, *, heads: bool = False) -> dict[str, Tensor]:
-    """Return what attention passed on to the answer: `rollout`, the `last layer`'s mean head, and its core.
+    """Return attention maps: `rollout`, the `last layer`'s mean over heads, and its core.
 
-    With `heads`, each head of the last layer instead. The core are the patches that hold 60 % of it, in each frame. A
-    class token shows what it attended to. Models without one show what each place received from all others, and only in
-    their last stage, whose rollout is that of its blocks; ViViT's factorised encoder what its frames' patches received.
-    See `rollout`; a model without attention is a `UserError`.
+    With `heads`, a map of each head of the last layer instead. The core is the patches with the top 60 % of it in
+    each frame. In models with a class token, maps show what it attends to. In the others they show the attention that
+    each position receives, in the last stage only, and `rollout` is over its blocks. In ViViT's factorized encoder they
+    show the attention that patches receive within their frames. Raises UserError if the model is no transformer.
     """
-    stage = STAGES.get(_family(model))
-    layers = rollout.record(model, find_layer(model, stage) if stage else model, clip)
+    layers = rollout.record(model, attention_stage(model), clip)
     if not layers:
         raise UserError(f"{model.variant_name} is no transformer: use --method gradcam")
-    layers, answer = rollout.answer(model, layers, len(clip))
+    layers, output = rollout.output_relevance(model, layers, len(clip))
     last = layers[-1]
     weights = last.weights()
     if heads:
-        found = {f"head {n}": rollout.back(last, answer, weights[:, n]) for n in range(weights.shape[1])}
-        return {name: _fit(_volume_of(shares, model, clip), clip) for name, shares in found.items()}
-    flow = _volume_of(rollout.roll_out(layers, answer), model, clip)
-    final = _volume_of(rollout.back(last, answer, weights.mean(1)), model, clip)
+        found = {f"head {n}": rollout.propagate(last, output, weights[:, n]) for n in range(weights.shape[1])}
+        return {name: _fit(_volume_of(relevance, model, clip), clip) for name, relevance in found.items()}
+    flow = _volume_of(rollout.roll_out(layers, output), model, clip)
+    final = _volume_of(rollout.propagate(last, output, weights.mean(1)), model, clip)
     core = attended(final.flatten(-2), CORE).float().view_as(final)
-    whole = F.interpolate(core, size=clip.shape[2:])[:, 0]  # nearest: in or out
+    whole = F.interpolate(core, size=clip.shape[2:])[:, 0]  # nearest: stays binary
     return {"rollout": _fit(flow, clip), "last layer": _fit(final, clip), CORE_TITLE: whole}
 
 
-def _volume_of(shares: Tensor, model: nn.Module, clip: Tensor) -> Tensor:
-    """Return the shares of the patches as `N 1 t h w`."""
-    return shares[:, None] if shares.ndim == 4 else volume(shares[..., None], model, len(clip))
-
-
-def _family(model: nn.Module) -> str:
-    return str(model.variant_name).partition("/")[0]
+def _volume_of(relevance: Tensor, model: nn.Module, clip: Tensor) -> Tensor:
+    """Return per-patch relevance as `N 1 t h w`."""
+    return relevance[:, None] if relevance.ndim == 4 else volume(relevance[..., None], model, len(clip))
 
 
 def _fit(x: Tensor, clip: Tensor) -> Tensor:
-    """Stretch `N 1 t h w` to the clip's `N T H W`, and each map to 0..1."""
+    """Resize `N 1 t h w` to the clip's `N T H W`, and scale each map to 0..1."""
     x = F.interpolate(x.float(), size=clip.shape[2:], mode="trilinear", align_corners=False)[:, 0]
     low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
     return (x - low) / (high - low).clamp(min=1e-20)

@@ -1,4 +1,4 @@
-"""Frames and maps as pictures: overlays side by side, written as a GIF, an MP4 or a PNG strip.
+"""Draw frames and maps: overlays side by side, written as a GIF, an MP4 or a PNG strip.
 
 A panel is `T H W 3`, float in 0..1.
 """
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 Panel = NDArray[np.float32]
-Colour = tuple[float, ...]  # red, green, blue in 0..1
-NO_LEGEND: Mapping[str, Colour] = MappingProxyType({})
+Color = tuple[float, ...]  # red, green, blue in 0..1
+NO_LEGEND: Mapping[str, Color] = MappingProxyType({})
 FORMATS = (".gif", ".mp4", ".png")
 STRIP = 8  # frames of a PNG
-ONE_ROW = 5  # panels; more of a film's stand in a block twice as wide as high
+ONE_ROW = 5  # panels; more are wrapped into a grid about twice as wide as high
 LINE, MARGIN = 20, 4  # pixels of a line of text, and around it
-DARK = 0.2  # of its light stays to what is cut away
-SAMPLE = 200_000  # pixels that a GIF's colours are chosen from
-SMALLEST = 160  # pixels of a panel's side, below which its pixels are repeated
+DARK = 0.2  # brightness outside of a mask
+SAMPLE = 200_000  # pixels from which a GIF's palette is computed
+SMALLEST = 160  # pixels of a panel's side; smaller panels are enlarged
 
 
 def overlay(frames: Panel, maps: NDArray[np.float32], alpha: float = 0.5) -> Panel:
-    """Lay maps, `T H W` in 0..1, over the frames in matplotlib's magma."""
+    """Overlay maps, `T H W` in 0..1, on the frames in matplotlib's magma."""
     return blend(frames, maps, alpha).clip(0, 1).astype(np.float32)
 
 
 def blend(frames: Panel, maps: NDArray[np.float32], alpha: float) -> Panel:
-    """Return `alpha` of the coloured map and the rest of the frame, not clipped."""
+    """Alpha-blend the colored map over the frames, without clipping."""
     from matplotlib import colormaps
 
     heat = colormaps["magma"](maps)[..., :3].astype(np.float32)
@@ -48,7 +48,7 @@ def blend(frames: Panel, maps: NDArray[np.float32], alpha: float) -> Panel:
 
 
 def hide(frames: Panel, mask: NDArray[np.bool_]) -> Panel:
-    """Grey out the masked patches: bool `t h w`, spread over the frames."""
+    """Gray out the masked patches: bool `t h w`, spread over the frames."""
     hidden = spread(mask, frames.shape[:3])
     return np.where(hidden[..., None], np.float32(0.5), frames)
 
@@ -59,21 +59,21 @@ def cut_out(frames: Panel, mask: NDArray[np.float32]) -> Panel:
 
 
 def draw_hog(cells: NDArray[np.float32], side: int = 8) -> Panel:
-    """Draw histograms, `T h w 27` (channel, then 9 orientations), as strokes in cells of `side` pixels.
+    """Draw HOG cells, `T h w 27` (3 channels x 9 orientations), as strokes in squares of `side` pixels.
 
-    A stroke lies along the edge, across its gradient; brightness is the strongest channel's vote.
+    Strokes are parallel to the edge (across the gradient); brightness is the maximum over channels.
     """
     votes = cells.reshape(*cells.shape[:-1], 3, 9).max(-2)
     strokes = np.stack([_stroke(90 + 20 * b + 10, side) for b in range(9)])  # 9 side side
     picture = np.einsum("thwb,byx->thywx", votes.clip(0, None), strokes)
     t, h, _, w, _ = picture.shape
-    grey = picture.reshape(t, h * side, w * side)
-    grey = grey / max(float(grey.max()), 1e-6)
-    return np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
+    gray = picture.reshape(t, h * side, w * side)
+    gray = gray / max(float(gray.max()), 1e-6)
+    return np.repeat(gray[..., None], 3, axis=-1).astype(np.float32)
 
 
-def class_colours(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Colour]]:
-    """Give each class its colour: `T H W` of classes to a panel, and the classes' colours, the most frequent first."""
+def class_colors(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Color]]:
+    """Color a class map `T H W`; return the panel and the color of each class, the most frequent first."""
     from matplotlib import colormaps
 
     kinds, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -82,10 +82,10 @@ def class_colours(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Colour]]:
     return hues[index.reshape(labels.shape)], {int(kinds[i]): tuple(hues[i].tolist()) for i in by_count}
 
 
-def write(panels: Mapping[str, Panel], to: Path, *, fps: float, legend: Mapping[str, Colour] = NO_LEGEND) -> None:
-    """Write panels by their titles, in the format that the file's name ends in, and what the colours in them mean.
+def write(panels: Mapping[str, Panel], to: Path, *, fps: float, legend: Mapping[str, Color] = NO_LEGEND) -> None:
+    """Write panels by their titles, in the format that the file's name ends in, and what the colors in them mean.
 
-    A film holds them side by side, many in several rows; a PNG below each other, each in up to eight frames.
+    GIF and MP4: panels side by side (wrapped). PNG: one row per panel, up to eight frames.
     """
     from matplotlib.image import imsave
 
@@ -106,7 +106,7 @@ def _enlarged(panel: Panel) -> NDArray[np.uint8]:
 
 
 def _strips(panels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return one picture, `H W 3`: a row a panel, of frames at equal distances."""
+    """Return one image, `H W 3`: a row per panel, of evenly spaced frames."""
     rows = []
     for title, panel in panels.items():
         chosen = panel[np.linspace(0, len(panel) - 1, min(STRIP, len(panel))).round().astype(int)]
@@ -116,7 +116,7 @@ def _strips(panels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _side_by_side(panels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return the frames of a film, `T H W 3`: panels in rows, the last one filled up with white."""
+    """Return video frames, `T H W 3`: panels in rows, the last row padded with white."""
     length, _, width, _ = next(iter(panels.values())).shape
     titles = {title: textwrap.wrap(title, int((width - 2 * MARGIN) / _font().getlength("n"))) for title in panels}
     lines = max(map(len, titles.values()))
@@ -130,17 +130,17 @@ def _side_by_side(panels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.concatenate(rows, axis=1)
 
 
-def _with_legend(frames: NDArray[np.uint8], legend: Mapping[str, Colour]) -> NDArray[np.uint8]:
-    """Add a line of names below `T H W 3`, each behind a square of its colour; those that do not fit are left out."""
+def _with_legend(frames: NDArray[np.uint8], legend: Mapping[str, Color]) -> NDArray[np.uint8]:
+    """Add a line of names below `T H W 3`, each behind a square of its color; those that do not fit are left out."""
     if not legend:
         return frames
     line, x = _text([""], frames.shape[2]), MARGIN
-    for name, colour in legend.items():
+    for name, color in legend.items():
         end = x + LINE + round(_font().getlength(name)) + 2 * MARGIN
         if end > line.shape[1]:
             break
         line[:, x + LINE : end] = _text([name], end - x - LINE)
-        line[MARGIN:-MARGIN, x : x + LINE - MARGIN] = np.round(255 * np.array(colour))
+        line[MARGIN:-MARGIN, x : x + LINE - MARGIN] = np.round(255 * np.array(color))
         x = end + MARGIN
     return np.concatenate((frames, np.broadcast_to(line, (len(frames), *line.shape))), axis=1)
 

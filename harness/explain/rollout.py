@@ -1,19 +1,22 @@
-"""What a transformer's attention passed on: from the tokens that its answer reads, back to where they had it from.
+"""Attention rollout: propagate relevance from the tokens that the classifier reads back to the input patches.
 
-A share of the answer, 1 a clip, lies on the tokens that the classifier reads: on the class token, or on all alike where
-it reads their mean. Each layer is undone in turn: a token's share goes to the tokens it attended to, by their weights.
-Shares are `B L` behind a class token (laid out as each attention's input is) and `N D H W` where there is none.
+S. Abnar and W. Zuidema, "Quantifying attention flow in transformers", ACL 2020.
 
-What the families differ in is how their attention lays tokens out:
+Relevance sums to 1 a clip. It starts on the class token, or evenly on all tokens where the classifier reads their mean.
+Each layer, from the last to the first, moves a token's relevance to the tokens that it attended to, by the attention
+weights. Relevance is `B L` in models with a class token (laid out as the input of each attention) and `N D H W` in the
+others.
 
-- divided attention (TimeSformer, ViViT) goes by turns along time and within frames, whose class tokens are one;
-- MViT's keys are pooled, and DualFormer's: the share of a key is split evenly among the tokens of its cell. For MViT
-  that is an approximation (its filters overlap at a small stride and leave gaps at a large one), as is the same split
-  where a shortcut keeps the strongest of its tokens;
-- windows (Video Swin, TPS, DualFormer) are cut, rolled and padded: shares are put back where the tokens stood, and
-  padding gets none. Channels that TPS borrows from a neighbouring frame count for the frame that reads them.
+The rules of the architectures differ in the layout of tokens:
 
-Whatever else a block does (perceptrons, DualFormer's convolution of positions) is taken to leave tokens in place.
+- divided attention (TimeSformer, ViViT) alternates between time and frames, whose class tokens are one and the same;
+- keys are pooled in MViT and DualFormer: the relevance of a key is divided evenly among the tokens of its pooling cell.
+  For MViT this is an approximation (its filters overlap at small strides and leave gaps at large ones), as it is for
+  shortcuts with max pooling;
+- windows (Video Swin, TPS, DualFormer) are partitioned, shifted and padded: relevance returns to the original position
+  of a token, and padding gets none. TPS's channels from a neighboring frame count for the frame that they are moved to.
+
+MLPs and DualFormer's position encoding are taken to leave relevance in place.
 """
 
 from __future__ import annotations
@@ -25,12 +28,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ...models import _vit
+from ...models._dualformer import LocalAttention, PyramidAttention
 from ...models._windows import Windows
-from ...models.dualformer import LocalAttention, PyramidAttention
 from ...models.mvit import Pool, PooledAttention
 from ...models.tps import ShiftAttention
 from ...models.video_swin import WindowAttention
@@ -40,7 +44,7 @@ Call = tuple[Tensor, Tensor, Tensor | None]  # queries, keys, bias
 
 @dataclass
 class Layer:
-    """One attention as it ran: its module, what it got besides tokens, the shape it returned, and its fused calls."""
+    """A recorded attention layer: module, arguments other than the tokens, output shape, and its SDPA calls."""
 
     module: Any
     arguments: tuple[Any, ...]
@@ -48,15 +52,15 @@ class Layer:
     calls: list[Call] = field(default_factory=list)
 
     def weights(self) -> Tensor:
-        """Return the weights of each head, `B heads L S`; TPS, whose frames attend apart: `B heads D L S`."""
+        """Return the attention weights, `B heads L S`, or `B heads D L S` for TPS, whose frames attend separately."""
         heads = torch.cat([_softmax(*call) for call in self.calls])
         if isinstance(self.module, ShiftAttention):
             heads = heads.unflatten(1, (-1, self.module.frames))
-        return _without_padding(self, heads) if BACK[type(self.module)] is _in_windows else heads
+        return _without_padding(self, heads) if RULES[type(self.module)] is _in_windows else heads
 
 
 def record(model: nn.Module, stage: nn.Module, clip: Tensor) -> list[Layer]:
-    """Run the model on a clip, `N 3 T H W`; return the attentions inside one of its stages, in their order."""
+    """Run the model on a clip, `N 3 T H W`, and record the attention layers within `stage`, in order."""
     layers: list[Layer] = []
     with _Calls() as calls, torch.no_grad():
 
@@ -68,7 +72,7 @@ def record(model: nn.Module, stage: nn.Module, clip: Tensor) -> list[Layer]:
             layers[-1].shape = output.shape
             calls.kept = None
 
-        attentions = [module for module in stage.modules() if type(module) in BACK]
+        attentions = [module for module in stage.modules() if type(module) in RULES]
         handles = [module.register_forward_pre_hook(begin) for module in attentions]
         handles += [module.register_forward_hook(end) for module in attentions]
         try:
@@ -79,42 +83,39 @@ def record(model: nn.Module, stage: nn.Module, clip: Tensor) -> list[Layer]:
     return layers
 
 
-def back(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
-    """Hand each token's share to those that it attended to by `weights`, one head's or the mean of all."""
-    return BACK[type(layer.module)](layer, shares, weights)
+def propagate(layer: Layer, relevance: Tensor, weights: Tensor) -> Tensor:
+    """Move relevance through one layer, to the tokens attended to; `weights` of one head, or the mean over heads."""
+    return RULES[type(layer.module)](layer, relevance, weights)
 
 
-def roll_out(layers: list[Layer], shares: Tensor) -> Tensor:
-    """Take shares back through layers whose shortcut keeps half of what passes: attention rollout, its mean heads.
-
-    S. Abnar and W. Zuidema, "Quantifying attention flow in transformers", ACL 2020.
-    """
+def roll_out(layers: list[Layer], relevance: Tensor) -> Tensor:
+    """Propagate relevance through all layers, half by the mean attention over heads, half by the shortcut."""
     for layer in reversed(layers):
-        shares = (back(layer, shares, layer.weights().mean(1)) + _kept(layer, shares)) / 2
-    return shares
+        relevance = (propagate(layer, relevance, layer.weights().mean(1)) + _through_shortcut(layer, relevance)) / 2
+    return relevance
 
 
-def answer(model: nn.Module, layers: list[Layer], clips: int) -> tuple[list[Layer], Tensor]:
-    """Return the layers over patches, and the shares of the answer on the tokens that the last of them returned."""
+def output_relevance(model: nn.Module, layers: list[Layer], clips: int) -> tuple[list[Layer], Tensor]:
+    """Return the layers whose tokens are patches, and the relevance at the output of the last of them."""
     if len(layers[-1].shape) == 5:
         shape = layers[-1].shape[:-1]
         return layers, torch.full(shape, 1 / math.prod(shape[1:]), device=layers[-1].calls[0][0].device)
     above = len(getattr(model, "temporal_blocks", ()))
     if not above:
         return layers, _class_token(layers[-1], clips)
-    # Factorised ViViT: the temporal encoder reads the mean of each frame's patches, and the first frame's class token.
+    # Factorized ViViT: the temporal encoder reads the mean of each frame's patches, and the first frame's class token.
     layers, temporal = layers[:-above], layers[-above:]
     slots = roll_out(temporal, _class_token(temporal[-1], clips))  # N (1 + T)
     patches = layers[-1].shape[1] - 1
-    shares = (slots[:, 1:, None] / patches).expand(-1, -1, patches)
+    relevance = (slots[:, 1:, None] / patches).expand(-1, -1, patches)
     first = F.pad(slots[:, :1], (0, slots.shape[1] - 2))  # N T
-    return layers, torch.cat((first[..., None], shares), dim=2).flatten(0, 1)
+    return layers, torch.cat((first[..., None], relevance), dim=2).flatten(0, 1)
 
 
 def _class_token(layer: Layer, clips: int) -> Tensor:
-    shares = torch.zeros(layer.shape[:2], device=layer.calls[0][0].device)
-    shares[:, 0] = clips / len(shares)  # of a frame, where each has its own
-    return shares
+    relevance = torch.zeros(layer.shape[:2], device=layer.calls[0][0].device)
+    relevance[:, 0] = clips / len(relevance)  # split among the frames where each has a class token
+    return relevance
 
 
 def _softmax(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
@@ -122,58 +123,58 @@ def _softmax(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
     return (scores if bias is None else scores + bias).softmax(-1)
 
 
-def _hand(shares: Tensor, weights: Tensor) -> Tensor:
-    """`... L` by `... L S` -> `... S`."""
-    return (shares.unsqueeze(-2) @ weights).squeeze(-2)
+def _apply(relevance: Tensor, weights: Tensor) -> Tensor:
+    """Apply attention weights `... L S` to relevance `... L` -> `... S`."""
+    return (relevance.unsqueeze(-2) @ weights).squeeze(-2)
 
 
-def _in_rows(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
+def _in_rows(layer: Layer, relevance: Tensor, weights: Tensor) -> Tensor:
     shift = layer.module.shift
     if shift is None or not shift.patch:
-        return _hand(shares, weights)
+        return _apply(relevance, weights)
     (frames,) = layer.arguments
-    handed = _hand(shift(shares[..., None], frames)[..., 0], weights)
-    return shift.back(handed[..., None], frames)[..., 0]
+    moved = _apply(shift(relevance[..., None], frames)[..., 0], weights)
+    return shift.back(moved[..., None], frames)[..., 0]
 
 
-def _along_time(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
+def _along_time(layer: Layer, relevance: Tensor, weights: Tensor) -> Tensor:
     (frames,) = layer.arguments
-    patches = _hand(shares[:, 1:].unflatten(1, (-1, frames)).flatten(0, 1), weights)
-    return torch.cat((shares[:, :1], patches.view(len(shares), -1)), dim=1)
+    patches = _apply(rearrange(relevance[:, 1:], "n (p t) -> (n p) t", t=frames), weights)
+    return torch.cat((relevance[:, :1], patches.view(len(relevance), -1)), dim=1)
 
 
-def _within_frames(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
+def _within_frames(layer: Layer, relevance: Tensor, weights: Tensor) -> Tensor:
     (frames,) = layer.arguments
-    cls = (shares[:, :1, None] / frames).expand(-1, frames, -1)
-    patches = shares[:, 1:].unflatten(1, (-1, frames)).transpose(1, 2)  # N T P
-    rows = _hand(torch.cat((cls, patches), dim=2).flatten(0, 1), weights).unflatten(0, (-1, frames))
-    return torch.cat((rows[..., 0].sum(1, keepdim=True), rows[..., 1:].transpose(1, 2).flatten(1)), dim=1)
+    cls = (relevance[:, :1, None] / frames).expand(-1, frames, -1)
+    patches = rearrange(relevance[:, 1:], "n (p t) -> n t p", t=frames)
+    rows = _apply(torch.cat((cls, patches), dim=2).flatten(0, 1), weights).unflatten(0, (-1, frames))
+    return torch.cat((rows[..., 0].sum(1, keepdim=True), rearrange(rows[..., 1:], "n t p -> n (p t)")), dim=1)
 
 
-def _pooled(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
-    return _unpool(layer, _hand(shares, weights), layer.module.pool_k)
+def _pooled(layer: Layer, relevance: Tensor, weights: Tensor) -> Tensor:
+    return _unpool(layer, _apply(relevance, weights), layer.module.pool_k)
 
 
-def _kept(layer: Layer, shares: Tensor) -> Tensor:
-    """What the shortcut keeps lies where it was, but for MViT where queries were pooled: there it was larger."""
+def _through_shortcut(layer: Layer, relevance: Tensor) -> Tensor:
+    """Return the relevance at the shortcut's input: the same, but upsampled where MViT pools the queries."""
     pool = getattr(layer.module, "pool_q", None)
-    return shares if pool is None else _unpool(layer, shares, pool)
+    return relevance if pool is None else _unpool(layer, relevance, pool)
 
 
-def _unpool(layer: Layer, shares: Tensor, pool: Pool) -> Tensor:
+def _unpool(layer: Layer, relevance: Tensor, pool: Pool) -> Tensor:
     (grid,) = layer.arguments
     cells = [math.ceil(length / stride) for length, stride in zip(grid, pool.stride, strict=True)]
-    return torch.cat((shares[:, :1], spread(shares[:, 1:].unflatten(1, cells), grid).flatten(1)), dim=1)
+    return torch.cat((relevance[:, :1], spread(relevance[:, 1:].unflatten(1, cells), grid).flatten(1)), dim=1)
 
 
-def _in_windows(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
+def _in_windows(layer: Layer, relevance: Tensor, weights: Tensor) -> Tensor:
     windows = _windows_of(layer)
-    handed = _hand(windows.cut(shares[..., None]).view(weights.shape[:-1]), weights)
-    return windows.join(handed.view(-1, windows.tokens, 1), len(shares))[..., 0]
+    moved = _apply(windows.partition(relevance[..., None]).view(weights.shape[:-1]), weights)
+    return windows.reverse(moved.view(-1, windows.tokens, 1), len(relevance))[..., 0]
 
 
 def _without_padding(layer: Layer, heads: Tensor) -> Tensor:
-    real = _windows_of(layer).cut(torch.ones(*layer.shape[:-1], 1, device=heads.device))  # 0 is padding
+    real = _windows_of(layer).partition(torch.ones(*layer.shape[:-1], 1, device=heads.device))  # 0 is padding
     heads = heads * real.view(heads.shape[0], 1, *heads.shape[2:-2], 1, heads.shape[-1])
     return heads / heads.sum(-1, keepdim=True).clamp(min=1e-20)
 
@@ -183,32 +184,32 @@ def _windows_of(layer: Layer) -> Windows:
     return layer.module.windows(tuple(grid), layer.calls[0][0].device)
 
 
-def _over_pyramid(layer: Layer, shares: Tensor, weights: Tensor) -> Tensor:
-    keys, module = _hand(shares.flatten(1), weights), layer.module
+def _over_pyramid(layer: Layer, relevance: Tensor, weights: Tensor) -> Tensor:
+    keys, module = _apply(relevance.flatten(1), weights), layer.module
     if module.sr is None:
-        return keys.view_as(shares)
-    fine = _divide(shares.shape[1:], module.sr.kernel_size)
-    found = spread(keys[:, : math.prod(fine)].unflatten(1, fine), shares.shape[1:])
+        return keys.view_as(relevance)
+    fine = _divide(relevance.shape[1:], module.sr.kernel_size)
+    relevance_out = spread(keys[:, : math.prod(fine)].unflatten(1, fine), relevance.shape[1:])
     if module.lr is not None:
-        coarse = _divide(_divide(shares.shape[1:], module.lr[0].kernel_size), module.lr[3].kernel_size)
-        found = found + spread(keys[:, math.prod(fine) :].unflatten(1, coarse), shares.shape[1:])
-    return found
+        coarse = _divide(_divide(relevance.shape[1:], module.lr[0].kernel_size), module.lr[3].kernel_size)
+        relevance_out = relevance_out + spread(keys[:, math.prod(fine) :].unflatten(1, coarse), relevance.shape[1:])
+    return relevance_out
 
 
-def spread(shares: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Split what the cells of a pooled grid hold evenly among the tokens of each: `N d h w` -> `N D H W`."""
+def spread(relevance: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Divide the relevance of each pooling cell evenly among its tokens: `N d h w` -> `N D H W`."""
     for axis, length in enumerate(grid, start=1):
-        cell = torch.arange(length, device=shares.device) * shares.shape[axis] // length
-        sizes = cell.bincount()[cell].view(-1, *[1] * (shares.ndim - 1 - axis))
-        shares = shares.index_select(axis, cell) / sizes
-    return shares
+        cell = torch.arange(length, device=relevance.device) * relevance.shape[axis] // length
+        sizes = cell.bincount()[cell].view(-1, *[1] * (relevance.ndim - 1 - axis))
+        relevance = relevance.index_select(axis, cell) / sizes
+    return relevance
 
 
 def _divide(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(a // b for a, b in zip(one, other, strict=True))
 
 
-BACK: dict[type, Callable[[Layer, Tensor, Tensor], Tensor]] = {
+RULES: dict[type, Callable[[Layer, Tensor, Tensor], Tensor]] = {
     _vit.Attention: _in_rows,
     _vit.TimeAttention: _along_time,
     _vit.SpaceAttention: _within_frames,
@@ -221,7 +222,7 @@ BACK: dict[type, Callable[[Layer, Tensor, Tensor], Tensor]] = {
 
 
 class _Calls(TorchFunctionMode):
-    """Keeps what every fused attention is called with, while there is a list to keep it in."""
+    """Records the arguments of `scaled_dot_product_attention` in `kept`, while it is a list."""
 
     def __init__(self) -> None:
         super().__init__()
