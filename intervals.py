@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
-STRETCHES = 10
+NUM_BATCHES = 10
 
 
 def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -26,10 +26,10 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"wilson: {successes} successes of {n} is no share")
     share, weight = successes / n, z * z / n
-    centre = (share + weight / 2) / (1 + weight)
+    center = (share + weight / 2) / (1 + weight)
     half = z * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
+    low = 0.0 if successes == 0 else center - half
+    high = 1.0 if successes == n else center + half
     return low, high
 
 
@@ -62,13 +62,13 @@ def serial_interval(samples: Sequence[float]) -> tuple[float, float | None, floa
     (1.5, 1.0, 2.0)
     """
     median = statistics.median(samples)
-    _, low, high = median_interval(stretches(samples))
+    _, low, high = median_interval(batch_medians(samples))
     return (median, None, None) if low is None or high is None else (median, min(low, median), max(high, median))
 
 
-def stretches(samples: Sequence[float]) -> list[float]:
+def batch_medians(samples: Sequence[float]) -> list[float]:
     """Return the medians of ten stretches of samples in their order; few samples as they are."""
-    n, count = len(samples), min(len(samples), STRETCHES)
+    n, count = len(samples), min(len(samples), NUM_BATCHES)
     return [statistics.median(samples[i * n // count : (i + 1) * n // count]) for i in range(count)]
 
 

@@ -54,7 +54,7 @@ def _choice(owner: str, field: str, value: str, allowed: tuple[str, ...]) -> Non
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """What a model sees of a video: T frames of size x size RGB pixels, normalised.
+    """What a model sees of a video: T frames of size x size RGB pixels, normalized.
 
     `dense`: T frames `stride` apart (`fxfxfxf`: 4 frames, stride 2, span 7); several test clips lie from the first
     possible place to the last, in `dense_middle` (MMAction 0: Video Swin, TPS, DualFormer) in the middle of equal
@@ -302,8 +302,8 @@ class Case:
     def benchmark(self) -> str:
         """The name of its latency in pytest-benchmark, by what it depends on: `tsm/micro-cpu-fp32-eager`."""
         clip = f"{self.clip.frames}x{self.clip.stride}x{self.clip.size}" if self.clip else ""
-        ways = (self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
-        return "-".join(filter(None, (self.model, clip, *ways)))
+        configuration = (self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
+        return "-".join(filter(None, (self.model, clip, *configuration)))
 
 
 def from_fields(cls: type[T], data: dict[str, Any]) -> T:

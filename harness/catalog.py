@@ -19,7 +19,7 @@ from .progress import bar
 
 
 def render(format: str) -> str:
-    """Return the catalogue as a `table` or as `json`."""
+    """Return the catalog as a `table` or as `json`."""
     if format not in ("table", "json"):
         raise unknown("format", format, ("table", "json"))
     with bar(Console(stderr=True)) as progress:

@@ -49,7 +49,7 @@ class Evaluation:
             raise unknown("precision", self.precision, get_args(Arithmetic))
 
 
-def test(asked: Evaluation) -> dict[str, Metric]:
+def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     """Return the index's metrics.
 
     Started by a launcher, every rank tests its share of the videos, each video once whatever the number of ranks; the
@@ -78,7 +78,7 @@ def test(asked: Evaluation) -> dict[str, Metric]:
             index, clip=asked.clip or variant.clip, views=protocol, batch=asked.batch, device=device,
             workers=asked.workers, sampler=pipelines.Sampler(rank=world.rank, world=world.size),
         ) as stream,
-        bar(Console(file=sys.stderr, quiet=not world.leads)) as progress,
+        bar(Console(file=sys.stderr, quiet=not world.is_main)) as progress,
     ):  # fmt: skip
         task = progress.add_task("videos", total=share)
         noted = _Noted(stream)
@@ -87,7 +87,7 @@ def test(asked: Evaluation) -> dict[str, Metric]:
     if "RANK" in os.environ:
         parts, by_views = ds.gather(mine), ds.gather(by_view)
         ds.disconnect()
-        if not world.leads:
+        if not world.is_main:
             return {}
         mine, by_view = Predictions.join(parts), {video: rows for part in by_views for video, rows in part.items()}
     for path, reason in mine.broken:

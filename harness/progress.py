@@ -24,8 +24,8 @@ QUIET_SECONDS = 30.0
 class _Display:
     """A bar on standard error, shown while the `with` block lasts."""
 
-    def __init__(self, *, shown: bool = True) -> None:
-        self.console = Console(file=sys.stderr, quiet=not shown)
+    def __init__(self, *, visible: bool = True) -> None:
+        self.console = Console(file=sys.stderr, quiet=not visible)
         self.bar = bar(self.console, "{task.fields[state]}")
 
     def __enter__(self) -> Self:
@@ -39,10 +39,10 @@ class _Display:
 
 
 class TrainingProgress(_Display):
-    """A bar of optimiser steps with loss, clips/s and data-wait share; without a terminal a line every half minute."""
+    """A bar of optimizer steps with loss, clips/s and data-wait share; without a terminal a line every half minute."""
 
-    def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
-        super().__init__(shown=shown)
+    def __init__(self, title: str, total: int, done: int, *, visible: bool) -> None:
+        super().__init__(visible=visible)
         self.task = self.bar.add_task(title, total=total, completed=done, state="")
         self.total, self.done, self.last = total, done, time.monotonic()
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from .. import discover
 from ..errors import UserError, unknown
 from ..result import Result
-from ._spent import sentence as spent
+from ._time_breakdown import sentence as time_breakdown
 
-__all__ = ["formats", "render", "spent", "write"]
+__all__ = ["formats", "render", "time_breakdown", "write"]
 
 TITLE = "ReelBench"
 

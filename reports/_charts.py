@@ -11,7 +11,7 @@ from typing import Any
 from ..intervals import quantile
 from ..result import Metric, Result
 from ._curves import with_energy
-from ._points import colours, plot
+from ._points import colors, plot
 from ._stats import kernel_width
 from ._table import Column, metric_columns, number
 
@@ -32,7 +32,7 @@ def data(results: Sequence[Result], *, page: int) -> dict[str, Any]:
         "axes": [
             {"name": c.name, "header": c.header, "unit": c.unit, "label": c.label, "better": c.better} for c in columns
         ],
-        "colors": colours([_family(r) for r in results]),
+        "colors": colors([_family(r) for r in results]),
         "start": {"x": shown.x.name, "y": shown.y.name, "data": shown.data} if shown else {},
         "costs": {name: unit for name, unit in COSTS.items() if name in measured},
         "cases": cases,

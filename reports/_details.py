@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..result import Result
-from . import _curves, _operations, _spent, _state
+from . import _curves, _operations, _state, _time_breakdown
 from ._table import Table
 
-ACCOUNTS = {"operations": _operations.table, "state": _state.table, "spent": _spent.table}
+ACCOUNTS = {"operations": _operations.table, "state": _state.table, "time_breakdown": _time_breakdown.table}
 
 
 def tables(results: Sequence[Result]) -> list[Table]:

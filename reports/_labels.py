@@ -25,7 +25,7 @@ def along(starts: Boxes, ends: Boxes) -> Boxes:
 
 
 def place(
-    centre: Sequence[float],
+    center: Sequence[float],
     radius: float,
     size: tuple[float, float],
     taken: Boxes,
@@ -33,7 +33,7 @@ def place(
     gaps: Sequence[float],
 ) -> Boxes | None:
     """Return the nearest box of `size` beside a circle that is free of `taken` and inside `within`, or None."""
-    for box in _candidates(centre, radius, size, gaps):
+    for box in _candidates(center, radius, size, gaps):
         inside = (box[:2] >= np.array(within[:2])).all() and (box[2:] <= np.array(within[2:])).all()
         if inside and not ((taken[:, :2] < box[2:]) & (taken[:, 2:] > box[:2])).all(axis=1).any():
             return box
@@ -41,12 +41,12 @@ def place(
 
 
 def _candidates(
-    centre: Sequence[float], radius: float, size: tuple[float, float], gaps: Sequence[float]
+    center: Sequence[float], radius: float, size: tuple[float, float], gaps: Sequence[float]
 ) -> Iterator[Boxes]:
     half = np.array(size) / 2
     for gap in gaps:
         for side in SIDES:
             # Towards a corner the circle gives way: 0.7 is its edge at 45 degrees.
             reach = radius * (0.7 if all(side) else 1) + gap
-            middle = np.array(centre) + np.array(side) * (reach + half)
+            middle = np.array(center) + np.array(side) * (reach + half)
             yield np.concatenate([middle - half, middle + half])

@@ -1,4 +1,4 @@
-"""What the speed–accuracy plot shows, for the picture and for the page: points, axes, colours."""
+"""What the speed–accuracy plot shows, for the picture and for the page: points, axes, colors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..result import Metric, Result
 from ._table import COLUMNS, Column
 
-# Okabe and Ito's palette, which colour-blind readers tell apart; its yellow is darkened to be seen on white.
+# Okabe and Ito's palette, which color-blind readers tell apart; its yellow is darkened to be seen on white.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b5a300", "#7a7a7a")
 SPEEDS = ("latency_ms", "throughput_clips_s", "gflops_video")
 ACCURACIES = ("top1", "map", "top5")
@@ -29,7 +29,7 @@ class Point:
 
     @property
     def family(self) -> str:
-        """The architecture, which gives the colour."""
+        """The architecture, which gives the color."""
         return self.model.partition("/")[0]
 
 
@@ -58,8 +58,8 @@ def plot(results: Sequence[Result]) -> Plot | None:
     return None
 
 
-def colours(families: Sequence[str]) -> dict[str, str]:
-    """Give each family its colour; more families than colours share them."""
+def colors(families: Sequence[str]) -> dict[str, str]:
+    """Give each family its color; more families than colors share them."""
     return {family: PALETTE[i % len(PALETTE)] for i, family in enumerate(sorted(set(families)))}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..intervals import total
 from ..result import Metric, Result
 from ..spec import Case
-from ._pace import states
+from ._calibration import states
 from ._table import machine
 
 
@@ -74,8 +74,8 @@ def _merged(group: list[Result]) -> list[Result]:
     details = {**group[0].details, "seeds": seeds, "cases": [result.case_id for result in group]}
     if any(seen := [state for result in group for state in states(result)]):
         details["rounds"] = seen
-    if spent := total(result.details.get("spent", {}) for result in group):
-        details["spent"] = spent
+    if spent := total(result.details.get("time_breakdown", {}) for result in group):
+        details["time_breakdown"] = spent
     if any(result.details.get("learned") is False for result in group):
         details["learned"] = False
     return [replace(group[0], metrics=metrics, details=details, seconds=sum(result.seconds for result in group))]

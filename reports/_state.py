@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..result import MachineState, Result
-from ._pace import states
+from ._calibration import states
 from ._table import Cell, Column, Table, by_case, printable
 
 SEEN = {
     "load": ("load_before", "load_after"),
     "others": ("others_cpu",),
     "mhz": ("cpu_mhz",),
-    "pace": ("pace_ms",),
+    "calibration": ("calibration_ms",),
     "clock": ("sm_clock_mhz",),
     "heat": ("temperature_c",),
     "power": ("power_w",),
@@ -25,7 +25,7 @@ COLUMNS = (
     Column(name="load", header="load average", decimals=1),
     Column(name="others", header="cores used by others", unit="%", scale=100, decimals=0),
     Column(name="mhz", header="CPU", unit="MHz", decimals=0),
-    Column(name="pace", header="pace", unit="ms"),
+    Column(name="calibration", header="calibration", unit="ms"),
     Column(name="clock", header="GPU", unit="MHz", decimals=0),
     Column(name="heat", header="GPU", unit="°C", decimals=0),
     Column(name="power", header="GPU", unit="W", decimals=0),

@@ -14,8 +14,8 @@ from typing import Any
 from ..metric_table import QUANTITIES, Better, Kind, Quantity, quantity
 from ..result import Result
 from ..spec import Published
+from ._calibration import remarks
 from ._limits import sentences
-from ._pace import remarks
 from ._ranking import reversals
 
 MISSING = "–"

@@ -19,10 +19,10 @@ from itertools import accumulate
 from statistics import median
 
 from ..errors import UserError
-from ..intervals import stretches
+from ..intervals import batch_medians
 from ..result import Metric, Result
 from . import terminal
-from ._pace import pace
+from ._calibration import calibration
 from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p, spread
 from ._table import Cell, Column, Row, Table, metric_columns
 
@@ -183,8 +183,8 @@ def _differences(a: Sequence[Result], b: Sequence[Result]) -> list[Difference]:
     columns = metric_columns([*a, *b])
     shared = [c for c in columns if all(any(c.name in r.metrics for r in side) for side in (a, b))]
     found = [_difference(column, *(_values(side, column.name) for side in (a, b))) for column in shared]
-    paces = pace(a), pace(b)
-    drift = paces[1] / paces[0] if all(paces) else 1.0
+    calibrations = calibration(a), calibration(b)
+    drift = calibrations[1] / calibrations[0] if all(calibrations) else 1.0
     return [dataclasses.replace(d, drift=drift) if d.column.timed else d for d in found]
 
 
@@ -219,7 +219,7 @@ def _rounds(metrics: Sequence[Metric]) -> list[float]:
     if rounds:
         ends = list(accumulate(rounds))
         return [median(samples[end - size : end]) for size, end in zip(rounds, ends, strict=True)]
-    return stretches(samples)
+    return batch_medians(samples)
 
 
 def _accuracy_p(a: Metric, b: Metric) -> float | None:

@@ -1,6 +1,6 @@
 """The speed–accuracy plot for a paper: PNG, SVG or PDF.
 
-Accuracy with its interval over latency (or throughput), a bubble's area is the number of parameters, colours are
+Accuracy with its interval over latency (or throughput), a bubble's area is the number of parameters, colors are
 architectures, and the line is the Pareto front: what no other case beats in both, with a band where it may lie.
 """
 
@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from ..errors import UserError
 from ..result import Result
 from . import _labels
-from ._points import Plot, Point, colours, plot
+from ._points import Plot, Point, colors, plot
 from ._stats import pareto
 
 SUFFIX = ".png"
@@ -139,8 +139,8 @@ def _front_indices(shown: Plot) -> list[int]:
 
 
 def _bubbles(axes: Axes, points: Sequence[Point], diameters: Sequence[float]) -> None:
-    colour = colours([p.family for p in points])
-    for family, paint in colour.items():
+    color = colors([p.family for p in points])
+    for family, paint in color.items():
         chosen = [i for i, p in enumerate(points) if p.family == family]
         x, y = [points[i].x for i in chosen], [points[i].y for i in chosen]
         xerr = _errors([(points[i].x, *points[i].x_interval) for i in chosen])
@@ -184,7 +184,7 @@ def _legend(axes: Axes, points: Sequence[Point]) -> None:
     ]
     marks += [
         Line2D([], [], marker="o", linestyle="", markersize=5, color=paint, label=family)
-        for family, paint in colours([p.family for p in points]).items()
+        for family, paint in colors([p.family for p in points]).items()
     ]
     axes.legend(
         handles=marks,
@@ -200,30 +200,30 @@ def _legend(axes: Axes, points: Sequence[Point]) -> None:
 def _label(axes: Axes, canvas: FigureCanvasAgg, shown: Plot, diameters: Sequence[float], corners: Corners) -> None:
     """Name the points of the front first, then the others; a name that finds no free place is left out."""
     points, pixel = shown.points, canvas.figure.dpi / 72
-    centres = axes.transData.transform([(p.x, p.y) for p in points])
+    centers = axes.transData.transform([(p.x, p.y) for p in points])
     radii = np.array(diameters) * pixel / 2
-    taken = np.vstack([_labels.around(centres, radii), _lines(axes, points, corners)])
+    taken = np.vstack([_labels.around(centers, radii), _lines(axes, points, corners)])
     front = _front_indices(shown)
     rest = sorted(range(len(points)), key=lambda i: -points[i].y)[:LABELS]
     for i in dict.fromkeys([*front, *rest]):
         text = axes.text(0, 0, points[i].model, fontsize=8, color=INK, va="bottom", zorder=4)
         extent = text.get_window_extent(canvas.get_renderer())
         gaps = [gap * pixel for gap in (NEAR + FAR if i in front else NEAR)]
-        box = _labels.place(centres[i], radii[i], (extent.width, extent.height), taken, axes.bbox.extents, gaps)
+        box = _labels.place(centers[i], radii[i], (extent.width, extent.height), taken, axes.bbox.extents, gaps)
         if box is None:
             text.remove()
             continue
         x, y = axes.transData.inverted().transform(box[:2])
         text.set_position((x, y))
         taken = np.vstack([taken, box])
-        _leader(axes, centres[i], box, radii[i] + 2 * NEAR[-1] * pixel)
+        _leader(axes, centers[i], box, radii[i] + 2 * NEAR[-1] * pixel)
 
 
-def _leader(axes: Axes, centre: _labels.Boxes, box: _labels.Boxes, far: float) -> None:
+def _leader(axes: Axes, center: _labels.Boxes, box: _labels.Boxes, far: float) -> None:
     """Lead from a bubble to its name where that is further away than `far` pixels."""
-    near = np.clip(centre, box[:2], box[2:])
-    if np.hypot(*(near - centre)) > far:
-        ends = axes.transData.inverted().transform([centre, near])
+    near = np.clip(center, box[:2], box[2:])
+    if np.hypot(*(near - center)) > far:
+        ends = axes.transData.inverted().transform([center, near])
         axes.plot(ends[:, 0], ends[:, 1], color=INK, alpha=0.6, linewidth=0.6, zorder=1.5)
 
 

@@ -45,8 +45,11 @@ def table(results: Sequence[Result]) -> Table:
         printed.update(own)
         rows += [_published(p, notes) for p in own]
     machines = dict.fromkeys(machine(r.environment) for r in results if r.environment)
-    ways = dict.fromkeys(f"{r.case.device}, {r.case.precision}, {r.case.mode.replace('_', ' ')}" for r in results)
-    caption = "; ".join([*machines, *ways, "brackets: 95 % intervals; numbered: published, not measured here"])
+    configurations = dict.fromkeys(
+        f"{r.case.device}, {r.case.precision}, {r.case.mode.replace('_', ' ')}" for r in results
+    )
+    legend = "brackets: 95 % intervals; numbered: published, not measured here"
+    caption = "; ".join([*machines, *configurations, legend])
     return Table(
         title="Accuracy and cost", columns=COLUMNS, rows=tuple(rows), caption=printable(caption), notes=tuple(notes)
     )

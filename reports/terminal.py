@@ -25,7 +25,7 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def render(results: Sequence[Result], *, title: str, width: int | None = None, plain: bool = False) -> str:
-    """Return the report, in colour on a terminal unless `plain`. `width` is in character cells."""
+    """Return the report, in color on a terminal unless `plain`. `width` is in character cells."""
     return show(tables(results), title=title, width=width, plain=plain)
 
 

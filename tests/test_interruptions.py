@@ -86,7 +86,7 @@ def test_killed_anywhere_and_stopped_by_a_signal_a_run_sees_the_same_losses(tiny
 
 def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_synthetic, tmp_path):
     recipe = dataclasses.replace(RECIPE, lr=1e30, warmup_epochs=0, ema=0, mixup=0)
-    made = job(tiny_synthetic, tmp_path, recipe, skip_nan=2)
+    made = job(tiny_synthetic, tmp_path, recipe, max_skipped_steps=2)
     code, output = ranks.finish(*ranks.bare(made))
     assert code != 0
     assert "left out (1 of 2)" in output

@@ -170,7 +170,7 @@ def test_only_transfers_that_are_made_are_timed(monkeypatch):
     batches = [SimpleNamespace(clip=torch.zeros(2, 3, 1, 1, 1), video=torch.tensor([0, 1])) for _ in range(5)]
     stream = SimpleNamespace(decoder="dali", epoch=lambda: batches, batch=2)
     made = SimpleNamespace(
-        videos=16, views=Views(), device=SimpleNamespace(type="cuda"), clock=clocks.Clock(), notes={},
+        videos=16, views=Views(), device=SimpleNamespace(type="cuda"), timer=clocks.PhaseTimer(), notes={},
         convention="fp32", budget=Budget(max_seconds=0.01), case=Case(model="tsm/micro"), forward=lambda clip: clip,
         open_stream=lambda batch: nullcontext(stream), batches=lambda phase, stream: iter(stream.epoch()),
         time=lambda step: SimpleNamespace(host=[0.5 + 0.0 * step().numel()]), on_device=lambda clip: ([0.1], "queued"),
@@ -197,7 +197,7 @@ def test_watching_a_cpu_tells_its_load():
         pass
     assert found["load_after"] >= 0
     assert "sm_clock_mhz" not in found
-    before, after = found["pace_ms"]
+    before, after = found["calibration_ms"]
     assert min(before, after) > 0
     assert machine.slowed(found, max(before, after)) == []
     assert machine.slowed(found, max(before, after) / 1.5) == [

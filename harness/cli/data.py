@@ -25,7 +25,7 @@ Workers = Annotated[int, typer.Option(min=1, help="Reading processes.")]
 
 
 @data.command("synth")
-def synthesise(
+def synthesize(
     out: Annotated[Path, typer.Argument(help="Folder to make the videos and their indexes in.")],
     codec: Annotated[str, typer.Option(help="vp9, vp8, h264, hevc, mpeg4, mjpeg or av1.")] = "vp9",
     hard: Annotated[bool, typer.Option("--hard", help="Pairs of motions, 16 classes, in longer videos.")] = False,

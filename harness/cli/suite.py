@@ -42,7 +42,7 @@ def run(
     for kind, suffix in (("html", "html"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
         write_report(results, kind, out / f"report.{suffix}")
     print(f"report: {out / 'report.html'}")
-    print(reports.spent(measured))
+    print(reports.time_breakdown(measured))
     if any(result.status != "ok" for result in results):
         raise typer.Exit(1)
 

@@ -44,7 +44,7 @@ def evaluate(
         clip=None if clip is None else read_json(Clip, clip), batch=batch, workers=workers, dump=dump,
         precision=cast(Arithmetic, precision),
     )  # fmt: skip
-    found = eval.test(asked)
+    found = eval.evaluate_checkpoint(asked)
     for name, metric in found.items():
         interval = f"  [{metric.low:.2f}, {metric.high:.2f}]" if metric.low is not None else ""
         print(f"{name:20} {metric.value:6.2f} {metric.unit}{interval}  ({metric.convention})")

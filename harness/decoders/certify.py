@@ -2,7 +2,7 @@
 
     reelbench data certify k400_val.parquet --model video_swin/t --checkpoint swin_tiny.pth
 
-A frame is right if it is nearer to the reference's frame of that number than to either neighbour.
+A frame is right if it is nearer to the reference's frame of that number than to either neighbor.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def upright(video: Video) -> tuple[int, int]:
 
 
 def _compare(shown: np.ndarray, video: Video, cut: Cut, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the reference's clip (T H W 3, whole grey levels), and for each frame whether it is the right one."""
+    """Return the reference's clip (T H W 3, whole gray levels), and for each frame whether it is the right one."""
     everything = reference.decode(video.path, video.stream, video.rotation)
     everything = everything[video.offset : video.offset + video.frames]
     numbers = cut.frames[cut.positions[0]]

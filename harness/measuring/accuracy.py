@@ -23,7 +23,7 @@ from ...intervals import wilson
 from ...result import Metric
 from . import bootstrap
 from .bootstrap import Precision
-from .phases import Clock
+from .phases import PhaseTimer
 
 # The metric that a data set is judged by, of those that `scores` finds for it.
 MAIN = {"topk": "top1", "mean_class": "mean_class_accuracy"}
@@ -94,18 +94,18 @@ def evaluate(
     stream: Stream,
     *,
     progress: Callable[[int], None] | None = None,
-    clock: Clock | None = None,
+    timer: PhaseTimer | None = None,
 ) -> Predictions:
     """Run one epoch of a test stream; `forward` maps N×3×T×H×W to logits N×K.
 
     `progress` is told the videos done. On the `clock` the loop is measured, from its first batch on.
     """
-    clock = clock or Clock()
+    timer = timer or PhaseTimer()
     total: dict[int, Tensor] = {}
     views: dict[int, int] = {}
     label: dict[int, Tensor] = {}
-    with torch.inference_mode(), clock.part("measured"):
-        for batch in clock.batches(stream):
+    with torch.inference_mode(), timer.phase("measured"):
+        for batch in timer.batches(stream):
             probability = forward(batch.clip).float().softmax(-1).cpu()
             for video, truth, row in zip(batch.video.tolist(), batch.label.cpu(), probability, strict=True):
                 total[video] = total[video] + row if video in total else row

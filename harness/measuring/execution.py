@@ -66,7 +66,7 @@ def cast(model: nn.Module, precision: str) -> nn.Module:
         return copy.deepcopy(model).to(CAST[precision])
     if precision == "fp8":
         model = copy.deepcopy(model)
-        quantise(model)
+        quantize(model)
     return model
 
 
@@ -99,13 +99,13 @@ def to_channels_last(model: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
 
 
-def quantise(model: nn.Module) -> None:
+def quantize(model: nn.Module) -> None:
     """Replace the linear layers whose sizes the 8-bit kernels take (multiples of 16) by 8-bit ones."""
     for name, child in model.named_children():
         if isinstance(child, nn.Linear) and child.in_features % 16 == 0 and child.out_features % 16 == 0:
             setattr(model, name, Float8Linear(child))
         else:
-            quantise(child)
+            quantize(child)
 
 
 class Float8Linear(nn.Module):
@@ -162,7 +162,7 @@ class Replayed:
         given = clip.clone()
         side = torch.cuda.Stream(clip.device)
         side.wait_stream(torch.cuda.current_stream(clip.device))
-        with torch.cuda.stream(side):  # lazy initialisation must not be captured
+        with torch.cuda.stream(side):  # lazy initialization must not be captured
             for _ in range(3):
                 self.forward(given)
         torch.cuda.current_stream(clip.device).wait_stream(side)

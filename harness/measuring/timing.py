@@ -1,9 +1,9 @@
-"""The one measuring loop: warm up until steady, synchronise, one sample a step, stop when the median is known.
+"""The one measuring loop: warm up until steady, synchronize, one sample a step, stop when the median is known.
 
 Timing begins after the device is idle and ends after it is idle again, so a sample is the time a user waits. The loop
 ends when the 95 % interval of the median is within ±`precision` of it, or at `max_seconds`, never before `min_seconds`,
 nor before the median has an interval at all. The interval is that of ten stretches of the loop, not of single samples:
-neighbours are alike.
+neighbors are alike.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ...intervals import STRETCHES, median_interval, quantile_interval, serial_interval
+from ...intervals import NUM_BATCHES, median_interval, quantile_interval, serial_interval
 from ...result import Metric
 
 ENOUGH = 10  # samples for a look at the median, one a stretch
@@ -145,7 +145,7 @@ def done(taken: list[float], elapsed: float, budget: Budget) -> bool:
         return True
     if len(taken) < ENOUGH or elapsed < budget.min_seconds:
         return False
-    if len(taken) % (len(taken) // STRETCHES):
+    if len(taken) % (len(taken) // NUM_BATCHES):
         return False  # a look sorts all samples: one a tenth more will do
     median, low, high = serial_interval(taken)
     return low is not None and high is not None and high - low <= 2 * budget.precision * median

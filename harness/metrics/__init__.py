@@ -22,7 +22,7 @@ from ..events import Event, Report
 from ..measuring import device_time, timing
 from ..measuring.accuracy import Predictions, evaluate
 from ..measuring.execution import prepare
-from ..measuring.phases import Clock
+from ..measuring.phases import PhaseTimer
 from ..measuring.timing import Budget
 
 SELDOM = 0.5  # seconds between two reports of one loop
@@ -52,7 +52,7 @@ class Subject:
     keep: Callable[[Any], None] = lambda predictions: None
     budget: Budget = Budget()
     notes: Details = field(default_factory=Details)
-    clock: Clock = field(default_factory=Clock)
+    timer: PhaseTimer = field(default_factory=PhaseTimer)
     report: Report = lambda event: None
     _seen: set[torch.Size] = field(default_factory=set, init=False)
     _told: float = field(default=0.0, init=False)
@@ -81,32 +81,32 @@ class Subject:
         if self.case.mode == "eager" or clip.shape in self._seen:
             return self._execute(clip)
         self._seen.add(clip.shape)
-        with self.clock.part("compile"):  # a shape that comes for the first time is compiled, or captured
+        with self.timer.phase("compile"):  # a shape that comes for the first time is compiled, or captured
             return self._execute(clip)
 
     def time(self, step: Callable[[], object], budget: Budget | None = None) -> timing.Timing:
         """Time a step; `notes` count the warm-ups that were cut short."""
-        before = self.clock.read()["compile"]
+        before = self.timer.read()["compile"]
         taken = timing.take(step, self.device, budget or self.budget)
-        self.clock.move("warm_up", taken.warm_up - (self.clock.read()["compile"] - before))
-        self.clock.move("measured", sum(taken.host))
+        self.timer.move("warm_up", taken.warm_up - (self.timer.read()["compile"] - before))
+        self.timer.move("measured", sum(taken.host))
         self.notes["warm_ups_cut_short"] = self.notes.get("warm_ups_cut_short", 0) + (not taken.steady)
         return taken
 
     def on_device(self, clip: Tensor) -> tuple[list[float], str]:
         """Return the device's own seconds of forward passes of a clip, and how they were told; none where untold."""
-        with self.clock.part("measured"):
+        with self.timer.phase("measured"):
             return device_time.forward_times(self.forward, clip, self.budget)
 
     def test(self, phase: str, forward: Callable[[Tensor], Tensor], views: Views) -> Predictions:
         """Test every video once under some views, by a forward pass from N×3×T×H×W to logits."""
         self._tell(phase, 0)
         with self.open_stream(batch=max(1, 32 // views.count), views=views) as stream:
-            return evaluate(forward, stream, progress=lambda done: self._tell(phase, done), clock=self.clock)
+            return evaluate(forward, stream, progress=lambda done: self._tell(phase, done), timer=self.timer)
 
     def batches(self, phase: str, stream: Any) -> Iterator[Any]:
         """Yield the batches of a test stream's epoch, on the clock, and tell how far it is."""
-        for number, batch in enumerate(self.clock.batches(stream), 1):
+        for number, batch in enumerate(self.timer.batches(stream), 1):
             yield batch
             self._tell(phase, min(number * stream.batch, self.videos))
 
@@ -131,7 +131,7 @@ def measure(subject: Subject) -> Mapping[str, Metric]:
     for name in sorted(subject.case.metrics, key=lambda name: name != "startup"):
         subject.report(Event(phase=name))
         begin = time.perf_counter()
-        with subject.clock.part("start"):
+        with subject.timer.phase("start"):
             metric = discover.module("harness.metrics", name, "metric")
         found.update(metric.measure(subject))
         subject.notes.setdefault("metric_seconds", {})[name] = round(time.perf_counter() - begin, 3)

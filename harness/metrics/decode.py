@@ -1,4 +1,4 @@
-"""`decode_clips_s`: what the pipeline delivers with nothing behind it, from files to normalised clips on the device."""
+"""`decode_clips_s`: what the pipeline delivers with nothing behind it, from files to normalized clips on the device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
     """
     rates: list[float] = []
     batch = max(1, min(LARGEST, subject.videos // BATCHES))
-    with subject.open_stream(batch=batch) as stream, subject.clock.part("measured"):
+    with subject.open_stream(batch=batch) as stream, subject.timer.phase("measured"):
         deadline = time.perf_counter() + subject.budget.max_seconds
         while taken := _drain(subject, stream, deadline):
             rates += taken

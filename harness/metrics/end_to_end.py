@@ -26,10 +26,10 @@ TOGETHER = 0.85  # of the slower part that both together still reach where neith
 def measure(subject: Subject) -> dict[str, Metric]:
     """Time the stream with the model behind it, then each alone; an index of under three batches is not timed."""
     batch = max(1, min(LARGEST, subject.videos // BATCHES))
-    with subject.open_stream(batch=batch) as stream, subject.clock.part("measured"):
+    with subject.open_stream(batch=batch) as stream, subject.timer.phase("measured"):
         both = _rates("end_to_end", stream, subject, lambda b: subject.forward(b.clip))
         alone = _rates("end_to_end, decoder alone", stream, subject, lambda b: None)
-        example = next(subject.clock.batches(stream)).clip.clone()  # the stream's own memory ends with it
+        example = next(subject.timer.batches(stream)).clip.clone()  # the stream's own memory ends with it
         decoder = stream.decoder
     if len(both) < 3 or len(alone) < 3:
         return {}

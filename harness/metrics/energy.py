@@ -32,11 +32,11 @@ def measure(subject: Subject) -> dict[str, Metric]:
     batch = throughput.best_batch(subject)
     clip = subject.example(batch)
     timing.synchronize(subject.device)
-    with subject.clock.part("measured"):
+    with subject.timer.phase("measured"):
         idle = _idle_watts(handle)
-    with subject.clock.part("warm_up"):
+    with subject.timer.phase("warm_up"):
         timing.warm_up(lambda: subject.forward(clip), subject.device, limit=1.0)
-    with subject.clock.part("measured"):
+    with subject.timer.phase("measured"):
         joules, seconds, steps = _window(subject, clip, handle)
     subject.notes.update(idle_w=idle, busy_w=joules / seconds)
     convention = (

@@ -61,7 +61,7 @@ class Counts:
 
 def measure(subject: Subject) -> dict[str, Metric]:
     """Count one view, and all views of a video."""
-    with subject.clock.part("counting"):
+    with subject.timer.phase("counting"):
         counts = count_all(subject.model, subject.example(1))
     subject.notes["flops_unsupported_operators"] = counts.skipped
     subject.notes["flops_by_operator"] = counts.by_operator

@@ -26,13 +26,13 @@ def measure(subject: Subject) -> dict[str, Metric]:
     batch = subject.case.batch or 1
     convention = f"forward pass, batch {batch}, {subject.convention}"
     clip = subject.example(batch)
-    with subject.clock.part("warm_up"):
+    with subject.timer.phase("warm_up"):
         subject.forward(clip)
     _reset_resident_peak()
     if subject.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(subject.device)
-    with subject.clock.part("measured"):
+    with subject.timer.phase("measured"):
         subject.forward(clip)
         timing.synchronize(subject.device)
     found = {"memory_resident_mib": _resident_peak()}

@@ -21,7 +21,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
     """Test every video under each budget of views, the cheapest first."""
     own = subject.views
     budgets = {str(v): v for v in (*(_like(own, Views.parse(text)) for text in BUDGETS), own)}
-    with subject.clock.part("counting"):
+    with subject.timer.phase("counting"):
         gflops = flops.count(subject.model, subject.example(1))[0] / 1e9
     quick = replace(subject.budget, least=3)  # many views take minutes, and the curve shows no interval of their time
     rows = []

@@ -30,7 +30,7 @@ from .. import metrics
 from ..events import Event, Report
 from ..measuring import environment, machine
 from ..measuring.accuracy import Predictions
-from ..measuring.phases import Clock
+from ..measuring.phases import PhaseTimer
 from ..measuring.timing import disturbed
 from ..training import checkpoints, ds_extension, launcher, run_folder, stream
 from ..training.check import check_job
@@ -41,11 +41,11 @@ from .parent import Parent
 
 def run(case: Case, out: Path, report: Report) -> Result:
     """Train or load the case's model, measure its metrics, and return what was found, however it ended."""
-    started, begin, clock = now(), time.perf_counter(), Clock()
+    started, begin, timer = now(), time.perf_counter(), PhaseTimer()
     status: Status = "ok"
     error, found, details = "", {}, Details()
     try:
-        found, details = _measure(case, out, report, clock)
+        found, details = _measure(case, out, report, timer)
     except torch.cuda.OutOfMemoryError as raised:
         status, error = "oom", _one_line(raised)
     except UnsupportedError as raised:
@@ -56,15 +56,15 @@ def run(case: Case, out: Path, report: Report) -> Result:
         traceback.print_exc()
         status, error = "failed", f"{type(raised).__name__}: {_one_line(raised)}"
     seconds, around = time.perf_counter() - begin, environment.collect()
-    details["spent"] = clock.read()
+    details["time_breakdown"] = timer.read()
     return Result(
         case=case, status=status, started=started, seconds=seconds, environment=around, metrics=found,
         details=details, published=_published(case.model), error=error,
     )  # fmt: skip
 
 
-def _measure(case: Case, out: Path, report: Report, clock: Clock) -> tuple[dict[str, Metric], Details]:
-    with clock.part("start"):
+def _measure(case: Case, out: Path, report: Report, timer: PhaseTimer) -> tuple[dict[str, Metric], Details]:
+    with timer.phase("start"):
         data = datasets.resolve(case.data, case.device)
         index = Index.load(data.test)
         index.verify()
@@ -72,13 +72,13 @@ def _measure(case: Case, out: Path, report: Report, clock: Clock) -> tuple[dict[
     log: list[dict[str, float]] = []
     weights: str | Path | None = None if case.checkpoint is None else find_checkpoint(case.checkpoint)
     if case.recipe is not None:
-        with clock.part("training"):
+        with timer.phase("training"):
             weights, log = _train(case, data, out, report)
         details["train"] = _training_summary(log)
         details["passed_over"] = run_folder.read_passed_over(training_folder(case, out))
-    with clock.part("start"):
+    with timer.phase("start"):
         subject = make_subject(case, index, weights, log)
-    subject.clock, subject.report = clock, report
+    subject.timer, subject.report = timer, report
     subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
     details["views"] = str(subject.views)
     with machine.watch(subject.device) as state:
@@ -124,8 +124,8 @@ def find_checkpoint(pattern: str) -> Path:
 def make_subject(case: Case, index: Index, weights: str | Path | None, log: list[dict[str, float]]) -> metrics.Subject:
     """Build the case's model with its weights, ready to be measured."""
     variant, device = models.find(case.model), torch.device(case.device)
-    labelled = weights is not None
-    num_classes = len(index.classes) if labelled else variant.num_classes
+    labeled = weights is not None
+    num_classes = len(index.classes) if labeled else variant.num_classes
     model = models.build(case.model, num_classes=num_classes, checkpoint=weights).to(device).eval()
     clip, views = models.choose_clip(case.model, case.recipe, case.clip), case.views or variant.views
 
@@ -153,7 +153,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     job = Job(
         model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
         clip=models.choose_clip(case.model, case.recipe, case.clip), workers=case.workers, seed=case.seed,
-        resume=bool(checkpoints.whole(folder / "checkpoints")),
+        resume=bool(checkpoints.complete(folder / "checkpoints")),
     )  # fmt: skip
     check_job(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))

@@ -26,7 +26,7 @@ def read(out: Path) -> list[Result]:
 def read_all(out: Path) -> list[Result]:
     """Return every line of a results folder: a case measured again with `--fresh` appears once a run."""
     path = out / FILE
-    return [_parse(path, number, line) for number, line in whole_lines(path)] if path.exists() else []
+    return [_parse(path, number, line) for number, line in complete_lines(path)] if path.exists() else []
 
 
 def append(out: Path, result: Result) -> None:
@@ -39,7 +39,7 @@ def append_line(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (text + "\n").encode()
     with path.open("ab+") as file:
-        _cut_torn_line(file.fileno())
+        _truncate_partial_line(file.fileno())
         end = os.fstat(file.fileno()).st_size
         try:
             written = os.write(file.fileno(), line)
@@ -71,7 +71,7 @@ def lock(out: Path) -> Iterator[None]:
         yield
 
 
-def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield each line that was written to its end, with its number from 1."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -88,7 +88,7 @@ def _parse(path: Path, number: int, line: bytes) -> Result:
         raise UserError(f"{path}, line {number}: not a result ({error}): delete that line to go on") from None
 
 
-def _cut_torn_line(descriptor: int) -> None:
+def _truncate_partial_line(descriptor: int) -> None:
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)

@@ -21,7 +21,7 @@ class Round(TypedDict):
 
     metrics: dict[str, dict[str, Any]]
     machine: MachineState
-    spent: dict[str, float]
+    time_breakdown: dict[str, float]
 
 
 class Message(TypedDict, total=False):
@@ -47,7 +47,7 @@ class Child:
         with log.open("ab") as file:
             self.process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file)
         self._buffer = b""
-        self._whole: list[bytes] = []
+        self._complete: list[bytes] = []
 
     def events(self, limit: float) -> Iterator[Message]:
         """Yield what the child reports until it closes its output or `limit` seconds have passed."""
@@ -55,14 +55,14 @@ class Child:
         deadline = time.monotonic() + limit
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            while self._whole or selector.select(timeout=max(0.0, deadline - time.monotonic())):
-                if self._whole:
-                    yield json.loads(self._whole.pop(0))
+            while self._complete or selector.select(timeout=max(0.0, deadline - time.monotonic())):
+                if self._complete:
+                    yield json.loads(self._complete.pop(0))
                     continue
                 chunk = self.process.stdout.read1(1 << 16)  # type: ignore[attr-defined]
                 if not chunk:
                     return
-                *self._whole, self._buffer = (self._buffer + chunk).split(b"\n")
+                *self._complete, self._buffer = (self._buffer + chunk).split(b"\n")
 
     def ask(self, limit: float, **message: Any) -> Message | None:
         """Send one message and return the answer; None from a child that has ended or takes longer than `limit`."""
@@ -74,7 +74,7 @@ class Child:
             return None
         return next(self.events(limit), None)
 
-    def obituary(self, limit: float) -> tuple[Status, str]:
+    def exit_status(self, limit: float) -> tuple[Status, str]:
         """Say how a child ended that left no answer within `limit` seconds."""
         try:
             code = self.process.wait(timeout=2)

@@ -57,12 +57,12 @@ def _one_by_one(cases: Sequence[Case], out: Path, to: Path, progress: SuiteProgr
 
 def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progress: SuiteProgress) -> None:
     """Measure each case alone, then the timed metrics of all in turns; what a killed sweep had done is kept."""
-    solo = out / interleave.FOLDER
+    isolated = out / interleave.FOLDER
     if fresh:
-        shutil.rmtree(solo, ignore_errors=True)
-    alone = {r.case_id: r for r in ledger.read(solo) if r.status == "ok"}
-    _one_by_one([case for case in cases if case.case_id not in alone], out, solo, progress)
-    done = {r.case_id: r for r in ledger.read(solo)}
+        shutil.rmtree(isolated, ignore_errors=True)
+    alone = {r.case_id: r for r in ledger.read(isolated) if r.status == "ok"}
+    _one_by_one([case for case in cases if case.case_id not in alone], out, isolated, progress)
+    done = {r.case_id: r for r in ledger.read(isolated)}
     for result in interleave.interleave([done[case.case_id] for case in cases], out, rounds, progress):
         ledger.append(out, result)
 
@@ -88,8 +88,8 @@ def _run_in_process(case: Case, out: Path, progress: SuiteProgress) -> Result:
     """Run one case in a child; whatever becomes of the child, return a result, with an account of the time."""
     begin = time.monotonic()
     start, result = _ended(case, out, progress, begin)
-    spent = phases.close(result.details.get("spent", {}), start=start, wall=time.monotonic() - begin)
-    return dataclasses.replace(result, details={**result.details, "spent": spent})
+    spent = phases.finalize(result.details.get("time_breakdown", {}), start=start, wall=time.monotonic() - begin)
+    return dataclasses.replace(result, details={**result.details, "time_breakdown": spent})
 
 
 def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tuple[float, Result]:
@@ -105,7 +105,7 @@ def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tupl
                 return start, Result.from_json(message["result"])
             if "event" in message:
                 progress.update(Event(**message["event"]))
-        status, error = child.obituary(case.time_limit)
+        status, error = child.exit_status(case.time_limit)
     finally:
         child.close()
     seconds = time.monotonic() - begin

@@ -21,7 +21,7 @@ from ...pipelines.index import Index
 from ...spec import Case
 from .. import metrics
 from ..measuring import environment, machine
-from ..measuring.phases import Clock
+from ..measuring.phases import PhaseTimer
 from .case import find_checkpoint, make_subject
 from .parent import Parent
 from .process import Round
@@ -53,11 +53,11 @@ def _serve(parent: Parent) -> None:
 
 
 def _round(subject: metrics.Subject) -> Round:
-    subject.clock = Clock()
+    subject.timer = PhaseTimer()
     with machine.watch(subject.device) as state:
         found = metrics.measure(subject)
     measured = {name: dataclasses.asdict(metric) for name, metric in found.items()}
-    return {"metrics": measured, "machine": state, "spent": subject.clock.read()}
+    return {"metrics": measured, "machine": state, "time_breakdown": subject.timer.read()}
 
 
 def _release(device: torch.device) -> None:

@@ -9,7 +9,7 @@ from ... import pipelines
 
 
 class Batches:
-    """Batches of epoch after epoch, from an optimiser step on; `waited` adds up the seconds until each came.
+    """Batches of epoch after epoch, from an optimizer step on; `waited` adds up the seconds until each came.
 
     `seen` holds the batches since it was last cleared; the pixels of only the last one are still valid. Micro-batches
     that fill no step of an epoch are dropped.

@@ -29,7 +29,7 @@ def settings(
 ) -> Settings:
     """Return the whole configuration of a run.
 
-    `micro_batch` is what a rank sees at once. `offload` keeps the optimiser's state, and with ZeRO 3 the weights, in
+    `micro_batch` is what a rank sees at once. `offload` keeps the optimizer's state, and with ZeRO 3 the weights, in
     the CPU's memory. `monitors` write to `folder`. `universal` loads a checkpoint of another world size. A setting of
     the user's file that contradicts a flag is a `UserError` that names it.
     """

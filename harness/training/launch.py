@@ -17,7 +17,7 @@ from ...errors import UserError
 from . import launcher
 from .job import Job
 from .machines import Machines
-from .signals import held_back
+from .signals import block_signals
 
 
 def run(job: Job, machines: Machines) -> None:
@@ -37,7 +37,7 @@ def run(job: Job, machines: Machines) -> None:
         ["--job", str(job.write())], ranks=machines.ranks, device=job.device, hostfile=machines.hostfile,
         node_rank=machines.node_rank, master=machines.master,
     )  # fmt: skip
-    with held_back():
+    with block_signals():
         process = subprocess.Popen(line, env=launcher.environment(job.device))
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, lambda *_: ask_to_stop(process.pid))

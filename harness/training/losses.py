@@ -22,7 +22,7 @@ from ...spec import Clip, Recipe
 
 @dataclass(frozen=True)
 class Draw:
-    """What the draws of a batch depend on: the run's seed, the optimiser step, the videos' rows in the index."""
+    """What the draws of a batch depend on: the run's seed, the optimizer step, the videos' rows in the index."""
 
     seed: int
     step: int
@@ -54,7 +54,7 @@ class Classify(nn.Module):
 
 
 class LabelTokens(nn.Module):
-    """DualFormer's token labelling: a frozen annotator labels every token of the same clip.
+    """DualFormer's token labeling: a frozen annotator labels every token of the same clip.
 
     The annotator is no part of the module, so that it is neither trained nor saved; it stays in evaluation mode (the
     official code lets it slip into training mode, with dropout and the batch's own statistics).
@@ -95,7 +95,7 @@ class PredictFeatures(nn.Module):
         return self.maskfeat.loss(clip, self._pixels(clip), masks).float()
 
     def _pixels(self, clip: Tensor) -> Tensor:
-        """Undo the normalisation: `N 3 T H W` -> the same on the 0..255 scale."""
+        """Undo the normalization: `N 3 T H W` -> the same on the 0..255 scale."""
         mean, std = (torch.tensor(v, device=clip.device).view(3, 1, 1, 1) for v in (self.clip.mean, self.clip.std))
         return (clip * std + mean).clamp(0, 255)
 

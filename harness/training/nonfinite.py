@@ -14,7 +14,7 @@ from ...pipelines.index import Index
 SHOWN = 8
 
 
-def culprits(losses: Sequence[float], batches: Sequence[Batch], index: Index) -> list[str]:
+def nonfinite_videos(losses: Sequence[float], batches: Sequence[Batch], index: Index) -> list[str]:
     """Return the files of the micro-batches whose loss is not finite."""
     bad = [batch for loss, batch in zip(losses, batches, strict=True) if not math.isfinite(loss)]
     return [path for batch in bad for path in _files(batch, index)]

@@ -13,12 +13,12 @@ from ...spec import Recipe
 
 
 def total_steps(recipe: Recipe, videos: int) -> int:
-    """Return the optimiser steps of a whole run; an epoch's incomplete last batch is dropped."""
+    """Return the optimizer steps of a whole run; an epoch's incomplete last batch is dropped."""
     return max(1, round(recipe.epochs * (videos // recipe.batch)))
 
 
 def factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the multiplier of the base learning rate at an optimiser step (0-based); `Recipe` says which curve."""
+    """Return the multiplier of the base learning rate at an optimizer step (0-based); `Recipe` says which curve."""
     epoch = step / steps_per_epoch
     regular = _regular(recipe, epoch if recipe.schedule_by == "step" else math.floor(epoch))
     if epoch >= recipe.warmup_epochs:
@@ -57,14 +57,14 @@ def _between(low: float, high: float, share: float) -> float:
 
 
 def weight_decay(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the weight decay of a group with multiplier 1 at an optimiser step."""
+    """Return the weight decay of a group with multiplier 1 at an optimizer step."""
     if recipe.weight_decay_end is None:
         return recipe.weight_decay
     return _between(recipe.weight_decay_end, recipe.weight_decay, _half_cosine(step // steps_per_epoch / recipe.epochs))
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return optimiser groups: equal learning-rate and decay multipliers together, in order of first appearance.
+    """Return optimizer groups: equal learning-rate and decay multipliers together, in order of first appearance.
 
     The recipe's rules match parameter names, the first match wins. Without a decay rule, tensors of one dimension
     (norms and biases) are not decayed. Each group keeps its multipliers as `lr_scale` and `decay_scale`.

@@ -1,4 +1,4 @@
-"""`achieved_tflops`, `peak_fraction`: what a model makes of the machine, against the largest product measured on it.
+"""`achieved_tflops`, `mfu`: what a model makes of the machine, against the largest product measured on it.
 
 Two operations a multiply-add here, as processors are sold; the peak is a square matrix product in the case's precision,
 measured on this machine in this process: no data sheet is asked.
@@ -23,7 +23,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
     batch = throughput.best_batch(subject)
     clip = subject.example(batch)
     seconds = min(subject.time(lambda: subject.forward(clip)).host)
-    with subject.clock.part("counting"):
+    with subject.timer.phase("counting"):
         each = 2 * flops.count(subject.model, subject.example(1))[0]
     achieved, peak = each * batch / seconds / 1e12, _product(subject)
     convention = f"batch {batch}, {subject.convention}, 2 operations a multiply-add, best step"
@@ -32,7 +32,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
     flags: frozenset[Flag] = frozenset({"above_peak"} if above else ())
     return {
         "achieved_tflops": Metric(value=achieved, unit="TFLOP/s", convention=convention),
-        "peak_fraction": Metric(value=achieved / peak, unit="", convention=against, warning=above, flags=flags),
+        "mfu": Metric(value=achieved / peak, unit="", convention=against, warning=above, flags=flags),
     }
 
 

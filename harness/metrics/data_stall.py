@@ -13,7 +13,7 @@ WARM_UP = 5
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Summarise the training's steps, the first few left out; nothing where nothing was trained."""
+    """Summarize the training's steps, the first few left out; nothing where nothing was trained."""
     steps = subject.train_log[WARM_UP:]
     if not steps or subject.case.recipe is None:
         return {}

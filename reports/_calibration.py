@@ -10,10 +10,10 @@ from typing import Any
 from ..result import SLOWER, MachineState, Result
 
 
-def pace(results: Sequence[Result]) -> float:
+def calibration(results: Sequence[Result]) -> float:
     """Return the median pace of quiet measurements, or of all if none was quiet, in ms; 0 where nobody looked."""
     seen = [state for result in results for state in states(result)]
-    found = _paces([state for state in seen if not state.get("disturbed")] or seen)
+    found = _calibrations([state for state in seen if not state.get("disturbed")] or seen)
     return median(found) if found else 0.0
 
 
@@ -21,9 +21,9 @@ def remarks(results: Sequence[Result]) -> list[str]:
     """Return what to say of each result's times: nothing, or how much slower the machine was than at its best."""
     best: dict[Any, float] = {}
     for result in results:
-        if found := _paces(states(result)):
+        if found := _calibrations(states(result)):
             best[_machine(result)] = min([*found, best.get(_machine(result), math.inf)])
-    return [_remark(found / best[_machine(r)] if (found := pace([r])) else 1.0) for r in results]
+    return [_remark(found / best[_machine(r)] if (found := calibration([r])) else 1.0) for r in results]
 
 
 def states(result: Result) -> Sequence[MachineState]:
@@ -31,8 +31,8 @@ def states(result: Result) -> Sequence[MachineState]:
     return result.details.get("rounds") or [result.details.get("machine", MachineState())]
 
 
-def _paces(seen: Sequence[MachineState]) -> list[float]:
-    return [ms for state in seen for ms in state.get("pace_ms", ())]
+def _calibrations(seen: Sequence[MachineState]) -> list[float]:
+    return [ms for state in seen for ms in state.get("calibration_ms", ())]
 
 
 def _machine(result: Result) -> tuple[Any, ...]:

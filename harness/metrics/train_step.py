@@ -53,7 +53,7 @@ def _clips(subject: Subject, batch: int) -> Iterator[tuple[Iterator[Tensor], str
         return
     with subject.open_training(batch) as stream:
         clips = (found.clip for _ in itertools.count() for found in stream.epoch())
-        with subject.clock.part("start"):
+        with subject.timer.phase("start"):
             next(clips)
         yield clips, f"fed by the {stream.decoder} decoder, {subject.case.workers} workers"
 

@@ -54,7 +54,7 @@ def table(results: Sequence[Result], most: int | None = None) -> Table | None:
 
 
 def _account(result: Result) -> Mapping[str, float]:
-    return result.details.get("spent", {})
+    return result.details.get("time_breakdown", {})
 
 
 def _cells(spent: Mapping[str, float], columns: Sequence[Column], factor: Column) -> list[Cell]:
