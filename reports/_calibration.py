@@ -40,5 +40,5 @@ def _machine(result: Result) -> tuple[Any, ...]:
 
 
 def _remark(slower: float) -> str:
-    said = f"the machine itself ran {slower:.1f} times slower than at its best among these cases"
-    return f"{said}: times compare with `--interleave`" if slower > SLOWER else ""
+    text = f"the machine itself ran {slower:.1f} times slower than at its best among these cases"
+    return f"{text}: times compare with `--interleave`" if slower > SLOWER else ""

@@ -69,8 +69,8 @@ def _distribution(latency: Metric, count: int) -> dict[str, Any]:
     if not kept or kept[0] <= 0:  # without a logarithm no density
         return {"samples": kept}
     p90, p99 = (number(quantile(ordered, share)) for share in (0.9, 0.99))
-    said = f"median {number(latency.value)} ms, 90 % under {p90}, 99 % under {p99} ms"
-    return {"samples": kept, "kernel": _short(kernel_width(kept)), "said": said}
+    label = f"median {number(latency.value)} ms, 90 % under {p90}, 99 % under {p99} ms"
+    return {"samples": kept, "kernel": _short(kernel_width(kept)), "label": label}
 
 
 def _thin(ordered: Sequence[float], count: int) -> list[float]:
@@ -84,8 +84,8 @@ def _batches(result: Result) -> Iterator[dict[str, Any]]:
     """Yield a mark a batch: clips a second, with the interval that its time's gives, the ends exchanged."""
     for row in result.details.get("batch_sweep", ()):
         low, high = (row["batch"] * 1e3 / row[end] if row[end] else None for end in ("high", "low"))
-        said = f"batch {row['batch']}: {number(row['clips_s'])}"
-        yield {"x": row["batch"], "y": row["clips_s"], "low": low, "high": high, "said": said}
+        label = f"batch {row['batch']}: {number(row['clips_s'])}"
+        yield {"x": row["batch"], "y": row["clips_s"], "low": low, "high": high, "label": label}
 
 
 def _budgets(result: Result) -> Iterator[dict[str, Any]]:
@@ -93,8 +93,8 @@ def _budgets(result: Result) -> Iterator[dict[str, Any]]:
     for row in result.details.get("view_budget", ()):
         costs = with_energy(result, row)
         places = {name: costs[name] for name in COSTS if (costs.get(name) or 0) > 0}
-        said = f"{row['views']}: {number(row['accuracy'])}"
-        yield {"x": places, "y": row["accuracy"], "low": row["low"], "high": row["high"], "said": said}
+        label = f"{row['views']}: {number(row['accuracy'])}"
+        yield {"x": places, "y": row["accuracy"], "low": row["low"], "high": row["high"], "label": label}
 
 
 def _short(value: float) -> float:

@@ -11,7 +11,12 @@ LAUNCHING = 0.1  # of a latency: below it the device works nearly all the time
 
 def sentences(results: Sequence[Result]) -> list[str]:
     """Return a sentence a case that was fed from files, and one a case that a device was timed at."""
-    return [f"{r.case.model}: {said}" for r in results for said in (r.details.get("limit"), _launching(r)) if said]
+    return [
+        f"{r.case.model}: {sentence}"
+        for r in results
+        for sentence in (r.details.get("limit"), _launching(r))
+        if sentence
+    ]
 
 
 def _launching(result: Result) -> str:
@@ -21,9 +26,9 @@ def _launching(result: Result) -> str:
     )
     if host is None or device is None or share is None:
         return ""
-    way = f"{result.case.precision}, {result.case.mode.replace('_', ' ')}"
-    told = f"{host.value:.3g} ms a clip for the host, {device.value:.3g} ms on the device ({way})"
+    configuration = f"{result.case.precision}, {result.case.mode.replace('_', ' ')}"
+    timing = f"{host.value:.3g} ms a clip for the host, {device.value:.3g} ms on the device ({configuration})"
     if share.value < LAUNCHING:
-        return f"The device limits the latency: {told}."
+        return f"The device limits the latency: {timing}."
     remedy = "" if result.case.mode == "cuda_graphs" else "; a CUDA graph spares it"
-    return f"Launching limits the latency: {told}; {share.value:.0%} of it is launch-bound{remedy}."
+    return f"Launching limits the latency: {timing}; {share.value:.0%} of it is launch-bound{remedy}."

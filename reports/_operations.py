@@ -36,5 +36,5 @@ def _counts(result: Result) -> dict[str, float]:
 
 def _left(result: Result) -> Cell:
     skipped = sorted(result.details.get("flops_unsupported_operators", {}).items(), key=lambda pair: -pair[1])
-    said = ", ".join(f"{name.removeprefix('aten::')} {times}" for name, times in skipped)
-    return Cell(text=printable(said)) if said else Cell()
+    text = ", ".join(f"{name.removeprefix('aten::')} {times}" for name, times in skipped)
+    return Cell(text=printable(text)) if text else Cell()

@@ -89,9 +89,9 @@ def _mean(found: list[Metric]) -> Metric:
     mean, low, high = mean_interval(values)
     if found[0].unit == "%":
         low, high = max(low, 0.0), min(high, 100.0)
-    said = "; ".join(part for part in (found[0].convention, f"mean over {len(found)} seeds, t-interval") if part)
+    convention = "; ".join(part for part in (found[0].convention, f"mean over {len(found)} seeds, t-interval") if part)
     warnings = dict.fromkeys(metric.warning for metric in found if metric.warning)
     return replace(
-        found[0], value=mean, low=low, high=high, samples=tuple(values), rounds=(), convention=said,
+        found[0], value=mean, low=low, high=high, samples=tuple(values), rounds=(), convention=convention,
         warning="; ".join(warnings),
     )  # fmt: skip

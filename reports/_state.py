@@ -44,11 +44,11 @@ def table(results: Sequence[Result], most: int | None = None) -> Table | None:
     if not columns:
         return None
     rows = [
-        (result, [*(_span(c, _values(c, found)) for c in columns), _told(found)])
+        (result, [*(_span(c, _values(c, found)) for c in columns), _remarks(found)])
         for result, found in zip(results[:most], seen[:most], strict=True)
     ]
-    told = Column(name="told", header="told", numeric=False)
-    return by_case("What the machine did meanwhile", [*columns, told], rows, CAPTION, left=len(results) - len(rows))
+    remarks = Column(name="remarks", header="remarks", numeric=False)
+    return by_case("What the machine did meanwhile", [*columns, remarks], rows, CAPTION, left=len(results) - len(rows))
 
 
 def _values(column: Column, seen: Sequence[MachineState]) -> list[float]:
@@ -63,6 +63,6 @@ def _span(column: Column, values: Sequence[float]) -> Cell:
     return Cell(text=" – ".join(ends), value=max(values) * column.scale)
 
 
-def _told(seen: Sequence[MachineState]) -> Cell:
-    said = dict.fromkeys(text for state in seen for key in ("reasons", "disturbed") for text in state.get(key, ()))
-    return Cell(text=printable(", ".join(said))) if said else Cell()
+def _remarks(seen: Sequence[MachineState]) -> Cell:
+    remarks = dict.fromkeys(text for state in seen for key in ("reasons", "disturbed") for text in state.get(key, ()))
+    return Cell(text=printable(", ".join(remarks))) if remarks else Cell()

@@ -290,13 +290,13 @@ def _cell(column: Column, result: Result, notes: _Notes, slow: str) -> Cell:
     text = column.text(metric.value)
     if column.name == "gflops_view":
         text = per_view(text, views(result))
-    told = [metric.warning, "" if column.notes else metric.convention]
+    texts = [metric.warning, "" if column.notes else metric.convention]
     if column.timed and "machine_disturbed" not in metric.flags:
-        told.append(slow)
+        texts.append(slow)
     if column.name == "top1" and result.details.get("learned") is False:
-        told.append(_unlearned(result))
+        texts.append(_unlearned(result))
     interval = column.interval(metric.low, metric.high)
-    return Cell(text=text, value=metric.value * column.scale, interval=interval, notes=notes.add(*told))
+    return Cell(text=text, value=metric.value * column.scale, interval=interval, notes=notes.add(*texts))
 
 
 def views(result: Result) -> str:

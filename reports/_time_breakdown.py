@@ -29,27 +29,35 @@ CAPTION = (
 
 def sentence(results: Sequence[Result]) -> str:
     """Return one line such as `measured 212 s of 301 s: process starts 60 s, …; the harness itself 8 s (1.04x)`."""
-    spent = total(map(_account, results))
-    if not spent:
+    breakdown = total(map(_account, results))
+    if not breakdown:
         return "nothing was measured: every case had been finished"
-    parts = [f"{said} {spent.get(name, 0.0):.0f} s" for name, said in APART.items() if name in ALWAYS or name in spent]
-    own = f"the harness itself {spent.get('rest', 0.0):.0f} s"
-    factor = _factor(spent)
-    told = f"{own} ({factor:.2f}x)" if factor else own
-    return f"measured {spent.get('measured', 0.0):.0f} s of {spent['wall']:.0f} s: {', '.join(parts)}; {told}"
+    parts = [
+        f"{label} {breakdown.get(name, 0.0):.0f} s"
+        for name, label in APART.items()
+        if name in ALWAYS or name in breakdown
+    ]
+    own = f"the harness itself {breakdown.get('rest', 0.0):.0f} s"
+    factor = _factor(breakdown)
+    overhead = f"{own} ({factor:.2f}x)" if factor else own
+    return (
+        f"measured {breakdown.get('measured', 0.0):.0f} s of {breakdown['wall']:.0f} s: {', '.join(parts)}; {overhead}"
+    )
 
 
 def table(results: Sequence[Result], most: int | None = None) -> Table | None:
     """Return a row a case, the first `most`; None where no result keeps its time."""
-    spent = total(map(_account, results))
-    if not spent:
+    breakdown = total(map(_account, results))
+    if not breakdown:
         return None
     parts = {"wall": "wall", **APART, "measured": "measured", "rest": "harness itself"}
-    columns = [Column(name=n, header=h, unit="s", decimals=1) for n, h in parts.items() if spent.get(n) or n in ALWAYS]
+    columns = [
+        Column(name=n, header=h, unit="s", decimals=1) for n, h in parts.items() if breakdown.get(n) or n in ALWAYS
+    ]
     factor = Column(name="factor", header="factor", decimals=2, better="lower")
     rows = [(result, _cells(_account(result), columns, factor)) for result in results[:most]]
-    told = sentence(results)
-    caption = f"{told[0].upper()}{told[1:]}. {CAPTION}"
+    summary = sentence(results)
+    caption = f"{summary[0].upper()}{summary[1:]}. {CAPTION}"
     return by_case("Where the time went", [*columns, factor], rows, caption, left=len(results) - len(rows))
 
 
@@ -57,11 +65,11 @@ def _account(result: Result) -> Mapping[str, float]:
     return result.details.get("time_breakdown", {})
 
 
-def _cells(spent: Mapping[str, float], columns: Sequence[Column], factor: Column) -> list[Cell]:
-    found = [*((c, spent.get(c.name)) for c in columns), (factor, _factor(spent))]
+def _cells(breakdown: Mapping[str, float], columns: Sequence[Column], factor: Column) -> list[Cell]:
+    found = [*((c, breakdown.get(c.name)) for c in columns), (factor, _factor(breakdown))]
     return [Cell() if value is None else Cell(text=c.text(value), value=value) for c, value in found]
 
 
-def _factor(spent: Mapping[str, float]) -> float | None:
-    measured = spent.get("measured")
-    return (measured + spent.get("rest", 0.0)) / measured if measured else None
+def _factor(breakdown: Mapping[str, float]) -> float | None:
+    measured = breakdown.get("measured")
+    return (measured + breakdown.get("rest", 0.0)) / measured if measured else None

@@ -96,7 +96,7 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
 
 
 def judge(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Verdict], list[str]]:
-    """Return the verdict of every metric of every case in common, and what is to be said of the others."""
+    """Return the verdict of every metric of every case in common, and what is to be direction of the others."""
     pairs, notes = _pairs(_measured(a), _measured(b))
     if not pairs:
         raise UserError("nothing to compare: the two runs have no measured case in common")
@@ -268,10 +268,10 @@ def verdict(d: Difference, p: float | None, tests: int) -> str:
     nearest = _nearest_to_one(*d.ratio) if d.ratio is not None else math.inf
     if nearest <= d.margin:
         return "no difference"
-    said, drift = _direction(d), max(d.drift, 1 / d.drift)
-    if nearest <= d.margin * drift and said == ("slower" if d.drift > 1 else "faster"):
-        return f"doubtful: the machine itself was {drift:.2f} times {said}"
-    return "doubtful: the machine was disturbed" if d.disturbed else said
+    direction, drift = _direction(d), max(d.drift, 1 / d.drift)
+    if nearest <= d.margin * drift and direction == ("slower" if d.drift > 1 else "faster"):
+        return f"doubtful: the machine itself was {drift:.2f} times {direction}"
+    return "doubtful: the machine was disturbed" if d.disturbed else direction
 
 
 def _nearest_to_one(middle: float, low: float | None, high: float | None) -> float:

@@ -77,13 +77,13 @@ def _number(result: Result, name: str) -> Cell:
 
 
 def _published(row: Published, notes: list[str]) -> Row:
-    said = f"published for {row.dataset}: {row.source}"
-    if said not in notes:
-        notes.append(said)
+    source = f"published for {row.dataset}: {row.source}"
+    if source not in notes:
+        notes.append(source)
     shown = row.views or ""
     gflops = "" if row.gflops is None else per_view(f"{row.gflops:g}", shown)
     cells = (
-        Cell(text=row.model, notes=(notes.index(said) + 1,)), Cell(text=row.pretrain) if row.pretrain else Cell(),
+        Cell(text=row.model, notes=(notes.index(source) + 1,)), Cell(text=row.pretrain) if row.pretrain else Cell(),
         _plain(row.top1, 1), _plain(row.top5, 1), _views(shown),
         Cell(text=gflops, value=row.gflops) if gflops else Cell(),
         _plain(row.params_m), Cell(), Cell(),

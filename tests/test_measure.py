@@ -150,7 +150,7 @@ def test_another_error_is_not_taken_for_a_full_memory():
         (39, {"decoder": 100.0, "model": 40.0}, "The model limits"),
         (48, {"decoder": 50.0, "model": 300.0}, "The decoder limits: 48 clips/s together, decoder alone 50"),
         (50, {"decoder": 100.0, "model": 90.0}, "The host limits: 50 clips/s together, but model alone 90"),
-        (21, {"decoder": 100.0, "model": 13.0}, "What limits cannot be told: 21 clips/s together, more than model"),
+        (21, {"decoder": 100.0, "model": 13.0}, "No bottleneck can be named: 21 clips/s together, more than model"),
     ],
 )
 def test_one_sentence_names_the_limit(whole, alone, said):

@@ -34,7 +34,7 @@ def test_a_measurement_on_a_cpu_tells_load_and_pace():
     assert row["cores used by others (%)"] == "1"
     assert row["CPU (MHz)"] == "2450"
     assert row["calibration (ms)"] == "0.700 – 0.740"
-    assert row["told"] == "–"
+    assert row["remarks"] == "–"
     assert not [name for name in row if name.startswith("GPU")]
 
 
@@ -44,7 +44,7 @@ def test_rounds_on_a_gpu_are_one_span_and_every_reason_once():
     assert rounds["GPU (MHz)"] == "1200 – 1980"
     assert rounds["GPU (°C)"] == "40 – 42"
     assert rounds["other users of the GPU"] == "0"
-    assert rounds["told"] == "power cap, too hot"
+    assert rounds["remarks"] == "power cap, too hot"
     assert "calibration (ms)" not in rounds
 
 

@@ -98,7 +98,7 @@ def evaluate(
 ) -> Predictions:
     """Run one epoch of a test stream; `forward` maps N×3×T×H×W to logits N×K.
 
-    `progress` is told the videos done. On the `clock` the loop is measured, from its first batch on.
+    `progress` receives the number of finished videos. On the `clock` the loop is measured, from its first batch on.
     """
     timer = timer or PhaseTimer()
     total: dict[int, Tensor] = {}
@@ -199,8 +199,8 @@ def _mean_average_precision(predictions: Predictions, convention: str) -> Metric
         return _map_by_video(Precision(score.T, label.T)(torch.ones(score.shape[1]).double()), predictions, convention)
     precision, classes = Precision(score, label), score.shape[1]
     if predictions.metric != "map_by_category":
-        told = f"{convention}, mean over classes"
-        return _bootstrapped(lambda counts: precision(counts).nanmean(), len(score), told, work=classes)
+        text = f"{convention}, mean over classes"
+        return _bootstrapped(lambda counts: precision(counts).nanmean(), len(score), text, work=classes)
     names = [name.partition("/")[0] for name in predictions.classes]
     columns = {category: torch.tensor([name == category for name in names]) for category in dict.fromkeys(names)}
 
@@ -209,24 +209,24 @@ def _mean_average_precision(predictions: Predictions, convention: str) -> Metric
         return torch.stack([found[chosen].nanmean() for chosen in columns.values()])
 
     shown = zip(columns, (100 * means(torch.ones(len(score)).double())).tolist(), strict=True)
-    told = ", ".join(f"{category} {mean:.2f}" for category, mean in shown if mean == mean)  # NaN: nothing of it
-    told = f"{convention}, mean over categories: {told}"
-    return _bootstrapped(lambda counts: means(counts).nanmean(), len(score), told, work=classes)
+    text = ", ".join(f"{category} {mean:.2f}" for category, mean in shown if mean == mean)  # NaN: nothing of it
+    text = f"{convention}, mean over categories: {text}"
+    return _bootstrapped(lambda counts: means(counts).nanmean(), len(score), text, work=classes)
 
 
 def _map_by_video(precision: Tensor, predictions: Predictions, convention: str) -> Metric:
     known, untested = ~precision.isnan(), _untested(predictions)
     total, count = float(precision[known].sum()), int(known.sum())
-    told = f"{convention}, mean over videos"
+    text = f"{convention}, mean over videos"
     if untested:
         bounds = (100 * sum_ / (count + untested) for sum_ in (total, total + untested))
-        told += ": {:.2f} to {:.2f} % of all listed".format(*bounds)
+        text += ": {:.2f} to {:.2f} % of all listed".format(*bounds)
     shown = precision[known]
-    return _bootstrapped(lambda counts: (counts * shown).sum() / counts.sum(), count, told)
+    return _bootstrapped(lambda counts: (counts * shown).sum() / counts.sum(), count, text)
 
 
 def _bootstrapped(statistic: Callable[[Tensor], Tensor], videos: int, convention: str, *, work: float = 1) -> Metric:
     value = 100 * float(statistic(torch.ones(videos).double()))
-    low, high, said = bootstrap.interval(value, statistic, videos, work=work)
-    convention = f"{convention}, {said}" if said else convention
+    low, high, method = bootstrap.interval(value, statistic, videos, work=work)
+    convention = f"{convention}, {method}" if method else convention
     return Metric(value=value, unit="%", low=low, high=high, convention=convention)

@@ -34,8 +34,8 @@ def interval(
     error = 100 * float(found[~found.isnan()].std())
     if not error > 0 or math.isnan(error):  # nothing varies: everything right, everything wrong, or one video
         return None, None, ""
-    said = f"95 % by {resamples} bootstraps over videos, seed {SEED}"
-    return max(value - 1.96 * error, 0.0), min(value + 1.96 * error, 100.0), said
+    method = f"95 % by {resamples} bootstraps over videos, seed {SEED}"
+    return max(value - 1.96 * error, 0.0), min(value + 1.96 * error, 100.0), method
 
 
 def _counts(videos: int, draw: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""`decode_clips_s`: what the pipeline delivers with nothing behind it, from files to normalized clips on the device."""
+"""`decode_clips_s`: throughput of the input pipeline alone, from files to normalized clips on the device."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BATCHES = 8
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Drain the test stream for the time budget, one sample a batch, each epoch's first (start-up) left out.
+    """Drain the test stream within the time budget, one timing per batch, without each epoch's first (startup).
 
-    An index of too few videos to time three batches is not measured.
+    Returns {} if the index has too few videos to time three batches.
     """
     rates: list[float] = []
     batch = max(1, min(LARGEST, subject.videos // BATCHES))

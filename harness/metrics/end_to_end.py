@@ -1,8 +1,8 @@
-"""`end_to_end_clips_s`: from encoded files to logits, beside what decoding and the model do alone; and what limits it.
+"""`end_to_end_clips_s`: throughput from encoded files to logits, and its bottleneck.
 
-All three run at the same batch, in the case's views. `notes["limit"]` says in one sentence which is the bottleneck:
-the decoder (which on a GPU brings its frames there), the model, or the host, which has to serve both at once; and how
-much of a model's time is launching.
+Decoder and model are also timed alone, at the same batch and views. `notes["limit"]` names the bottleneck in one
+sentence: the decoder (on a GPU including the transfer), the model (with its kernel-launch overhead), or the host, if
+both together are slower than either alone.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .latency import launch_bound
 
 LARGEST = 16
 BATCHES = 8
-LAUNCHING = 0.1  # of a model's time: below it launching is no matter
-TOGETHER = 0.85  # of the slower part that both together still reach where neither hinders the other
+LAUNCHING = 0.1  # fraction of a model's time, below which launch overhead is not mentioned
+TOGETHER = 0.85  # fraction of the slower part's rate that both reach together if they do not compete for the host
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Time the stream with the model behind it, then each alone; an index of under three batches is not timed."""
+    """Time stream and model together, then each alone; returns {} if the index has fewer than three batches."""
     batch = max(1, min(LARGEST, subject.videos // BATCHES))
     with subject.open_stream(batch=batch) as stream, subject.timer.phase("measured"):
         both = _rates("end_to_end", stream, subject, lambda b: subject.forward(b.clip))
@@ -45,20 +45,21 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
 
 def limit(whole: float, alone: dict[str, float], launching: float = 0.0) -> str:
-    """Say which part limits `whole` clips/s, given what each does `alone`; not where that was slower than together.
+    """Return a sentence that names the bottleneck of `whole` clips/s, given the clips/s of each part `alone`.
 
-    `launching` is the share of the model's time in which the device waits for the host's launches.
+    `launching` is the fraction of the model's time in which the device waits for the host's launches. A part that was
+    slower alone than together means a disturbed measurement: then the sentence says that no bottleneck can be named.
     """
     slowest = min(alone, key=lambda name: alone[name])
     others = ", ".join(f"{name} alone {rate:.4g}" for name, rate in sorted(alone.items(), key=lambda item: item[1]))
     if TOGETHER * whole > alone[slowest]:
         return (
-            f"What limits cannot be told: {whole:.4g} clips/s together, more than {others}; measure again when quiet."
+            f"No bottleneck can be named: {whole:.4g} clips/s together, more than {others}; measure again when quiet."
         )
     if whole < TOGETHER * alone[slowest]:
         return f"The host limits: {whole:.4g} clips/s together, but {others}."
-    told = f", {launching:.0%} of its time is launch-bound" if slowest == "model" and launching > LAUNCHING else ""
-    return f"The {slowest} limits: {whole:.4g} clips/s together, {others}{told}."
+    note = f", {launching:.0%} of its time is launch-bound" if slowest == "model" and launching > LAUNCHING else ""
+    return f"The {slowest} limits: {whole:.4g} clips/s together, {others}{note}."
 
 
 def _rates(phase: str, stream: Any, subject: Subject, use: Callable[[Any], object]) -> list[float]:

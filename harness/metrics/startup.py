@@ -1,7 +1,7 @@
-"""`first_batch_s`, `compile_s`: what a model costs before it is fast.
+"""`first_batch_s`, `compile_s`: the cost of a model's first forward pass.
 
 `first_batch_s` is the first forward pass of a fresh process, from a clip on the device to its logits; `compile_s` is
-what it took beyond a steady one where the mode compiles or captures. The harness measures it before everything else.
+its excess over a steady-state pass, in modes that compile or capture a graph. Measured before every other metric.
 """
 
 from __future__ import annotations

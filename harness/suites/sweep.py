@@ -78,8 +78,8 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
             models.check_clip(case.model, clip)
     chosen = [c for c in cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
     if not chosen:
-        said = " ".join(f"--only '{pattern}'" for pattern in only)
-        raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in cases)}")
+        patterns = " ".join(f"--only '{pattern}'" for pattern in only)
+        raise UserError(f"{patterns} matches no case of {suite.name}: {', '.join(c.model for c in cases)}")
     prints = {name: splits.fingerprint(splits.resolve(name, device)) for name in {c.data for c in chosen}}
     return [dataclasses.replace(c, device=device, fingerprint=prints[c.data]) for c in chosen]
 

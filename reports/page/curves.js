@@ -43,7 +43,7 @@ function drawCurves(section, marksOf, titles) {
 
 function drawCurve(svg, { marks, ...c }, x, y, box, taken) {
   const group = colored("g", colors[c.family], { class: "curve" }, svg);
-  make("title", {}, group, `${c.model}, case ${c.id}: ${marks.map((m) => m.said).join(", ")}`);
+  make("title", {}, group, `${c.model}, case ${c.id}: ${marks.map((m) => m.label).join(", ")}`);
   make("path", { d: `M${marks.map((m) => [x.at(m.x), y.at(m.y)]).join("L")}` }, group);
   for (const m of marks) {
     const at = x.at(m.x);

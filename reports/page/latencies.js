@@ -45,7 +45,7 @@ function density(samples, width) {
 function drawLatency(svg, c, x, base, names) {
   const [median, low, high] = c.values.latency_ms;
   const group = colored("g", colors[c.family], { class: "latency" }, svg);
-  make("title", {}, group, `${c.model}, case ${c.id}: ${c.said}`);
+  make("title", {}, group, `${c.model}, case ${c.id}: ${c.label}`);
   make("text", { x: 0, y: base }, group, shorten(c.model, names - 12));
   const curve = density(c.samples, c.kernel).map(([v, height]) => [
     x.at(v).toFixed(1),
