@@ -1,7 +1,7 @@
-"""A suite, case after case, each in its own process, resumed from the ledger.
+"""Run a suite's cases one after the other, each in its own process, resuming from the ledger.
 
-A case that crashes, is killed for memory or exceeds its time limit costs one row. Whatever ends the sweep itself, the
-finished rows stay in `results.jsonl` and the next call goes on after them.
+One crash, OOM kill or timeout fails one case, not the run. If the run itself is interrupted, finished cases stay in
+`results.jsonl` and the next call resumes after them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from .process import Child
 def sweep(
     suite: Suite, out: Path, *, device: str, only: Sequence[str] = (), fresh: bool = False, rounds: int = 0
 ) -> tuple[list[Result], list[Result]]:
-    """Run every case of the suite that the ledger has not finished; return all of its results, and those just measured.
+    """Run the suite's unfinished cases; return all of its results, and those of this call.
 
-    With `rounds`, the timed metrics are measured in so many rounds over all cases (see `interleave`).
+    With `rounds` > 0, timed metrics are measured in that many rounds over all cases (see `interleave`). Raises UserError
+    if `only` matches no case, or the folder is in use.
     """
     cases = resolve_cases(suite, device, only)
     with ledger.lock(out):
@@ -56,7 +57,7 @@ def _one_by_one(cases: Sequence[Case], out: Path, to: Path, progress: SuiteProgr
 
 
 def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progress: SuiteProgress) -> None:
-    """Measure each case alone, then the timed metrics of all in turns; what a killed sweep had done is kept."""
+    """Run the isolated pass, then the timed metrics round-robin; an interrupted run resumes either."""
     isolated = out / interleave.FOLDER
     if fresh:
         shutil.rmtree(isolated, ignore_errors=True)
@@ -68,7 +69,7 @@ def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progr
 
 
 def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
-    """Return the cases to run with the device and the data's fingerprint filled in; check every model and clip."""
+    """Return the cases to run, with device and data fingerprint filled in. Raises UserError on an unknown model or clip."""
     from ... import models
 
     cases = suite.on(device)
@@ -85,15 +86,16 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
 
 
 def _run_in_process(case: Case, out: Path, progress: SuiteProgress) -> Result:
-    """Run one case in a child; whatever becomes of the child, return a result, with an account of the time."""
+    """Run one case in a child process and return a result with its time breakdown, even if the child dies."""
     begin = time.monotonic()
     start, result = _ended(case, out, progress, begin)
-    spent = phases.finalize(result.details.get("time_breakdown", {}), start=start, wall=time.monotonic() - begin)
-    return dataclasses.replace(result, details={**result.details, "time_breakdown": spent})
+    measured = result.details.get("time_breakdown", {})
+    breakdown = phases.finalize(measured, start=start, wall=time.monotonic() - begin)
+    return dataclasses.replace(result, details={**result.details, "time_breakdown": breakdown})
 
 
 def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tuple[float, Result]:
-    """Return the seconds until the child began to speak, and its result, or else what is known of its end."""
+    """Return the seconds until the child's first message, and its result, or one with the status of its end."""
     started, start = now(), 0.0
     log = out / "logs" / f"{case.case_id}.log"
     log.unlink(missing_ok=True)
@@ -113,7 +115,7 @@ def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tupl
 
 
 def describe(case: Case, out: Path) -> Path:
-    """Write the case where its process reads it."""
+    """Write the case's JSON for its process and return the path."""
     path = out / "logs" / f"{case.case_id}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(case.to_json(), indent=1))
