@@ -46,7 +46,7 @@ def test_scores_are_percent_with_wilson_bounds():
     assert found["top1"].value == pytest.approx(100 * 2 / 3)
     assert found["top1"].low < found["top1"].value < found["top1"].high
     assert found["top1"].convention == (
-        "2x1 views, 3 videos, softmax averaged, 1 broken left out, 7 of 10 listed not tested: "
+        "2x1 views, 3 videos, softmax averaged, 1 broken skipped, 7 of 10 listed not tested: "
         "20.00 to 90.00 % of all listed"
     )
     assert "top5" not in found

@@ -89,8 +89,8 @@ def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_syn
     made = job(tiny_synthetic, tmp_path, recipe, max_skipped_steps=2)
     code, output = ranks.finish(*ranks.bare(made))
     assert code != 0
-    assert "left out (1 of 2)" in output
-    assert "left out (2 of 2)" in output
+    assert "skipped (1 of 2)" in output
+    assert "skipped (2 of 2)" in output
     [line] = [line for line in output.splitlines() if line.startswith("reelbench:")]
     step = len(run_folder.read_log(tmp_path))
     assert f"step {step}, learning rate " in line

@@ -75,7 +75,7 @@ def test_the_ledger_names_the_videos_that_training_and_testing_passed_over(data,
     assert found.status == "ok", found.error
     assert [path for path, _ in found.details["passed_over"]] == [str(broken[0])]
     assert [path for path, _ in found.details["broken"]] == [str(broken[1])]
-    assert "1 broken left out" in found.metrics["top1"].convention
+    assert "1 broken skipped" in found.metrics["top1"].convention
 
 
 def test_every_ending_is_a_row_and_only_what_failed_runs_again(data, tmp_path):

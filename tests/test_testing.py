@@ -70,10 +70,10 @@ def test_what_is_gone_at_the_start_is_left_out_and_named(tiny_synthetic, tmp_pat
     index[5].path.write_bytes(b"no video")
     convention = tested().convention
     assert "6 videos" in convention
-    assert "2 broken left out, 2 of 8 listed not tested" in convention
+    assert "2 broken skipped, 2 of 8 listed not tested" in convention
     said = capsys.readouterr().err
-    assert f"left out: {index[2].path}: No such file" in said
-    assert f"left out: {index[5].path}: changed since it was indexed" in said
+    assert f"skipped: {index[2].path}: No such file" in said
+    assert f"skipped: {index[5].path}: changed since it was indexed" in said
     for row in (0, 1):
         index[row].path.unlink()
     with pytest.raises(UserError, match=r"4 of 8 files"):

@@ -68,13 +68,13 @@ def index_videos(
         writable(path)
     made = datasets.build_index(name, root, split)
     for video, reason in made.rejected:
-        print(f"left out: {video}: {reason}")
+        print(f"skipped: {video}: {reason}")
     if not len(made):
         raise UserError(f"{root}: none of {made.listed} listed videos can be used, for the reasons above")
     made.save(path)
     if again := int(made.table.duplicated(["path", "offset", "frames"]).sum()):
-        print(f"{again} of the videos stand in the list more than once, and count as often")
-    counts = f"{len(made)} videos of {made.listed} listed, {len(made.rejected)} left out"
+        print(f"{again} of the videos are listed more than once, and count as often")
+    counts = f"{len(made)} videos of {made.listed} listed, {len(made.rejected)} skipped"
     print(f"{counts}, {len(made.classes)} classes -> {path}")
 
 
@@ -148,8 +148,8 @@ def transcode_videos(
     source, place = _load(index), resolve_device(device)
     made = transcode.transcode(index, out, short_side=short_side, gop=gop, codec=codec, workers=workers)
     for video, reason in made.rejected:
-        print(f"left out: {video}: {reason}")
-    print(f"{len(made)} videos, {len(made.rejected)} left out -> {out / index.name}")
+        print(f"skipped: {video}: {reason}")
+    print(f"{len(made)} videos, {len(made.rejected)} skipped -> {out / index.name}")
     if not len(made):
         raise typer.Exit(1)
     with _status("measuring") as report:
@@ -240,20 +240,18 @@ def show_clips(
 
 
 def _load(path: Path) -> Index:
-    """Read an index that holds videos; an empty one is a `UserError`."""
+    """Load an index. Raises UserError if it is empty."""
     from ...pipelines.index import Index
 
     index = Index.load(path)
     if not len(index):
-        raise UserError(
-            f"index {path}: holds no videos, {len(index.rejected)} were left out: `reelbench data check` it"
-        )
+        raise UserError(f"index {path}: holds no videos, {len(index.rejected)} were skipped: `reelbench data check` it")
     return index
 
 
 @contextmanager
 def _status(what: str) -> Iterator[Callable[[str], None]]:
-    """Show on the terminal what is being done."""
+    """Show a status line on the terminal during the block; yields a function that updates it."""
     from rich.console import Console
 
     with Console(stderr=True).status(what) as status:

@@ -1,4 +1,4 @@
-"""How a verb shows its options and takes mistakes in them: in sections, and in one line."""
+"""The typer command class of all verbs: `--help` in sections, usage errors in one line."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ UsageError = cast(
 
 
 class Verb(TyperCommand):
-    """A command with its options grouped by `rich_help_panel`, whose mistakes are `UserError`s."""
+    """A command with its options grouped by `rich_help_panel`; usage errors become UserErrors."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the options; raises UserError if one is unknown, misspelt or missing."""
+        """Parse the options. Raises UserError if one is unknown, malformed or missing."""
         try:
             return super().parse_args(ctx, args)
         except UsageError as error:
-            raise UserError(f"{self._told(error, ctx)} (see `{ctx.command_path} --help`)") from None
+            raise UserError(f"{self._message(error, ctx)} (see `{ctx.command_path} --help`)") from None
 
-    def _told(self, error: Any, ctx: Any) -> str:
+    def _message(self, error: Any, ctx: Any) -> str:
         strange = getattr(error, "option_name", None)
         known = [name for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
         if strange is None or strange in known:  # a known one, but not rightly used
@@ -35,7 +35,7 @@ class Verb(TyperCommand):
         return f"unknown option {strange}{hint}"
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write a section for every panel, in the order of the options."""
+        """Write a help section per panel, in the order of the options."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             usual = "Arguments" if param.param_type_name == "argument" else "Options"

@@ -20,7 +20,7 @@ SEED = 0
 def interval(
     value: float, statistic: Callable[[Tensor], Tensor], videos: int, *, work: float = 1
 ) -> tuple[float | None, float | None, str]:
-    """Return the bounds of a 95 % interval around `value`, in percent, and the method as text; (None, None, "") if none.
+    """Return the bounds of a 95 % interval around `value` (percent) and the method as text; (None, None, "") if none.
 
     `statistic` maps each video's multiplicity in a resample (float64 V) to a fraction; all ones must give `value`. It
     costs `work` operations per video. The bounds are ±1.96 bootstrap standard errors, not percentiles: repeated videos

@@ -87,7 +87,7 @@ def times(step: Callable[[], object], queue: Any, budget: Budget) -> list[float]
 
 
 def _behind(step: Callable[[], object], queue: Any, busy: float) -> float | None:
-    """Time one call behind a spin of `busy` seconds; None if the spin ended before the host had queued the whole call."""
+    """Time one call behind a spin of `busy` seconds; None if the spin ended before the whole call was queued."""
     queue.wait()
     queue.spin(busy)
     first = queue.mark()

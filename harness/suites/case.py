@@ -1,7 +1,7 @@
 """run(case) -> Result: train or load the model of one case and measure its metrics, in a process of its own.
 
-Started as `python -m reelbench.harness.suites.case CASE.json OUT`. Writes JSON lines to standard output (`{"event": …}`,
-finally `{"result": …}`); whatever libraries print goes to standard error, the case's log.
+Started as `python -m reelbench.harness.suites.case CASE.json OUT`. Writes JSON lines to standard output, `{"event": …}`
+and finally `{"result": …}`; whatever libraries print goes to standard error, the case's log.
 """
 
 from __future__ import annotations

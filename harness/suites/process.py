@@ -39,7 +39,7 @@ class Message(TypedDict, total=False):
 
 
 class Child:
-    """A child process `python -m reelbench.harness.suites.MODULE ARGUMENTS`; its standard error goes to the log file."""
+    """A child process `python -m reelbench.harness.suites.MODULE ARGUMENTS`, its standard error in the log file."""
 
     def __init__(self, module: str, arguments: list[str], log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)

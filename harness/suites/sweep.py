@@ -30,8 +30,8 @@ def sweep(
 ) -> tuple[list[Result], list[Result]]:
     """Run the suite's unfinished cases; return all of its results, and those of this call.
 
-    With `rounds` > 0, timed metrics are measured in that many rounds over all cases (see `interleave`). Raises UserError
-    if `only` matches no case, or the folder is in use.
+    With `rounds` > 0, timed metrics are measured in that many rounds over all cases (see `interleave`). Raises
+    UserError if `only` matches no case, or the folder is in use.
     """
     cases = resolve_cases(suite, device, only)
     with ledger.lock(out):
@@ -69,7 +69,7 @@ def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progr
 
 
 def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
-    """Return the cases to run, with device and data fingerprint filled in. Raises UserError on an unknown model or clip."""
+    """Return the cases to run, with device and data fingerprint filled in. Raises UserError if a model is unknown."""
     from ... import models
 
     cases = suite.on(device)

@@ -1,4 +1,4 @@
-"""A training job: what `reelbench train` makes of its options, and hands to every rank as `OUT/job.json`."""
+"""The training job: all options of a run, passed to every rank as `OUT/job.json`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATHS = ("data", "validation", "init_from", "pretrained", "annotator", "deepspee
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything a training run needs; each field with a line of help is an option of `reelbench train`."""
+    """A complete description of a training run; each field with a help text is an option of `reelbench train`."""
 
     model: str
     data: Path = field(metadata={"help": "Index of the training videos."})

@@ -72,14 +72,14 @@ def train(job: Job) -> None:
             if run.due():
                 run.validate_and_save(progress)
             if stopped:
-                progress.note(f"stopped by a signal after step {run.position.step}: go on with --resume")
+                progress.note(f"stopped by a signal after step {run.position.step}: continue with --resume")
                 break
         run.tell_passed_over(stream)
     ds.disconnect()
 
 
 def make_deterministic() -> None:
-    """Choose deterministic kernels; torch names in a warning each operation that has none."""
+    """Use deterministic kernels; torch warns about each operation that has none."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
@@ -142,7 +142,7 @@ class Run:
         )
         (self.job.out / run_folder.PASSED_OVER).write_text(json.dumps(sorted(found | earlier)))
         for path, reason in sorted(found):
-            print(f"passed over: {path}: {reason}", file=sys.stderr)
+            print(f"skipped: {path}: {reason}", file=sys.stderr)
 
     def due(self) -> bool:
         """Whether to validate after the step just taken."""
@@ -191,7 +191,7 @@ class Run:
         place = f"step {self.position.step}, learning rate {lr:.4g}: loss not finite; {nonfinite.name(files)}"
         if self.position.skipped <= self.job.max_skipped_steps:
             if self.world.is_main:
-                print(f"{place}: left out ({self.position.skipped} of {self.job.max_skipped_steps})", file=sys.stderr)
+                print(f"{place}: skipped ({self.position.skipped} of {self.job.max_skipped_steps})", file=sys.stderr)
             return
         folder = self.job.out / f"nonfinite_step_{self.position.step}"
         self.engine.export(folder / "weights.safetensors")
