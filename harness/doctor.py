@@ -12,7 +12,7 @@ from .measuring.environment import gpus
 
 @dataclass(frozen=True)
 class Check:
-    """One check of `doctor`: whether it passed, its result, and the remedy if not; `needed` ones decide the exit code."""
+    """One check of `doctor`: whether it passed, its result, the remedy if not; `needed` ones decide the exit code."""
 
     name: str
     ok: bool

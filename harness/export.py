@@ -24,8 +24,8 @@ FORMATS = (".safetensors", ".pt2", ".onnx")
 def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
     """Export a checkpoint in the format of `out`'s suffix and return a summary line.
 
-    A .pt2 or .onnx program takes any batch N of clips N×3×T×H×W, of the model's own or the given clip. Raises UserError,
-    and writes nothing, if its logits for random clips differ from eager mode's by more than `TOLERANCE` of the largest.
+    A .pt2 or .onnx program takes any batch N of clips N×3×T×H×W, of the model's own or the given clip. Raises
+    UserError, and writes nothing, if its logits differ from eager mode's by more than `TOLERANCE` of the largest.
     """
     if out.suffix not in FORMATS:
         raise unknown("export format", out.suffix, FORMATS)

@@ -1,4 +1,4 @@
-"""The pace of the machine itself, which every measurement on a CPU keeps: the milliseconds of a fixed piece of work."""
+"""The calibration of CPU measurements: the milliseconds of a fixed workload, timed before and after each of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..result import SLOWER, MachineState, Result
 
 
 def calibration(results: Sequence[Result]) -> float:
-    """Return the median pace of quiet measurements, or of all if none was quiet, in ms; 0 where nobody looked."""
+    """Return the median calibration (ms) of undisturbed measurements, or of all if none is; 0 without any."""
     seen = [state for result in results for state in states(result)]
     found = _calibrations([state for state in seen if not state.get("disturbed")] or seen)
     return median(found) if found else 0.0
 
 
 def remarks(results: Sequence[Result]) -> list[str]:
-    """Return what to say of each result's times: nothing, or how much slower the machine was than at its best."""
+    """Return a note on each result's times: how much slower the machine was than at its best, or "" ."""
     best: dict[Any, float] = {}
     for result in results:
         if found := _calibrations(states(result)):
@@ -27,7 +27,7 @@ def remarks(results: Sequence[Result]) -> list[str]:
 
 
 def states(result: Result) -> Sequence[MachineState]:
-    """Return what the machine did: once for a case measured in one go, once a round of an interleaved one."""
+    """Return the machine's states: one per round of an interleaved case, otherwise one."""
     return result.details.get("rounds") or [result.details.get("machine", MachineState())]
 
 

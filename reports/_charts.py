@@ -1,6 +1,6 @@
-"""What the page's script draws: axes, colors, and per case the numbers, in the columns' units, and what they say.
+"""The data for the HTML page's charts: axes, colors, and per case its numbers, in the columns' units, with labels.
 
-The script computes only what follows from the reader's choices: which cases, which axes, how wide a window.
+The page's script computes only what depends on the reader's choices: cases, axes, window size.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ._points import colors, plot
 from ._stats import kernel_width
 from ._table import Column, metric_columns, number
 
-SAMPLES = 200  # of a longer distribution so many order statistics are kept: its shape
-FEW = 21  # the same where there are many cases: the deciles and what lies between
+SAMPLES = 200  # a longer distribution is reduced to this many order statistics
+FEW = 21  # the same on pages with many cases: deciles and midpoints
 COSTS = {"gflops_video": "GFLOPs", "ms_video": "milliseconds", "j_video": "joules"}  # of all views of a video
 
 
 def data(results: Sequence[Result], *, page: int) -> dict[str, Any]:
-    """Return it as JSON has it; of more than a page of cases, fewer samples each."""
+    """Return the chart data as JSON-compatible values; with more than `page` cases, fewer samples per case."""
     columns = metric_columns(results)
     shown = plot(results)
     samples = SAMPLES if len(results) <= page else FEW
@@ -63,7 +63,7 @@ def _numbers(column: Column, metric: Metric) -> list[float | None]:
 
 
 def _distribution(latency: Metric, count: int) -> dict[str, Any]:
-    """Return what is kept of the samples, the width of their density's kernel, and median and tail in words."""
+    """Return the thinned samples, the kernel width of their density, and a label with median and percentiles."""
     ordered = sorted(latency.samples)
     kept = _thin(ordered, count)
     if not kept or kept[0] <= 0:  # without a logarithm no density
@@ -81,7 +81,7 @@ def _thin(ordered: Sequence[float], count: int) -> list[float]:
 
 
 def _batches(result: Result) -> Iterator[dict[str, Any]]:
-    """Yield a mark a batch: clips a second, with the interval that its time's gives, the ends exchanged."""
+    """Yield a mark per batch size: clips/s, with the interval converted from that of the time."""
     for row in result.details.get("batch_sweep", ()):
         low, high = (row["batch"] * 1e3 / row[end] if row[end] else None for end in ("high", "low"))
         label = f"batch {row['batch']}: {number(row['clips_s'])}"
@@ -89,7 +89,7 @@ def _batches(result: Result) -> Iterator[dict[str, Any]]:
 
 
 def _budgets(result: Result) -> Iterator[dict[str, Any]]:
-    """Yield a mark a protocol of views: its accuracy, and its place on the axis of each cost that is known."""
+    """Yield a mark per view protocol: its accuracy, and its x position for each known cost."""
     for row in result.details.get("view_budget", ()):
         costs = with_energy(result, row)
         places = {name: costs[name] for name in COSTS if (costs.get(name) or 0) > 0}
@@ -98,5 +98,5 @@ def _budgets(result: Result) -> Iterator[dict[str, Any]]:
 
 
 def _short(value: float) -> float:
-    """Round to six digits that count: more than a pixel can show."""
+    """Round to six significant digits: more than a pixel can show."""
     return float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""Names beside bubbles: the nearest free place for each, so that no label covers a mark or another label.
+"""Label placement in the scatter plot: the nearest free place for each, without overlapping marks or other labels.
 
 Boxes are rows of `x0, y0, x1, y1` in pixels.
 """
@@ -20,7 +20,7 @@ def around(points: Boxes, radii: Boxes) -> Boxes:
 
 
 def along(starts: Boxes, ends: Boxes) -> Boxes:
-    """Return the boxes of upright or level lines, a pixel thick on either side."""
+    """Return the boxes of vertical or horizontal lines, padded by one pixel on either side."""
     return np.hstack([np.minimum(starts, ends) - 1, np.maximum(starts, ends) + 1])
 
 
@@ -32,7 +32,10 @@ def place(
     within: Sequence[float],
     gaps: Sequence[float],
 ) -> Boxes | None:
-    """Return the nearest box of `size` beside a circle that is free of `taken` and inside `within`, or None."""
+    """Return the nearest box of `size` beside a circle, inside `within`, overlapping none of `taken`; None if impossible.
+
+    `gaps` are the distances from the circle to try, in pixels.
+    """
     for box in _candidates(center, radius, size, gaps):
         inside = (box[:2] >= np.array(within[:2])).all() and (box[2:] <= np.array(within[2:])).all()
         if inside and not ((taken[:, :2] < box[2:]) & (taken[:, 2:] > box[:2])).all(axis=1).any():

@@ -1,4 +1,4 @@
-"""Where it depends on the way of running which of two models is faster: precision, mode, memory format, device."""
+"""Ranking reversals: pairs of models whose order in latency depends on precision, mode, memory format or device."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MOST = 50  # sentences
 
 
 def reversals(results: Sequence[Result]) -> list[str]:
-    """Return a sentence for each pair of models that changes places between two configurations, beyond both intervals.
+    """Return a sentence per pair of models whose latency order differs between two configurations.
 
-    Latencies are compared, within one data set and one batch.
+    A model counts as faster only if the 95 % intervals do not overlap.
     """
     configurations: dict[str, dict[str, Metric]] = defaultdict(dict)
     for result in results:
@@ -38,7 +38,7 @@ def _configuration(result: Result) -> str:
 
 
 def _order(a: Metric, b: Metric) -> int:
-    """Return -1 where a is faster, 1 where b is, 0 where the intervals do not tell."""
+    """Return -1 if a is faster, 1 if b is, 0 if the intervals overlap."""
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return 0
     return -1 if a.high < b.low else 1 if b.high < a.low else 0

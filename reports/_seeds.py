@@ -1,4 +1,4 @@
-"""Cases that differ in their seed alone become one result: each metric's mean over the seeds, with its t-interval."""
+"""Merge cases that differ only in their seed: each metric's mean over the seeds, with its t-interval."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ._table import machine
 
 
 def merge(results: Sequence[Result]) -> list[Result]:
-    """Return one result for the finished cases that differ in nothing but their seed, in the order of their first.
+    """Merge finished cases that differ only in their seed, in order of first appearance.
 
-    Its `details` name the `seeds` and the `cases`. Results without such siblings are returned as they are.
+    A merged result's `details` have the `seeds` and the `cases`. Other results are returned unchanged.
     """
     groups: dict[Any, list[Result]] = {}
     for number, result in enumerate(results):
@@ -27,7 +27,7 @@ def merge(results: Sequence[Result]) -> list[Result]:
 
 
 def mean_interval(samples: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean of normal samples and the interval that holds the true one in 95 % of all such draws.
+    """Return the mean of normally distributed samples and its 95 % t-interval.
 
     Student, "The probable error of a mean", Biometrika 6 (1908).
     """
@@ -37,7 +37,7 @@ def mean_interval(samples: Sequence[float]) -> tuple[float, float, float]:
 
 
 def t_quantile(freedom: int, confidence: float = 0.95) -> float:
-    """Return how many standard errors hold `confidence` of Student's t with so many degrees of freedom."""
+    """Return the two-sided critical value of Student's t distribution with `freedom` degrees of freedom."""
     low, high = 0.0, 1.0
     while _within(high, freedom) < confidence:
         high *= 2
@@ -82,7 +82,7 @@ def _merged(group: list[Result]) -> list[Result]:
 
 
 def _mean(found: list[Metric]) -> Metric:
-    """Return what the seeds agree on as it is, else their mean; a share stays within 0..100 %."""
+    """Return a metric's mean over seeds, percentages clipped to 0..100; a metric equal for all seeds unchanged."""
     values = [metric.value for metric in found]
     if len(set(values)) == 1:
         return found[0]

@@ -1,6 +1,6 @@
-"""What the machine did while each case was measured: load, frequency and pace; on a GPU clocks, heat, power, sharing.
+"""The machine's state during each case: load, frequency and calibration; on a GPU clock, temperature, power, sharing.
 
-A span covers everything that was seen: before and after, from sample to sample, from round to round.
+Ranges cover all readings: before and after, all samples, all rounds.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ COLUMNS = (
     Column(name="users", header="other users of the GPU", decimals=0),
 )
 CAPTION = (
-    "Load average and pace (the time of a fixed piece of work on the CPU) before and after, what other processes took "
-    "of the cores, and what the GPU told of itself ten times a second. A disturbed measurement carries a warning."
+    "Load average and calibration (the time of a fixed workload on the CPU) before and after, the share of the cores "
+    "that other processes used, and the GPU's readings, ten a second. Disturbed measurements carry a warning."
 )
 
 
 def table(results: Sequence[Result], most: int | None = None) -> Table | None:
-    """Return a row a case, the first `most`; None where no result says anything of its machine."""
+    """Return a row per case, at most `most`; None if no result has a machine state."""
     seen = [states(result) for result in results]
     columns = [c for c in COLUMNS if any(_values(c, found) for found in seen)]
     if not columns:

@@ -1,7 +1,7 @@
-"""Where the time of a run went: process starts, compiles, warm-ups, training and counting apart, then measuring.
+"""The time breakdown of a run: process starts, compilation, warm-up, training, FLOP counting, measuring, harness.
 
-The harness's own share is what is left of the wall time when all of these and the measured regions are taken away:
-searching batches, scoring, writing, waiting for processes to end. Its factor is (measured + own) / measured.
+The harness's overhead is the remainder of the wall time: scoring, writing, waiting for processes to end. The overhead
+factor is (measured + harness) / measured.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CAPTION = (
 
 
 def sentence(results: Sequence[Result]) -> str:
-    """Return one line such as `measured 212 s of 301 s: process starts 60 s, …; the harness itself 8 s (1.04x)`."""
+    """Return a summary such as `measured 212 s of 301 s: process starts 60 s, …; the harness itself 8 s (1.04x)`."""
     breakdown = total(map(_account, results))
     if not breakdown:
         return "nothing was measured: every case had been finished"
@@ -46,7 +46,7 @@ def sentence(results: Sequence[Result]) -> str:
 
 
 def table(results: Sequence[Result], most: int | None = None) -> Table | None:
-    """Return a row a case, the first `most`; None where no result keeps its time."""
+    """Return a row per case, at most `most`; None if no result has a time breakdown."""
     breakdown = total(map(_account, results))
     if not breakdown:
         return None

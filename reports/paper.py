@@ -1,8 +1,7 @@
-"""The table of a paper, in LaTeX: the field's columns, each model's published rows beside its measured one.
+"""A paper's LaTeX table with the usual columns: each model's measured row, followed by its published rows.
 
-GFLOPs are per view × views (clips × crops) on either side; what papers print as the cost of a whole protocol has been
-divided by its views where the zoo records it, so that the rows compare. Published rows are marked and give no speed:
-the machine was another one.
+GFLOPs are given as per view × views (clips × crops) in both; figures that papers print for a whole protocol are stored
+per view, so that the rows compare. Published rows are footnoted and have no speed: it was measured on other machines.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ COLUMNS = (
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return one `table*` of all models that were measured."""
+    """Return one `table*` of all measured models."""
     return latex.table(table(results), title)
 
 
 def table(results: Sequence[Result]) -> Table:
-    """Return a row a result, followed by the published rows of that very model, each once."""
+    """Return a row per result, followed by the published rows of exactly that model, each once."""
     notes: list[str] = []
     rows: list[Row] = []
     printed: set[Published] = set()

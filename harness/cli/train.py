@@ -40,7 +40,7 @@ def train(
 
 
 def describe(model: str | None, file: Path | None, recipe: str | None, device: str | None, given: fields.Given) -> Job:
-    """Return a new job, or that of a job.json, with the given options applied. Raises UserError if model or data lack."""
+    """Return a new job, or that of `file`, with the given options applied. Raises UserError without model or data."""
     base = None if file is None else Job.read(file)
     name = model or (base and base.model)
     if name is None:

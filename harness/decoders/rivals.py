@@ -27,7 +27,7 @@ CHECK = Clip(frames=8, sampling="segments")
 def bench(
     index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None]
 ) -> tuple[tuple[Speed, ...], tuple[str, ...]]:
-    """Measure every installed library with `workers` threads; also return a message for each that cannot be measured."""
+    """Measure every installed library with `workers` threads; also return a message per library that failed."""
     found: list[Speed] = []
     missing: list[str] = []
     for name, module in rivals.find(device).items():

@@ -21,7 +21,7 @@ from .signals import block_signals
 
 
 def run(job: Job, machines: Machines) -> None:
-    """Train as one of the ranks, or start them and exit with the launcher's code. Raises UserError if the job is bad."""
+    """Train as one of the ranks, or start them and exit with the launcher's code. Raises UserError on a bad job."""
     from .check import check_job
     from .loop import train as train_here
 
