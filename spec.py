@@ -210,7 +210,7 @@ class Recipe:
             _require(value >= 0, f"recipe: {field}={value!r} must not be negative")
         for field in ("flip", "erase"):
             _require(0 <= getattr(self, field) <= 1, f"recipe: {field}={getattr(self, field)} must lie in 0..1")
-        _require(0 <= self.ema < 1, f"recipe: ema={self.ema} must lie in 0..1, 1 left out")
+        _require(0 <= self.ema < 1, f"recipe: ema={self.ema} must lie in 0..1, 1 excluded")
         for field, allowed in (
             ("objective", Objective), ("optimizer", Optimizer), ("schedule", Schedule), ("schedule_by", By),
             ("warmup_by", By), ("precision", Precision), ("crop", Crop),

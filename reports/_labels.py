@@ -32,7 +32,7 @@ def place(
     within: Sequence[float],
     gaps: Sequence[float],
 ) -> Boxes | None:
-    """Return the nearest box of `size` beside a circle, inside `within`, overlapping none of `taken`; None if impossible.
+    """Return the nearest box of `size` beside a circle, inside `within` and free of `taken`; None if there is none.
 
     `gaps` are the distances from the circle to try, in pixels.
     """

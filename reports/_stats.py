@@ -29,7 +29,7 @@ def pareto(points: Sequence[tuple[float, float]], *, lower_x: bool = True, highe
 
 
 def kernel_width(ordered: Sequence[float]) -> float:
-    """Return the Gaussian kernel bandwidth for the density of the logarithms of sorted positive samples, at least 0.002.
+    """Return the Gaussian kernel bandwidth (at least 0.002) for the density of the logarithms of sorted samples.
 
     B. W. Silverman, "Density Estimation for Statistics and Data Analysis" (1986), equation 3.31.
     """

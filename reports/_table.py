@@ -305,7 +305,7 @@ def views(result: Result) -> str:
 
 
 def per_view(gflops: str, views: str) -> str:
-    """Return `88.1 × 4×3`: the cost of one view, and how many are taken of a video."""
+    """Return text such as `88.1 × 4×3`: the cost of one view × the views per video."""
     return f"{gflops} × {views.replace('x', '×')}" if views else gflops
 
 

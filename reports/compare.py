@@ -96,7 +96,7 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
 
 
 def judge(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Verdict], list[str]]:
-    """Return the verdict of every metric of every case in common, and what is to be direction of the others."""
+    """Return the verdicts on all metrics of matched cases, and notes on the rest. Raises UserError without matches."""
     pairs, notes = _pairs(_measured(a), _measured(b))
     if not pairs:
         raise UserError("nothing to compare: the two runs have no measured case in common")

@@ -1,4 +1,4 @@
-"""Markdown for a README: pipe tables that also read well as plain text."""
+"""Markdown: pipe tables, aligned so that they are readable as plain text."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def render(results: Sequence[Result], *, title: str, width: int | None = None, p
 
 
 def show(shown: Sequence[Table], *, title: str, width: int | None = None, plain: bool = False) -> str:
-    """Return any tables as text for a terminal, or for a file where `plain`."""
+    """Return tables as text, with colors on a terminal unless `plain`."""
     terminal = sys.stdout.isatty() and not plain
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=width or (None if terminal else WIDE), highlight=False)

@@ -34,7 +34,7 @@ def synthesize(
     test: Annotated[int | None, typer.Option(min=0, help="Test videos: 400, with --hard 960.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
 ) -> None:
-    """Make encoded videos whose class is a motion.
+    """Make the synthetic data set: encoded videos whose class is a motion.
 
     Example: reelbench data synth clips --codec h264 --train 800
     """
@@ -56,7 +56,7 @@ def index_videos(
     to: Annotated[Path | None, typer.Option(help="Index to write; ROOT/SPLIT.parquet by default.")] = None,
     split: Annotated[str, typer.Option(help="Split, where the data set has several.")] = "all",
 ) -> None:
-    """Index a data set: one packet scan a file, unreadable files listed with their reason.
+    """Index a data set by a packet scan of each file; unreadable files are listed with the reason and skipped.
 
     Example: reelbench data index folder /data/my_videos --to my_videos.parquet
     """
@@ -83,7 +83,7 @@ def check_index(
     index: Annotated[Path, typer.Argument(help="Index file.")],
     deep: Annotated[bool, typer.Option("--deep", help="Decode every frame.")] = False,
 ) -> None:
-    """Check that an index's files are there, whole and unchanged.
+    """Check that an index's files exist, complete and unchanged.
 
     Example: reelbench data check k400_val.parquet --deep
     """
@@ -106,7 +106,7 @@ def bench_decoders(
 ) -> None:
     """Measure every decoder that can read an index, dense and sparse; the fastest is used from then on.
 
-    With --rivals, torchcodec, PyNvVideoCodec and decord2 stand in the table too, those that are installed.
+    With --rivals, the table also has those of torchcodec, PyNvVideoCodec and decord2 that are installed.
 
     Example: reelbench data bench k400_train.parquet --workers 8
     """
@@ -136,9 +136,9 @@ def transcode_videos(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")] = None,
     device: Device = None,
 ) -> None:
-    """Make a copy that decodes faster, labels and frame times kept; run it again to go on after an interruption.
+    """Transcode a data set to decode faster, keeping labels and frame times; run it again to resume.
 
-    Both sides become multiples of 16, as the GPU's decoder likes it: up to 15 pixels are cut off, half on each side.
+    Width and height become multiples of 16, as NVDEC prefers: up to 15 pixels are cropped, half on each side.
 
     Example: reelbench data transcode k400_train.parquet k400_256 --short-side 256 --gop 16
     """
@@ -219,7 +219,7 @@ def show_clips(
     device: Device = None,
     workers: Workers = 2,
 ) -> None:
-    """Draw what a model will really see in training: crops, flips and augmentation as the recipe draws them.
+    """Draw the clips that a model sees in training, with the recipe's crops, flips and augmentation.
 
     Example: reelbench data show k400_train.parquet --model tps/swin_t --recipe sthv2 --to clips.png
     """

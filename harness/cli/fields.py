@@ -116,7 +116,7 @@ def _options(kind: type) -> Iterator[tuple[Field[Any], Any]]:
 
 
 def _parameter_name(kind: type, field: Field[Any]) -> str:
-    """Two dataclasses may have fields of one name."""
+    """Return a parameter name that is unique across dataclasses, which may share field names."""
     return f"{kind.__name__.lower()}_{field.name}"
 
 

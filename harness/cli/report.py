@@ -54,7 +54,7 @@ def predictions(
         "terminal"
     ),
 ) -> None:
-    """Compare models video by video: paired tests, accuracy a class, confusions.
+    """Compare models video by video: paired tests, per-class accuracy, confusions.
 
     Example: reelbench predictions runs/accuracy --data k400_val.parquet
     """

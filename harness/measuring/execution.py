@@ -33,9 +33,9 @@ def prepare(model: nn.Module, case: Case, device: torch.device) -> Forward:
     are counted, to free GPU memory. Raises UnsupportedError if the device lacks the precision or mode.
     """
     set_up(case.precision, case.mode, device)
-    whole, model = model, cast(model, case.precision)
-    if model is not whole:
-        whole.to("cpu")
+    original, model = model, cast(model, case.precision)
+    if model is not original:
+        original.to("cpu")
     if case.channels_last:
         to_channels_last(model)
     compiled = in_precision(_compile(model, case.mode), case.precision, device)

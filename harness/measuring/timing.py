@@ -130,10 +130,10 @@ def combine(rounds: Sequence[Metric]) -> Metric:
     independent. A round without samples (a percentile) contributes its value.
     """
     medians = [m.value for m in rounds]
-    whole = _metric(medians, median_interval(medians), rounds[0].unit, rounds[0].convention)
+    merged = _metric(medians, median_interval(medians), rounds[0].unit, rounds[0].convention)
     samples = [m.samples or (m.value,) for m in rounds]
     return replace(
-        whole,
+        merged,
         samples=tuple(s for taken in samples for s in taken),
         rounds=tuple(map(len, samples)),
     )

@@ -37,33 +37,31 @@ def measure(subject: Subject) -> dict[str, Metric]:
     seconds = median(subject.time(lambda: subject.forward(example)).host)
     rates = {"decoder": median(alone) * subject.views.count, "model": clips / seconds}
     device = subject.on_device(example)[0] if subject.device.type == "cuda" else []
-    whole = [rate * subject.views.count for rate in both]
+    together = [rate * subject.views.count for rate in both]
     subject.notes["alone_clips_s"] = rates
-    subject.notes["limit"] = limit(median(whole), rates, launch_bound(seconds, median(device)) if device else 0.0)
+    subject.notes["limit"] = limit(median(together), rates, launch_bound(seconds, median(device)) if device else 0.0)
     convention = f"{decoder} decoder, {subject.case.workers} workers, {subject.views} views, batch of {batch} videos"
-    return {"end_to_end_clips_s": timing.summary(whole, "clips/s", f"{convention}, {subject.convention}")}
+    return {"end_to_end_clips_s": timing.summary(together, "clips/s", f"{convention}, {subject.convention}")}
 
 
-def limit(whole: float, alone: dict[str, float], launching: float = 0.0) -> str:
-    """Return a sentence that names the bottleneck of `whole` clips/s, given the clips/s of each part `alone`.
+def limit(together: float, alone: dict[str, float], launching: float = 0.0) -> str:
+    """Return a sentence that names the bottleneck of `together` clips/s, given the clips/s of each part `alone`.
 
     `launching` is the fraction of the model's time in which the device waits for the host's launches. A part that was
     slower alone than together means a disturbed measurement: then the sentence says that no bottleneck can be named.
     """
     slowest = min(alone, key=lambda name: alone[name])
     others = ", ".join(f"{name} alone {rate:.4g}" for name, rate in sorted(alone.items(), key=lambda item: item[1]))
-    if TOGETHER * whole > alone[slowest]:
-        return (
-            f"No bottleneck can be named: {whole:.4g} clips/s together, more than {others}; measure again when quiet."
-        )
-    if whole < TOGETHER * alone[slowest]:
-        return f"The host limits: {whole:.4g} clips/s together, but {others}."
+    if TOGETHER * together > alone[slowest]:
+        return f"No bottleneck can be named: {together:.4g} clips/s together, more than {others}; measure again."
+    if together < TOGETHER * alone[slowest]:
+        return f"The host limits: {together:.4g} clips/s together, but {others}."
     note = f", {launching:.0%} of its time is launch-bound" if slowest == "model" and launching > LAUNCHING else ""
-    return f"The {slowest} limits: {whole:.4g} clips/s together, {others}{note}."
+    return f"The {slowest} limits: {together:.4g} clips/s together, {others}{note}."
 
 
 def _rates(phase: str, stream: Any, subject: Subject, use: Callable[[Any], object]) -> list[float]:
-    """Return the videos a second of each batch, the epoch's first (start-up) left out."""
+    """Return the videos/s of each batch except every epoch's first, which includes startup."""
     rates: list[float] = []
     deadline = time.perf_counter() + subject.budget.max_seconds
     while time.perf_counter() < deadline:

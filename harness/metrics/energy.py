@@ -22,7 +22,7 @@ IDLE = 1.0
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Run at the best batch for the window and divide the joules by the clips."""
+    """Run the model at its best batch for `WINDOW` seconds and divide the joules by the number of clips."""
     if subject.device.type != "cuda":
         return {}
     handle = nvml.handle(subject.device)

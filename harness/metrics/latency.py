@@ -15,7 +15,7 @@ from . import Subject
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Time batch 1."""
+    """Time forward passes at batch 1."""
     clip = subject.example(1)
     taken = subject.time(lambda: subject.forward(clip))
     convention = f"batch 1, {subject.convention}, model only"

@@ -65,7 +65,7 @@ def _arithmetic(precision: str) -> str:
 
 
 def _steps(subject: Subject, clips: Iterator[Tensor]) -> dict[str, list[float]]:
-    """Return the milliseconds of each part, a sample a step."""
+    """Return the milliseconds of each part, one sample per step."""
     model = copy.deepcopy(subject.model).to(subject.device).train()  # a cast case has left it on the CPU
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # the weights stay: every step is alike
     kept: list[Tensor] = []

@@ -1,4 +1,4 @@
-// The latencies of each case as a distribution: samples, their density, the median and its interval.
+// Latency distributions, one per case: samples, their density, the median and its interval.
 import { drawAxes, scale } from "./axes.js";
 import { cases, colors, visible } from "./data.js";
 import { byId, canvasWidth, colored, make, makePicture, shorten, textWidth } from "./elements.js";
@@ -30,7 +30,7 @@ export function drawLatencies() {
   });
 }
 
-/** Gaussian kernels on the samples' logarithms, of the width that came with them; heights relative to the highest. */
+/** Kernel density of the samples' logarithms, with the given bandwidth; heights are relative to the maximum. */
 function density(samples, width) {
   const logs = samples.map(Math.log);
   const [low, high] = [logs[0] - 3 * width, logs.at(-1) + 3 * width];
