@@ -76,10 +76,15 @@ def _onnx(network: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor],
     import onnxruntime  # type: ignore[import-not-found]
 
     sizes = {0: torch.export.Dim("clips", min=1, max=4096)}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which no model here needs
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # it warns that torchvision is missing, which no model here needs
     try:
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():  # ONNX has no fused one, laid out otherwise
-            warnings.simplefilter("ignore", FutureWarning)  # torch's to itself
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            warnings.catch_warnings(),
+        ):  # ONNX lacks fused attention for this layout
+            warnings.simplefilter("ignore", FutureWarning)  # raised by torch's own code
             torch.onnx.export(
                 network, (example,), path, dynamo=True, dynamic_shapes=(sizes,), input_names=["clip"],
                 output_names=["logits"], external_data=False, verbose=False,

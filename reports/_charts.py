@@ -66,7 +66,7 @@ def _distribution(latency: Metric, count: int) -> dict[str, Any]:
     """Return the thinned samples, the kernel width of their density, and a label with median and percentiles."""
     ordered = sorted(latency.samples)
     kept = _thin(ordered, count)
-    if not kept or kept[0] <= 0:  # without a logarithm no density
+    if not kept or kept[0] <= 0:  # the density is of logarithms
         return {"samples": kept}
     p90, p99 = (number(quantile(ordered, share)) for share in (0.9, 0.99))
     label = f"median {number(latency.value)} ms, 90 % under {p90}, 99 % under {p99} ms"

@@ -49,7 +49,7 @@ def _candidates(
     half = np.array(size) / 2
     for gap in gaps:
         for side in SIDES:
-            # Towards a corner the circle gives way: 0.7 is its edge at 45 degrees.
+            # Towards a corner the circle's edge is nearer: 0.7 of the radius at 45 degrees.
             reach = radius * (0.7 if all(side) else 1) + gap
             middle = np.array(center) + np.array(side) * (reach + half)
             yield np.concatenate([middle - half, middle + half])

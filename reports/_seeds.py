@@ -74,8 +74,8 @@ def _merged(group: list[Result]) -> list[Result]:
     details = {**group[0].details, "seeds": seeds, "cases": [result.case_id for result in group]}
     if any(seen := [state for result in group for state in states(result)]):
         details["rounds"] = seen
-    if spent := total(result.details.get("time_breakdown", {}) for result in group):
-        details["time_breakdown"] = spent
+    if breakdown := total(result.details.get("time_breakdown", {}) for result in group):
+        details["time_breakdown"] = breakdown
     if any(result.details.get("learned") is False for result in group):
         details["learned"] = False
     return [replace(group[0], metrics=metrics, details=details, seconds=sum(result.seconds for result in group))]

@@ -26,7 +26,7 @@ SUITE = Suite(
             seed=seed,
             time_limit=4 * 3600,
         )
-        for seed in SEEDS  # a run cut short has every family
+        for seed in SEEDS  # seeds outermost: an interrupted run has every family
         for family in FAMILIES
     ),
 )

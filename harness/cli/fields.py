@@ -86,7 +86,9 @@ def _values(kinds: tuple[Any, ...], text: str) -> tuple[Any, ...]:
     if get_origin(kinds[0]) is not tuple:
         return tuple(_value(kinds[0], part) for part in text.split(","))
     left, right = get_args(kinds[0])
-    pairs = [pair.rsplit("=", 1) for pair in text.split()]  # a pattern may hold commas and equals signs, but no space
+    pairs = [
+        pair.rsplit("=", 1) for pair in text.split()
+    ]  # a pattern may contain commas and equals signs, but no spaces
     return tuple((_value(left, a), _value(right, b)) for a, b in pairs)
 
 
@@ -122,7 +124,7 @@ def _parameter_name(kind: type, field: Field[Any]) -> str:
 
 def _parameter(kind: type, field: Field[Any], hint: Any) -> inspect.Parameter:
     name, switch = flag(field), hint is bool
-    hidden = kind is Clip or field.default in (MISSING, None, "", (), False)  # each model brings its own clip
+    hidden = kind is Clip or field.default in (MISSING, None, "", (), False)  # a clip's defaults are the model's own
     shown = "" if hidden else f"  [default: {_show(field.default)}]"
     option = typer.Option(
         f"{name}/--no-{name[2:]}" if switch else name, help=field.metadata["help"] + shown, show_default=False,

@@ -12,7 +12,7 @@ from ...errors import UserError
 
 UsageError = cast(
     type[Exception], typer.BadParameter.__mro__[1]
-)  # of click, which some releases of typer depend on and others contain
+)  # click's UsageError: some releases of typer depend on click, others vendor it
 
 
 class Verb(TyperCommand):
@@ -28,7 +28,7 @@ class Verb(TyperCommand):
     def _message(self, error: Any, ctx: Any) -> str:
         strange = getattr(error, "option_name", None)
         known = [name for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
-        if strange is None or strange in known:  # a known one, but not rightly used
+        if strange is None or strange in known:  # a known option with a wrong value
             return " ".join(error.format_message().split()).rstrip(".")
         near = difflib.get_close_matches(strange, known, n=3, cutoff=0.5)
         hint = f": did you mean {' or '.join(near)}?" if near else ""

@@ -190,5 +190,5 @@ def _resident() -> float:
 def _of_all(measure: Callable[[psutil.Process], float]) -> Iterator[float]:
     here = psutil.Process()
     for process in (here, *here.children(recursive=True)):
-        with suppress(psutil.Error):  # it may end meanwhile
+        with suppress(psutil.Error):  # the process may have ended
             yield measure(process)

@@ -28,7 +28,7 @@ from .bench import Decoder, Device
 
 CLIP = Clip(frames=8, sampling="segments", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 IDENTICAL = 99.0  # PSNR in dB reported for identical pixels
-ALIKE = 45.0  # decibels of two charts with the same colors: a little more than a gray level apart
+ALIKE = 45.0  # least PSNR in dB of two charts with the same colors: a little more than one gray level apart
 
 
 @dataclass(frozen=True, kw_only=True)

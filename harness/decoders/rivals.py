@@ -40,7 +40,7 @@ def bench(
                 found.append(_speed(index, sampling, name, module, same, device, workers, seconds))
         except ImportError as error:
             missing.append(_missing(module, error))
-        except Exception as error:  # another library may raise anything: it costs its own rows
+        except Exception as error:  # another library may raise anything: skip only that library
             missing.append(f"{module.PACKAGE} cannot decode this here: {' '.join(str(error).split())[:300]}")
     return tuple(found), tuple(missing)
 
@@ -69,7 +69,7 @@ def identical(index: Index, read: rivals.Reader) -> tuple[int, int]:
 
 def _right(shown: np.ndarray, everything: np.ndarray, numbers: np.ndarray) -> int:
     if shown.shape[1:] != everything.shape[1:]:
-        return 0  # another size, or not upright
+        return 0  # another size, or rotation not applied
     own, before, after = (
         np.abs(shown.astype(np.int16) - everything[np.clip(numbers + step, 0, len(everything) - 1)]).mean((1, 2, 3))
         for step in (0, -1, 1)

@@ -209,7 +209,7 @@ def _mean_average_precision(predictions: Predictions, convention: str) -> Metric
         return torch.stack([found[chosen].nanmean() for chosen in columns.values()])
 
     shown = zip(columns, (100 * means(torch.ones(len(score)).double())).tolist(), strict=True)
-    text = ", ".join(f"{category} {mean:.2f}" for category, mean in shown if mean == mean)  # NaN: nothing of it
+    text = ", ".join(f"{category} {mean:.2f}" for category, mean in shown if mean == mean)  # NaN: no positives
     text = f"{convention}, mean over categories: {text}"
     return _bootstrapped(lambda counts: means(counts).nanmean(), len(score), text, work=classes)
 

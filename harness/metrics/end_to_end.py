@@ -29,7 +29,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
     with subject.open_stream(batch=batch) as stream, subject.timer.phase("measured"):
         both = _rates("end_to_end", stream, subject, lambda b: subject.forward(b.clip))
         alone = _rates("end_to_end, decoder alone", stream, subject, lambda b: None)
-        example = next(subject.timer.batches(stream)).clip.clone()  # the stream's own memory ends with it
+        example = next(subject.timer.batches(stream)).clip.clone()  # the stream's buffers are freed with it
         decoder = stream.decoder
     if len(both) < 3 or len(alone) < 3:
         return {}

@@ -102,7 +102,7 @@ def _room(tried: dict[int, timing.Timing], batch: int) -> bool:
     if not tried or not status.exists():
         return True
     peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
-    growth = peak / max(tried) * (batch - max(tried))  # at most: what libraries take does not grow
+    growth = peak / max(tried) * (batch - max(tried))  # an upper bound: the libraries' share does not grow
     return growth < SPARE * psutil.virtual_memory().available
 
 

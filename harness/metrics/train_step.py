@@ -66,8 +66,10 @@ def _arithmetic(precision: str) -> str:
 
 def _steps(subject: Subject, clips: Iterator[Tensor]) -> dict[str, list[float]]:
     """Return the milliseconds of each part, one sample per step."""
-    model = copy.deepcopy(subject.model).to(subject.device).train()  # a cast case has left it on the CPU
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # the weights stay: every step is alike
+    model = (
+        copy.deepcopy(subject.model).to(subject.device).train()
+    )  # `prepare` moves the fp32 original to the CPU if it casts
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # lr=0: the weights do not change between steps
     kept: list[Tensor] = []
 
     def forward() -> None:

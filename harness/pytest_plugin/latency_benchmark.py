@@ -9,7 +9,7 @@ from typing import Any
 def test_latency(benchmark: Any, reelbench_case: Any, reelbench_step: Callable[[], None]) -> None:
     """Benchmark the case's forward pass."""
     benchmark.fullname = (
-        f"reelbench::test_latency[{reelbench_case.benchmark}]"  # pytest's own has the path of the installation
+        f"reelbench::test_latency[{reelbench_case.benchmark}]"  # pytest's default contains the installation's path
     )
     benchmark.params = None
     benchmark.extra_info["case"] = reelbench_case.to_json()

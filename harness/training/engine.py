@@ -127,10 +127,10 @@ class Engine:
         self.scales = [(group["lr_scale"], group["decay_scale"]) for group in self.optimizer.param_groups]
         if recipe.zero == 0:
             settings = {**settings, "gradient_clipping": 0.0}  # see `_clip`
-        with contextlib.redirect_stdout(sys.stderr):  # it prints while it compiles
+        with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed prints to stdout while compiling
             self.engine: Any = deepspeed.initialize(model=objective, optimizer=self.optimizer, config=settings)[0]
         if recipe.zero == 0 and world.size == 1:
-            self.engine.enable_backward_allreduce = False  # nothing to exchange
+            self.engine.enable_backward_allreduce = False  # there are no peers
         self._monitored, self.engine.monitor.enabled = self.engine.monitor.enabled, False  # see `log_scalars`
         self.network: nn.Module = self.engine.module.network
         self._parameters = [p for p in self.network.parameters() if p.requires_grad]
@@ -162,7 +162,7 @@ class Engine:
         self.engine.step()
         self._scale_down(scale)
         if bad:
-            self._copy(self._kept, self._buffers)  # batch norm's running statistics are not finite now
+            self._copy(self._kept, self._buffers)  # restore batch norm's running statistics, which are not finite now
         norm = self.engine.get_global_grad_norm() if norm is None else norm
         norm = None if bad or norm is None or not math.isfinite(norm) else float(norm) / scale
         return Step(mean, norm, bad, stop, tuple(float(loss) for loss in losses))

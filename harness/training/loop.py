@@ -151,7 +151,9 @@ class Run:
     def step(self, batches: Batches, progress: TrainingProgress, *, stop_requested: bool) -> bool:
         """Take one optimizer step and log it; return whether any rank was asked to stop."""
         step, begin, waited = self.position.step, time.perf_counter(), batches.waited
-        torch.manual_seed((self.job.seed * 1_000_003 + step) * 65_536 + self.world.rank)  # a resumed run draws the same
+        torch.manual_seed(
+            (self.job.seed * 1_000_003 + step) * 65_536 + self.world.rank
+        )  # so that a resumed run repeats its randomness
         lr = self.recipe.lr * factor(self.recipe, step, self.steps_per_epoch)
         found = self.engine.train_step(
             self._arguments(batches, step), lr=lr, stop_requested=stop_requested,

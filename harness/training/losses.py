@@ -90,7 +90,7 @@ class PredictFeatures(nn.Module):
         """Return the loss of a batch: `clip` N×3×T×H×W."""
         masks = [
             draw_mask(random.Random(f"{draw.seed} {draw.step} {row}"), self.maskfeat.grid) for row in draw.rows
-        ]  # a string, because only those seed the same way in every process
+        ]  # a string, because hashes of other seeds may differ between processes
         return self.maskfeat.loss(clip, self._pixels(clip), masks).float()
 
     def _pixels(self, clip: Tensor) -> Tensor:
