@@ -1,7 +1,7 @@
-"""A name to its module. Names are addresses: `discover.module("reelbench.suites", "quick", "suite")`.
+"""Find a module by name: `discover.module("suites", "quick", "suite")` imports reelbench/suites/quick.py.
 
-There is no central list and no decorator: the files of a package are its names, `_private.py` is machinery.
-A file that fails to import fails loudly.
+There is no registry: the public files of a package are the known names; files like `_private.py` are not. An import
+error in such a file propagates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def names(package: str) -> list[str]:
 
 
 def module(package: str, name: str, kind: str) -> ModuleType:
-    """Import one module of a package by its name; an unknown name is a `UserError` with near names."""
+    """Import a module of a package by name; `kind` names it in messages. Raises UserError if the name is unknown."""
     if name not in names(package):
         raise unknown(kind, name, names(package))
     return importlib.import_module(f"{ROOT}.{package}.{name}")

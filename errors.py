@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line that names the thing, the near names and the remedy."""
+"""Errors that the user can fix: one line with the cause, similar names and the remedy."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake the user can mend. The command line prints its one line and exits with 2, no traceback."""
+    """An error that the user can fix. The command line prints it in one line, without a traceback, and exits with 2."""
 
 
 class UnsupportedError(UserError):
-    """A case that this machine, or what it was given, cannot run: its row says `unsupported` and why."""
+    """A case that cannot run on this machine or without an input it lacks: its status becomes `unsupported`."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """Return the error for a name that does not exist.
+    """Return the UserError for an unknown name, with similar and all known names.
 
     >>> print(unknown("suite", "quik", ["quick", "latency"]))
     unknown suite 'quik': did you mean 'quick'? Known: latency, quick
@@ -23,5 +23,5 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    shown = ", ".join(names) if len(names) <= 40 else ", ".join(names[:40]) + ", …"
-    return UserError(f"unknown {kind} '{name}':{hint} Known: {shown or 'none'}")
+    listed = ", ".join(names) if len(names) <= 40 else ", ".join(names[:40]) + ", …"
+    return UserError(f"unknown {kind} '{name}':{hint} Known: {listed or 'none'}")

@@ -1,6 +1,6 @@
-"""The intervals that every number carries, Wilson's for a share and order statistics for a median; and a sum.
+"""Confidence intervals: Wilson's for a proportion, order statistics for medians and quantiles.
 
-Standard library only: like `result.py`, anyone may import it.
+Standard library only, so that every room may import it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
-STRETCHES = 10
+NUM_BATCHES = 10
 
 
 def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Return Wilson's score interval of a share, as fractions; `z=1.96` covers 95 %.
+    """Return Wilson's score interval of a proportion, in 0..1; `z=1.96` covers 95 %.
 
     It stays inside 0..1 and keeps its coverage at 0 % and 100 %, where the textbook interval collapses to a point.
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
@@ -26,10 +26,10 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"wilson: {successes} successes of {n} is no share")
     share, weight = successes / n, z * z / n
-    centre = (share + weight / 2) / (1 + weight)
+    center = (share + weight / 2) / (1 + weight)
     half = z * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
+    low = 0.0 if successes == 0 else center - half
+    high = 1.0 if successes == n else center + half
     return low, high
 
 
@@ -53,31 +53,31 @@ def median_interval(samples: Iterable[float], confidence: float = 0.95) -> tuple
 
 
 def serial_interval(samples: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Return the median of samples that were taken one after the other, and its interval by `stretches`.
+    """Return the median of a time series and its interval, computed from `batch_medians`.
 
-    Taken one by one for independent, they would give an interval that the next minute's median misses: a machine is
-    slow, or fast, for seconds.
+    Consecutive timings are autocorrelated (a machine is slow, or fast, for seconds): treated as independent they would
+    give an interval that is far too narrow.
 
     >>> serial_interval([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
     (1.5, 1.0, 2.0)
     """
     median = statistics.median(samples)
-    _, low, high = median_interval(stretches(samples))
+    _, low, high = median_interval(batch_medians(samples))
     return (median, None, None) if low is None or high is None else (median, min(low, median), max(high, median))
 
 
-def stretches(samples: Sequence[float]) -> list[float]:
-    """Return the medians of ten stretches of samples in their order; few samples as they are."""
-    n, count = len(samples), min(len(samples), STRETCHES)
+def batch_medians(samples: Sequence[float]) -> list[float]:
+    """Return the medians of `NUM_BATCHES` contiguous batches of samples; of fewer samples, the samples themselves."""
+    n, count = len(samples), min(len(samples), NUM_BATCHES)
     return [statistics.median(samples[i * n // count : (i + 1) * n // count]) for i in range(count)]
 
 
 def quantile_interval(
     samples: Iterable[float], share: float, confidence: float = 0.95
 ) -> tuple[float, float | None, float | None]:
-    """Return a quantile and the two samples that enclose the true one with at least `confidence`.
+    """Return the `share` quantile and the two samples that enclose the true one with at least `confidence`.
 
-    How many of n samples fall below it is binomial(n, share). A bound that no sample gives is None.
+    How many of n samples fall below it is binomial(n, share). A bound that lies beyond all samples is None.
 
     >>> quantile_interval(range(1, 102), 0.9)
     (91.0, 85, 97)
@@ -94,7 +94,7 @@ def quantile_interval(
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return a quantile of sorted samples, between two of them as far as it lies between their places.
+    """Return a quantile of sorted samples, interpolated linearly between the two nearest ones.
 
     >>> quantile([1, 2, 4], 0.75)
     3.0
@@ -128,9 +128,9 @@ def _rank(n: int, confidence: float) -> int:
 
 
 def total(accounts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return the sum of accounts such as {"wall": seconds, …}, part by part, to the thousandth."""
-    found: dict[str, float] = {}
+    """Return the sum of mappings such as {"wall": seconds, …}, key by key, rounded to three decimals."""
+    sums: dict[str, float] = {}
     for account in accounts:
         for name, amount in account.items():
-            found[name] = round(found.get(name, 0.0) + amount, 3)
-    return found
+            sums[name] = round(sums.get(name, 0.0) + amount, 3)
+    return sums

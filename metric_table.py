@@ -1,10 +1,10 @@
-"""The metric table: what every number that a suite measures is called, counts, and which way is better.
+"""The metric table: name, header, unit, kind and direction of every number that a suite measures.
 
-    METRICS["latency"]                    # a metric of a case: the file harness/metrics/latency.py
-    QUANTITIES["latency_ms"]              # a number that it measures, and every report, comparison and plot shows
-    quantity("my_clips_s", unit="clips/s")  # of a number that nobody described: what its unit tells
+    METRICS["latency"]                      # a metric of a case, implemented by harness/metrics/latency.py
+    QUANTITIES["latency_ms"]                # a number that it emits, as reports, comparisons and plots show it
+    quantity("my_clips_s", unit="clips/s")  # a user-defined number: its row is inferred from the unit
 
-Standard library only. A quantity's row says all that is known of it; nothing else keeps lists of names.
+Standard library only. This is the only list of metrics and quantities: nothing else keeps one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Better = Literal["", "higher", "lower"]
 
 @dataclass(frozen=True, kw_only=True)
 class MetricKind:
-    """What a case's metric needs: `needs_videos` where random clips will not do, `needs_weights` where random ones.
+    """What a metric of a case needs: videos instead of random clips, trained weights instead of random ones.
 
-    `interleaved` metrics are timed in the rounds of `run --interleave`.
+    `interleaved` metrics are measured again in the rounds of `run --interleave`.
     """
 
     needs_videos: bool = False
@@ -31,28 +31,28 @@ class MetricKind:
 METRICS: dict[str, MetricKind] = {
     "startup": MetricKind(),
     "accuracy": MetricKind(needs_videos=True, needs_weights=True),
-    "order": MetricKind(needs_videos=True, needs_weights=True),
+    "frame_order": MetricKind(needs_videos=True, needs_weights=True),
     "view_budget": MetricKind(needs_videos=True, needs_weights=True),
     "parameters": MetricKind(),
     "flops": MetricKind(),
     "memory": MetricKind(),
     "latency": MetricKind(interleaved=True),
     "throughput": MetricKind(interleaved=True),
-    "peak": MetricKind(),
-    "step": MetricKind(needs_videos=True),
+    "mfu": MetricKind(),
+    "train_step": MetricKind(needs_videos=True),
     "decode": MetricKind(needs_videos=True),
     "end_to_end": MetricKind(needs_videos=True),
-    "stall": MetricKind(needs_videos=True),
+    "data_stall": MetricKind(needs_videos=True),
     "energy": MetricKind(),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """One number that a metric measures. A stored value times `scale` is shown in `unit`.
+    """One number that a metric emits. Reports show the stored value times `scale`, in `unit`.
 
-    A `share` is of the test's videos, in percent, with a Wilson interval; a `count` is exact and the same every time;
-    of `time` and `rate` the state of the machine is a part. `headline` ones stand in a finished case's line.
+    `kind`: a `share` is a percentage of the test videos, a `count` is exact and deterministic, a `time` or a `rate`
+    depends on the machine's state. `headline` quantities are printed when a case finishes.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Quantity:
 
     @property
     def timed(self) -> bool:
-        """Whether it is a time or a rate: what the machine's state can spoil."""
+        """Whether it is a time or a rate, which a disturbed machine invalidates."""
         return self.kind in ("time", "rate")
 
 
@@ -108,7 +108,7 @@ _ROWS = (
     _rate("throughput_frames_s", "throughput", "frames/s"),
     _rate("end_to_end_clips_s", "end to end"),
     _rate("achieved_tflops", "achieved", "TFLOP/s"),
-    Quantity(name="peak_fraction", header="of peak", kind="fraction", unit="%", scale=100, better="higher"),
+    Quantity(name="mfu", header="MFU against a measured matmul", kind="fraction", unit="%", scale=100, better="higher"),
     _rate("train_clips_s", "training"),
     _memory("memory_allocated_mib", "allocated memory"),
     _memory("memory_reserved_mib", "reserved memory"),
@@ -130,11 +130,11 @@ QUANTITIES: dict[str, Quantity] = {row.name: row for row in _ROWS}
 
 
 def quantity(name: str, unit: str = "", better: Better = "") -> Quantity:
-    """Return a number's row, or for one that the table lacks what its stored unit, or `better`, tells of it."""
+    """Return a number's row; for one that the table lacks, a row inferred from its unit and `better`."""
     if name in QUANTITIES:
         return QUANTITIES[name]
-    found = _by_unit(name, unit)
-    return replace(found, better=better) if better else found
+    inferred = _by_unit(name, unit)
+    return replace(inferred, better=better) if better else inferred
 
 
 def _by_unit(name: str, unit: str) -> Quantity:

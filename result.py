@@ -1,4 +1,4 @@
-"""Result and Metric: what a finished case leaves behind, as one JSON object a line of `results.jsonl`."""
+"""Result and Metric: the outcome of a case, one JSON object per line of `results.jsonl`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from .errors import UserError
 from .metric_table import Better
 from .spec import Case, Published
 
-SCHEMA = 2  # 2: `Metric.flags`; before, a disturbed time was told by how its warning began
-SLOWER = 1.2  # times the best pace of the machine itself: a time measured then is compared with none
+SCHEMA = 2  # 2: `Metric.flags`; in schema 1 a disturbed time is recognized by how its warning begins
+SLOWER = 1.2  # a calibration this many times the best one marks the measurement as disturbed
+# Names in results of earlier versions -> today's: metrics of a case, then numbers and keys of `details`.
+RENAMED_METRICS = {"peak": "mfu", "stall": "data_stall", "order": "frame_order", "step": "train_step"}
+RENAMED_KEYS = {**RENAMED_METRICS, "peak_fraction": "mfu", "spent": "time_breakdown", "pace_ms": "calibration_ms"}
 Status = Literal["ok", "failed", "oom", "timeout", "unsupported"]
 Flag = Literal["machine_disturbed", "unsteady", "above_peak", "counters_disagree"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One measured number with its interval and samples. `convention` says what the number counts, where it matters.
+    """One measured number with its 95 % interval (`low`, `high`) and raw samples, in `unit`.
 
-    `rounds` says how many of the samples, in order, each round of an interleaved run took; empty for a run in one go.
-    `flags` name what makes the number doubtful, `warning` says it in words. `better` is for metrics of one's own, which
-    the metric table does not know.
+    `convention` states how it was measured (batch, precision, views, …). `rounds` are the sizes of the consecutive
+    groups of `samples` that each round of an interleaved run took; empty otherwise. `flags` name what makes the number
+    doubtful, `warning` says the same in words. `better` is set by user-defined metrics that the metric table lacks.
     """
 
     value: float
@@ -40,16 +43,17 @@ class Metric:
 
 
 class MachineState(TypedDict, total=False):
-    """What the machine did during a measurement; see `harness/measuring/machine.py`. A GPU's: least, median, most.
+    """The machine's state during a measurement (see `harness/measuring/machine.py`); lists of a GPU: min, median, max.
 
-    `disturbed` lists what spoilt the measurement, in words; `pace_ms` holds the calibration before and after.
+    `disturbed` lists what invalidates the measurement, in words. `calibration_ms` are the times of a fixed workload
+    before and after. `others_cpu` is the fraction of the cores that other processes used.
     """
 
     load_before: float
     load_after: float
     cpu_mhz: float | None
     others_cpu: float
-    pace_ms: list[float]
+    calibration_ms: list[float]
     sm_clock_mhz: list[float]
     temperature_c: list[float]
     power_w: list[float]
@@ -60,7 +64,7 @@ class MachineState(TypedDict, total=False):
 
 
 class TrainingSummary(TypedDict):
-    """A case's training: optimizer steps, seconds, and the loss of the first and the last step."""
+    """Summary of a case's training: optimizer steps, seconds, and the loss of the first and the last step."""
 
     steps: int
     seconds: float
@@ -69,15 +73,16 @@ class TrainingSummary(TypedDict):
 
 
 class Details(TypedDict, total=False):
-    """What a case found beside its metrics; a key is there where something was found.
+    """Everything a case records besides its metrics; a key is present only if it applies.
 
-    Videos: `test_videos` of the index, `rejected_videos` left out of it, `listed` and `videos` that were tested,
-    `broken` (path, reason) among them, `passed_over` in training. Accuracy: `views`, `chance` in percent, `learned`.
-    Cost: `flops_by_operator`, `flops_unsupported_operators`, `batch_sweep`, `best_batch`, `largest_batch`,
-    `view_budget`, `alone_clips_s` and the sentence `limit`, `idle_w` and `busy_w`, what the device
-    does not tell (`not_available`). The measurement itself:
-    `metric_seconds`, `warm_ups_cut_short`, `machine`, or one a round in `rounds`, and `spent`, the seconds of each
-    phase. A mean over seeds names its `seeds` and `cases`.
+    Videos: `test_videos` in the index, `rejected_videos` excluded from it when it was made; in testing `listed` by the
+    official list, `videos` tested, `broken` (path, reason) skipped; `passed_over` (path, reason) skipped in training.
+    Accuracy: `views`, `chance` in percent, `learned` (top-1 above twice chance). Cost: `flops_by_operator`,
+    `flops_unsupported_operators`, `batch_sweep`, `best_batch`, `largest_batch`, `view_budget`, clips/s of decoder and
+    model on their own (`alone_clips_s`), the bottleneck in a sentence (`limit`), `idle_w` and `busy_w` in watts,
+    readings that the device does not offer (`not_available`). Measurement: `metric_seconds`, `warm_ups_cut_short`, the
+    `machine`'s state (one per round in `rounds`), and `time_breakdown`, seconds per phase. A mean over seeds has
+    `seeds` and `cases`.
     """
 
     test_videos: int
@@ -105,16 +110,16 @@ class Details(TypedDict, total=False):
     warm_ups_cut_short: int
     machine: MachineState
     rounds: list[MachineState]
-    spent: dict[str, float]
+    time_breakdown: dict[str, float]
     seeds: list[int]
     cases: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One finished case. `status` is `ok`, or says how it ended, and then `error` says why in one line.
+    """The result of one case. Unless `status` is `ok`, `error` gives the reason in one line.
 
-    `published` holds what papers print of the model (or of a micro's full-size siblings), for reports to set beside.
+    `published` holds the figures that papers print for the model (for a micro: for its full-size siblings).
     """
 
     case: Case
@@ -133,7 +138,7 @@ class Result:
 
     @property
     def case_id(self) -> str:
-        """The case's name in the ledger, in reports and in the log's file name."""
+        """The case's id: its key in the ledger and in reports, and the name of its log file."""
         return self.case.case_id
 
     def to_json(self) -> str:
@@ -143,7 +148,7 @@ class Result:
 
     @classmethod
     def from_json(cls, line: str) -> Result:
-        """Read one line; a newer schema is a `UserError` that says so."""
+        """Parse one line, of this or an earlier schema. Raises UserError if its schema is missing or newer."""
         data = json.loads(line)
         schema = data.pop("schema", None)
         if not isinstance(schema, int):
@@ -153,21 +158,32 @@ class Result:
                 f"written by a newer ReelBench (schema {schema}, this one reads {SCHEMA}): upgrade to read it"
             )
         data.pop("case_id", None)
-        data["case"] = Case.from_json(data["case"])
-        data["metrics"] = {name: _metric(values, schema) for name, values in data["metrics"].items()}
+        metrics = [RENAMED_METRICS.get(name, name) for name in data["case"].get("metrics", ())]
+        data["case"] = Case.from_json({**data["case"], "metrics": metrics})
+        data["metrics"] = {
+            RENAMED_KEYS.get(name, name): _metric(values, schema) for name, values in data["metrics"].items()
+        }
+        data["details"] = _renamed(data.get("details", {}))
         data["published"] = tuple(Published(**row) for row in data.get("published", ()))
         return cls(**data)
 
 
 def now() -> str:
-    """Return the time as results write it: ISO 8601, UTC, to the second."""
+    """Return the current UTC time in ISO 8601, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def metric_from_json(values: dict[str, Any]) -> Metric:
-    """Return the metric whose fields JSON holds."""
+    """Return the metric from its fields as JSON has them (lists for tuples and sets)."""
     lists = {name: tuple(values.get(name, ())) for name in ("samples", "rounds")}
     return Metric(**{**values, **lists, "flags": frozenset(values.get("flags", ()))})
+
+
+def _renamed(value: Any) -> Any:
+    """Return details with the keys of earlier versions, at any depth, under today's names."""
+    if isinstance(value, dict):
+        return {RENAMED_KEYS.get(name, name): _renamed(inner) for name, inner in value.items()}
+    return [_renamed(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _metric(values: dict[str, Any], schema: int) -> Metric:

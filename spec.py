@@ -1,7 +1,7 @@
-"""The vocabulary: Clip, Views, Published, Recipe, Case, Suite. Frozen, keyword-only, each checks itself.
+"""The core data types: Clip, Views, Published, Recipe, Case, Suite. Frozen, keyword-only, validated on construction.
 
-Standard library only, so that listing suites is instant and a laptop without torch can render a report.
-An experiment is derived by changing fields: `dataclasses.replace(case, batch=8)`.
+Standard library only, so that listing suites is instant and reports render without torch. Derive an experiment from
+another by replacing fields: `dataclasses.replace(case, batch=8)`. Invalid values raise UserError.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ T = TypeVar("T")
 
 
 def option(default: T, text: str, *, flag: str = "") -> T:
-    """Return a dataclass field that the command line offers, with its line of help; `flag` where its name is another.
+    """Return a dataclass field that becomes a command-line option; `flag` overrides the flag derived from its name.
 
-    Typed as its default, as `dataclasses.field` is.
+    Annotated as returning the default's type, as `dataclasses.field` is.
     """
     return dataclasses.field(default=default, metadata={"help": text, "flag": flag})
 
@@ -54,13 +54,17 @@ def _choice(owner: str, field: str, value: str, allowed: tuple[str, ...]) -> Non
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """What a model sees of a video: T frames of size x size RGB pixels, normalised.
+    """A model's input from a video: T frames of size x size RGB pixels, normalized by `mean` and `std` (0..255 scale).
 
-    `dense`: T frames `stride` apart (`fxfxfxf`: 4 frames, stride 2, span 7); several test clips lie from the first
-    possible place to the last, in `dense_middle` (MMAction 0: Video Swin, TPS, DualFormer) in the middle of equal
-    parts. `dense_64`: T frames over 64 (TSM dense). `window`: T frames over T x stride, both ends included (ViViT's
-    trainer). `segments`: the video in T equal segments, one frame of each (TSN). `uniform`: the SlowFast form of
-    segments, ends included. `out_of_bound` says how a dense clip goes on past the end of its video.
+    `sampling` chooses the frames:
+
+    - `dense`: T frames `stride` apart; several test clips are spread evenly from the first possible start to the last,
+      in `dense_middle` they are centered in equal parts of the video (MMAction 0.x: Video Swin, TPS, DualFormer);
+    - `dense_64`: T frames spread over 64 (TSM's dense sampling);
+    - `window`: T frames spread over T x stride frames, both ends included (ViViT's trainer);
+    - `segments`: one frame from each of T equal segments (TSN); `uniform`: SlowFast's variant, ends included.
+
+    `out_of_bound`: a dense clip longer than its video loops, or repeats the last frame.
     """
 
     frames: int = dataclasses.field(metadata={"help": "Frames of a clip."})
@@ -84,9 +88,9 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """How a video is tested: `clips` along time x `crops` along space, scores averaged after softmax.
+    """The multi-view test protocol: temporal `clips` x spatial `crops` per video, averaged after softmax.
 
-    Written `4x3`. `size` and `short_side` replace the clip's own for testing (Video Swin tests at short side 224).
+    Written `4x3`. `size` and `short_side`, in pixels, override the clip's in testing (Video Swin: short side 224).
     """
 
     clips: int = 1
@@ -100,7 +104,7 @@ class Views:
 
     @classmethod
     def parse(cls, text: str) -> Views:
-        """Read `clips x crops`, such as `4x3`."""
+        """Parse `clips x crops`, such as `4x3`. Raises UserError otherwise."""
         match = re.fullmatch(r"(\d+)x(1|3|10)", text)
         _require(
             match is not None,
@@ -111,7 +115,7 @@ class Views:
 
     @property
     def count(self) -> int:
-        """Views of one video."""
+        """Number of views per video."""
         return self.clips * self.crops
 
     def __str__(self) -> str:
@@ -120,9 +124,9 @@ class Views:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One row that a paper or an official repository printed; never mixed with measured numbers.
+    """One result as published by a paper or an official repository; never mixed with measured numbers.
 
-    `gflops` is per view. `top1` and `top5` are in percent, `params_m` in millions. `source` says where it stands.
+    `gflops` is per view, `top1` and `top5` in percent, `params_m` in millions. `source` is the citation.
     """
 
     model: str
@@ -138,17 +142,17 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is trained.
+    """A training recipe: objective, optimizer, schedules, augmentation. Fields are the options of `reelbench train`.
 
-    **Learning rate.** `warmup_by` and `schedule_by` say whether it changes every step or every epoch, e = 0, 1, …:
+    **Learning rate.** `warmup_by` and `schedule_by` say whether it is updated every step or every epoch e = 0, 1, …:
 
-    - warm-up over W epochs, by step: linear from `warmup_ratio` x to 1 x what the schedule says;
-      by epoch: `warmup_ratio` in the first, the full rate already in the last warm-up epoch;
-    - cosine by step: from the end of the warm-up to the end of training. By epoch: e / E of the way, beneath the
-      warm-up (MMCV); with a warm-up by epoch too: from the last epoch of the warm-up to the last of all.
+    - warm-up over W epochs, by step: the schedule's rate times a factor from `warmup_ratio` to 1, linearly; by epoch:
+      `warmup_ratio` in the first epoch, the full rate already in epoch W - 1;
+    - cosine by step: from the end of the warm-up to the end of training. By epoch: at e / E of its period from epoch 0
+      on, multiplied by the warm-up (MMCV); if the warm-up is by epoch too: from its last epoch to the last of all.
 
-    Of the (pattern, multiplier) pairs of `lr_rules` and `decay_rules`, matched with `re.search` on parameter names, the
-    first that matches wins. **Mixup and cutmix** together: one or the other, at even odds.
+    `lr_rules` and `decay_rules` are (pattern, multiplier) pairs, matched with `re.search` on parameter names; the first
+    match wins. With both **mixup and cutmix**, each batch uses one of them with equal probability.
     """
 
     objective: Objective = option("classify", "What is learned.")
@@ -206,7 +210,7 @@ class Recipe:
             _require(value >= 0, f"recipe: {field}={value!r} must not be negative")
         for field in ("flip", "erase"):
             _require(0 <= getattr(self, field) <= 1, f"recipe: {field}={getattr(self, field)} must lie in 0..1")
-        _require(0 <= self.ema < 1, f"recipe: ema={self.ema} must lie in 0..1, 1 left out")
+        _require(0 <= self.ema < 1, f"recipe: ema={self.ema} must lie in 0..1, 1 excluded")
         for field, allowed in (
             ("objective", Objective), ("optimizer", Optimizer), ("schedule", Schedule), ("schedule_by", By),
             ("warmup_by", By), ("precision", Precision), ("crop", Crop),
@@ -227,20 +231,20 @@ class Recipe:
         )
 
     def lr_at(self, batch: int) -> float:
-        """Return the learning rate scaled in proportion to another global batch."""
+        """Return the learning rate scaled linearly to another global batch size."""
         return self.lr * batch / self.batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One row of a suite: everything needed to repeat a measurement.
+    """One case of a suite: everything needed to reproduce a measurement.
 
-    `data` is an index file, or an embedded set: `synthetic`, `synthetic-hard`. With a `recipe` the model is
-    trained first, with a `checkpoint` loaded; with neither its weights are random, and accuracy cannot be asked for.
-    A `checkpoint` may hold `$VARIABLES` and wildcards. `precision` is the measured forward pass's (`bf16`: weights and
-    activations, `amp_bf16`: autocast), `mode` how it is run, `channels_last` the memory format of its convolutions;
-    the training follows its recipe. `clip` and `views` replace the variant's own. `batch=0` lets the harness find the
-    best batch for throughput. `fingerprint` is the data's, filled in by the sweep.
+    `data` is an index file, or a built-in synthetic set (`synthetic`, `synthetic-hard`). With a `recipe` the model is
+    trained first, with a `checkpoint` (`$VARIABLES` and wildcards are expanded) loaded; with neither its weights are
+    random, and accuracy metrics raise UserError. `precision` (`bf16` casts weights and activations, `amp_bf16` is
+    autocast), `mode` and the `channels_last` memory format apply to the measured forward pass; training follows the
+    recipe. `clip` and `views` override the model's own. `batch=0` searches for the batch with the best throughput.
+    `time_limit` is in seconds. `fingerprint` identifies the data's contents and is filled in when the suite runs.
     """
 
     model: str
@@ -279,35 +283,35 @@ class Case:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the case as plain values; `Case.from_json` reads it back."""
+        """Return the case as JSON-compatible values; `Case.from_json` reads them back."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Case:
-        """Read what `to_json` wrote; a field of another version is a `UserError`."""
+        """Return the case that `to_json` wrote. Raises UserError if it has unknown fields."""
         return from_fields(cls, data)
 
     @cached_property
     def case_id(self) -> str:
-        """Twelve hexadecimal digits that name this case: the hash of everything in it."""
+        """The case's id: the first 12 hexadecimal digits of the SHA-256 of all its fields."""
         text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def shows_videos(self) -> bool:
-        """Whether the model is shown videos of its data, in training or in any metric; else random clips."""
+        """Whether training or any metric uses the videos of `data`; otherwise the model only sees random clips."""
         return self.recipe is not None or any(METRICS[name].needs_videos for name in self.metrics)
 
     @property
     def benchmark(self) -> str:
-        """The name of its latency in pytest-benchmark, by what it depends on: `tsm/micro-cpu-fp32-eager`."""
+        """The case's name as a pytest-benchmark entry, such as `tsm/micro-cpu-fp32-eager`."""
         clip = f"{self.clip.frames}x{self.clip.stride}x{self.clip.size}" if self.clip else ""
-        ways = (self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
-        return "-".join(filter(None, (self.model, clip, *ways)))
+        configuration = (self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
+        return "-".join(filter(None, (self.model, clip, *configuration)))
 
 
 def from_fields(cls: type[T], data: dict[str, Any]) -> T:
-    """Make a value of this module from plain fields; an unknown one is a `UserError`."""
+    """Build a dataclass of this module from plain values. Raises UserError if a field is unknown."""
     fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     strange = sorted(set(data) - fields)
     _require(not strange, f"{cls.__name__}: unknown field {', '.join(strange)} (written by another version?)")
@@ -321,9 +325,9 @@ def _tuples(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A named list of cases. A suite file holds `SUITE = Suite(...)` and imports nothing heavier than this module.
+    """A named list of cases. A suite file defines `SUITE = Suite(...)` and imports nothing heavier than this module.
 
-    `on_cuda` are the cases that only a GPU can tell something by; on a CPU they are not listed.
+    `on_cuda` are additional cases that run only on a GPU.
     """
 
     name: str
@@ -337,12 +341,12 @@ class Suite:
         _require(all(isinstance(c, Case) for c in every), f"suite {self.name}: cases must be Case values")
 
     def on(self, device: str) -> tuple[Case, ...]:
-        """Return the cases that are measured on a device, `cpu` or `cuda`."""
+        """Return the cases to measure on a device, `cpu` or `cuda`."""
         return (*self.cases, *self.on_cuda) if device == "cuda" else self.cases
 
 
 def read_json(kind: type[T], path: Path) -> T:
-    """Return a value from a JSON file of its fields; raises UserError if it is none."""
+    """Build a dataclass of this module from a JSON file of its fields. Raises UserError if the file holds none."""
     try:
         return from_fields(kind, json.loads(path.read_text()))
     except OSError as error:

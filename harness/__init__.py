@@ -1,1 +1,1 @@
-"""Runs cases and measures them."""
+"""The harness: suites, training, measuring, decoders, explanations, and the command line."""

@@ -1,4 +1,4 @@
-"""`reelbench models`: what is in the zoo, its size and cost counted here, and the figures that papers print of it."""
+"""`reelbench models`: the zoo's models with parameters and FLOPs counted here, and their published accuracies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .progress import bar
 
 
 def render(format: str) -> str:
-    """Return the catalogue as a `table` or as `json`."""
+    """Return the catalog as a `table` or as `json`. Raises UserError for another format."""
     if format not in ("table", "json"):
         raise unknown("format", format, ("table", "json"))
     with bar(Console(stderr=True)) as progress:
@@ -28,10 +28,10 @@ def render(format: str) -> str:
 
 
 def gflops(model: nn.Module, clip: Tensor) -> float:
-    """Return the multiply-adds of one view, in units of 1e9, of a model without contents (`torch.device("meta")`).
+    """Return the GFLOPs (multiply-add = 1) of one view of a model on the meta device.
 
-    Products are torch's count, norms are charged as fvcore does: 5 operations an element for layer norm, 2 for batch
-    norm. So the figure is the one that `metrics.flops` measures on a real model, without computing anything.
+    Convolutions and matrix products are counted by torch, norms at fvcore's rate: 5 operations per element for layer
+    norm, 2 for batch norm. The figure equals that of `metrics.flops`, without running the model.
     """
     aten = torch.ops.aten
     # The second is what a batch norm in eval mode is, to torch's dispatcher: it has no public name.
@@ -40,7 +40,7 @@ def gflops(model: nn.Module, clip: Tensor) -> float:
 
 
 def _charge(operations: int) -> Any:
-    """Return a count for one operator in torch's unit, of which a multiply-add has two."""
+    """Return an operator's FLOP formula for torch's counter, in which a multiply-add counts 2."""
 
     def count(shape: tuple[int, ...], *_: Any, out_shape: Any = None, **__: Any) -> int:
         return 2 * operations * torch.Size(shape).numel()

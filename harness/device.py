@@ -1,4 +1,4 @@
-"""The device that was asked for, or else the GPU where there is one."""
+"""Resolve the --device option."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..errors import UserError, unknown
 
 
 def resolve_device(device: str | None) -> Literal["cpu", "cuda"]:
-    """Return the device to use: the one asked for, else the GPU where there is one."""
+    """Return the given device, or by default the GPU if there is one. Raises UserError if it is not available."""
     import torch
 
     if device not in (None, "cpu", "cuda"):

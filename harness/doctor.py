@@ -1,4 +1,4 @@
-"""`reelbench doctor`: everything a run depends on, looked at once, and what to do about what is missing."""
+"""`reelbench doctor`: checks everything that a run depends on, with remedies for what is missing."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .measuring.environment import gpus
 
 @dataclass(frozen=True)
 class Check:
-    """One line of `doctor`: what was looked at, whether it is well, what was found and what to do if not."""
+    """One check of `doctor`: whether it passed, its result, the remedy if not; `needed` ones decide the exit code."""
 
     name: str
     ok: bool
-    found: str
+    result: str
     remedy: str = ""
     needed: bool = True
 
 
 def checks() -> list[Check]:
-    """Look at everything a run depends on; a failed check that is `needed` makes `doctor` exit with 1."""
+    """Run all checks; a failed check that is `needed` makes `doctor` exit with 1."""
     return [*_build_tools(), _import("nvidia.dali"), _import("deepspeed"), _shared_memory(), *_gpu_checks()]
 
 
@@ -67,7 +67,7 @@ def _gpu_checks() -> list[Check]:
 
 
 def _nvdec() -> list[Check]:
-    """Say what the GPU decodes, codec by codec, as the driver tells it."""
+    """Return one check per codec: what NVDEC decodes of it according to the driver."""
     from ..pipelines import nvdec
 
     software = "such videos are decoded in software, by PyAV"

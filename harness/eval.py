@@ -1,4 +1,4 @@
-"""`reelbench eval`: one checkpoint, one index, one protocol of views, by one process or by several ranks."""
+"""`reelbench eval`: test a checkpoint on an index under a view protocol, in one process or several ranks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Logits = dict[int, dict[int, list[float]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is tested, and how: `views` and `clip` are the model's own where they are None; `batch` counts videos.
+    """The options of an evaluation. `views` and `clip` default to the model's own; `batch` is in videos.
 
-    Each video's scores and each view's logits go to the parquet file `dump`.
+    The scores of each video and the logits of each view are written to the parquet file `dump`, if given.
     """
 
     model: str
@@ -49,11 +49,11 @@ class Evaluation:
             raise unknown("precision", self.precision, get_args(Arithmetic))
 
 
-def test(asked: Evaluation) -> dict[str, Metric]:
-    """Return the index's metrics.
+def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
+    """Evaluate the checkpoint and return the data set's metrics by name.
 
-    Started by a launcher, every rank tests its share of the videos, each video once whatever the number of ranks; the
-    first one returns the metrics of all, the others nothing.
+    Under a launcher, each rank tests its shard of the videos, every video exactly once; rank 0 returns the metrics over
+    all of them, the other ranks {}. Raises UserError if no video can be read.
     """
     variant = models.find(asked.model)
     protocol, device = asked.views or variant.views, asked.device
@@ -78,7 +78,7 @@ def test(asked: Evaluation) -> dict[str, Metric]:
             index, clip=asked.clip or variant.clip, views=protocol, batch=asked.batch, device=device,
             workers=asked.workers, sampler=pipelines.Sampler(rank=world.rank, world=world.size),
         ) as stream,
-        bar(Console(file=sys.stderr, quiet=not world.leads)) as progress,
+        bar(Console(file=sys.stderr, quiet=not world.is_main)) as progress,
     ):  # fmt: skip
         task = progress.add_task("videos", total=share)
         noted = _Noted(stream)
@@ -87,18 +87,18 @@ def test(asked: Evaluation) -> dict[str, Metric]:
     if "RANK" in os.environ:
         parts, by_views = ds.gather(mine), ds.gather(by_view)
         ds.disconnect()
-        if not world.leads:
+        if not world.is_main:
             return {}
         mine, by_view = Predictions.join(parts), {video: rows for part in by_views for video, rows in part.items()}
     for path, reason in mine.broken:
-        print(f"left out: {path}: {reason}", file=sys.stderr)
+        print(f"skipped: {path}: {reason}", file=sys.stderr)
     if asked.dump is not None:
         _save(mine, by_view, asked.dump, index)
     return scores(mine, len(index.classes), str(protocol))
 
 
 class _Noted:
-    """A stream that notes which video and view each row of its batches was."""
+    """A stream wrapper that records the video and view of each row of its batches."""
 
     def __init__(self, stream: pipelines.Stream) -> None:
         self._stream = stream
@@ -107,17 +107,17 @@ class _Noted:
 
     @property
     def broken(self) -> list[tuple[str, str]]:
-        """The (path, reason) of the videos that could not be read."""
+        """The (path, reason) of unreadable videos."""
         return [(path, reason) for path, reason in self._stream.broken]
 
     def epoch(self) -> Iterator[pipelines.Batch]:
-        """Return the batches."""
+        """Yield the batches of one epoch."""
         for batch in self._stream.epoch():
             self._rows += zip(batch.video.tolist(), batch.view.tolist(), strict=True)
             yield batch
 
     def by_view(self, logits: list[Tensor]) -> Logits:
-        """Return the logits of the batches by video and view."""
+        """Return the logits, in the order of the batches, by video and view."""
         found: Logits = {}
         values = (row for part in logits for row in part.tolist())
         for (video, view), row in zip(self._rows if logits else [], values, strict=True):
@@ -126,7 +126,7 @@ class _Noted:
 
 
 def _save(predictions: Predictions, logits: Logits, path: Path, index: Index) -> None:
-    """Add to the file of scores a column `view_logits`: for every video, views x classes."""
+    """Write the scores to a parquet file with a column `view_logits`: views x classes for every video."""
     import pandas as pd
 
     predictions.save(path, [str(video.path) for video in index.videos()])

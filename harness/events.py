@@ -1,4 +1,4 @@
-"""What a running case tells: its phase, and how far that is."""
+"""Progress events of a running case."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A phase such as `latency`, `done` of `total` where it counts anything; a `note` is printed once."""
+    """Progress in a phase such as `latency`: `done` of `total` items, if any. A `note` is printed as a line."""
 
     phase: str
     done: int = 0

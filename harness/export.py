@@ -22,10 +22,10 @@ FORMATS = (".safetensors", ".pt2", ".onnx")
 
 
 def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
-    """Write the file that `out`'s suffix asks for and return what is to be said about it.
+    """Export a checkpoint in the format of `out`'s suffix and return a summary line.
 
-    A program takes any number of clips, N×3×T×H×W of the model's (or the given) clip. Its logits for random clips must
-    be eager's within `TOLERANCE` of the largest, else nothing is left behind and a `UserError` says by how much.
+    A .pt2 or .onnx program takes any batch N of clips N×3×T×H×W, of the model's own or the given clip. Raises
+    UserError, and writes nothing, if its logits differ from eager mode's by more than `TOLERANCE` of the largest.
     """
     if out.suffix not in FORMATS:
         raise unknown("export format", out.suffix, FORMATS)
@@ -40,7 +40,7 @@ def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
     shape = clip or models.find(model).clip
     example = torch.randn(2, 3, shape.frames, shape.size, shape.size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(mode=False), torch.no_grad():
-        network(example)  # what it computes once and keeps, such as masks, must not be kept from the tracing
+        network(example)  # fill caches, such as attention masks, before tracing
     temporary = out.with_name(f".{out.name}")
     run = (_program if out.suffix == ".pt2" else _onnx)(network, example, temporary)
     difference = _difference(network, run, torch.cat((example, -example[:1])))
@@ -52,7 +52,7 @@ def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
 
 
 def load(model: str, checkpoint: Path) -> nn.Module:
-    """Build the model with a checkpoint's weights and number of classes; DeepSpeed's ZeRO shards are joined."""
+    """Build the model with a checkpoint's weights and number of classes; ZeRO shards are consolidated."""
     from .training import engine
 
     joined = engine.joined_weights(checkpoint) if checkpoint.is_dir() else None
@@ -62,7 +62,7 @@ def load(model: str, checkpoint: Path) -> nn.Module:
 
 
 def _served(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out what only training needs: the branch that learns token labels."""
+    """Drop weights that only training needs: DualFormer's token-label head."""
     return {key: value for key, value in state.items() if "cls_head.token_linear." not in key}
 
 
@@ -76,10 +76,15 @@ def _onnx(network: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor],
     import onnxruntime  # type: ignore[import-not-found]
 
     sizes = {0: torch.export.Dim("clips", min=1, max=4096)}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which no model here needs
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # it warns that torchvision is missing, which no model here needs
     try:
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():  # ONNX has no fused one, laid out otherwise
-            warnings.simplefilter("ignore", FutureWarning)  # torch's to itself
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            warnings.catch_warnings(),
+        ):  # ONNX lacks fused attention for this layout
+            warnings.simplefilter("ignore", FutureWarning)  # raised by torch's own code
             torch.onnx.export(
                 network, (example,), path, dynamo=True, dynamic_shapes=(sizes,), input_names=["clip"],
                 output_names=["logits"], external_data=False, verbose=False,
@@ -99,6 +104,6 @@ def _require_onnx(out: Path) -> None:
 
 @torch.inference_mode()
 def _difference(network: nn.Module, run: Callable[[Tensor], Tensor], clip: Tensor) -> float:
-    """Return the largest difference of the logits, as a share of the largest logit."""
+    """Return the largest absolute difference of the logits relative to the largest logit."""
     expected = network(clip)
     return float((run(clip) - expected).abs().max() / expected.abs().max())

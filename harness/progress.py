@@ -1,4 +1,4 @@
-"""What a person sees while it runs: rich displays on a terminal, plain lines now and then elsewhere."""
+"""Progress displays: rich progress bars on a terminal, a plain line every half minute elsewhere."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ QUIET_SECONDS = 30.0
 
 
 class _Display:
-    """A bar on standard error, shown while the `with` block lasts."""
+    """A progress bar on standard error, visible during the `with` block."""
 
-    def __init__(self, *, shown: bool = True) -> None:
-        self.console = Console(file=sys.stderr, quiet=not shown)
+    def __init__(self, *, visible: bool = True) -> None:
+        self.console = Console(file=sys.stderr, quiet=not visible)
         self.bar = bar(self.console, "{task.fields[state]}")
 
     def __enter__(self) -> Self:
@@ -36,15 +36,15 @@ class _Display:
 
 
 class TrainingProgress(_Display):
-    """A bar of optimiser steps with loss, clips/s and data-wait share; without a terminal a line every half minute."""
+    """A bar of optimizer steps with loss, clips/s and data-wait share; without a terminal a line every half minute."""
 
-    def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
-        super().__init__(shown=shown)
+    def __init__(self, title: str, total: int, done: int, *, visible: bool) -> None:
+        super().__init__(visible=visible)
         self.task = self.bar.add_task(title, total=total, completed=done, state="")
         self.total, self.done, self.last = total, done, time.monotonic()
 
     def advance(self, record: dict[str, float], batch: int) -> None:
-        """Show one step's record (loss, wait, compute)."""
+        """Advance by one step and show its record (`loss`; `wait` and `compute` in seconds)."""
         self.done += 1
         seconds = record["wait"] + record["compute"]
         state = f"loss {record['loss']:.3f}  {batch / seconds:.0f} clips/s  waits {record['wait'] / seconds:.0%}"
@@ -59,14 +59,14 @@ class TrainingProgress(_Display):
 
 
 def bar(console: Console, *columns: str) -> Progress:
-    """Return the one style of progress bar: description, bar, count, elapsed, remaining, then further columns."""
+    """Return a progress bar in the common style: description, bar, count, elapsed, remaining, then further columns."""
     parts: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn()]
     parts += [TimeElapsedColumn(), TimeRemainingColumn(), *(TextColumn(c) for c in columns)]
     return Progress(*parts, console=console, transient=True, disable=not console.is_terminal)
 
 
 class SuiteProgress(_Display):
-    """A suite's display: a bar of cases with the time remaining, below it what the running case does."""
+    """A suite's display: a bar over the cases with the remaining time, and one for the running case's phase."""
 
     def __init__(self, suite: str, total: int, done: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class SuiteProgress(_Display):
             self.console.print(f"{case.model} ({case.case_id}) …", highlight=False)
 
     def update(self, event: Event) -> None:
-        """Show the running case's phase and how far it is, without a terminal every half minute; print a note."""
+        """Show the running case's progress (without a terminal every half minute), and print a note if there is one."""
         if event.note:
             self.bar.console.print(event.note, highlight=False, soft_wrap=True)
         self.bar.update(self.case, completed=event.done, total=event.total or 1, state=event.phase)

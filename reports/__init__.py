@@ -1,6 +1,6 @@
-"""Results in, text and pictures out. Needs no torch.
+"""Reports: render results as text, tables or figures. Needs no torch.
 
-A format is one file with `render(results, *, title)`, which returns text, or bytes for a picture.
+Each public file is a format with `render(results, *, title)`, which returns text or an image's bytes.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from pathlib import Path
 from .. import discover
 from ..errors import UserError, unknown
 from ..result import Result
-from ._spent import sentence as spent
+from ._time_breakdown import sentence as time_breakdown
 
-__all__ = ["formats", "render", "spent", "write"]
+__all__ = ["formats", "render", "time_breakdown", "write"]
 
 TITLE = "ReelBench"
 
 
 def formats() -> list[str]:
-    """Return the names that `render` knows: the public files of this package, but for the one that takes two runs."""
+    """Return the formats of `render`: the public files of this package except `compare`, which takes two runs."""
     return [name for name in discover.names("reports") if name != "compare"]
 
 
 def render(results: Sequence[Result], kind: str, *, title: str = TITLE) -> str | bytes:
-    """Render results in one of `formats()`; no results or an unknown format are `UserError`s."""
+    """Render results in one of `formats()`. Raises UserError if there are no results or the format is unknown."""
     if kind not in formats():
         raise unknown("report format", kind, formats())
     if not results:
@@ -33,7 +33,7 @@ def render(results: Sequence[Result], kind: str, *, title: str = TITLE) -> str |
 
 
 def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE) -> list[Path]:
-    """Write a report to a file and return what was written; HTML puts the plot beside it, as PNG and SVG."""
+    """Write a report to a file and return the files written; for HTML also the plot as PNG and SVG beside it."""
     from . import figure, terminal
     from ._points import plot
 
@@ -50,7 +50,7 @@ def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE)
 
 
 def _rows(results: Sequence[Result], kind: str) -> Sequence[Result]:
-    """Return the rows of a report: one for all seeds of a case, but in CSV, which holds what was measured."""
+    """Return the results to show: merged over the seeds of a case, except in CSV, which lists every measurement."""
     from ._seeds import merge
 
     return results if kind == "csv" else merge(results)

@@ -1,4 +1,4 @@
-"""The figures above everything else: how many cases, the best of each headline, how many are on the Pareto front."""
+"""The summary cards of the HTML report: number of cases, best value of each headline metric, Pareto front."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ._points import COLUMNS, Plot, plot
 from ._stats import pareto
 from ._table import Column
 
-HEADLINES = ("latency_ms", "throughput_clips_s", "energy_j_clip")  # beside the accuracy of the plot
+HEADLINES = ("latency_ms", "throughput_clips_s", "energy_j_clip")  # besides the plot's accuracy
 
 
 @dataclass(frozen=True)
 class Card:
-    """One figure, what it is above it, and below it whose it is."""
+    """A summary card: a label, a figure, and a detail such as the model that it belongs to."""
 
     label: str
     figure: str
@@ -24,7 +24,7 @@ class Card:
 
 
 def cards(results: Sequence[Result]) -> list[Card]:
-    """Return the cards that these results can fill."""
+    """Return the cards for which the results have data."""
     shown = plot(results)
     found = [_cases(results)]
     if shown is not None:

@@ -1,6 +1,6 @@
-"""What the page's script draws: axes, colors, and per case the numbers, in the columns' units, and what they say.
+"""The data for the HTML page's charts: axes, colors, and per case its numbers, in the columns' units, with labels.
 
-The script computes only what follows from the reader's choices: which cases, which axes, how wide a window.
+The page's script computes only what depends on the reader's choices: cases, axes, window size.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 from ..intervals import quantile
 from ..result import Metric, Result
 from ._curves import with_energy
-from ._points import colours, plot
+from ._points import colors, plot
 from ._stats import kernel_width
 from ._table import Column, metric_columns, number
 
-SAMPLES = 200  # of a longer distribution so many order statistics are kept: its shape
-FEW = 21  # the same where there are many cases: the deciles and what lies between
+SAMPLES = 200  # a longer distribution is reduced to this many order statistics
+FEW = 21  # the same on pages with many cases: deciles and midpoints
 COSTS = {"gflops_video": "GFLOPs", "ms_video": "milliseconds", "j_video": "joules"}  # of all views of a video
 
 
 def data(results: Sequence[Result], *, page: int) -> dict[str, Any]:
-    """Return it as JSON has it; of more than a page of cases, fewer samples each."""
+    """Return the chart data as JSON-compatible values; with more than `page` cases, fewer samples per case."""
     columns = metric_columns(results)
     shown = plot(results)
     samples = SAMPLES if len(results) <= page else FEW
@@ -32,7 +32,7 @@ def data(results: Sequence[Result], *, page: int) -> dict[str, Any]:
         "axes": [
             {"name": c.name, "header": c.header, "unit": c.unit, "label": c.label, "better": c.better} for c in columns
         ],
-        "colors": colours([_family(r) for r in results]),
+        "colors": colors([_family(r) for r in results]),
         "start": {"x": shown.x.name, "y": shown.y.name, "data": shown.data} if shown else {},
         "costs": {name: unit for name, unit in COSTS.items() if name in measured},
         "cases": cases,
@@ -63,14 +63,14 @@ def _numbers(column: Column, metric: Metric) -> list[float | None]:
 
 
 def _distribution(latency: Metric, count: int) -> dict[str, Any]:
-    """Return what is kept of the samples, the width of their density's kernel, and median and tail in words."""
+    """Return the thinned samples, the kernel width of their density, and a label with median and percentiles."""
     ordered = sorted(latency.samples)
     kept = _thin(ordered, count)
-    if not kept or kept[0] <= 0:  # without a logarithm no density
+    if not kept or kept[0] <= 0:  # the density is of logarithms
         return {"samples": kept}
     p90, p99 = (number(quantile(ordered, share)) for share in (0.9, 0.99))
-    said = f"median {number(latency.value)} ms, 90 % under {p90}, 99 % under {p99} ms"
-    return {"samples": kept, "kernel": _short(kernel_width(kept)), "said": said}
+    label = f"median {number(latency.value)} ms, 90 % under {p90}, 99 % under {p99} ms"
+    return {"samples": kept, "kernel": _short(kernel_width(kept)), "label": label}
 
 
 def _thin(ordered: Sequence[float], count: int) -> list[float]:
@@ -81,22 +81,22 @@ def _thin(ordered: Sequence[float], count: int) -> list[float]:
 
 
 def _batches(result: Result) -> Iterator[dict[str, Any]]:
-    """Yield a mark a batch: clips a second, with the interval that its time's gives, the ends exchanged."""
+    """Yield a mark per batch size: clips/s, with the interval converted from that of the time."""
     for row in result.details.get("batch_sweep", ()):
         low, high = (row["batch"] * 1e3 / row[end] if row[end] else None for end in ("high", "low"))
-        said = f"batch {row['batch']}: {number(row['clips_s'])}"
-        yield {"x": row["batch"], "y": row["clips_s"], "low": low, "high": high, "said": said}
+        label = f"batch {row['batch']}: {number(row['clips_s'])}"
+        yield {"x": row["batch"], "y": row["clips_s"], "low": low, "high": high, "label": label}
 
 
 def _budgets(result: Result) -> Iterator[dict[str, Any]]:
-    """Yield a mark a protocol of views: its accuracy, and its place on the axis of each cost that is known."""
+    """Yield a mark per view protocol: its accuracy, and its x position for each known cost."""
     for row in result.details.get("view_budget", ()):
         costs = with_energy(result, row)
         places = {name: costs[name] for name in COSTS if (costs.get(name) or 0) > 0}
-        said = f"{row['views']}: {number(row['accuracy'])}"
-        yield {"x": places, "y": row["accuracy"], "low": row["low"], "high": row["high"], "said": said}
+        label = f"{row['views']}: {number(row['accuracy'])}"
+        yield {"x": places, "y": row["accuracy"], "low": row["low"], "high": row["high"], "label": label}
 
 
 def _short(value: float) -> float:
-    """Round to six digits that count: more than a pixel can show."""
+    """Round to six significant digits: more than a pixel can show."""
     return float(f"{value:.6g}")

@@ -1,4 +1,4 @@
-"""The curves as numbers: accuracy against the views of a video and what they cost, and throughput against the batch."""
+"""Curves as tables: accuracy against the views per video and their cost, and throughput against the batch size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCHES = (
 
 
 def views(results: Sequence[Result]) -> Table | None:
-    """Return a row a case and protocol of views; None where no case tried several."""
+    """Return a row per case and view protocol; None if no case has `view_budget` data."""
     found = [(r, row["views"], with_energy(r, row)) for r in results for row in r.details.get("view_budget", ())]
     key = Column(name="views", header="views", numeric=False)
     caption = "Clips × crops; the costs are those of all views of a video, the model alone."
@@ -29,14 +29,14 @@ def views(results: Sequence[Result]) -> Table | None:
 
 
 def batches(results: Sequence[Result]) -> Table | None:
-    """Return a row a case and batch; None where no case searched for its best one."""
+    """Return a row per case and batch size; None if no case searched for its best batch."""
     found = [(r, str(row["batch"]), row) for r in results for row in r.details.get("batch_sweep", ())]
     key = Column(name="batch", header="batch")
     return _table("Throughput against the batch", key, BATCHES, found, "Clips in a batch; the model alone.")
 
 
 def with_energy(result: Result, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of `view_budget` with the joules of all views of a video, None where energy was not measured."""
+    """Return a row of `view_budget` with `j_video`, the joules of all views of a video; None if not measured."""
     energy = result.metrics.get("energy_j_clip")
     return {**row, "j_video": energy.value * row["count"] if energy else None}
 
@@ -56,7 +56,7 @@ def _table(
 
 
 def _cell(column: Column, row: Mapping[str, Any]) -> Cell:
-    """Return a number, with the row's interval where it is the one that was measured."""
+    """Return a number as a cell; the row's interval belongs to `accuracy` or `ms`."""
     value = row.get(column.name)
     if value is None:
         return Cell()

@@ -1,4 +1,4 @@
-"""What each machine was: one column a machine, one row a fact."""
+"""The environment table: one column per machine, one row per property."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._table import Cell, Column, Row, Table, machine
 
 
 def table(results: Sequence[Result]) -> Table:
-    """Return one column a machine; a value that changed between its cases is shown with all it was."""
+    """Return one column per machine; a property that differed between its cases lists all its values."""
     found: dict[str, dict[str, dict[str, None]]] = {}
     for result in (r for r in results if r.environment):
         seen = found.setdefault(machine(result.environment), {})
@@ -23,7 +23,7 @@ def table(results: Sequence[Result]) -> Table:
 
 
 def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
-    """Yield `packages torch`, `gpus 0 name` and so on with their values."""
+    """Yield flattened names, such as `packages torch` or `gpus 0 name`, with their values."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _flat(inner, f"{name} {key}".strip())

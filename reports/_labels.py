@@ -1,4 +1,4 @@
-"""Names beside bubbles: the nearest free place for each, so that no label covers a mark or another label.
+"""Label placement in the scatter plot: the nearest free place for each, without overlapping marks or other labels.
 
 Boxes are rows of `x0, y0, x1, y1` in pixels.
 """
@@ -20,20 +20,23 @@ def around(points: Boxes, radii: Boxes) -> Boxes:
 
 
 def along(starts: Boxes, ends: Boxes) -> Boxes:
-    """Return the boxes of upright or level lines, a pixel thick on either side."""
+    """Return the boxes of vertical or horizontal lines, padded by one pixel on either side."""
     return np.hstack([np.minimum(starts, ends) - 1, np.maximum(starts, ends) + 1])
 
 
 def place(
-    centre: Sequence[float],
+    center: Sequence[float],
     radius: float,
     size: tuple[float, float],
     taken: Boxes,
     within: Sequence[float],
     gaps: Sequence[float],
 ) -> Boxes | None:
-    """Return the nearest box of `size` beside a circle that is free of `taken` and inside `within`, or None."""
-    for box in _candidates(centre, radius, size, gaps):
+    """Return the nearest box of `size` beside a circle, inside `within` and free of `taken`; None if there is none.
+
+    `gaps` are the distances from the circle to try, in pixels.
+    """
+    for box in _candidates(center, radius, size, gaps):
         inside = (box[:2] >= np.array(within[:2])).all() and (box[2:] <= np.array(within[2:])).all()
         if inside and not ((taken[:, :2] < box[2:]) & (taken[:, 2:] > box[:2])).all(axis=1).any():
             return box
@@ -41,12 +44,12 @@ def place(
 
 
 def _candidates(
-    centre: Sequence[float], radius: float, size: tuple[float, float], gaps: Sequence[float]
+    center: Sequence[float], radius: float, size: tuple[float, float], gaps: Sequence[float]
 ) -> Iterator[Boxes]:
     half = np.array(size) / 2
     for gap in gaps:
         for side in SIDES:
-            # Towards a corner the circle gives way: 0.7 is its edge at 45 degrees.
+            # Towards a corner the circle's edge is nearer: 0.7 of the radius at 45 degrees.
             reach = radius * (0.7 if all(side) else 1) + gap
-            middle = np.array(centre) + np.array(side) * (reach + half)
+            middle = np.array(center) + np.array(side) * (reach + half)
             yield np.concatenate([middle - half, middle + half])

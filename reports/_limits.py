@@ -1,4 +1,4 @@
-"""What limits each case, in sentences: the slowest part from files to logits, and launching at batch 1."""
+"""The bottleneck of each case in sentences: the slowest part from files to logits, and launch overhead at batch 1."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ from collections.abc import Sequence
 
 from ..result import Result
 
-LAUNCHING = 0.1  # of a latency: below it the device works nearly all the time
+LAUNCHING = 0.1  # launch-bound fraction of the latency below which the device counts as the bottleneck
 
 
 def sentences(results: Sequence[Result]) -> list[str]:
-    """Return a sentence a case that was fed from files, and one a case that a device was timed at."""
-    return [f"{r.case.model}: {said}" for r in results for said in (r.details.get("limit"), _launching(r)) if said]
+    """Return the bottleneck sentences: of `end_to_end`, and of latencies with a device-side time."""
+    return [
+        f"{r.case.model}: {sentence}"
+        for r in results
+        for sentence in (r.details.get("limit"), _launching(r))
+        if sentence
+    ]
 
 
 def _launching(result: Result) -> str:
-    """Say what of a latency is the device's own time, and what would help against the rest."""
+    """Return a sentence on how much of the latency is launch overhead, and its remedy; "" if not measured."""
     host, device, share = (
         result.metrics.get(name) for name in ("latency_ms", "latency_device_ms", "launch_bound_fraction")
     )
     if host is None or device is None or share is None:
         return ""
-    way = f"{result.case.precision}, {result.case.mode.replace('_', ' ')}"
-    told = f"{host.value:.3g} ms a clip for the host, {device.value:.3g} ms on the device ({way})"
+    configuration = f"{result.case.precision}, {result.case.mode.replace('_', ' ')}"
+    timing = f"{host.value:.3g} ms a clip for the host, {device.value:.3g} ms on the device ({configuration})"
     if share.value < LAUNCHING:
-        return f"The device limits the latency: {told}."
+        return f"The device limits the latency: {timing}."
     remedy = "" if result.case.mode == "cuda_graphs" else "; a CUDA graph spares it"
-    return f"Launching limits the latency: {told}; {share.value:.0%} of it is launch-bound{remedy}."
+    return f"Launching limits the latency: {timing}; {share.value:.0%} of it is launch-bound{remedy}."

@@ -1,4 +1,4 @@
-"""What the FLOPs of each case count: multiply-adds by kind of operation, and the operations that no counter counts."""
+"""FLOPs by kind of operation, and the operations that fvcore does not count."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CAPTION = (
 
 
 def table(results: Sequence[Result], most: int | None = None) -> Table | None:
-    """Return a row a case that counted its operations, the first `most`; None where none did."""
+    """Return a row per case with FLOP counts, at most `most`; None if there are none."""
     counted = [r for r in results if "flops_by_operator" in r.details]
     kinds = dict.fromkeys(kind for r in counted for kind, n in _counts(r).items() if n)
     if not kinds:
@@ -36,5 +36,5 @@ def _counts(result: Result) -> dict[str, float]:
 
 def _left(result: Result) -> Cell:
     skipped = sorted(result.details.get("flops_unsupported_operators", {}).items(), key=lambda pair: -pair[1])
-    said = ", ".join(f"{name.removeprefix('aten::')} {times}" for name, times in skipped)
-    return Cell(text=printable(said)) if said else Cell()
+    text = ", ".join(f"{name.removeprefix('aten::')} {times}" for name, times in skipped)
+    return Cell(text=printable(text)) if text else Cell()

@@ -1,4 +1,4 @@
-"""What the speed–accuracy plot shows, for the picture and for the page: points, axes, colours."""
+"""The speed–accuracy plot's points, axes and colors, shared by the figure and the HTML page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..result import Metric, Result
 from ._table import COLUMNS, Column
 
-# Okabe and Ito's palette, which colour-blind readers tell apart; its yellow is darkened to be seen on white.
+# Okabe and Ito's color-blind-safe palette; its yellow is darkened for contrast on white.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b5a300", "#7a7a7a")
 SPEEDS = ("latency_ms", "throughput_clips_s", "gflops_video")
 ACCURACIES = ("top1", "map", "top5")
@@ -17,7 +17,7 @@ ACCURACIES = ("top1", "map", "top5")
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One case in the plot, in the axes' units. `params` is in millions, None where it was not measured."""
+    """One case in the plot, in the axes' units. `params` is in millions, None if not measured."""
 
     model: str
     case_id: str
@@ -29,13 +29,13 @@ class Point:
 
     @property
     def family(self) -> str:
-        """The architecture, which gives the colour."""
+        """The architecture, which determines the color."""
         return self.model.partition("/")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """The axes and the points that have both, all on the same data: accuracies on different data do not compare."""
+    """The axes and the points with values on both, all of one data set: accuracies on different data do not compare."""
 
     x: Column
     y: Column
@@ -44,9 +44,9 @@ class Plot:
 
 
 def plot(results: Sequence[Result]) -> Plot | None:
-    """Return accuracy over the first of latency, throughput and GFLOPs that was measured with it; None without any.
+    """Return accuracy against latency, or else throughput or GFLOPs; None if no case has both.
 
-    Where the results cover several data sets, the one with the most cases is shown.
+    If the results cover several data sets, the one with the most cases is plotted.
     """
     for y in ACCURACIES:
         for x in SPEEDS:
@@ -58,8 +58,8 @@ def plot(results: Sequence[Result]) -> Plot | None:
     return None
 
 
-def colours(families: Sequence[str]) -> dict[str, str]:
-    """Give each family its colour; more families than colours share them."""
+def colors(families: Sequence[str]) -> dict[str, str]:
+    """Assign a color to each family, cyclically if there are more families than colors."""
     return {family: PALETTE[i % len(PALETTE)] for i, family in enumerate(sorted(set(families)))}
 
 

@@ -1,6 +1,6 @@
-"""Predictions of several models on the same videos: who is right where, tested in pairs; classes; confusions.
+"""Compare several models' predictions on the same videos: paired tests, per-class accuracy, confusions.
 
-Reads what `run` leaves in `OUT/predictions` and `eval --dump` writes: a parquet file with path, label and predicted.
+Reads the parquet files of `run` (in `OUT/predictions`) and `eval --dump`, with columns path, label and predicted.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from ._stats import holm
 from ._table import Cell, Column, Row, Table
 
 ALPHA = 0.05
-CONFUSIONS = 10  # of the commonest a model
+CONFUSIONS = 10  # most frequent confusions listed per model
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One model's answers: true and predicted class of each video, by the video's path."""
+    """One model's predictions: true and predicted class by the video's path."""
 
     name: str
     label: dict[str, int]
     predicted: dict[str, int]
 
     def right(self, video: str) -> bool:
-        """Say whether the model named the video's class."""
+        """Whether the model classified the video correctly."""
         return self.predicted[video] == self.label[video]
 
 
 def read(path: Path, name: str) -> Predictions:
-    """Read one file; one that holds no predictions is a `UserError`."""
+    """Read one predictions file. Raises UserError if it holds none, or those of a multi-label set."""
     import pandas as pd
 
     try:
@@ -52,14 +52,14 @@ def read(path: Path, name: str) -> Predictions:
 
 
 def tables(models: Sequence[Predictions], classes: Sequence[str] = ()) -> list[Table]:
-    """Return accuracy, paired tests (two models and more), classes, and the commonest confusions."""
+    """Return tables of accuracy, paired tests (with two or more models), per-class accuracy, frequent confusions."""
     videos = common(models)
     paired = [_pairs(models, videos)] if len(models) > 1 else []
     return [_accuracy(models, videos), *paired, _classes(models, videos, classes), _confusions(models, videos, classes)]
 
 
 def common(models: Sequence[Predictions]) -> list[str]:
-    """Return the videos that every model was tested on; none, or other labels for one, are `UserError`s."""
+    """Return the videos that all models were tested on. Raises UserError if there are none, or labels differ."""
     videos = sorted(set.intersection(*(set(m.label) for m in models)))
     if not videos:
         raise UserError(f"{', '.join(m.name for m in models)} have no video in common: test them on one index")
@@ -70,7 +70,7 @@ def common(models: Sequence[Predictions]) -> list[str]:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the exact two-sided p-value of "both are right equally often", from the videos that only one got right.
+    """Return McNemar's exact two-sided p-value for equal accuracy, from the numbers of videos that only one got right.
 
     Q. McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12 (1947).
 
@@ -143,7 +143,7 @@ def _confusions(models: Sequence[Predictions], videos: Sequence[str], classes: S
 
 
 def matrix(model: Predictions, classes: Sequence[str] = ()) -> str:
-    """Return the whole confusion matrix as CSV: a row a true class, a column a predicted one."""
+    """Return the full confusion matrix as CSV: one row per true class, one column per predicted class."""
     labels = sorted({*model.label.values(), *model.predicted.values()})
     counts = Counter((model.label[v], model.predicted[v]) for v in model.label)
     quoted = ['"' + _name(label, classes).replace('"', '""') + '"' for label in labels]

@@ -1,4 +1,4 @@
-"""Where it depends on the way of running which of two models is faster: precision, mode, memory format, device."""
+"""Ranking reversals: pairs of models whose order in latency depends on precision, mode, memory format or device."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ MOST = 50  # sentences
 
 
 def reversals(results: Sequence[Result]) -> list[str]:
-    """Return a sentence for each pair of models that changes places between two ways, beyond both intervals.
+    """Return a sentence per pair of models whose latency order differs between two configurations.
 
-    Latencies are compared, within one data set and one batch.
+    A model counts as faster only if the 95 % intervals do not overlap.
     """
-    ways: dict[str, dict[str, Metric]] = defaultdict(dict)
+    configurations: dict[str, dict[str, Metric]] = defaultdict(dict)
     for result in results:
         if "latency_ms" in result.metrics:
-            ways[_way(result)][result.case.model] = result.metrics["latency_ms"]
+            configurations[_configuration(result)][result.case.model] = result.metrics["latency_ms"]
     found = []
-    for (first, here), (second, there) in combinations(ways.items(), 2):
+    for (first, here), (second, there) in combinations(configurations.items(), 2):
         for a, b in combinations([model for model in here if model in there], 2):
             before, after = _order(here[a], here[b]), _order(there[a], there[b])
             if before * after < 0:
@@ -31,21 +31,21 @@ def reversals(results: Sequence[Result]) -> list[str]:
     return found[:MOST] + ([f"… and {left} more pairs."] if left > 0 else [])
 
 
-def _way(result: Result) -> str:
+def _configuration(result: Result) -> str:
     case = result.case
     parts = [case.device, case.precision, case.mode.replace("_", " ")]
     return ", ".join([*parts, *(["channels last"] if case.channels_last else [])])
 
 
 def _order(a: Metric, b: Metric) -> int:
-    """Return -1 where a is faster, 1 where b is, 0 where the intervals do not tell."""
+    """Return -1 if a is faster, 1 if b is, 0 if the intervals overlap."""
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return 0
     return -1 if a.high < b.low else 1 if b.high < a.low else 0
 
 
 def _sentence(quick: str, slow: str, here: tuple[str, dict[str, Metric]], there: tuple[str, dict[str, Metric]]) -> str:
-    def pair(way: dict[str, Metric]) -> str:
-        return f"{way[quick].value:#.3g} against {way[slow].value:#.3g} ms"
+    def pair(configuration: dict[str, Metric]) -> str:
+        return f"{configuration[quick].value:#.3g} against {configuration[slow].value:#.3g} ms"
 
     return f"{quick} is faster than {slow} in {here[0]} ({pair(here[1])}), but slower in {there[0]} ({pair(there[1])})."

@@ -1,4 +1,4 @@
-"""The command that repeats one case: a suite file with that single case, and its run."""
+"""The shell command that reproduces one case: it writes a suite file with that case and runs it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ reelbench run {file} --device {device} --out runs/{name}
 
 
 def command(case: Case, case_id: str) -> str:
-    """Return shell lines that measure the case again, with what differs from the defaults written out.
+    """Return shell lines that measure the case again, writing out only the fields that differ from their defaults.
 
-    The fingerprint is the data's: the run takes it from the data it finds.
+    The fingerprint is left out: the run computes it from the data that it finds.
     """
     return TEMPLATE.format(
         file=f"case_{case_id}.py",
@@ -33,7 +33,7 @@ def command(case: Case, case_id: str) -> str:
 
 
 def source(value: Any, indent: str = "") -> str:
-    """Return the Python that makes a case, a clip, a recipe or views; fields at their default are left out."""
+    """Return the Python expression of a Case, Clip, Recipe or Views, without fields at their defaults."""
     if not isinstance(value, Case | Clip | Recipe | Views):
         return repr(value)
     fields = [(f.name, f.default, getattr(value, f.name)) for f in dataclasses.fields(value)]

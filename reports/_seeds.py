@@ -1,4 +1,4 @@
-"""Cases that differ in their seed alone become one result: each metric's mean over the seeds, with its t-interval."""
+"""Merge cases that differ only in their seed: each metric's mean over the seeds, with its t-interval."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from ..intervals import total
 from ..result import Metric, Result
 from ..spec import Case
-from ._pace import states
+from ._calibration import states
 from ._table import machine
 
 
 def merge(results: Sequence[Result]) -> list[Result]:
-    """Return one result for the finished cases that differ in nothing but their seed, in the order of their first.
+    """Merge finished cases that differ only in their seed, in order of first appearance.
 
-    Its `details` name the `seeds` and the `cases`. Results without such siblings are returned as they are.
+    A merged result's `details` have the `seeds` and the `cases`. Other results are returned unchanged.
     """
     groups: dict[Any, list[Result]] = {}
     for number, result in enumerate(results):
@@ -27,7 +27,7 @@ def merge(results: Sequence[Result]) -> list[Result]:
 
 
 def mean_interval(samples: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean of normal samples and the interval that holds the true one in 95 % of all such draws.
+    """Return the mean of normally distributed samples and its 95 % t-interval.
 
     Student, "The probable error of a mean", Biometrika 6 (1908).
     """
@@ -37,7 +37,7 @@ def mean_interval(samples: Sequence[float]) -> tuple[float, float, float]:
 
 
 def t_quantile(freedom: int, confidence: float = 0.95) -> float:
-    """Return how many standard errors hold `confidence` of Student's t with so many degrees of freedom."""
+    """Return the two-sided critical value of Student's t distribution with `freedom` degrees of freedom."""
     low, high = 0.0, 1.0
     while _within(high, freedom) < confidence:
         high *= 2
@@ -74,24 +74,24 @@ def _merged(group: list[Result]) -> list[Result]:
     details = {**group[0].details, "seeds": seeds, "cases": [result.case_id for result in group]}
     if any(seen := [state for result in group for state in states(result)]):
         details["rounds"] = seen
-    if spent := total(result.details.get("spent", {}) for result in group):
-        details["spent"] = spent
+    if breakdown := total(result.details.get("time_breakdown", {}) for result in group):
+        details["time_breakdown"] = breakdown
     if any(result.details.get("learned") is False for result in group):
         details["learned"] = False
     return [replace(group[0], metrics=metrics, details=details, seconds=sum(result.seconds for result in group))]
 
 
 def _mean(found: list[Metric]) -> Metric:
-    """Return what the seeds agree on as it is, else their mean; a share stays within 0..100 %."""
+    """Return a metric's mean over seeds, percentages clipped to 0..100; a metric equal for all seeds unchanged."""
     values = [metric.value for metric in found]
     if len(set(values)) == 1:
         return found[0]
     mean, low, high = mean_interval(values)
     if found[0].unit == "%":
         low, high = max(low, 0.0), min(high, 100.0)
-    said = "; ".join(part for part in (found[0].convention, f"mean over {len(found)} seeds, t-interval") if part)
+    convention = "; ".join(part for part in (found[0].convention, f"mean over {len(found)} seeds, t-interval") if part)
     warnings = dict.fromkeys(metric.warning for metric in found if metric.warning)
     return replace(
-        found[0], value=mean, low=low, high=high, samples=tuple(values), rounds=(), convention=said,
+        found[0], value=mean, low=low, high=high, samples=tuple(values), rounds=(), convention=convention,
         warning="; ".join(warnings),
     )  # fmt: skip

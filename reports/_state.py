@@ -1,6 +1,6 @@
-"""What the machine did while each case was measured: load, frequency and pace; on a GPU clocks, heat, power, sharing.
+"""The machine's state during each case: load, frequency and calibration; on a GPU clock, temperature, power, sharing.
 
-A span covers everything that was seen: before and after, from sample to sample, from round to round.
+Ranges cover all readings: before and after, all samples, all rounds.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..result import MachineState, Result
-from ._pace import states
+from ._calibration import states
 from ._table import Cell, Column, Table, by_case, printable
 
 SEEN = {
     "load": ("load_before", "load_after"),
     "others": ("others_cpu",),
     "mhz": ("cpu_mhz",),
-    "pace": ("pace_ms",),
+    "calibration": ("calibration_ms",),
     "clock": ("sm_clock_mhz",),
     "heat": ("temperature_c",),
     "power": ("power_w",),
@@ -25,30 +25,30 @@ COLUMNS = (
     Column(name="load", header="load average", decimals=1),
     Column(name="others", header="cores used by others", unit="%", scale=100, decimals=0),
     Column(name="mhz", header="CPU", unit="MHz", decimals=0),
-    Column(name="pace", header="pace", unit="ms"),
+    Column(name="calibration", header="calibration", unit="ms"),
     Column(name="clock", header="GPU", unit="MHz", decimals=0),
     Column(name="heat", header="GPU", unit="°C", decimals=0),
     Column(name="power", header="GPU", unit="W", decimals=0),
     Column(name="users", header="other users of the GPU", decimals=0),
 )
 CAPTION = (
-    "Load average and pace (the time of a fixed piece of work on the CPU) before and after, what other processes took "
-    "of the cores, and what the GPU told of itself ten times a second. A disturbed measurement carries a warning."
+    "Load average and calibration (the time of a fixed workload on the CPU) before and after, the share of the cores "
+    "that other processes used, and the GPU's readings, ten a second. Disturbed measurements carry a warning."
 )
 
 
 def table(results: Sequence[Result], most: int | None = None) -> Table | None:
-    """Return a row a case, the first `most`; None where no result says anything of its machine."""
+    """Return a row per case, at most `most`; None if no result has a machine state."""
     seen = [states(result) for result in results]
     columns = [c for c in COLUMNS if any(_values(c, found) for found in seen)]
     if not columns:
         return None
     rows = [
-        (result, [*(_span(c, _values(c, found)) for c in columns), _told(found)])
+        (result, [*(_span(c, _values(c, found)) for c in columns), _remarks(found)])
         for result, found in zip(results[:most], seen[:most], strict=True)
     ]
-    told = Column(name="told", header="told", numeric=False)
-    return by_case("What the machine did meanwhile", [*columns, told], rows, CAPTION, left=len(results) - len(rows))
+    remarks = Column(name="remarks", header="remarks", numeric=False)
+    return by_case("What the machine did meanwhile", [*columns, remarks], rows, CAPTION, left=len(results) - len(rows))
 
 
 def _values(column: Column, seen: Sequence[MachineState]) -> list[float]:
@@ -63,6 +63,6 @@ def _span(column: Column, values: Sequence[float]) -> Cell:
     return Cell(text=" – ".join(ends), value=max(values) * column.scale)
 
 
-def _told(seen: Sequence[MachineState]) -> Cell:
-    said = dict.fromkeys(text for state in seen for key in ("reasons", "disturbed") for text in state.get(key, ()))
-    return Cell(text=printable(", ".join(said))) if said else Cell()
+def _remarks(seen: Sequence[MachineState]) -> Cell:
+    remarks = dict.fromkeys(text for state in seen for key in ("reasons", "disturbed") for text in state.get(key, ()))
+    return Cell(text=printable(", ".join(remarks))) if remarks else Cell()

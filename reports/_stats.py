@@ -1,6 +1,6 @@
-"""What a comparison rests on: rank test, interval of a ratio, spread, effect size, Holm's correction, Pareto front.
+"""Statistics of comparisons: rank test, ratio interval, spread, effect size, Holm's correction; and the Pareto front.
 
-Standard library only. `wilson` and `median_interval` live in `intervals.py`, which measuring needs too.
+Standard library only. `wilson` and `median_interval` are in `intervals.py`, which the harness shares.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ EXACT = 30  # up to this many samples on either side, and without ties, the exac
 
 
 def pareto(points: Sequence[tuple[float, float]], *, lower_x: bool = True, higher_y: bool = True) -> list[int]:
-    """Return the indices of the points that no other beats on both axes, from the best x to the best y.
-
-    Of points that agree in both, all are kept.
-    """
+    """Return the indices of the non-dominated points, from the best x to the best y; duplicates are all kept."""
     costs = [(x if lower_x else -x, -y if higher_y else y) for x, y in points]
     front: list[int] = []
     for i in sorted(range(len(costs)), key=costs.__getitem__):
@@ -32,10 +29,9 @@ def pareto(points: Sequence[tuple[float, float]], *, lower_x: bool = True, highe
 
 
 def kernel_width(ordered: Sequence[float]) -> float:
-    """Return the width of the Gaussian kernel that shows the density of sorted positive samples, on their logarithms.
+    """Return the Gaussian kernel bandwidth (at least 0.002) for the density of the logarithms of sorted samples.
 
-    B. W. Silverman, "Density Estimation for Statistics and Data Analysis" (1986), equation 3.31; samples that hardly
-    differ are shown 0.2 % wide.
+    B. W. Silverman, "Density Estimation for Statistics and Data Analysis" (1986), equation 3.31.
     """
     logs = [math.log(sample) for sample in ordered]
     mean = sum(logs) / len(logs)
@@ -45,7 +41,7 @@ def kernel_width(ordered: Sequence[float]) -> float:
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the two-sided p-value of "neither tends to be larger": exact for few samples, else normal with ties.
+    """Return the two-sided p-value of the Mann-Whitney U test: exact for few samples without ties, else normal.
 
     H. B. Mann, D. R. Whitney, "On a test of whether one of two random variables is stochastically larger than the
     other", Annals of Mathematical Statistics 18 (1947).
@@ -67,15 +63,16 @@ def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def smallest_p(n: int, m: int) -> float:
-    """Return the p-value of the clearest outcome that n against m samples can have."""
+    """Return the smallest p-value that the exact test of n against m samples can give."""
     return min(1.0, 2 / math.comb(n + m, n))
 
 
 def ratio_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Return how many times b is a, and an interval, both from all pairwise ratios; samples must be positive.
+    """Return the Hodges-Lehmann estimate of the ratio b / a and its interval, from all pairwise ratios.
 
-    The rank test inverted, on logarithms: J. L. Hodges, E. L. Lehmann, "Estimates of location based on rank tests",
-    Annals of Mathematical Statistics 34 (1963). Too few samples for the confidence give the widest interval there is.
+    It inverts the rank test on logarithms, so samples must be positive: J. L. Hodges, E. L. Lehmann, "Estimates of
+    location based on rank tests", Annals of Mathematical Statistics 34 (1963). If there are too few samples for the
+    confidence, the interval spans all pairwise ratios.
     """
     ratios = sorted(y / x for x in a for y in b)
     skip = _outside(len(a), len(b), confidence)
@@ -84,17 +81,17 @@ def ratio_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0
 
 
 def spread(values: Sequence[float]) -> float:
-    """Return the factor by which positive values stray: the standard deviation of their logarithms, taken back."""
+    """Return the geometric standard deviation of positive values, as a factor >= 1."""
     return math.exp(stdev(map(math.log, values)))
 
 
 def effect_size(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return Cliff's delta, -1..1: how much oftener a sample of b exceeds one of a than the reverse."""
+    """Return Cliff's delta, -1..1: P(b > a) - P(a > b) over all pairs of samples."""
     return 2 * _wins(b, a) / (len(a) * len(b)) - 1
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values corrected for their number, so that one false alarm among all is as rare as for one test.
+    """Return the p-values after Holm's correction, which controls the family-wise error rate.
 
     S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979).
     """

@@ -1,7 +1,7 @@
-"""Results to tables: the one place that decides columns, order, digits, intervals and footnotes.
+"""Results to tables: columns and their order, digits, intervals and footnotes, for all formats.
 
-Every format renders the same `Table`s. A column exists where a result has something to put in it: metrics that
-were measured, settings that differ between the cases. What the cases share stands in the caption instead.
+A table has columns for the metrics that any result has and for the settings that differ between cases; settings that
+all cases share are in the caption.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from ..metric_table import QUANTITIES, Better, Kind, Quantity, quantity
 from ..result import Result
 from ..spec import Published
+from ._calibration import remarks
 from ._limits import sentences
-from ._pace import remarks
 from ._ranking import reversals
 
 MISSING = "–"
@@ -23,7 +23,7 @@ MISSING = "–"
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column. A stored value times `scale` is shown in `unit`, with `decimals` or else three digits that count."""
+    """A column. Stored values times `scale` are shown in `unit`, with `decimals` or else three significant digits."""
 
     name: str
     header: str
@@ -42,7 +42,7 @@ class Column:
 
     @property
     def timed(self) -> bool:
-        """Whether it shows times or rates: what the machine's state can spoil."""
+        """Whether it shows times or rates, which a disturbed machine invalidates."""
         return self.kind in ("time", "rate")
 
     def text(self, value: float) -> str:
@@ -50,13 +50,13 @@ class Column:
         return number(value * self.scale, self.decimals)
 
     def interval(self, low: float | None, high: float | None) -> str:
-        """Format the bounds of a stored value, such as `[77.1, 84.9]`; nothing where one is not known."""
+        """Format the bounds of a stored value, such as `[77.1, 84.9]`; "" if either is None."""
         return "" if low is None or high is None else f"[{self.text(low)}, {self.text(high)}]"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What one row says in one column: the shown text and, for numbers, the shown value and its interval."""
+    """A table cell: its text and, for numbers, the displayed value and its interval; `notes` are footnote numbers."""
 
     text: str = MISSING
     value: float | None = None
@@ -71,7 +71,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One case, or one published row (then `case_id` is empty). `status` and `error` are the result's."""
+    """A table row: one case with its status and error, or one published row (`case_id` is empty)."""
 
     cells: tuple[Cell, ...]
     case_id: str = ""
@@ -81,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table that any format can show. Note 1 is `notes[0]`; `left` rows more could have been made."""
+    """A format-independent table. Footnote 1 is `notes[0]`; `left` is the number of omitted rows."""
 
     title: str
     columns: tuple[Column, ...]
@@ -92,7 +92,7 @@ class Table:
 
 
 def column(quantity: Quantity) -> Column:
-    """Return the column that shows a metric's number."""
+    """Return the column of a quantity."""
     return Column(
         name=quantity.name, header=quantity.header, unit=quantity.unit, scale=quantity.scale,
         decimals=quantity.decimals, better=quantity.better, kind=quantity.kind,
@@ -100,11 +100,11 @@ def column(quantity: Quantity) -> Column:
 
 
 COLUMNS = {name: column(row) for name, row in QUANTITIES.items()}
-"""The numbers of the metric table, in the order of the columns; one that it lacks follows under its own name."""
+"""The columns of the metric table's quantities, in its order; columns of user-defined metrics follow them."""
 
 
 def _clip(result: Result) -> str:
-    """Return `16x4, 224²` (frames x stride, pixels) where a case replaces its model's own clip."""
+    """Return `16x4, 224²` (frames x stride, pixels) if a case overrides its model's own clip."""
     clip = result.case.clip
     return f"{clip.frames}x{clip.stride}, {clip.size}²" if clip else "own clip"
 
@@ -126,16 +126,16 @@ SETTINGS: dict[str, Callable[[Result], str]] = {
 
 
 def seeds(result: Result) -> str:
-    """Return a case's seed, or the seeds behind a mean."""
+    """Return a case's seed as text, or the seeds of a mean."""
     merged = result.details.get("seeds")
     return f"{', '.join(map(str, merged))} (mean of {len(merged)})" if merged else str(result.case.seed)
 
 
-USUAL = ("eager", "contiguous", "own clip")  # settings that go without saying
+USUAL = ("eager", "contiguous", "own clip")  # defaults, not shown in the caption
 
 
 class _Notes:
-    """Footnotes, numbered as they come; the same text keeps its number."""
+    """Footnotes, numbered in order of first use; equal texts share a number."""
 
     def __init__(self) -> None:
         self.texts: dict[str, int] = {}
@@ -145,20 +145,20 @@ class _Notes:
 
 
 def printable(text: str) -> str:
-    """Return any text as one line that steers no terminal."""
+    """Return text on one line, without control characters."""
     line = " ".join(text.split())
     return line if line.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in line)
 
 
 def number(value: float, decimals: int | None = None) -> str:
-    """Format with the given decimals, or with three digits that count and no exponent: 0.213, 27.9, 1234."""
+    """Format with the given decimals, or with three significant digits and no exponent: 0.213, 27.9, 1234."""
     if decimals is None:
         decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
     return f"{value:.{min(decimals, 9)}f}"
 
 
 def machine(environment: dict[str, Any]) -> str:
-    """Name the machine by its GPUs, or by its processor where there is none."""
+    """Return the machine's display name: its GPUs, or else its CPU."""
     gpus = [str(g["name"]) for g in environment.get("gpus") or ()]
     if gpus:
         return gpus[0] if len(gpus) == 1 else f"{len(gpus)} × {gpus[0]}"
@@ -167,7 +167,7 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def metric_columns(results: Sequence[Result]) -> list[Column]:
-    """Return the columns of every metric that any result carries."""
+    """Return the columns of all metrics that any result has."""
     found = {name: metric for r in results for name, metric in r.metrics.items()}
     known = [c for name, c in COLUMNS.items() if name in found]
     others = sorted(found.keys() - COLUMNS.keys())
@@ -182,7 +182,7 @@ def by_case(
     *,
     left: int = 0,
 ) -> Table:
-    """Return a table of `columns` between the model and the case that each row belongs to."""
+    """Return a table with a model column, `columns`, and a case column; `left` is the number of omitted rows."""
     model, case = (Column(name=n, header=h, numeric=False) for n, h in (("model", "model"), ("case_id", "case")))
     return Table(
         title=title,
@@ -201,14 +201,14 @@ def by_case(
 
 
 def limits(results: Sequence[Result]) -> list[str]:
-    """Return the sentences on each case's bottleneck (see `_limits`), fit to be shown."""
+    """Return the sentences on each case's bottleneck (see `_limits`), without control characters."""
     return [printable(sentence) for sentence in sentences(results)]
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
-    """Return the measured table and, where the results bring any, the published rows as a table of their own.
+    """Return the measured table and, if there are any, a separate table of published rows.
 
-    The measured one notes what limits each case, and where the ranking depends on how the models are run.
+    Notes of the measured table name bottlenecks and ranking reversals.
     """
     shown, printed = measured(results), published(results)
     shown = replace(shown, notes=(*shown.notes, *limits(results), *reversals(results)))
@@ -216,7 +216,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
 
 def _missing(results: Sequence[Result]) -> list[str]:
-    """Return a sentence for each thing that was asked of a machine and that it cannot tell."""
+    """Return a sentence per machine and quantity that it cannot measure."""
     found = dict.fromkeys(
         (machine(r.environment), what) for r in results for what in r.details.get("not_available", ())
     )
@@ -224,7 +224,7 @@ def _missing(results: Sequence[Result]) -> list[str]:
 
 
 def measured(results: Sequence[Result]) -> Table:
-    """Return one row a result, in the given order."""
+    """Return the table of measured metrics, one row per result, in the given order."""
     notes = _Notes()
     settings = {name: [get(r) for r in results] for name, get in SETTINGS.items()}
     differing = [name for name, values in settings.items() if len(_kinds(name, values)) > 1]
@@ -257,7 +257,7 @@ def measured(results: Sequence[Result]) -> Table:
 
 
 def published(results: Sequence[Result]) -> Table:
-    """Return what papers and official repositories print of these models: never measured here, each with its source."""
+    """Return the table of figures published by papers and official repositories for these models, with sources."""
     rows = list(dict.fromkeys(p for r in results for p in r.published))
     cells = [[get(p) for _, get in _PUBLISHED] for p in rows]
     used = [i for i in range(len(_PUBLISHED)) if any(c[i].text != MISSING for c in cells)]
@@ -270,15 +270,15 @@ def published(results: Sequence[Result]) -> Table:
 
 
 def _kinds(name: str, values: Sequence[str]) -> set[str]:
-    """Return the different values of a setting.
+    """Return the distinct values of a setting.
 
-    A case that died before it looked around names no machine, and one that was shown no videos no data.
+    Empty machines (the case died before recording its environment) and data (the case used no videos) do not count.
     """
     return set(values) - ({""} if name in ("machine", "data") else set())
 
 
 def _with_convention(column: Column, results: Sequence[Result], notes: _Notes) -> Column:
-    """Note a convention at the header where all rows share it; `_cell` notes the others."""
+    """Attach the convention to the header as a footnote if all rows share it; otherwise `_cell` attaches them."""
     found = {r.metrics[column.name].convention for r in results if column.name in r.metrics}
     return replace(column, notes=notes.add(*found) if len(found) == 1 else ())
 
@@ -290,22 +290,22 @@ def _cell(column: Column, result: Result, notes: _Notes, slow: str) -> Cell:
     text = column.text(metric.value)
     if column.name == "gflops_view":
         text = per_view(text, views(result))
-    told = [metric.warning, "" if column.notes else metric.convention]
+    texts = [metric.warning, "" if column.notes else metric.convention]
     if column.timed and "machine_disturbed" not in metric.flags:
-        told.append(slow)
+        texts.append(slow)
     if column.name == "top1" and result.details.get("learned") is False:
-        told.append(_unlearned(result))
+        texts.append(_unlearned(result))
     interval = column.interval(metric.low, metric.high)
-    return Cell(text=text, value=metric.value * column.scale, interval=interval, notes=notes.add(*told))
+    return Cell(text=text, value=metric.value * column.scale, interval=interval, notes=notes.add(*texts))
 
 
 def views(result: Result) -> str:
-    """Return `4x3` (clips × crops), the case's or its model's own; nothing where neither is known."""
+    """Return the views, such as `4x3` (clips × crops), of the case or its model; "" if unknown."""
     return str(result.case.views or result.details.get("views", ""))
 
 
 def per_view(gflops: str, views: str) -> str:
-    """Return `88.1 × 4×3`: the cost of one view, and how many are taken of a video."""
+    """Return text such as `88.1 × 4×3`: the cost of one view × the views per video."""
     return f"{gflops} × {views.replace('x', '×')}" if views else gflops
 
 
@@ -321,7 +321,7 @@ def _status(result: Result, notes: _Notes) -> Cell:
 
 
 def _names(result: Result, notes: _Notes) -> Cell:
-    """Return the case's name; for a mean over seeds that of its first case, the others in a note."""
+    """Return the case's id; for a mean over seeds that of its first case, with all ids in a note."""
     cases = result.details.get("cases", ())
     return Cell(text=result.case_id, notes=notes.add(f"cases {', '.join(cases)}" if cases else ""))
 

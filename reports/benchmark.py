@@ -1,10 +1,10 @@
-"""pytest-benchmark's JSON: the latencies, under the names that `pytest --reelbench-suite` gives them.
+"""pytest-benchmark's JSON format: latencies under the names that `pytest --reelbench-suite` uses.
 
     reelbench report runs/latency --format benchmark --to .benchmarks/baseline.json
     pytest-benchmark compare .benchmarks/baseline.json
     pytest --reelbench-suite latency --benchmark-compare=.benchmarks/baseline.json --benchmark-compare-fail=median:5%
 
-The samples are the ledger's, the statistics the library's own.
+Samples come from the results, statistics are computed by pytest-benchmark.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..result import Result
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the samples of every latency in seconds, with their statistics; JSON has no title.
+    """Return the latency samples (seconds) of every case, with their statistics; the title is unused.
 
-    Results without a latency, or a missing library, are `UserError`s.
+    Raises UserError if no result has a latency, or pytest-benchmark is not installed.
     """
     timed = [r for r in results if "latency_ms" in r.metrics and r.metrics["latency_ms"].samples]
     if not timed:

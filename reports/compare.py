@@ -1,10 +1,10 @@
-"""Two runs side by side, metric by metric: the ratio with its interval, and whether the difference is real.
+"""Compare two runs metric by metric: the ratio with its interval, and whether the difference is significant.
 
-Times and rates are tested by ranks (Mann and Whitney) on rounds, accuracies by their Wilson intervals; all p-values of
-a report are corrected together (Holm), so that a run against itself shows a difference once in twenty reports at most.
-A round is one result of the case where a side holds several, a round of an interleaved run, or else the median of a
-tenth of its samples in order. A difference is called where the test *and* the size of the effect say so, and of times
-only where it is more than the machine itself was slower or faster, by the pace that each side kept of it.
+Times and rates are tested with the Mann-Whitney U test on rounds, accuracies by their Wilson intervals. All p-values of
+a report are Holm-corrected together, so a run compared with itself shows a difference in at most one of 20 reports. A
+round is one of several results of a case, a round of an interleaved run, or else a batch median of the samples. A
+difference is reported only if both the test and the effect size support it; a time must also differ by more than the
+calibrations of the two runs explain.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from itertools import accumulate
 from statistics import median
 
 from ..errors import UserError
-from ..intervals import stretches
+from ..intervals import batch_medians
 from ..result import Metric, Result
 from . import terminal
-from ._pace import pace
+from ._calibration import calibration
 from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p, spread
 from ._table import Cell, Column, Row, Table, metric_columns
 
 ALPHA = 0.05
 BAD = ("slower", "worse", "higher", "lower")
-CLEAR = 0.33  # Cliff's delta from which an effect counts as more than small (Romano and others, 2006)
-MARGIN = 1.05  # a single run a side cannot tell how much runs vary: at least this, and no less than its rounds
+CLEAR = 0.33  # Cliff's delta above which an effect is more than small (Romano and others, 2006)
+MARGIN = 1.05  # least ratio to report with one run per side, which does not show how much runs vary
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One metric of one case on both sides, in the metric's unit.
+    """One metric of one case in both runs, in the metric's unit.
 
-    `ratio` is b / a with its interval, `effect` Cliff's delta, `p` None where nothing can be tested. `smallest` is the
-    p-value of the clearest outcome that so many rounds can have; an interval that reaches within `margin` is no
-    difference. `drift` is how many times longer the machine itself took for its fixed work in b than in a.
+    `ratio` is b / a with its interval, `effect` Cliff's delta, `p` the uncorrected p-value (None if not testable),
+    `smallest` the lowest p-value that this number of rounds can give. A ratio interval that reaches within `margin` is
+    no difference. `drift` is the ratio of the calibration times, b / a.
     """
 
     column: Column
@@ -55,7 +55,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the corrected p-value (None where nothing was tested) allows to say of one metric of one case."""
+    """The verdict on one metric of one case, with its corrected p-value (None if not tested)."""
 
     result: Result
     difference: Difference
@@ -64,7 +64,7 @@ class Verdict:
 
     @property
     def percent(self) -> float:
-        """How far the ratio is from 1, in percent of the smaller value; 0 where there is no ratio."""
+        """The difference in percent of the smaller value; 0 without a ratio."""
         ratio = self.difference.ratio
         return 100 * (max(ratio[0], 1 / ratio[0]) - 1) if ratio is not None and ratio[0] > 0 else 0.0
 
@@ -75,16 +75,16 @@ def render(a: Sequence[Result], b: Sequence[Result], *, width: int | None = None
 
 
 def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
-    """Return one row a case and metric that both runs measured; runs without a case in common are a `UserError`.
+    """Return a row per case and metric that both runs have. Raises UserError if they have no case in common.
 
-    Cases are the same by their case_id, or else by a model that each side has once.
+    Cases are matched by case_id, or else by model if each run has exactly one case of it.
     """
     found, notes = judge(a, b)
     tests = sum(v.p is not None for v in found)
     if any(v.difference.margin > 1 for v in found):
         notes.append(
-            f"One run a side cannot tell how much runs vary: intervals that reach within {MARGIN:g}, or within what "
-            "the rounds of either run vary by, are not called."
+            f"One run a side does not show how much runs vary: intervals that reach within {MARGIN:g}, or within the "
+            "spread of either run's rounds, count as no difference."
         )
     return Table(
         title="Differences",
@@ -96,7 +96,7 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
 
 
 def judge(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Verdict], list[str]]:
-    """Return the verdict of every metric of every case in common, and what is to be said of the others."""
+    """Return the verdicts on all metrics of matched cases, and notes on the rest. Raises UserError without matches."""
     pairs, notes = _pairs(_measured(a), _measured(b))
     if not pairs:
         raise UserError("nothing to compare: the two runs have no measured case in common")
@@ -111,9 +111,9 @@ def judge(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Verdict], list
 
 
 def failing(a: Sequence[Result], b: Sequence[Result], rule: str) -> list[str]:
-    """Return a line for everything that a rule such as `slower:5%` forbids; a rule that says nothing is a `UserError`.
+    """Return a line per violation of a rule such as `slower:5%`. Raises UserError if the rule is malformed.
 
-    It forbids verdicts of that name whose ratio is at least that far from 1.
+    A verdict of that name violates it if it differs by at least that percentage.
     """
     match = re.fullmatch(rf"({'|'.join(BAD)}):(\d+(?:\.\d+)?)%?", rule)
     if match is None:
@@ -147,7 +147,7 @@ def _measured(results: Sequence[Result]) -> dict[str, list[Result]]:
 def _pairs(
     a: dict[str, list[Result]], b: dict[str, list[Result]]
 ) -> tuple[list[tuple[list[Result], list[Result]]], list[str]]:
-    """Match the cases of both sides; notes tell what differs in a match by model, and what found none."""
+    """Match the cases of both runs; notes list the differing fields of matches by model, and unmatched cases."""
     partner = {case_id: case_id for case_id in a if case_id in b}
     left, right = ({c: g for c, g in side.items() if c not in partner} for side in (a, b))
     for case_a, case_b in _once_in_each(left, right):
@@ -163,7 +163,7 @@ def _pairs(
 
 
 def _once_in_each(a: dict[str, list[Result]], b: dict[str, list[Result]]) -> list[tuple[str, str]]:
-    """Return the cases of the models that either side has exactly once."""
+    """Return pairs of cases of the models that each run has exactly once."""
 
     def single(side: dict[str, list[Result]]) -> dict[str, str]:
         models = [group[-1].case.model for group in side.values()]
@@ -183,8 +183,8 @@ def _differences(a: Sequence[Result], b: Sequence[Result]) -> list[Difference]:
     columns = metric_columns([*a, *b])
     shared = [c for c in columns if all(any(c.name in r.metrics for r in side) for side in (a, b))]
     found = [_difference(column, *(_values(side, column.name) for side in (a, b))) for column in shared]
-    paces = pace(a), pace(b)
-    drift = paces[1] / paces[0] if all(paces) else 1.0
+    calibrations = calibration(a), calibration(b)
+    drift = calibrations[1] / calibrations[0] if all(calibrations) else 1.0
     return [dataclasses.replace(d, drift=drift) if d.column.timed else d for d in found]
 
 
@@ -212,18 +212,18 @@ def _difference(column: Column, a: list[Metric], b: list[Metric]) -> Difference:
 
 
 def _rounds(metrics: Sequence[Metric]) -> list[float]:
-    """Return what may be taken for independent: one value a run or a round, or medians of stretches of a single run."""
+    """Return values that may be treated as independent: one per run or round, or batch medians of a single run."""
     if len(metrics) > 1:
         return [m.value for m in metrics]
     samples, rounds = metrics[0].samples, metrics[0].rounds
     if rounds:
         ends = list(accumulate(rounds))
         return [median(samples[end - size : end]) for size, end in zip(rounds, ends, strict=True)]
-    return stretches(samples)
+    return batch_medians(samples)
 
 
 def _accuracy_p(a: Metric, b: Metric) -> float | None:
-    """Return the two-sided p-value of the difference of two shares, from the half widths of their intervals."""
+    """Return the two-sided p-value of a difference of percentages, from the half-widths of their intervals."""
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return None
     spread = math.hypot(a.high - a.low, b.high - b.low) / (2 * 1.96)
@@ -256,7 +256,7 @@ def _ratio(ratio: tuple[float, float | None, float | None] | None) -> Cell:
 
 
 def verdict(d: Difference, p: float | None, tests: int) -> str:
-    """Say what the corrected p-value of one of `tests` tests allows to say."""
+    """Return the verdict in words, given the corrected p-value of one of `tests` tests."""
     if p is None:
         if d.a == d.b:
             return "equal"
@@ -268,14 +268,14 @@ def verdict(d: Difference, p: float | None, tests: int) -> str:
     nearest = _nearest_to_one(*d.ratio) if d.ratio is not None else math.inf
     if nearest <= d.margin:
         return "no difference"
-    said, drift = _direction(d), max(d.drift, 1 / d.drift)
-    if nearest <= d.margin * drift and said == ("slower" if d.drift > 1 else "faster"):
-        return f"doubtful: the machine itself was {drift:.2f} times {said}"
-    return "doubtful: the machine was disturbed" if d.disturbed else said
+    direction, drift = _direction(d), max(d.drift, 1 / d.drift)
+    if nearest <= d.margin * drift and direction == ("slower" if d.drift > 1 else "faster"):
+        return f"doubtful: the machine itself was {drift:.2f} times {direction}"
+    return "doubtful: the machine was disturbed" if d.disturbed else direction
 
 
 def _nearest_to_one(middle: float, low: float | None, high: float | None) -> float:
-    """Return the ratio in the interval that is nearest to 1, as a factor above 1."""
+    """Return the ratio within the interval that is nearest to 1, as a factor >= 1."""
     low, high = middle if low is None else low, middle if high is None else high
     return max(1.0, low, 1 / high)
 

@@ -1,7 +1,7 @@
-"""CSV for a spreadsheet: every measured number in full, with its interval. Published rows are not in it.
+"""CSV: every measured number in full precision, with its interval, without published rows.
 
-One row a case: what it was, then for each metric `name`, `name_low`, `name_high` in the unit it was stored in
-(`params` counts parameters, `data_wait_fraction` is a fraction), then warnings and the error.
+One row per case: its settings, then for each metric `name`, `name_low`, `name_high` in the stored unit (`params` counts
+parameters, `data_wait_fraction` is a fraction), then warnings and the error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ._table import SETTINGS, metric_columns, views
 
 
 def render(results: Sequence[Result], *, title: str = "") -> str:
-    """Return one line a result under one header line; an absent number is an empty field. A CSV has no title."""
+    """Return a header line and one line per result; a missing number is an empty field. The title is unused."""
     names = [c.name for c in metric_columns(results)]
     numbers = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     text = io.StringIO()

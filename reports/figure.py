@@ -1,7 +1,7 @@
 """The speed–accuracy plot for a paper: PNG, SVG or PDF.
 
-Accuracy with its interval over latency (or throughput), a bubble's area is the number of parameters, colours are
-architectures, and the line is the Pareto front: what no other case beats in both, with a band where it may lie.
+Accuracy with its interval over latency (or throughput, or GFLOPs); bubble areas are parameter counts, colors are
+architectures, the dashed line is the Pareto front, with a band where it may lie given the intervals.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from ..errors import UserError
 from ..result import Result
 from . import _labels
-from ._points import Plot, Point, colours, plot
+from ._points import Plot, Point, colors, plot
 from ._stats import pareto
 
 FORMATS = ("png", "svg", "pdf")
@@ -45,13 +45,13 @@ STYLE: dict[Any, Any] = {
 INK = "#222222"
 Corners = list[tuple[float, float]]
 SMALLEST, LARGEST = 5.0, 26.0  # bubble diameters in points
-NEAR, FAR = (3, 8), (16, 30, 50, 80)  # gaps between a bubble and its name, in points; far ones for the front only
+NEAR, FAR = (3, 8), (16, 30, 50, 80)  # gaps to try between a bubble and its label, in points; FAR on the front only
 COARSE, FINE = (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)  # ticks of a decade, where there are several and where there is one
-LABELS = 60  # beyond the front, so many points are named
+LABELS = 60  # most points labeled besides those on the front
 
 
 def render(results: Sequence[Result], *, title: str, format: str = "png") -> bytes:
-    """Return the picture; results without both accuracy and speed are a `UserError`."""
+    """Return the figure as bytes. Raises UserError if no result has both accuracy and speed."""
     shown = plot(results)
     if shown is None:
         raise UserError("nothing to plot: no case has both an accuracy and a latency, throughput or GFLOPs")
@@ -63,7 +63,7 @@ def render(results: Sequence[Result], *, title: str, format: str = "png") -> byt
 
 
 def write(results: Sequence[Result], to: Path, *, title: str) -> Path:
-    """Write the picture in the format that the file name ends in."""
+    """Write the figure in the format of the file's suffix. Raises UserError for another suffix, or without data."""
     format = to.suffix.lstrip(".").lower()
     if format not in FORMATS:
         raise UserError(f"{to}: a figure ends in {', '.join('.' + f for f in FORMATS)}")
@@ -109,9 +109,9 @@ def _axes(axes: Axes, shown: Plot, title: str) -> None:
 
 
 def _front(axes: Axes, shown: Plot) -> Corners:
-    """Draw the front and return its corners: between two of its points the lesser is what can be had, so it steps.
+    """Draw the Pareto front as a step line and return its corners.
 
-    The band is where it may lie: between the fronts of the better and of the worse ends of all intervals.
+    The band lies between the fronts of the better and of the worse ends of all intervals.
     """
     edge = axes.get_xlim()[shown.x.better == "lower"]
     corners = _stairs(shown, [(p.x, p.y) for p in shown.points], edge)
@@ -122,14 +122,14 @@ def _front(axes: Axes, shown: Plot) -> Corners:
 
 
 def _stairs(shown: Plot, places: Sequence[tuple[float, float]], edge: float) -> Corners:
-    """Return the corners of the front of these places, one a point, to the edge of the picture."""
+    """Return the corners of the step line through the front of `places`, up to x = `edge`."""
     front = [places[i] for i in pareto(places, lower_x=shown.x.better == "lower")]
     xs = [x for x, _ in front]
     return [(x, y) for i, (_, y) in enumerate(front) for x in (xs[i], [*xs, edge][i + 1])]
 
 
 def _end(point: Point, shown: Plot, better: bool) -> tuple[float, float]:
-    """Return the better, or the worse, corner of a point's intervals."""
+    """Return the better or the worse corner of a point's two intervals."""
     return point.x_interval[better == (shown.x.better == "higher")], point.y_interval[better]
 
 
@@ -138,8 +138,8 @@ def _front_indices(shown: Plot) -> list[int]:
 
 
 def _bubbles(axes: Axes, points: Sequence[Point], diameters: Sequence[float]) -> None:
-    colour = colours([p.family for p in points])
-    for family, paint in colour.items():
+    color = colors([p.family for p in points])
+    for family, paint in color.items():
         chosen = [i for i, p in enumerate(points) if p.family == family]
         x, y = [points[i].x for i in chosen], [points[i].y for i in chosen]
         xerr = _errors([(points[i].x, *points[i].x_interval) for i in chosen])
@@ -150,7 +150,7 @@ def _bubbles(axes: Axes, points: Sequence[Point], diameters: Sequence[float]) ->
 
 
 def _errors(values: Iterable[tuple[float, float, float]]) -> list[list[float]]:
-    """Return how far the interval reaches below and above each value, as matplotlib wants it."""
+    """Return the distances of the bounds below and above each value, as matplotlib's errorbar takes them."""
     rows = list(values)
     return [[max(0.0, v - low) for v, low, _ in rows], [max(0.0, high - v) for v, _, high in rows]]
 
@@ -183,7 +183,7 @@ def _legend(axes: Axes, points: Sequence[Point]) -> None:
     ]
     marks += [
         Line2D([], [], marker="o", linestyle="", markersize=5, color=paint, label=family)
-        for family, paint in colours([p.family for p in points]).items()
+        for family, paint in colors([p.family for p in points]).items()
     ]
     axes.legend(
         handles=marks,
@@ -197,32 +197,32 @@ def _legend(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _label(axes: Axes, canvas: FigureCanvasAgg, shown: Plot, diameters: Sequence[float], corners: Corners) -> None:
-    """Name the points of the front first, then the others; a name that finds no free place is left out."""
+    """Label the points on the front first, then the others; a label without a free place is omitted."""
     points, pixel = shown.points, canvas.figure.dpi / 72
-    centres = axes.transData.transform([(p.x, p.y) for p in points])
+    centers = axes.transData.transform([(p.x, p.y) for p in points])
     radii = np.array(diameters) * pixel / 2
-    taken = np.vstack([_labels.around(centres, radii), _lines(axes, points, corners)])
+    taken = np.vstack([_labels.around(centers, radii), _lines(axes, points, corners)])
     front = _front_indices(shown)
     rest = sorted(range(len(points)), key=lambda i: -points[i].y)[:LABELS]
     for i in dict.fromkeys([*front, *rest]):
         text = axes.text(0, 0, points[i].model, fontsize=8, color=INK, va="bottom", zorder=4)
         extent = text.get_window_extent(canvas.get_renderer())
         gaps = [gap * pixel for gap in (NEAR + FAR if i in front else NEAR)]
-        box = _labels.place(centres[i], radii[i], (extent.width, extent.height), taken, axes.bbox.extents, gaps)
+        box = _labels.place(centers[i], radii[i], (extent.width, extent.height), taken, axes.bbox.extents, gaps)
         if box is None:
             text.remove()
             continue
         x, y = axes.transData.inverted().transform(box[:2])
         text.set_position((x, y))
         taken = np.vstack([taken, box])
-        _leader(axes, centres[i], box, radii[i] + 2 * NEAR[-1] * pixel)
+        _leader(axes, centers[i], box, radii[i] + 2 * NEAR[-1] * pixel)
 
 
-def _leader(axes: Axes, centre: _labels.Boxes, box: _labels.Boxes, far: float) -> None:
-    """Lead from a bubble to its name where that is further away than `far` pixels."""
-    near = np.clip(centre, box[:2], box[2:])
-    if np.hypot(*(near - centre)) > far:
-        ends = axes.transData.inverted().transform([centre, near])
+def _leader(axes: Axes, center: _labels.Boxes, box: _labels.Boxes, far: float) -> None:
+    """Draw a leader line from a bubble to its label if that is more than `far` pixels away."""
+    near = np.clip(center, box[:2], box[2:])
+    if np.hypot(*(near - center)) > far:
+        ends = axes.transData.inverted().transform([center, near])
         axes.plot(ends[:, 0], ends[:, 1], color=INK, alpha=0.6, linewidth=0.6, zorder=1.5)
 
 

@@ -1,8 +1,8 @@
-"""One page that stands alone: summary, plot with axes to choose, sortable table, latencies, how to repeat each case.
+"""A self-contained HTML page: summary, plot with selectable axes, sortable table, latencies, reproduction commands.
 
-Nothing is fetched: style and script are inlined, and the page forbids itself every other source. Tables are plain
-HTML, readable without the script; the script makes them sort and filter and draws the plots from the data beside it.
-Templates, style and script are the files of `page/`; what stands in them is escaped unless it is ours.
+Style and script are inlined, and a content security policy forbids every other source. Tables are plain HTML, readable
+without the script, which adds sorting, filtering and the plots. Templates, style and script are the files of `page/`;
+everything inserted into them is escaped.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ._ranking import reversals
 from ._reproduce import command
 from ._table import limits, machine, measured, published
 
-PAGE = 500  # so many rows and commands are laid out; the script shows the others when they are asked for
+PAGE = 500  # rows and commands rendered at first; the script adds more on demand
 FILES = Path(__file__).parent / "page"
-# Each of these modules imports from those before it only, so that one after the other they are one module.
+# Each module imports only from earlier ones, so that their concatenation is a single module.
 SCRIPTS = (
     "elements", "data", "axes", "front", "names", "tables",
     "cases", "tooltip", "scatter", "curves", "latencies", "page",
@@ -32,7 +32,7 @@ SCRIPTS = (
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the page; every text that came from a result is escaped."""
+    """Return the page; all text from results is escaped."""
     shown = measured(results)
     lines = (command(result.case, row.case_id) for row, result in zip(shown.rows, results, strict=True))
     return _templates().get_template("page.html").render(
@@ -56,20 +56,20 @@ def render(results: Sequence[Result], *, title: str) -> str:
 
 
 def script(name: str) -> str:
-    """Return a module of the page's script to stand with the others in one: nothing is imported, nothing exported."""
+    """Return a module of the page's script without imports and exports, ready to be concatenated with the others."""
     text = re.sub(r"^import [^;]*;\n", "", _read(f"{name}.js"), flags=re.MULTILINE)
     return re.sub(r"^export ", "", text, flags=re.MULTILINE)
 
 
 @cache
 def _templates() -> Environment:
-    # A name that a template misspells is an error, not an empty place.
+    # StrictUndefined: a misspelt name in a template is an error, not an empty string.
     found = Environment(
         loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.globals["zip"] = zip
     found.filters["sha256"] = _sha256
-    # Order and characters stay; what could end the script element is escaped by `tojson` itself.
+    # Keep order and non-ASCII characters; `tojson` itself escapes whatever could end the script element.
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     return found
 
@@ -79,7 +79,7 @@ def _read(name: str) -> str:
 
 
 def _sha256(text: str) -> str:
-    """Return the hash by which the content security policy knows what may run."""
+    """Return the base64 SHA-256 hash that allows an inline script or style in the content security policy."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

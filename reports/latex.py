@@ -1,7 +1,7 @@
-r"""LaTeX for a paper: booktabs tables, shrunk to the text width where they are wider.
+r"""LaTeX: booktabs tables, scaled down to the text width if they are wider.
 
-Needs `\usepackage{booktabs,graphicx}`. Signs of the field (×, ±, –, µ, …) are written as commands; other letters
-outside ASCII stay as they are, which XeLaTeX and LuaLaTeX read.
+Needs `\usepackage{booktabs,graphicx}`. Common symbols (×, ±, –, µ, …) are written as commands; other non-ASCII
+characters are kept and need XeLaTeX or LuaLaTeX.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def render(results: Sequence[Result], *, title: str) -> str:
 
 
 def table(shown: Table, title: str) -> str:
-    """Return one table with its caption; footnotes stand below the rows."""
+    """Return one table with its caption, and footnotes below the rows."""
     lines = [
         r"% \usepackage{booktabs,graphicx}",
         r"\begin{table*}[t]",
@@ -61,7 +61,7 @@ def table(shown: Table, title: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Make any text safe in LaTeX: one line, nothing that LaTeX would read as a command."""
+    """Escape text for LaTeX, on one line."""
     return re.sub("-(?=-)", "-{}", " ".join(text.split()).translate(ESCAPES))
 
 
@@ -83,5 +83,5 @@ def _marks(notes: tuple[int, ...]) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    # A cell that opens with a bracket would be taken for the argument of the line break before it.
+    # A cell that starts with a bracket would be parsed as the optional argument of the preceding line break.
     return " & ".join(f"{{}}{cell}" if cell.startswith("[") else cell for cell in cells) + r" \\"

@@ -1,4 +1,4 @@
-"""Markdown for a README: pipe tables that also read well as plain text."""
+"""Markdown: pipe tables, aligned so that they are readable as plain text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLAIN = re.compile(r"(?:[^\W_]|[.,/×–-])*")  # most cells are a number
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the measured and the published tables, and the details behind them, under a heading."""
+    """Return the measured, published and detail tables under a heading."""
     shown = [*tables(results), *_details.tables(results)]
     return "\n\n".join([f"# {escape(title)}", *map(table, shown)]) + "\n"
 
@@ -31,7 +31,7 @@ def table(shown: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Make any text safe inside a table cell: one line, no markup of its own."""
+    """Escape text for a Markdown table cell, on one line."""
     if PLAIN.fullmatch(text):
         return text
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")

@@ -1,8 +1,7 @@
-"""The table of a paper, in LaTeX: the field's columns, each model's published rows beside its measured one.
+"""A paper's LaTeX table with the usual columns: each model's measured row, followed by its published rows.
 
-GFLOPs are per view × views (clips × crops) on either side; what papers print as the cost of a whole protocol has been
-divided by its views where the zoo records it, so that the rows compare. Published rows are marked and give no speed:
-the machine was another one.
+GFLOPs are given as per view × views (clips × crops) in both; figures that papers print for a whole protocol are stored
+per view, so that the rows compare. Published rows are footnoted and have no speed: it was measured on other machines.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ COLUMNS = (
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return one `table*` of all models that were measured."""
+    """Return one `table*` of all measured models."""
     return latex.table(table(results), title)
 
 
 def table(results: Sequence[Result]) -> Table:
-    """Return a row a result, followed by the published rows of that very model, each once."""
+    """Return a row per result, followed by the published rows of exactly that model, each once."""
     notes: list[str] = []
     rows: list[Row] = []
     printed: set[Published] = set()
@@ -44,8 +43,11 @@ def table(results: Sequence[Result]) -> Table:
         printed.update(own)
         rows += [_published(p, notes) for p in own]
     machines = dict.fromkeys(machine(r.environment) for r in results if r.environment)
-    ways = dict.fromkeys(f"{r.case.device}, {r.case.precision}, {r.case.mode.replace('_', ' ')}" for r in results)
-    caption = "; ".join([*machines, *ways, "brackets: 95 % intervals; numbered: published, not measured here"])
+    configurations = dict.fromkeys(
+        f"{r.case.device}, {r.case.precision}, {r.case.mode.replace('_', ' ')}" for r in results
+    )
+    legend = "brackets: 95 % intervals; numbered: published, not measured here"
+    caption = "; ".join([*machines, *configurations, legend])
     return Table(
         title="Accuracy and cost", columns=COLUMNS, rows=tuple(rows), caption=printable(caption), notes=tuple(notes)
     )
@@ -73,13 +75,13 @@ def _number(result: Result, name: str) -> Cell:
 
 
 def _published(row: Published, notes: list[str]) -> Row:
-    said = f"published for {row.dataset}: {row.source}"
-    if said not in notes:
-        notes.append(said)
+    source = f"published for {row.dataset}: {row.source}"
+    if source not in notes:
+        notes.append(source)
     shown = row.views or ""
     gflops = "" if row.gflops is None else per_view(f"{row.gflops:g}", shown)
     cells = (
-        Cell(text=row.model, notes=(notes.index(said) + 1,)), Cell(text=row.pretrain) if row.pretrain else Cell(),
+        Cell(text=row.model, notes=(notes.index(source) + 1,)), Cell(text=row.pretrain) if row.pretrain else Cell(),
         _plain(row.top1, 1), _plain(row.top5, 1), _views(shown),
         Cell(text=gflops, value=row.gflops) if gflops else Cell(),
         _plain(row.params_m), Cell(), Cell(),

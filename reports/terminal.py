@@ -1,4 +1,4 @@
-"""The terminal: tables as wide as the window, split into parts where they do not fit, so that no number is cut."""
+"""Tables for the terminal, split into parts if they are wider than the window, so that no number is truncated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.text import Text
 from ..result import Result
 from ._table import Cell, Column, Row, Table, tables
 
-WIDE = 200  # columns where no terminal says how many it has
+WIDE = 200  # character cells of a line if the output is not a terminal
 GAP = "   "
 BOLD, DIM, MARK = Style(bold=True), Style(dim=True), Style(color="yellow")
 ENDED = {status: Style(color="red") for status in ("failed", "oom", "timeout")} | {"unsupported": MARK}
@@ -24,12 +24,12 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def render(results: Sequence[Result], *, title: str, width: int | None = None, plain: bool = False) -> str:
-    """Return the report, in colour on a terminal unless `plain`. `width` is in character cells."""
+    """Return the report, in color on a terminal unless `plain`. `width` is in character cells."""
     return show(tables(results), title=title, width=width, plain=plain)
 
 
 def show(shown: Sequence[Table], *, title: str, width: int | None = None, plain: bool = False) -> str:
-    """Return any tables as text for a terminal, or for a file where `plain`."""
+    """Return tables as text, with colors on a terminal unless `plain`."""
     terminal = sys.stdout.isatty() and not plain
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=width or (None if terminal else WIDE), highlight=False)
@@ -54,19 +54,19 @@ def _print(console: Console, table: Table) -> None:
 
 
 def _width(table: Table, i: int, width: int) -> int:
-    """Return the character cells of a column: a long text is folded, a number never is."""
+    """Return a column's width in character cells: long texts are wrapped, numbers never are."""
     longest = max((cell_len(row.cells[i].full) for row in table.rows), default=0) + _margin(table, i)
     natural = max([longest, *(cell_len(line) for line in _header(table.columns[i]))])
     return natural if table.columns[i].numeric else min(natural, max(24, width // 4))
 
 
 def _margin(table: Table, i: int) -> int:
-    """Return the room that the footnote marks of a column need beside its numbers."""
+    """Return the width that a column's footnote marks need beside its numbers."""
     return max((len(_marks(row.cells[i].notes)) for row in table.rows), default=0)
 
 
 def _parts(table: Table, widths: Sequence[int], width: int) -> list[list[int]]:
-    """Split the columns so that each part fits; every part repeats the model and, at its end, the case."""
+    """Split the columns into parts that fit the width; each repeats the model and, at its end, the case."""
     keys = [i for i, c in enumerate(table.columns) if c.name in ("model", "case_id")]
     room = width - sum(widths[i] + len(GAP) for i in keys) + len(GAP)
     parts: list[list[int]] = [[]]
@@ -92,7 +92,7 @@ def _part(table: Table, part: Sequence[int], widths: Sequence[int]) -> Iterator[
 
 
 def _cell(column: Column, cell: Cell, row: Row, margin: int, width: int) -> list[list[Segment]]:
-    """Return a cell's lines, each a list of styled pieces."""
+    """Return a cell's lines, each a list of styled segments."""
     ended = ENDED.get(row.status)
     marks = Segment(_marks(cell.notes).ljust(margin), MARK)
     if column.numeric:  # marks hang to the right of the numbers, which stay aligned

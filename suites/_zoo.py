@@ -1,4 +1,4 @@
-"""The zoo's full-size models by their addresses: a suite names models, it never builds them."""
+"""The addresses of the zoo's full-size models: a suite names models, it never builds them."""
 
 ZOO = (
     "dualformer/t", "dualformer/s", "dualformer/b", "dualformer/t_16f",
@@ -12,4 +12,4 @@ ZOO = (
 )  # fmt: skip
 
 FLAGSHIPS = ("tsm/r50_8f", "video_swin/t", "tps/swin_t", "dualformer/t", "timesformer/b", "vivit/b", "mvit/b_16x4")
-"""One model a family, where every model would say the same at many times the cost."""
+"""One representative model per family, for suites that are too expensive for the whole zoo."""

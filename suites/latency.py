@@ -4,7 +4,7 @@ On a CPU in fp32; on a GPU also in bf16, compiled, and as a CUDA graph.
 """
 
 from ..spec import Case, Suite
-from ._ways import on_cuda
+from ._configurations import on_cuda
 from ._zoo import ZOO
 
 PLAIN = tuple(
@@ -20,5 +20,5 @@ SUITE = Suite(
     name="latency",
     description="the whole zoo at its published input: latency, batch sweep, memory, energy (no training)",
     cases=PLAIN,
-    on_cuda=tuple(way for case in PLAIN for way in on_cuda(case)),
+    on_cuda=tuple(configured for case in PLAIN for configured in on_cuda(case)),
 )

@@ -1,7 +1,7 @@
-"""Every family's `micro` trained on the harder embedded set until they differ, three times from other weights.
+"""Every family's `micro` trained on the harder built-in synthetic set, long enough to differ, with three seeds.
 
-An hour or two on two CPU cores, minutes on a GPU: `reelbench run learn --device cuda`. Cases that differ in their seed
-alone become one row of the report, the mean with its interval.
+An hour or two on two CPU cores, minutes on a GPU: `reelbench run learn --device cuda`. Reports merge cases that differ
+only in their seed into one row: the mean with its interval.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ CLIP = Clip(frames=8, stride=4, size=32, short_side=32)  # 29 of 32 frames: both
 
 SUITE = Suite(
     name="learn",
-    description="every micro trained long on the harder embedded clips, three seeds each: an hour or two on two cores",
+    description="every micro trained long on the harder synthetic set, three seeds each: an hour or two on two cores",
     cases=tuple(
         Case(
             model=f"{family}/micro",
@@ -22,11 +22,11 @@ SUITE = Suite(
             recipe=replace(RECIPE, epochs=8, flip=0.5, validate_epochs=4),
             clip=CLIP,
             views=Views(),
-            metrics=("parameters", "flops", "accuracy", "order"),
+            metrics=("parameters", "flops", "accuracy", "frame_order"),
             seed=seed,
             time_limit=4 * 3600,
         )
-        for seed in SEEDS  # a run cut short has every family
+        for seed in SEEDS  # seeds outermost: an interrupted run has every family
         for family in FAMILIES
     ),
 )

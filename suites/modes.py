@@ -1,6 +1,6 @@
-"""Each family's best known model in every way of running it; the report says where the ranking depends on the way.
+"""One model per family in every precision and execution mode; the report says where they change the ranking.
 
-What a machine cannot do (TF32 or CUDA graphs without a GPU) is a row that says `unsupported`.
+What a machine cannot run (TF32 or CUDA graphs without a GPU) gets the status `unsupported`.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ PLAIN = Case(
     time_limit=3600,
 )
 BF16 = replace(PLAIN, precision="bf16")
-WAYS = (
+CONFIGURATIONS = (
     PLAIN,
     replace(PLAIN, channels_last=True),
     replace(PLAIN, mode="cuda_graphs"),
@@ -33,5 +33,5 @@ WAYS = (
 SUITE = Suite(
     name="modes",
     description="one model a family in every precision and mode: eager, compiled, CUDA graphs, channels last",
-    cases=tuple(replace(way, model=model) for way in WAYS for model in FLAGSHIPS),
+    cases=tuple(replace(configuration, model=model) for configuration in CONFIGURATIONS for model in FLAGSHIPS),
 )

@@ -1,4 +1,4 @@
-"""The whole zoo held against its papers: parameters and GFLOPs at the published input, beside the published rows."""
+"""The whole zoo checked against its papers: parameters and GFLOPs at the published input, beside the published rows."""
 
 from ..spec import Case, Suite
 from ._zoo import ZOO

@@ -54,11 +54,11 @@ def test_an_embedded_set_has_its_own_number_of_videos(data, tmp_path: Path, monk
 
 LISTS = [
     ("csv", b"path,label\r\na b.webm,1\r\n\xc3\xbc \xe2\x80\x93 \xe8\xb5\xb0\xe3\x82\x8b.webm,0\r\n", "2 videos of 2"),
-    ("csv", b"\xef\xbb\xbfpath, label\nc.webm, 1\n", "1 videos of 1 listed, 0 left out, 2 classes"),
-    ("csv", b"path,label\nc.webm,0\na b.webm,7\n", "2 videos of 2 listed, 0 left out, 8 classes"),
+    ("csv", b"\xef\xbb\xbfpath, label\nc.webm, 1\n", "1 videos of 1 listed, 0 skipped, 2 classes"),
+    ("csv", b"path,label\nc.webm,0\na b.webm,7\n", "2 videos of 2 listed, 0 skipped, 8 classes"),
     ("csv", b"path,label\nc.webm,1\nc.webm,1\n", "1 of the videos stand in the list more than once"),
-    ("csv", b"path,label\nc.webm,-1\na b.webm,2\n", "2 videos of 2 listed, 0 left out, 3 classes"),
-    ("filelist", b"a b.webm 1\r\nc.webm -1\r\n", "2 videos of 2 listed, 0 left out, 2 classes"),
+    ("csv", b"path,label\nc.webm,-1\na b.webm,2\n", "2 videos of 2 listed, 0 skipped, 3 classes"),
+    ("filelist", b"a b.webm 1\r\nc.webm -1\r\n", "2 videos of 2 listed, 0 skipped, 2 classes"),
 ]
 
 

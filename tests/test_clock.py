@@ -8,7 +8,7 @@ import pytest
 from reelbench import reports
 from reelbench.harness.measuring import phases
 from reelbench.intervals import total
-from reelbench.reports import _seeds, _spent, html
+from reelbench.reports import _seeds, _time_breakdown, html
 from reelbench.result import Result
 from reelbench.spec import Case
 
@@ -32,7 +32,7 @@ def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
 
 def result(seed: int = 0, **spent: float) -> Result:
     made = Result(case=Case(model="tsm/micro", seed=seed), status="ok", started="2026-01-05T10:00:00", seconds=1.0)
-    return dataclasses.replace(made, details={"spent": {**SPENT, **spent}}) if spent else made
+    return dataclasses.replace(made, details={"time_breakdown": {**SPENT, **spent}}) if spent else made
 
 
 class Stream:
@@ -46,11 +46,11 @@ class Stream:
 
 
 def test_the_innermost_part_has_the_time(hands):
-    made = phases.Clock()
+    made = phases.PhaseTimer()
     hands.wait(1)
-    with made.part("measured"):
+    with made.phase("measured"):
         hands.wait(2)
-        with made.part("compile"):
+        with made.phase("compile"):
             hands.wait(4)
         hands.wait(8)
     hands.wait(16)
@@ -58,10 +58,10 @@ def test_the_innermost_part_has_the_time(hands):
 
 
 def test_a_part_that_fails_is_closed(hands):
-    made = phases.Clock()
+    made = phases.PhaseTimer()
 
     def fail():
-        with made.part("training"):
+        with made.phase("training"):
             hands.wait(3)
             raise ValueError("broken")
 
@@ -73,8 +73,8 @@ def test_a_part_that_fails_is_closed(hands):
 
 
 def test_the_wait_for_a_streams_first_batch_is_its_start(hands):
-    made = phases.Clock()
-    with made.part("measured"):
+    made = phases.PhaseTimer()
+    with made.phase("measured"):
         assert list(made.batches(Stream(hands, [5, 1, 2]))) == [0, 1, 2]
     assert made.read()["start"] == 5
     assert made.read()["measured"] == 3
@@ -82,7 +82,7 @@ def test_the_wait_for_a_streams_first_batch_is_its_start(hands):
 
 
 def test_seconds_are_moved_and_not_made(hands):
-    made = phases.Clock()
+    made = phases.PhaseTimer()
     hands.wait(10)
     made.move("warm_up", 4)
     found = made.read()
@@ -90,22 +90,22 @@ def test_seconds_are_moved_and_not_made(hands):
 
 
 def test_an_account_is_closed_with_what_no_part_has(hands):
-    made = phases.Clock()
-    with made.part("start"):
+    made = phases.PhaseTimer()
+    with made.phase("start"):
         hands.wait(2)
     hands.wait(1)
-    found = phases.close(made.read(), start=3.0, wall=6.25)
+    found = phases.finalize(made.read(), start=3.0, wall=6.25)
     assert found == {"wall": 6.25, "start": 5.0, "compile": 0, "warm_up": 0, "measured": 0, "rest": 1.25}
-    assert phases.close({}, start=3.0, wall=7.0) == {"wall": 7.0, "start": 3.0, "lost": 4.0}
+    assert phases.finalize({}, start=3.0, wall=7.0) == {"wall": 7.0, "start": 3.0, "lost": 4.0}
     assert total([found, {"wall": 1.0, "lost": 1.0}, {}]) == {**found, "wall": 7.25, "lost": 1.0}
 
 
 def test_one_line_sums_a_run():
     said = "measured 212 s of 301 s: process starts 60 s, compiles 0 s, warm-ups 21 s; the harness itself 8 s (1.04x)"
-    assert _spent.sentence([result(rest=7.6)]) == said
-    assert "training 40 s; the" in _spent.sentence([result(training=40.0)])
-    assert _spent.sentence([result()]).startswith("nothing was measured")
-    nothing = _spent.sentence([result(measured=0.0)])
+    assert _time_breakdown.sentence([result(rest=7.6)]) == said
+    assert "training 40 s; the" in _time_breakdown.sentence([result(training=40.0)])
+    assert _time_breakdown.sentence([result()]).startswith("nothing was measured")
+    nothing = _time_breakdown.sentence([result(measured=0.0)])
     assert nothing.startswith("measured 0 s of 301 s")
     assert nothing.endswith("the harness itself 8 s")
 
@@ -115,7 +115,7 @@ def test_a_report_shows_where_the_time_of_each_case_went(kind: str):
     text = reports.render([result(rest=7.6), result(1)], kind)
     assert isinstance(text, str)
     assert "Where the time went" in text
-    assert _spent.sentence([result(rest=7.6)])[1:] in text
+    assert _time_breakdown.sentence([result(rest=7.6)])[1:] in text
     assert "Where the time went" not in reports.render([result()], kind)
 
 
@@ -123,14 +123,14 @@ def test_of_many_cases_the_page_shows_the_first(monkeypatch):
     monkeypatch.setattr(html, "PAGE", 2)
     text = reports.render([result(rest=1.0)] * 3, "html")
     assert isinstance(text, str)
-    section = text.partition('id="spent"')[2].partition("</section>")[0]
+    section = text.partition('id="time_breakdown"')[2].partition("</section>")[0]
     assert section.count("<tr data-index") == 2
     assert "1 more rows are in the Markdown report." in section
 
 
 def test_a_table_has_the_parts_that_took_time_and_the_seeds_together():
     [merged] = _seeds.merge([result(0, rest=7.6), result(1, rest=7.6)])
-    table = _spent.table([merged])
+    table = _time_breakdown.table([merged])
     assert table is not None
     names = [column.name for column in table.columns]
     assert names == ["model", "wall", "start", "compile", "warm_up", "measured", "rest", "factor", "case_id"]

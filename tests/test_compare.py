@@ -110,16 +110,16 @@ def test_a_disturbed_machine_is_not_taken_for_a_difference(suite):
 
 
 @pytest.mark.parametrize(("spoilt", "left", "doubted"), [(0, 8, False), (3, 5, False), (5, 8, True), (8, 8, True)])
-@pytest.mark.parametrize("sign", [{"disturbed": ["too hot"]}, {"disturbed": [], "pace_ms": [1.0, 1.3]}])
+@pytest.mark.parametrize("sign", [{"disturbed": ["too hot"]}, {"disturbed": [], "calibration_ms": [1.0, 1.3]}])
 def test_disturbed_rounds_are_left_out_or_told(spoilt, left, doubted, sign):
     def row(number: int) -> dict:
         bad = number <= spoilt
         metric = dataclasses.asdict(Metric(value=9.0 if bad else 1.0, unit="ms", samples=(1.0, 2.0)))
-        quiet = {"disturbed": [], "pace_ms": [1.0, 1.05]}
-        return {"metrics": {"latency_ms": metric}, "machine": sign if bad else quiet, "spent": {}}
+        quiet = {"disturbed": [], "calibration_ms": [1.0, 1.05]}
+        return {"metrics": {"latency_ms": metric}, "machine": sign if bad else quiet, "time_breakdown": {}}
 
-    solo = result("tsm/micro", Metric(value=5.0, unit="ms"))
-    merged = interleave.merge(solo, {n: row(n) for n in range(1, 9)}, None, best_pace=1.0)
+    isolated = result("tsm/micro", Metric(value=5.0, unit="ms"))
+    merged = interleave.merge(isolated, {n: row(n) for n in range(1, 9)}, None, best_calibration=1.0)
     found = merged.metrics["latency_ms"]
     assert len(found.rounds) == left
     assert ("machine_disturbed" in found.flags) is doubted
@@ -127,7 +127,7 @@ def test_disturbed_rounds_are_left_out_or_told(spoilt, left, doubted, sign):
 
 
 def on_a_machine(results, pace: float):
-    state = {"disturbed": [], "pace_ms": [pace, pace]}
+    state = {"disturbed": [], "calibration_ms": [pace, pace]}
     return [dataclasses.replace(r, details={**r.details, "rounds": [state] * 3}) for r in results]
 
 

@@ -104,7 +104,7 @@ def test_transcode_says_how_much_faster_it_got(reelbench, tiny_synthetic: dict[s
     line = ("data", "transcode", tiny_synthetic["val"], tmp_path / "out", "--gop", 2, "--codec", "vp9", "--workers", 1)
     code, out, _ = reelbench(*line, "--device", "cpu")
     assert code == 0
-    assert f"8 videos, 0 left out -> {tmp_path / 'out' / 'val.parquet'}" in out
+    assert f"8 videos, 0 skipped -> {tmp_path / 'out' / 'val.parquet'}" in out
     assert out.count("times as fast") == 2
     assert max(Index.load(tmp_path / "out" / "val.parquet")[0].key_frames[1:3]) <= 4
 

@@ -107,12 +107,12 @@ def test_a_loss_that_is_not_finite_changes_no_weight(world, zero, accumulate):
     broken = batches(1, recipe)
     broken[0][0][0] = math.nan
     found = made.train_step(broken, lr=0.1, weight_decay=0.01)
-    assert found.held
+    assert found.skipped
     assert found.grad_norm is None
     assert math.isnan(found.losses[0])
     assert torch.equal(weights(made), before)
     after = take(made, 2, recipe)
-    assert not after.held
+    assert not after.skipped
     assert math.isfinite(after.loss)
     assert torch.isfinite(weights(made)).all()
     assert not torch.equal(weights(made), before)
@@ -143,7 +143,7 @@ def test_averages_are_lent_to_the_network_and_taken_back(world):
     take(made, 0)
     ema.update()
     now = weights(made).clone()
-    with ema.applied():
+    with ema.swapped_in():
         torch.testing.assert_close(weights(made)[:-16], (0.75 * start + 0.25 * now)[:-16])
     assert torch.equal(weights(made), now)
 
@@ -179,7 +179,7 @@ def test_weights_are_exported_under_the_networks_own_names(world, tmp_path):
 
 def test_the_monitor_writes_csv(world, tmp_path):
     made = make(world, monitors=("csv",), folder=tmp_path)
-    made.record({"loss": 1.5, "clips_s": 20.0}, 3)
+    made.log_scalars({"loss": 1.5, "clips_s": 20.0}, 3)
     assert (tmp_path / "csv" / "train_loss.csv").read_text().split() == ["step,loss", "3,1.5"]
 
 
@@ -204,7 +204,7 @@ def test_zero_3_averages_and_exports_whole_weights(world, tmp_path):
             average.update()
     for number, (m, average) in enumerate(zip((plain, made), averages, strict=True)):
         m.export(tmp_path / f"{number}.safetensors")
-        with average.applied():
+        with average.swapped_in():
             m.export(tmp_path / f"{number}_ema.safetensors")
     for suffix in (".safetensors", "_ema.safetensors"):
         a, b = (load_file(tmp_path / f"{number}{suffix}") for number in (0, 1))

@@ -46,7 +46,7 @@ def test_scores_are_percent_with_wilson_bounds():
     assert found["top1"].value == pytest.approx(100 * 2 / 3)
     assert found["top1"].low < found["top1"].value < found["top1"].high
     assert found["top1"].convention == (
-        "2x1 views, 3 videos, softmax averaged, 1 broken left out, 7 of 10 listed not tested: "
+        "2x1 views, 3 videos, softmax averaged, 1 broken skipped, 7 of 10 listed not tested: "
         "20.00 to 90.00 % of all listed"
     )
     assert "top5" not in found
@@ -72,9 +72,9 @@ def test_nothing_to_score_is_told_in_one_line():
     nothing = Predictions(torch.zeros(0, dtype=torch.long), torch.zeros(0), torch.zeros(0, 0), (("a.mp4", "gone"),))
     with pytest.raises(UserError, match="none of the videos could be read: a.mp4: gone"):
         scores(nothing, 3, "1x1")
-    unlabelled = Predictions(torch.tensor([0]), torch.tensor([-1]), torch.eye(3)[:1])
+    unlabeled = Predictions(torch.tensor([0]), torch.tensor([-1]), torch.eye(3)[:1])
     with pytest.raises(UserError, match="without labels"):
-        scores(unlabelled, 3, "1x1")
+        scores(unlabeled, 3, "1x1")
 
 
 def test_shards_join_with_a_rank_that_had_nothing():

@@ -31,15 +31,15 @@ def test_every_environment_has_its_own(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_lock_is_removed_once_nobody_holds_it(folder: Path):
-    ds_extension.forget_dead_lock()  # there is none
+    ds_extension.remove_stale_lock()  # there is none
     hold = (
         f"import os, time; os.open({str(folder / 'lock')!r}, os.O_CREAT | os.O_EXCL); print(flush=True); time.sleep(99)"
     )
     with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as builder:
         assert builder.stdout is not None
         builder.stdout.readline()
-        ds_extension.forget_dead_lock()
+        ds_extension.remove_stale_lock()
         assert (folder / "lock").exists()
         builder.kill()
-    ds_extension.forget_dead_lock()
+    ds_extension.remove_stale_lock()
     assert os.listdir(folder) == []

@@ -102,7 +102,7 @@ def test_the_tail_in_words_is_that_of_all_samples():
     metric = Metric(value=samples[500], unit="ms", samples=samples)
     case = drawn(dataclasses.replace(RESULTS[0], metrics={"latency_ms": metric}))
     p90, p99 = (number(quantile_interval(samples, share)[0]) for share in (0.9, 0.99))
-    assert case["said"] == f"median {number(samples[500])} ms, 90 % under {p90}, 99 % under {p99} ms"
+    assert case["label"] == f"median {number(samples[500])} ms, 90 % under {p90}, 99 % under {p99} ms"
 
 
 def test_curves_come_with_their_costs_and_their_words():
@@ -112,10 +112,10 @@ def test_curves_come_with_their_costs_and_their_words():
     energy = {"energy_j_clip": Metric(value=0.5, unit="J")}
     result = dataclasses.replace(RESULTS[0], metrics=energy, details={"batch_sweep": sweep, "view_budget": [views]})
     case = drawn(result)
-    assert case["batches"] == [{"x": 4, "y": 500.0, "low": 400.0, "high": 800.0, "said": "batch 4: 500"}]
+    assert case["batches"] == [{"x": 4, "y": 500.0, "low": 400.0, "high": 800.0, "label": "batch 4: 500"}]
     [mark] = case["budgets"]
     assert mark["x"] == {"gflops_video": 20.0, "j_video": 5.0}  # what costs nothing has no place on the axis
-    assert mark["said"] == "10x1: 70.0"
+    assert mark["label"] == "10x1: 70.0"
 
 
 def test_every_table_links_a_case_to_its_command():

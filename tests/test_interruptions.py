@@ -87,11 +87,11 @@ def test_killed_anywhere_and_stopped_by_a_signal_a_run_sees_the_same_losses(tiny
 @pytest.mark.slow  # a training in a process of its own
 def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_synthetic, tmp_path):
     recipe = dataclasses.replace(RECIPE, lr=1e30, warmup_epochs=0, ema=0, mixup=0)
-    made = job(tiny_synthetic, tmp_path, recipe, skip_nan=2)
+    made = job(tiny_synthetic, tmp_path, recipe, max_skipped_steps=2)
     code, output = ranks.finish(*ranks.bare(made))
     assert code != 0
-    assert "left out (1 of 2)" in output
-    assert "left out (2 of 2)" in output
+    assert "skipped (1 of 2)" in output
+    assert "skipped (2 of 2)" in output
     [line] = [line for line in output.splitlines() if line.startswith("reelbench:")]
     step = len(run_folder.read_log(tmp_path))
     assert f"step {step}, learning rate " in line

@@ -150,7 +150,7 @@ def test_another_error_is_not_taken_for_a_full_memory():
         (39, {"decoder": 100.0, "model": 40.0}, "The model limits"),
         (48, {"decoder": 50.0, "model": 300.0}, "The decoder limits: 48 clips/s together, decoder alone 50"),
         (50, {"decoder": 100.0, "model": 90.0}, "The host limits: 50 clips/s together, but model alone 90"),
-        (21, {"decoder": 100.0, "model": 13.0}, "What limits cannot be told: 21 clips/s together, more than model"),
+        (21, {"decoder": 100.0, "model": 13.0}, "No bottleneck can be named: 21 clips/s together, more than model"),
     ],
 )
 def test_one_sentence_names_the_limit(whole, alone, said):
@@ -170,7 +170,7 @@ def test_only_transfers_that_are_made_are_timed(monkeypatch):
     batches = [SimpleNamespace(clip=torch.zeros(2, 3, 1, 1, 1), video=torch.tensor([0, 1])) for _ in range(5)]
     stream = SimpleNamespace(decoder="dali", epoch=lambda: batches, batch=2)
     made = SimpleNamespace(
-        videos=16, views=Views(), device=SimpleNamespace(type="cuda"), clock=clocks.Clock(), notes={},
+        videos=16, views=Views(), device=SimpleNamespace(type="cuda"), timer=clocks.PhaseTimer(), notes={},
         convention="fp32", budget=Budget(max_seconds=0.01), case=Case(model="tsm/micro"), forward=lambda clip: clip,
         open_stream=lambda batch: nullcontext(stream), batches=lambda phase, stream: iter(stream.epoch()),
         time=lambda step: SimpleNamespace(host=[0.5 + 0.0 * step().numel()]), on_device=lambda clip: ([0.1], "queued"),
@@ -197,7 +197,7 @@ def test_watching_a_cpu_tells_its_load():
         pass
     assert found["load_after"] >= 0
     assert "sm_clock_mhz" not in found
-    before, after = found["pace_ms"]
+    before, after = found["calibration_ms"]
     assert min(before, after) > 0
     assert machine.slowed(found, max(before, after)) == []
     assert machine.slowed(found, max(before, after) / 1.5) == [

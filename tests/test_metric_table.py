@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,27 @@ def test_what_the_table_lacks_is_told_by_its_unit_or_says_it_itself():
     assert quantity("latency_ms", "furlongs").header == "latency"
 
 
+def test_metrics_of_earlier_versions_are_read_under_their_new_names():
+    case = {"model": "tsm/micro", "metrics": ["peak", "stall", "step", "latency"]}
+    numbers = {"peak_fraction": {"value": 0.5, "unit": ""}}
+    details = {"metric_seconds": {"peak": 1.0}, "rounds": [{"pace_ms": [1.0, 2.0]}], "spent": {"wall": 3.0}}
+    old = {
+        "schema": 1,
+        "case": case,
+        "metrics": numbers,
+        "details": details,
+        "status": "ok",
+        "started": "",
+        "seconds": 1,
+    }
+    found = Result.from_json(json.dumps(old))
+    assert found.case.metrics == ("mfu", "data_stall", "train_step", "latency")
+    assert found.metrics["mfu"].value == 0.5
+    assert found.details["metric_seconds"] == {"mfu": 1.0}
+    assert found.details["rounds"] == [{"calibration_ms": [1.0, 2.0]}]
+    assert found.details["time_breakdown"] == {"wall": 3.0}
+
+
 def test_every_metric_has_its_file_and_every_file_its_row():
     assert sorted(METRICS) == discover.names("harness.metrics")
 
@@ -88,6 +110,10 @@ def test_results_of_earlier_versions_stay_readable(path: Path):
     assert len(stored) == len(lines) > 0
     names = {name for one in stored for name in one.metrics}
     assert names <= QUANTITIES.keys()
+    assert {name for one in stored for name in one.case.metrics} <= METRICS.keys()
+    assert all(one.details["time_breakdown"]["wall"] > 0 for one in stored)
+    states = [state for one in stored for state in one.details.get("rounds", [one.details["machine"]])]
+    assert all(state["calibration_ms"] for state in states)
     for one in stored:
         for metric in one.metrics.values():
             assert metric.warning.startswith("disturbed") is ("machine_disturbed" in metric.flags)

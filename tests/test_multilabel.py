@@ -59,7 +59,7 @@ def test_two_ranks_train_what_one_process_tests(mmit: dict[str, Path], tmp_path:
         model=MODEL, checkpoint=tmp_path / "last.safetensors", data=mmit["val"], views=Views(), batch=4, workers=1,
         dump=tmp_path / "p.parquet",
     )  # fmt: skip
-    found = eval.test(asked)
+    found = eval.evaluate_checkpoint(asked)
     name = next(name for name in row if name != "step")
     assert name == "map"
     assert row[name] == pytest.approx(found[name].value, abs=1e-3)

@@ -154,7 +154,7 @@ def test_warnings_and_differing_conventions_are_footnotes():
 
 def test_times_that_a_slow_spell_of_the_machine_reached_say_so():
     def at(ms: float, name: str = "latency_ms") -> Result:
-        state = {"pace_ms": [ms, ms], "disturbed": []}
+        state = {"calibration_ms": [ms, ms], "disturbed": []}
         return dataclasses.replace(measured(1.0, name=name), details={"machine": state}, environment={"cpu": "x"})
 
     elsewhere = dataclasses.replace(at(0.1), environment={"cpu": "another"})

@@ -10,10 +10,10 @@ from reelbench.result import Result
 
 from .examples import measured
 
-CPU = {"load_before": 0.5, "load_after": 1.96, "cpu_mhz": 2450, "others_cpu": 0.012, "pace_ms": [0.7, 0.74]}
+CPU = {"load_before": 0.5, "load_after": 1.96, "cpu_mhz": 2450, "others_cpu": 0.012, "calibration_ms": [0.7, 0.74]}
 COOL = {"load_before": 1.0, "load_after": 1.0, "others_cpu": 0.0, "sm_clock_mhz": [1700, 1800, 1980],
         "temperature_c": [40, 41, 42], "power_w": [90.0, 300.2, 310.0], "reasons": [], "other_users": 0,
-        "pace_ms": [], "cpu_mhz": None, "disturbed": []}  # fmt: skip
+        "calibration_ms": [], "cpu_mhz": None, "disturbed": []}  # fmt: skip
 HOT = {**COOL, "sm_clock_mhz": [1200, 1500, 1800], "reasons": ["power cap", "too hot"], "disturbed": ["too hot"]}
 
 
@@ -33,8 +33,8 @@ def test_a_measurement_on_a_cpu_tells_load_and_pace():
     assert row["load average"] == "0.5 – 2.0"
     assert row["cores used by others (%)"] == "1"
     assert row["CPU (MHz)"] == "2450"
-    assert row["pace (ms)"] == "0.700 – 0.740"
-    assert row["told"] == "–"
+    assert row["calibration (ms)"] == "0.700 – 0.740"
+    assert row["remarks"] == "–"
     assert not [name for name in row if name.startswith("GPU")]
 
 
@@ -44,14 +44,14 @@ def test_rounds_on_a_gpu_are_one_span_and_every_reason_once():
     assert rounds["GPU (MHz)"] == "1200 – 1980"
     assert rounds["GPU (°C)"] == "40 – 42"
     assert rounds["other users of the GPU"] == "0"
-    assert rounds["told"] == "power cap, too hot"
-    assert "pace (ms)" not in rounds
+    assert rounds["remarks"] == "power cap, too hot"
+    assert "calibration (ms)" not in rounds
 
 
 def test_the_mean_of_seeds_tells_of_all_of_them():
-    slow = {**CPU, "pace_ms": [1.4, 1.5]}
+    slow = {**CPU, "calibration_ms": [1.4, 1.5]}
     [row] = shown(*_seeds.merge([case(machine=CPU), case(1, machine=slow)]))
-    assert row["pace (ms)"] == "0.700 – 1.50"
+    assert row["calibration (ms)"] == "0.700 – 1.50"
 
 
 def test_reports_show_it_where_it_is_known():

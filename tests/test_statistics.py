@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reelbench.intervals import median_interval, serial_interval, stretches, wilson
+from reelbench.intervals import batch_medians, median_interval, serial_interval, wilson
 from reelbench.reports import _stats
 
 
@@ -80,7 +80,7 @@ def test_one_sample_after_the_other_taken_for_independent_would_cover_less():
 
 @given(st.lists(st.floats(1, 9), min_size=1, max_size=60))
 def test_every_sample_is_in_one_stretch_and_the_median_in_its_interval(samples: list[float]):
-    found = stretches(samples)
+    found = batch_medians(samples)
     assert len(found) == min(len(samples), 10)
     assert min(samples) <= min(found) <= max(found) <= max(samples)
     median, low, high = serial_interval(samples)

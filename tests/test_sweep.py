@@ -43,7 +43,7 @@ def run(made: Suite, out: Path, **options) -> list[Result]:
 @pytest.mark.slow  # a training through the launcher, and every metric
 def test_a_case_is_trained_measured_and_traceable(data, tmp_path):
     recipe = Recipe(epochs=3, batch=8, crop="random", flip=0.0)
-    metrics = ("parameters", "flops", "memory", "latency", "throughput", "decode", "stall", "energy", "accuracy")
+    metrics = ("parameters", "flops", "memory", "latency", "throughput", "decode", "data_stall", "energy", "accuracy")
     [found] = run(suite(dataclasses.replace(FAST, data=data, metrics=metrics, recipe=recipe)), tmp_path)
     assert found.status == "ok", found.error
     measured = found.metrics
@@ -54,8 +54,8 @@ def test_a_case_is_trained_measured_and_traceable(data, tmp_path):
     assert measured["top1"].low <= measured["top1"].value <= measured["top1"].high
     assert 0 <= measured["data_wait_fraction"].value <= 1
     assert found.details["train"]["steps"] == 9
-    assert _adds_up(found.details["spent"])
-    assert found.details["spent"]["training"] > found.details["train"]["seconds"]
+    assert _adds_up(found.details["time_breakdown"])
+    assert found.details["time_breakdown"]["training"] > found.details["train"]["seconds"]
     assert found.environment["packages"]["torch"]
     assert (tmp_path / "logs" / f"{found.case_id}.log").exists()
     assert (tmp_path / "environment.json").exists()
@@ -76,7 +76,7 @@ def test_the_ledger_names_the_videos_that_training_and_testing_passed_over(data,
     assert found.status == "ok", found.error
     assert [path for path, _ in found.details["passed_over"]] == [str(broken[0])]
     assert [path for path, _ in found.details["broken"]] == [str(broken[1])]
-    assert "1 broken left out" in found.metrics["top1"].convention
+    assert "1 broken skipped" in found.metrics["top1"].convention
 
 
 @pytest.mark.slow  # five cases, each in a process of its own
@@ -112,7 +112,7 @@ def test_the_time_of_every_case_is_accounted_for(data, tmp_path):
         dataclasses.replace(FAST, data=data, seed=1, time_limit=0.2),
     )
     results, measured = sweep.sweep(suite(*cases), tmp_path / "out", device="cpu")
-    spent = [result.details["spent"] for result in results]
+    spent = [result.details["time_breakdown"] for result in results]
     assert all(map(_adds_up, spent))
     assert all(spent[0][name] > 0 for name in ("start", "warm_up", "counting", "measured", "rest"))
     assert spent[1]["measured"] == 0 < spent[1]["start"]
@@ -121,8 +121,8 @@ def test_the_time_of_every_case_is_accounted_for(data, tmp_path):
     again, now = sweep.sweep(suite(cases[0]), tmp_path / "out", device="cpu")
     assert again == results[:1]
     assert now == []
-    assert reports.spent(measured).startswith(f"measured {spent[0]['measured']:.0f} s of ")
-    assert reports.spent(now) == "nothing was measured: every case had been finished"
+    assert reports.time_breakdown(measured).startswith(f"measured {spent[0]['measured']:.0f} s of ")
+    assert reports.time_breakdown(now) == "nothing was measured: every case had been finished"
 
 
 @pytest.mark.slow  # two cases, each in a process of its own
@@ -195,10 +195,10 @@ def test_interleaved_cases_are_timed_in_rounds(data, tmp_path):
         assert len(metric.rounds) == len(result.details["rounds"]) == 2
         assert sum(metric.rounds) == len(metric.samples)
         assert {"params", "memory_resident_mib"} <= set(result.metrics)
-    begun = (tmp_path / "solo" / "rounds.jsonl").read_text().splitlines()
-    alone = {result.case_id: result.details["spent"] for result in ledger.read(tmp_path / "solo")}
+    begun = (tmp_path / "isolated" / "rounds.jsonl").read_text().splitlines()
+    alone = {result.case_id: result.details["time_breakdown"] for result in ledger.read(tmp_path / "isolated")}
     for result in found:
-        spent = result.details["spent"]
+        spent = result.details["time_breakdown"]
         assert _adds_up(spent)
         assert all(spent[name] > alone[result.case_id][name] for name in ("wall", "start", "warm_up", "measured"))
     order = [(json.loads(line)["round"], json.loads(line)["case_id"]) for line in begun]
@@ -211,14 +211,14 @@ def test_a_resident_process_that_dies_costs_its_row_only(data, tmp_path, monkeyp
     """The second round's process is killed; its case says so and shows no half-measured times, the other goes on."""
     timed = dataclasses.replace(FAST, data=data, metrics=("parameters", "latency"))
     cases = timed, dataclasses.replace(timed, model="video_swin/micro")
-    real = interleave._Resident.measure
+    real = interleave._Worker.measure
 
-    def measure(self, number, best_pace):
+    def measure(self, number, best_calibration):
         if number == 2 and self.case.model == "tsm/micro":
             self.child.process.kill()
-        return real(self, number, best_pace)
+        return real(self, number, best_calibration)
 
-    monkeypatch.setattr(interleave._Resident, "measure", measure)
+    monkeypatch.setattr(interleave._Worker, "measure", measure)
     killed, whole = run(suite(*cases), tmp_path, rounds=2)
     assert killed.status == "oom"
     assert "latency_ms" not in killed.metrics

@@ -31,7 +31,7 @@ def test_two_ranks_count_every_video_once(tiny_synthetic, tmp_path):
         model="tsm/micro", checkpoint=paths[0], data=paths[1], views=Views(clips=2, crops=3), batch=2, workers=1,
         dump=paths[2],
     )  # fmt: skip
-    alone = eval.test(asked)
+    alone = eval.evaluate_checkpoint(asked)
     command = [sys.executable, "-m", "reelbench.harness.cli", "eval", "tsm/micro", "--checkpoint", paths[0]]
     options = ["--data", paths[1], "--views", "2x3", "--device", "cpu", "--batch", 3, "--workers", 1, "--gpus", 2]
     environment = {**launcher.environment("cpu"), "OMP_NUM_THREADS": "1"}
@@ -65,16 +65,16 @@ def test_what_is_gone_at_the_start_is_left_out_and_named(tiny_synthetic, tmp_pat
             model="tsm/micro", checkpoint=tmp_path / "w.safetensors", data=tmp_path / "set" / "test.parquet",
             views=Views(), batch=4, workers=1,
         )  # fmt: skip
-        return eval.test(asked)["top1"]
+        return eval.evaluate_checkpoint(asked)["top1"]
 
     index[2].path.unlink()
     index[5].path.write_bytes(b"no video")
     convention = tested().convention
     assert "6 videos" in convention
-    assert "2 broken left out, 2 of 8 listed not tested" in convention
+    assert "2 broken skipped, 2 of 8 listed not tested" in convention
     said = capsys.readouterr().err
-    assert f"left out: {index[2].path}: No such file" in said
-    assert f"left out: {index[5].path}: changed since it was indexed" in said
+    assert f"skipped: {index[2].path}: No such file" in said
+    assert f"skipped: {index[5].path}: changed since it was indexed" in said
     for row in (0, 1):
         index[row].path.unlink()
     with pytest.raises(UserError, match=r"4 of 8 files"):

@@ -1,6 +1,6 @@
-"""The command line: one short function a verb, imports inside the verb, so that `--help` is instant.
+"""The command line: one short function per verb, with imports inside the verb, so that `--help` is instant.
 
-A mistake of the user's ends in one line and exit code 2; a bug ends in a traceback.
+A UserError is printed in one line, with exit code 2; a bug ends in a traceback.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def reelbench() -> None:
 
 
 def run_command(function: Callable[..., None]) -> None:
-    """Run one function as a whole command line, its mistakes told in one line."""
+    """Run a single verb as the whole command line, with the same error handling."""
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     single.command(cls=Verb)(function)
     _guard(single)

@@ -25,7 +25,7 @@ Workers = Annotated[int, typer.Option(min=1, help="Reading processes.")]
 
 
 @data.command("synth")
-def synthesise(
+def synthesize(
     out: Annotated[Path, typer.Argument(help="Folder to make the videos and their indexes in.")],
     codec: Annotated[str, typer.Option(help="vp9, vp8, h264, hevc, mpeg4, mjpeg or av1.")] = "vp9",
     hard: Annotated[bool, typer.Option("--hard", help="Pairs of motions, 16 classes, in longer videos.")] = False,
@@ -34,7 +34,7 @@ def synthesise(
     test: Annotated[int | None, typer.Option(min=0, help="Test videos: 400, with --hard 960.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
 ) -> None:
-    """Make encoded videos whose class is a motion.
+    """Make the synthetic data set: encoded videos whose class is a motion.
 
     Example: reelbench data synth clips --codec h264 --train 800
     """
@@ -56,7 +56,7 @@ def index_videos(
     to: Annotated[Path | None, typer.Option(help="Index to write; ROOT/SPLIT.parquet by default.")] = None,
     split: Annotated[str, typer.Option(help="Split, where the data set has several.")] = "all",
 ) -> None:
-    """Index a data set: one packet scan a file, unreadable files listed with their reason.
+    """Index a data set by a packet scan of each file; unreadable files are listed with the reason and skipped.
 
     Example: reelbench data index folder /data/my_videos --to my_videos.parquet
     """
@@ -68,13 +68,13 @@ def index_videos(
         writable(path)
     made = datasets.build_index(name, root, split)
     for video, reason in made.rejected:
-        print(f"left out: {video}: {reason}")
+        print(f"skipped: {video}: {reason}")
     if not len(made):
         raise UserError(f"{root}: none of {made.listed} listed videos can be used, for the reasons above")
     made.save(path)
     if again := int(made.table.duplicated(["path", "offset", "frames"]).sum()):
-        print(f"{again} of the videos stand in the list more than once, and count as often")
-    counts = f"{len(made)} videos of {made.listed} listed, {len(made.rejected)} left out"
+        print(f"{again} of the videos are listed more than once, and count as often")
+    counts = f"{len(made)} videos of {made.listed} listed, {len(made.rejected)} skipped"
     print(f"{counts}, {len(made.classes)} classes -> {path}")
 
 
@@ -83,7 +83,7 @@ def check_index(
     index: Annotated[Path, typer.Argument(help="Index file.")],
     deep: Annotated[bool, typer.Option("--deep", help="Decode every frame.")] = False,
 ) -> None:
-    """Check that an index's files are there, whole and unchanged.
+    """Check that an index's files exist, complete and unchanged.
 
     Example: reelbench data check k400_val.parquet --deep
     """
@@ -106,7 +106,7 @@ def bench_decoders(
 ) -> None:
     """Measure every decoder that can read an index, dense and sparse; the fastest is used from then on.
 
-    With --rivals, torchcodec, PyNvVideoCodec and decord2 stand in the table too, those that are installed.
+    With --rivals, the table also has those of torchcodec, PyNvVideoCodec and decord2 that are installed.
 
     Example: reelbench data bench k400_train.parquet --workers 8
     """
@@ -136,9 +136,9 @@ def transcode_videos(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")] = None,
     device: Device = None,
 ) -> None:
-    """Make a copy that decodes faster, labels and frame times kept; run it again to go on after an interruption.
+    """Transcode a data set to decode faster, keeping labels and frame times; run it again to resume.
 
-    Both sides become multiples of 16, as the GPU's decoder likes it: up to 15 pixels are cut off, half on each side.
+    Width and height become multiples of 16, as NVDEC prefers: up to 15 pixels are cropped, half on each side.
 
     Example: reelbench data transcode k400_train.parquet k400_256 --short-side 256 --gop 16
     """
@@ -148,8 +148,8 @@ def transcode_videos(
     source, place = _load(index), resolve_device(device)
     made = transcode.transcode(index, out, short_side=short_side, gop=gop, codec=codec, workers=workers)
     for video, reason in made.rejected:
-        print(f"left out: {video}: {reason}")
-    print(f"{len(made)} videos, {len(made.rejected)} left out -> {out / index.name}")
+        print(f"skipped: {video}: {reason}")
+    print(f"{len(made)} videos, {len(made.rejected)} skipped -> {out / index.name}")
     if not len(made):
         raise typer.Exit(1)
     with _status("measuring") as report:
@@ -219,7 +219,7 @@ def show_clips(
     device: Device = None,
     workers: Workers = 2,
 ) -> None:
-    """Draw what a model will really see in training: crops, flips and augmentation as the recipe draws them.
+    """Draw the clips that a model sees in training, with the recipe's crops, flips and augmentation.
 
     Example: reelbench data show k400_train.parquet --model tps/swin_t --recipe sthv2 --to clips.png
     """
@@ -240,20 +240,18 @@ def show_clips(
 
 
 def _load(path: Path) -> Index:
-    """Read an index that holds videos; an empty one is a `UserError`."""
+    """Load an index. Raises UserError if it is empty."""
     from ...pipelines.index import Index
 
     index = Index.load(path)
     if not len(index):
-        raise UserError(
-            f"index {path}: holds no videos, {len(index.rejected)} were left out: `reelbench data check` it"
-        )
+        raise UserError(f"index {path}: holds no videos, {len(index.rejected)} were skipped: `reelbench data check` it")
     return index
 
 
 @contextmanager
 def _status(what: str) -> Iterator[Callable[[str], None]]:
-    """Show on the terminal what is being done."""
+    """Show a status line on the terminal during the block; yields a function that updates it."""
     from rich.console import Console
 
     with Console(stderr=True).status(what) as status:

@@ -30,10 +30,10 @@ def explain(
     ),
     device: Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")] = None,
 ) -> None:
-    """Show what a checkpoint looked at in one video.
+    """Visualize what a checkpoint's prediction for a video is based on.
 
-    Attention is what the class token attended to, taken back through the layers (rollout) and in the last one. Models
-    without a class token (Video Swin, TPS, DualFormer) show what every place of their last stage received from all.
+    `attention` shows class-token attention, as rollout over all layers and of the last one. Models without a class
+    token (Video Swin, TPS, DualFormer) show the attention that each position receives in the last stage.
 
     Example: reelbench explain dualformer/t clip.mp4 --checkpoint dualformer_tiny.pth --to clip.gif
     """

@@ -1,7 +1,7 @@
-"""Options from the fields of dataclasses: a field with a line of help is a flag, and its annotation says what it takes.
+"""Command-line options from dataclass fields: a field with a help text becomes a flag, parsed by its annotation.
 
-`--betas 0.9,0.999` for a tuple, `--flip-swaps "2=3 4=5"` for pairs, a JSON file for a Clip, `--x/--no-x` for a switch,
-and `none` wherever a field may be empty.
+`--betas 0.9,0.999` for a tuple, `--flip-swaps "2=3 4=5"` for pairs, a JSON file for a Clip, `--x/--no-x` for a bool,
+and `none` for an optional or empty value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 
 
 def offers(*kinds: type) -> Callable[[Verb], Verb]:
-    """Let a verb offer the fields of dataclasses as options; `read` gets them from its `**given`."""
+    """Decorate a verb so that it takes the dataclasses' fields as options, in its `**given`, for `read`."""
 
     def offer(verb: Verb) -> Verb:
         own = inspect.signature(verb, eval_str=True)
@@ -37,7 +37,7 @@ def offers(*kinds: type) -> Callable[[Verb], Verb]:
 
 
 def read(kind: type, given: Given) -> Given:
-    """Return the fields of a dataclass that were given on the command line, by name; raises UserError if misspelt."""
+    """Return the parsed values of a dataclass's fields that the command line set. Raises UserError if malformed."""
     found = {}
     for field, hint in _options(kind):
         value = given[_parameter_name(kind, field)]
@@ -47,12 +47,12 @@ def read(kind: type, given: Given) -> Given:
 
 
 def flag(field: Field[Any]) -> str:
-    """Return the flag of a field."""
+    """Return the flag of a field, such as `--warmup-epochs`."""
     return field.metadata.get("flag") or "--" + field.name.replace("_", "-")
 
 
 def parse(hint: Any, text: str, flag: str) -> Any:
-    """Return the value of an annotation that a text writes; raises UserError, naming the flag, if it writes none."""
+    """Parse a flag's text as a value of the annotated type. Raises UserError, naming the flag, if malformed."""
     choices = [str(kind) for kind in get_args(hint)] if get_origin(hint) is Literal else [text]
     if text not in choices:
         raise unknown(flag, text, choices)
@@ -78,7 +78,7 @@ def _value(hint: Any, text: str) -> Any:
 
 
 def _values(kinds: tuple[Any, ...], text: str) -> tuple[Any, ...]:
-    """Read a tuple: `A,B`, or `A=B C=D` where it is one of pairs."""
+    """Parse a tuple: `A,B`, or `A=B C=D` for a tuple of pairs."""
     if kinds[-1] is not Ellipsis:
         return tuple(_value(kind, part) for kind, part in zip(kinds, text.split(","), strict=True))
     if text == "none":
@@ -86,12 +86,14 @@ def _values(kinds: tuple[Any, ...], text: str) -> tuple[Any, ...]:
     if get_origin(kinds[0]) is not tuple:
         return tuple(_value(kinds[0], part) for part in text.split(","))
     left, right = get_args(kinds[0])
-    pairs = [pair.rsplit("=", 1) for pair in text.split()]  # a pattern may hold commas and equals signs, but no space
+    pairs = [
+        pair.rsplit("=", 1) for pair in text.split()
+    ]  # a pattern may contain commas and equals signs, but no spaces
     return tuple((_value(left, a), _value(right, b)) for a, b in pairs)
 
 
 def written(hint: Any) -> str:
-    """Return how a value of an annotation is written.
+    """Return the syntax of an annotated type's values, for help and messages.
 
     >>> written(tuple[tuple[str, float], ...])
     '"TEXT=FLOAT ..."'
@@ -116,13 +118,13 @@ def _options(kind: type) -> Iterator[tuple[Field[Any], Any]]:
 
 
 def _parameter_name(kind: type, field: Field[Any]) -> str:
-    """Two dataclasses may have fields of one name."""
+    """Return a parameter name that is unique across dataclasses, which may share field names."""
     return f"{kind.__name__.lower()}_{field.name}"
 
 
 def _parameter(kind: type, field: Field[Any], hint: Any) -> inspect.Parameter:
     name, switch = flag(field), hint is bool
-    hidden = kind is Clip or field.default in (MISSING, None, "", (), False)  # each model brings its own clip
+    hidden = kind is Clip or field.default in (MISSING, None, "", (), False)  # a clip's defaults are the model's own
     shown = "" if hidden else f"  [default: {_show(field.default)}]"
     option = typer.Option(
         f"{name}/--no-{name[2:]}" if switch else name, help=field.metadata["help"] + shown, show_default=False,

@@ -1,4 +1,4 @@
-"""What there is: `models`, and `doctor` for the machine."""
+"""The verbs `models` and `doctor`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def doctor() -> None:
     broken = False
     for check in machine.checks():
         mark = "ok" if check.ok else "MISSING" if check.needed else "none"
-        print(f"{check.name:16} {mark:8} {check.found}" + ("" if check.ok else f"  -> {check.remedy}"))
+        print(f"{check.name:16} {mark:8} {check.result}" + ("" if check.ok else f"  -> {check.remedy}"))
         broken |= check.needed and not check.ok
     raise typer.Exit(int(broken))

@@ -1,4 +1,4 @@
-"""The verbs that read what was measured: `report`, `compare`, `predictions`."""
+"""The verbs that read results: `report`, `compare`, `predictions`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def predictions(
         "terminal"
     ),
 ) -> None:
-    """Compare models video by video: paired tests, accuracy a class, confusions.
+    """Compare models video by video: paired tests, per-class accuracy, confusions.
 
     Example: reelbench predictions runs/accuracy --data k400_val.parquet
     """
@@ -75,7 +75,7 @@ def predictions(
 
 
 def write_report(results: list[Result], kind: str, to: Path | None) -> None:
-    """Write a report to a file, or without one to the terminal."""
+    """Write a report to a file, or print it if `to` is None. Raises UserError for an unknown format."""
     from ... import reports
 
     if to is not None:
@@ -93,7 +93,7 @@ def _ledger(folder: Path) -> list[Result]:
 
 
 def _files(sources: list[Path]) -> list[tuple[Path, str]]:
-    """Return each file of predictions with the name to show: a case's model, or the file's own."""
+    """Return each predictions file with its display name: the case's model, or the file's stem."""
     from ..suites import ledger
 
     found: list[tuple[Path, str]] = []

@@ -22,7 +22,7 @@ def run(
     data: Annotated[str | None, typer.Option(help="Another data set for every case: an index, or a folder.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure finished cases again.")] = False,
     interleave: Annotated[
-        bool, typer.Option("--interleave", help="Time all cases in turns, round after round: drift hits all alike.")
+        bool, typer.Option("--interleave", help="Time the cases round-robin: clock drift affects all of them equally.")
     ] = False,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds of --interleave.")] = 8,
 ) -> None:
@@ -42,7 +42,7 @@ def run(
     for kind, suffix in (("html", "html"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
         write_report(results, kind, out / f"report.{suffix}")
     print(f"report: {out / 'report.html'}")
-    print(reports.spent(measured))
+    print(reports.time_breakdown(measured))
     if any(result.status != "ok" for result in results):
         raise typer.Exit(1)
 

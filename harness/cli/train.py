@@ -40,7 +40,7 @@ def train(
 
 
 def describe(model: str | None, file: Path | None, recipe: str | None, device: str | None, given: fields.Given) -> Job:
-    """Return the job of a file, or a new one, with what was given in place of its fields; a gap is a `UserError`."""
+    """Return a new job, or that of `file`, with the given options applied. Raises UserError without model or data."""
     base = None if file is None else Job.read(file)
     name = model or (base and base.model)
     if name is None:
@@ -63,7 +63,7 @@ def describe(model: str | None, file: Path | None, recipe: str | None, device: s
 
 
 def _clip(model: str, recipe: Recipe, base: Job | None, given: fields.Given) -> Clip:
-    """Return the clip of the run that is repeated, else the recipe's, else the model's own, with what was given."""
+    """Return the clip of the repeated run, the recipe or the model, in this order, with the given options applied."""
     from ... import models
 
     clip = models.choose_clip(model, recipe) if base is None else base.clip

@@ -28,7 +28,7 @@ def evaluate(
     gpus: Annotated[int, typer.Option(min=1, help="Ranks that share the videos (on a CPU: processes).")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Reading processes a rank.")] = 2,
 ) -> None:
-    """Test a checkpoint on an index under a protocol of views.
+    """Test a checkpoint on an index under a multi-view protocol.
 
     Example: reelbench eval video_swin/t --checkpoint swin_tiny.pth --data k400_val.parquet --views 4x3
     """
@@ -44,7 +44,7 @@ def evaluate(
         clip=None if clip is None else read_json(Clip, clip), batch=batch, workers=workers, dump=dump,
         precision=cast(Arithmetic, precision),
     )  # fmt: skip
-    found = eval.test(asked)
+    found = eval.evaluate_checkpoint(asked)
     for name, metric in found.items():
         interval = f"  [{metric.low:.2f}, {metric.high:.2f}]" if metric.low is not None else ""
         print(f"{name:20} {metric.value:6.2f} {metric.unit}{interval}  ({metric.convention})")
@@ -58,7 +58,7 @@ def convert(
         int | None, typer.Option(help="Classes of its head; the published number by default.")
     ] = None,
 ) -> None:
-    """Read a checkpoint strictly and write its weights as safetensors, in our naming.
+    """Convert a checkpoint to safetensors with this package's parameter names; every weight must match.
 
     Example: reelbench convert swin_tiny_k400.pth swin_tiny_k400.safetensors --model video_swin/t
     """
@@ -79,7 +79,7 @@ def export(
     model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
     clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
 ) -> None:
-    """Write a trained model for use elsewhere, checked against the model itself.
+    """Export a trained model (safetensors, torch.export, ONNX); its logits are checked against eager mode.
 
     Example: reelbench export runs/train/checkpoints swin.pt2 --model video_swin/t
     """

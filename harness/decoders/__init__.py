@@ -1,1 +1,1 @@
-"""Decoders against each other: their speed, and whether they show the same frames."""
+"""Comparing decoders: their speed, and whether they return the same frames."""

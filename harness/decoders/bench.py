@@ -1,8 +1,8 @@
-"""How fast each decoder of this machine is on an index, and which one to use: `reelbench data bench INDEX`.
+"""`reelbench data bench INDEX`: measure the speed of each decoder on an index and recommend the fastest.
 
-NVDEC is not always the faster one: codec, picture size and distance between key frames decide. So it is measured, with
-real training clips, dense and sparse, and what is found is what `decoder="auto"` uses from then on. How many threads
-feed NVDEC decides too: it is measured with several counts, of which a run takes the one that serves every engine.
+NVDEC is not always faster than PyAV: it depends on codec, frame size and key-frame interval. Both are measured on real
+training clips, dense and sparse, and `decoder="auto"` uses the winner from then on. NVDEC is measured with several
+numbers of feeding threads, too; a run uses one that keeps every engine busy.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Device = Literal["cpu", "cuda"]
 Decoder = Literal["dali", "software"]
 
 CLIPS = {"dense": Clip(frames=32, stride=2), "segments": Clip(frames=8, sampling="segments")}
-BATCH = {"cpu": 4, "cuda": 16}  # fewer would leave engines of a GPU without work
-WARM_UP = 5  # batches: what the workers had prepared before the clock started
+BATCH = {"cpu": 4, "cuda": 16}  # smaller batches would leave NVDEC engines idle
+WARM_UP = 5  # batches, which the workers prefetched before timing starts
 WINDOW = 0.25  # seconds of one sample: batches come in bursts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """One decoder's measurement. `clips` is in clips/s, `memory` in MiB of this process and its workers together.
+    """The measured speed of one decoder. `clips` is in clips/s, `memory` in MiB over this process and its workers.
 
-    `frames` are frames handed over a second; `decoded` is how many the files' key frames make it decode for each one.
-    `cores` is how many processor cores were busy, `nvdec` (percent) how busy a GPU's decoders; `threads` are DALI's,
-    beside the worker processes. `same` is of a library that is none of ours: how many frames were the right ones, and
-    of how many that were looked at.
+    `frames` is frames/s delivered; `decoded` is the number of frames that must be decoded per delivered one, given the
+    files' key frames. `cores` is the mean number of busy CPU cores, `nvdec` the utilization of the GPU's decoders in
+    percent, `threads` DALI's threads besides the worker processes. `same` is set for other libraries only: (correct
+    frames, checked frames).
     """
 
     device: Device
@@ -59,7 +59,7 @@ class Speed:
 
     @property
     def name(self) -> str:
-        """The decoder as people call it."""
+        """The decoder's display name."""
         ours = {"software": "PyAV", "dali": "NVDEC (DALI)" if self.device == "cuda" else "DALI CPU"}
         return ours.get(self.decoder, self.decoder)
 
@@ -67,7 +67,7 @@ class Speed:
 def bench(
     index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None]
 ) -> tuple[Speed, ...]:
-    """Measure every decoder that can read the index, dense and sparse; `report` is told each one's name."""
+    """Measure every decoder that can read the index, dense and sparse; `report` receives each one's name."""
     found = []
     for sampling, decoder in itertools.product(CLIPS, pipelines.decoders(index, device)):
         for threads in thread_counts(decoder, device, workers):
@@ -79,14 +79,14 @@ def bench(
 
 
 def thread_counts(decoder: Decoder, device: Device, workers: int) -> list[int]:
-    """Return the thread counts to measure: a GPU's engines are served by one thread each, or by two, or by four."""
+    """Return the thread counts to measure: on a GPU, one, two and four threads per NVDEC engine."""
     if device == "cpu" or decoder == "software":
         return [workers]
     return sorted({workers, *(max(workers, times * nvdec.engines()) for times in (1, 2, 4))})
 
 
 def recommend(speeds: tuple[Speed, ...]) -> dict[str, str]:
-    """Return the fastest decoder of ours for each way of sampling."""
+    """Return the fastest of our decoders for each kind of frame sampling."""
     fastest: dict[str, Speed] = {}
     for found in speeds:
         if found.decoder not in get_args(Decoder):
@@ -107,7 +107,7 @@ def speed(
     seconds: float,
     threads: int | None = None,
 ) -> Speed:
-    """Drain a training stream for `seconds` after its start-up; `threads` replaces the stream's own choice."""
+    """Drain a training stream for `seconds` after its startup; `threads` overrides the stream's own choice."""
     clip, batch = CLIPS[sampling], min(BATCH[device], len(index))
     with pipelines.open(
         index,
@@ -131,7 +131,7 @@ def drain(
     sizes: Iterator[int], index: Index, sampling: str, decoder: str, *, device: Device, workers: str, seconds: float,
     same: tuple[int, int] | None = None,
 ) -> Speed:  # fmt: skip
-    """Take batches for `seconds` after a warm-up, by the number of clips in each; `workers` says what prepares them."""
+    """Consume an iterator of batch sizes (clips) for `seconds` after a warm-up; `workers` describes its producers."""
     clip = CLIPS[sampling]
     batch = [next(sizes) for _ in range(WARM_UP)][-1]
     with decoder_load.watch(torch.device(device)) as load:
@@ -149,12 +149,12 @@ def drain(
 
 
 def _windows(sizes: Iterator[int], device: Device, seconds: float) -> Iterator[float]:
-    """Yield clips a second over one stretch of `WINDOW` seconds after the other."""
+    """Yield clips/s over consecutive windows of `WINDOW` seconds."""
     deadline, start, clips = time.perf_counter() + seconds, time.perf_counter(), 0
     for size in sizes:
         clips += size
         if device == "cuda":
-            torch.cuda.current_stream().synchronize()  # not the device: DALI is at the next batches
+            torch.cuda.current_stream().synchronize()  # not the whole device: DALI is decoding the next batches
         now = time.perf_counter()
         if now - start >= WINDOW:
             yield clips / (now - start)
@@ -164,7 +164,7 @@ def _windows(sizes: Iterator[int], device: Device, seconds: float) -> Iterator[f
 
 
 def decoded_per_frame(index: Index, clip: Clip, videos: int = 200) -> float:
-    """Return how many frames must be decoded for each that is kept, by the index's key frames: no file is opened."""
+    """Return the number of frames decoded per frame kept, from the index's key frames; no file is opened."""
     from ...pipelines._packets import groups
     from ...pipelines.source import Cutter
 
@@ -183,12 +183,12 @@ def _processor_seconds() -> float:
 
 
 def _resident() -> float:
-    """Bytes of memory, those that processes share counted once."""
+    """Return the proportional set size (shared memory counted once) of all processes, in bytes."""
     return sum(_of_all(lambda process: process.memory_full_info().pss))
 
 
 def _of_all(measure: Callable[[psutil.Process], float]) -> Iterator[float]:
     here = psutil.Process()
     for process in (here, *here.children(recursive=True)):
-        with suppress(psutil.Error):  # it may end meanwhile
+        with suppress(psutil.Error):  # the process may have ended
             yield measure(process)

@@ -1,8 +1,8 @@
-"""A decoder's certificate: the same frames as the reference, how close the pixels are, and what that does to top-1.
+"""Certify decoders against the slow reference: the same frames, PSNR of the pixels, and the effect on top-1.
 
     reelbench data certify k400_val.parquet --model video_swin/t --checkpoint swin_tiny.pth
 
-A frame is right if it is nearer to the reference's frame of that number than to either neighbour.
+A frame is right if it is nearer to the reference's frame of that number than to either neighbor.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from . import chart
 from .bench import Decoder, Device
 
 CLIP = Clip(frames=8, sampling="segments", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-IDENTICAL = 99.0  # decibels that stand for no difference at all
-ALIKE = 45.0  # decibels of two charts with the same colors: a little more than a gray level apart
+IDENTICAL = 99.0  # PSNR in dB reported for identical pixels
+ALIKE = 45.0  # least PSNR in dB of two charts with the same colors: a little more than one gray level apart
 
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """What one decoder made of the videos of one codec. `psnr` is in dB: the worst clip's, then the median."""
+    """One decoder's result on one codec: correct frames (`right`) of `frames`; `psnr` in dB, worst clip and median."""
 
     codec: str
     decoder: Decoder
@@ -45,7 +45,7 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A checkpoint's top-1 (percent) under one decoder, and how many videos it classified unlike the first decoder."""
+    """A checkpoint's top-1 (percent) with one decoder; `changed` videos are predicted unlike with the first decoder."""
 
     decoder: Decoder
     top1: float
@@ -56,7 +56,7 @@ class Verdict:
 def certify(
     index: Index, *, device: Device, videos: int, workers: int, report: Callable[[str], None]
 ) -> tuple[Certificate, ...]:
-    """Compare every decoder with the reference on up to `videos` videos of each codec, evenly spread."""
+    """Compare every decoder with the reference on up to `videos` evenly spaced videos of each codec."""
     found = []
     for codec in dict.fromkeys(index.table["codec"]):
         rows = np.flatnonzero((index.table["codec"] == codec).to_numpy(dtype=bool))
@@ -74,7 +74,7 @@ def certify_colors(
 ) -> tuple[Certificate, ...]:
     """Compare every decoder with the reference on a color chart, made for each codec and color tags of the index.
 
-    Those that PyAV cannot write, such as a folder of frames, are left out.
+    Formats that PyAV cannot encode, such as folders of frames, are skipped.
     """
     found = []
     kinds = dict.fromkeys(zip(*(index.table[name] for name in ("codec", "color_matrix", "color_range")), strict=True))
@@ -111,12 +111,12 @@ def _certify(index: Index, codec: str, decoder: Decoder, device: Device, workers
 
 
 def upright(video: Video) -> tuple[int, int]:
-    """Return a video's (width, height) as it is shown."""
+    """Return a video's displayed (width, height), rotation applied."""
     return (video.height, video.width) if video.rotation % 180 else (video.width, video.height)
 
 
 def _compare(shown: np.ndarray, video: Video, cut: Cut, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the reference's clip (T H W 3, whole grey levels), and for each frame whether it is the right one."""
+    """Return the reference's clip (T H W 3, whole gray levels), and for each frame whether it is the right one."""
     everything = reference.decode(video.path, video.stream, video.rotation)
     everything = everything[video.offset : video.offset + video.frames]
     numbers = cut.frames[cut.positions[0]]
@@ -129,7 +129,7 @@ def _compare(shown: np.ndarray, video: Video, cut: Cut, size: int) -> tuple[np.n
 def compare_accuracy(
     index: Index, model: str, checkpoint: Path, *, device: Device, workers: int, report: Callable[[str], None]
 ) -> tuple[Verdict, ...]:
-    """Test a checkpoint under each decoder, by the model's own views."""
+    """Evaluate a checkpoint with each decoder, under the model's own views."""
     variant, place = models.find(model), torch.device(device)
     network = models.build(model, num_classes=len(index.classes), checkpoint=checkpoint).to(place).eval()
     found: list[Verdict] = []

@@ -1,4 +1,4 @@
-"""A color chart as a video: patches that BT.601 and every other matrix can show, converted and tagged as asked."""
+"""A color chart encoded as a video with a given color matrix and range; its colors are in every matrix's gamut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How busy a GPU's video decoders (NVDEC) are while something runs, in percent of all of them together."""
+"""Utilization of a GPU's video decoders (NVDEC) during a block, in percent over all engines."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import torch
 
 from ..measuring import nvml
 
-PERIOD = 0.1  # seconds between two looks; the driver averages over a sixth of a second or more
+PERIOD = 0.1  # seconds between samples; the driver averages over a sixth of a second or more
 
 
 class Load:
-    """The samples of a block, in percent."""
+    """Utilization samples of a block, in percent."""
 
     def __init__(self) -> None:
         self.samples: list[int] = []
 
     @property
     def percent(self) -> float | None:
-        """Their median; None on a CPU, and where the driver does not tell."""
+        """The median; None on a CPU, or if the driver does not report it."""
         return statistics.median(self.samples) if self.samples else None
 
 
 @contextmanager
 def watch(device: torch.device) -> Iterator[Load]:
-    """Sample the decoders of a CUDA device during the block; of a CPU nothing is sampled."""
+    """Sample a CUDA device's decoder utilization during the block; on a CPU nothing is sampled."""
     load, stop = Load(), threading.Event()
     sampler = threading.Thread(target=_sample, args=(device, load.samples, stop), daemon=True)
     if device.type == "cuda":
@@ -46,5 +46,5 @@ def _sample(device: torch.device, samples: list[int], stop: threading.Event) -> 
     while not stop.wait(PERIOD):
         found = nvml.read("DeviceGetDecoderUtilization", handle)
         if found is None:
-            return  # a slice of a GPU does not tell
+            return  # not available, such as on a MIG slice
         samples.append(found[0])

@@ -1,7 +1,7 @@
-"""Other libraries' decoders measured as ours are: the same files, frames, boxes and sizes (see `pipelines.rivals`).
+"""Benchmark other libraries' decoders like ours: the same files, frames, crop boxes and sizes (see `pipelines.rivals`).
 
-Before one is timed, the frames that it shows are compared with the slow reference's: a decoder that shows other frames
-may be fast for that reason.
+Before timing, a library's frames are compared with the slow reference's: one that returns other frames may be fast for
+that reason.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHECK = Clip(frames=8, sampling="segments")
 def bench(
     index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None]
 ) -> tuple[tuple[Speed, ...], tuple[str, ...]]:
-    """Measure every library that is installed, with a thread a worker; return a line, too, for each that cannot be."""
+    """Measure every installed library with `workers` threads; also return a message per library that failed."""
     found: list[Speed] = []
     missing: list[str] = []
     for name, module in rivals.find(device).items():
@@ -40,7 +40,7 @@ def bench(
                 found.append(_speed(index, sampling, name, module, same, device, workers, seconds))
         except ImportError as error:
             missing.append(_missing(module, error))
-        except Exception as error:  # another library may raise anything: it costs its own rows
+        except Exception as error:  # another library may raise anything: skip only that library
             missing.append(f"{module.PACKAGE} cannot decode this here: {' '.join(str(error).split())[:300]}")
     return tuple(found), tuple(missing)
 
@@ -52,7 +52,7 @@ def _missing(module: ModuleType, error: ImportError) -> str:
 
 
 def identical(index: Index, read: rivals.Reader) -> tuple[int, int]:
-    """Return how many of the frames that a reader shows are the right ones, and of how many.
+    """Return (correct frames, checked frames) of a reader.
 
     A frame is right if no neighbor of the reference's frame of that number is nearer to it.
     """
@@ -69,7 +69,7 @@ def identical(index: Index, read: rivals.Reader) -> tuple[int, int]:
 
 def _right(shown: np.ndarray, everything: np.ndarray, numbers: np.ndarray) -> int:
     if shown.shape[1:] != everything.shape[1:]:
-        return 0  # another size, or not upright
+        return 0  # another size, or rotation not applied
     own, before, after = (
         np.abs(shown.astype(np.int16) - everything[np.clip(numbers + step, 0, len(everything) - 1)]).mean((1, 2, 3))
         for step in (0, -1, 1)
@@ -94,7 +94,7 @@ def _speed(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Leave the cores to the decoding threads, each of which resizes its own clips."""
+    """Limit torch to one thread: the cores belong to the decoding threads, each of which resizes its own clips."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,1 +1,1 @@
-"""How a number is taken: timing, phases, the machine's state, ways to run a model, scores and their intervals."""
+"""Measuring: timing loop, time breakdown, the machine's state, precisions and modes, accuracy with its intervals."""

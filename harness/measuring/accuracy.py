@@ -1,8 +1,7 @@
-"""Multi-view testing: every video once, softmax a view, the mean over its views, then the data set's own metric.
+"""Multi-view testing: softmax scores averaged over the views of each video, then the data set's own metric.
 
-`scores` counts the way the field does (MMAction2's `average_clips="prob"`): probabilities are averaged, not logits.
-A video that could not be read is left out, and every number says so; so does one that the official list names and the
-disk lacks, with the bounds that these allow:
+As in MMAction2's `average_clips="prob"`, probabilities are averaged, not logits. Unreadable videos are excluded, and
+the metric's convention says so. If videos of the official list are missing, it also gives the bounds on the full list:
 
     top-1 of 19 796 listed videos, 100 of them not tested:  correct / 19 796  ..  (correct + 100) / 19 796
 """
@@ -23,14 +22,14 @@ from ...intervals import wilson
 from ...result import Metric
 from . import bootstrap
 from .bootstrap import Precision
-from .phases import Clock
+from .phases import PhaseTimer
 
-# The metric that a data set is judged by, of those that `scores` finds for it.
+# The primary metric of a data set, by its kind of metric; mAP for all others.
 MAIN = {"topk": "top1", "mean_class": "mean_class_accuracy"}
 
 
 class Stream(Protocol):
-    """What evaluation needs of `pipelines.Stream`."""
+    """The part of `pipelines.Stream` that evaluation uses."""
 
     metric: str
     listed: int
@@ -44,10 +43,10 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row a video: its row in the index, its label (V, or V×K of 0 and 1), and each class's mean probability (V×K).
+    """Test scores of V videos: row in the index (V), label (V, or multi-hot V×K), mean class probabilities (V×K).
 
-    `broken` are the (path, reason) of the videos that were left out, `listed` counts those of the official list (0:
-    unknown). `metric` and `classes` are the data set's.
+    `broken` are the (path, reason) of excluded videos, `listed` is the length of the official list (0: unknown).
+    `metric` and `classes` are the data set's.
     """
 
     video: Tensor
@@ -60,7 +59,7 @@ class Predictions:
 
     @classmethod
     def join(cls, parts: list[Predictions]) -> Predictions:
-        """Put the shards of several ranks together, in the index's order. At least one is not empty."""
+        """Merge the predictions of several ranks in the index's order; at least one must not be empty."""
         full = [p for p in parts if len(p.video)] or parts[:1]
         video = torch.cat([p.video for p in full])
         order = video.argsort()
@@ -73,11 +72,11 @@ class Predictions:
 
     @property
     def main(self) -> str:
-        """The name of the metric that the data set is judged by, such as `top1`."""
+        """The name of the data set's primary metric, such as `top1`."""
         return MAIN.get(self.metric, "map")
 
     def save(self, path: Path, paths: list[str]) -> None:
-        """Write a parquet file: path, label (a list of classes in a multi-label set), predicted class, K columns."""
+        """Write a parquet file: path, label (a list if multi-label), predicted class, `score_0` … `score_{K-1}`."""
         import pandas as pd
 
         multi = self.label.ndim == 2
@@ -94,18 +93,19 @@ def evaluate(
     stream: Stream,
     *,
     progress: Callable[[int], None] | None = None,
-    clock: Clock | None = None,
+    timer: PhaseTimer | None = None,
 ) -> Predictions:
-    """Run one epoch of a test stream; `forward` maps N×3×T×H×W to logits N×K.
+    """Run one epoch of a test stream and return its predictions; `forward` maps N×3×T×H×W to logits N×K.
 
-    `progress` is told the videos done. On the `clock` the loop is measured, from its first batch on.
+    `progress` receives the number of finished videos. The loop from its first batch on counts as
+    `measured` on the `timer`.
     """
-    clock = clock or Clock()
+    timer = timer or PhaseTimer()
     total: dict[int, Tensor] = {}
     views: dict[int, int] = {}
     label: dict[int, Tensor] = {}
-    with torch.inference_mode(), clock.part("measured"):
-        for batch in clock.batches(stream):
+    with torch.inference_mode(), timer.phase("measured"):
+        for batch in timer.batches(stream):
             probability = forward(batch.clip).float().softmax(-1).cpu()
             for video, truth, row in zip(batch.video.tolist(), batch.label.cpu(), probability, strict=True):
                 total[video] = total[video] + row if video in total else row
@@ -125,9 +125,9 @@ def evaluate(
 
 
 def scores(predictions: Predictions, num_classes: int, views: str) -> dict[str, Metric]:
-    """Return top-1, top-5 (where there are more than five classes) and mean class accuracy, in percent.
+    """Return top-1, top-5 (if there are more than five classes) and mean class accuracy, in percent.
 
-    Of a multi-label set it is the mean average precision alone. Nothing to score is a `UserError`.
+    For a multi-label set, only the mean average precision. Raises UserError if there are no videos or no labels.
     """
     _check(predictions)
     convention = _convention(predictions, views)
@@ -153,7 +153,7 @@ def _check(predictions: Predictions) -> None:
 def _convention(predictions: Predictions, views: str) -> str:
     parts = [f"{views} views", f"{len(predictions.video)} videos", "softmax averaged"]
     if predictions.broken:
-        parts.append(f"{len(predictions.broken)} broken left out")
+        parts.append(f"{len(predictions.broken)} broken skipped")
     if _untested(predictions):
         parts.append(f"{_untested(predictions)} of {predictions.listed} listed not tested")
     return ", ".join(parts)
@@ -183,7 +183,7 @@ def _mean_class_accuracy(predictions: Predictions, num_classes: int, convention:
     def mean(counts: Tensor) -> Tensor:
         support = torch.bincount(label, counts, minlength=num_classes)
         share = torch.bincount(label, counts * right, minlength=num_classes) / support
-        return share.nanmean()  # a class without a video does not count
+        return share.nanmean()  # classes without videos are ignored
 
     return _bootstrapped(mean, len(label), convention)
 
@@ -191,16 +191,16 @@ def _mean_class_accuracy(predictions: Predictions, num_classes: int, convention:
 def _mean_average_precision(predictions: Predictions, convention: str) -> Metric:
     """Return mAP as the data set defines it: over classes, over videos (Multi-Moments), or over categories (HVU).
 
-    Classes without a positive are left out. HVU's categories stand before the slash of a class's name. Bounds for
-    what was not tested are given over videos only: elsewhere they depend on labels that the index does not know.
+    Classes without positives are excluded. A class's HVU category is the part of its name before the slash. Bounds for
+    untested videos are given for mAP over videos only: the others depend on labels that the index does not have.
     """
     score, label = predictions.score, predictions.label
     if predictions.metric == "map_by_video":
         return _map_by_video(Precision(score.T, label.T)(torch.ones(score.shape[1]).double()), predictions, convention)
     precision, classes = Precision(score, label), score.shape[1]
     if predictions.metric != "map_by_category":
-        told = f"{convention}, mean over classes"
-        return _bootstrapped(lambda counts: precision(counts).nanmean(), len(score), told, work=classes)
+        text = f"{convention}, mean over classes"
+        return _bootstrapped(lambda counts: precision(counts).nanmean(), len(score), text, work=classes)
     names = [name.partition("/")[0] for name in predictions.classes]
     columns = {category: torch.tensor([name == category for name in names]) for category in dict.fromkeys(names)}
 
@@ -209,24 +209,24 @@ def _mean_average_precision(predictions: Predictions, convention: str) -> Metric
         return torch.stack([found[chosen].nanmean() for chosen in columns.values()])
 
     shown = zip(columns, (100 * means(torch.ones(len(score)).double())).tolist(), strict=True)
-    told = ", ".join(f"{category} {mean:.2f}" for category, mean in shown if mean == mean)  # NaN: nothing of it
-    told = f"{convention}, mean over categories: {told}"
-    return _bootstrapped(lambda counts: means(counts).nanmean(), len(score), told, work=classes)
+    text = ", ".join(f"{category} {mean:.2f}" for category, mean in shown if mean == mean)  # NaN: no positives
+    text = f"{convention}, mean over categories: {text}"
+    return _bootstrapped(lambda counts: means(counts).nanmean(), len(score), text, work=classes)
 
 
 def _map_by_video(precision: Tensor, predictions: Predictions, convention: str) -> Metric:
     known, untested = ~precision.isnan(), _untested(predictions)
     total, count = float(precision[known].sum()), int(known.sum())
-    told = f"{convention}, mean over videos"
+    text = f"{convention}, mean over videos"
     if untested:
         bounds = (100 * sum_ / (count + untested) for sum_ in (total, total + untested))
-        told += ": {:.2f} to {:.2f} % of all listed".format(*bounds)
+        text += ": {:.2f} to {:.2f} % of all listed".format(*bounds)
     shown = precision[known]
-    return _bootstrapped(lambda counts: (counts * shown).sum() / counts.sum(), count, told)
+    return _bootstrapped(lambda counts: (counts * shown).sum() / counts.sum(), count, text)
 
 
 def _bootstrapped(statistic: Callable[[Tensor], Tensor], videos: int, convention: str, *, work: float = 1) -> Metric:
     value = 100 * float(statistic(torch.ones(videos).double()))
-    low, high, said = bootstrap.interval(value, statistic, videos, work=work)
-    convention = f"{convention}, {said}" if said else convention
+    low, high, method = bootstrap.interval(value, statistic, videos, work=work)
+    convention = f"{convention}, {method}" if method else convention
     return Metric(value=value, unit="%", low=low, high=high, convention=convention)

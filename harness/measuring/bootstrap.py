@@ -1,6 +1,6 @@
-"""How far a number about a whole test set would move with other videos: the bootstrap over videos.
+"""Bootstrap intervals over videos, for metrics such as mean class accuracy and mAP.
 
-For numbers that are no plain share of the videos, such as mean class accuracy and mAP; a share has Wilson's interval.
+A plain proportion of the videos, such as top-1, has Wilson's interval instead.
 B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979).
 """
 
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 RESAMPLES, FEWEST = 1000, 100
-WORK = 5e8  # what all resamples together may handle: seconds, not minutes
+WORK = 5e8  # budget of elementary operations over all resamples: seconds, not minutes
 SEED = 0
 
 
 def interval(
     value: float, statistic: Callable[[Tensor], Tensor], videos: int, *, work: float = 1
 ) -> tuple[float | None, float | None, str]:
-    """Return the bounds of a 95 % interval in percent, and in words how they were found; None where none is found.
+    """Return the bounds of a 95 % interval around `value` (percent) and the method as text; (None, None, "") if none.
 
-    `statistic` maps how often each video counts (float64 V) to a fraction; all ones give `value`, in percent. `work`
-    is what it handles a video. The bounds are 1.96 standard errors away and not percentiles: a resample shows a video
-    several times, which lifts a ranking's precision.
+    `statistic` maps each video's multiplicity in a resample (float64 V) to a fraction; all ones must give `value`. It
+    costs `work` operations per video. The bounds are ±1.96 bootstrap standard errors, not percentiles: repeated videos
+    in a resample bias average precision upwards.
     """
     resamples = min(RESAMPLES, int(WORK / (max(videos, 1) * work)))
     if resamples < FEWEST:
@@ -32,10 +32,10 @@ def interval(
     draw = torch.Generator().manual_seed(SEED)
     found = torch.stack([statistic(_counts(videos, draw)) for _ in range(resamples)])
     error = 100 * float(found[~found.isnan()].std())
-    if not error > 0 or math.isnan(error):  # nothing varies: everything right, everything wrong, or one video
+    if not error > 0 or math.isnan(error):  # no variance: everything right, everything wrong, or a single video
         return None, None, ""
-    said = f"95 % by {resamples} bootstraps over videos, seed {SEED}"
-    return max(value - 1.96 * error, 0.0), min(value + 1.96 * error, 100.0), said
+    method = f"95 % by {resamples} bootstraps over videos, seed {SEED}"
+    return max(value - 1.96 * error, 0.0), min(value + 1.96 * error, 100.0), method
 
 
 def _counts(videos: int, draw: torch.Generator) -> Tensor:
@@ -43,9 +43,9 @@ def _counts(videos: int, draw: torch.Generator) -> Tensor:
 
 
 class Precision:
-    """The average precision of every class (columns of V x K), for any number of times that each video counts.
+    """Average precision of every class (columns of V x K) under per-video weights, such as bootstrap multiplicities.
 
-    It is that of torchmetrics: the mean, over a class's positives, of the precision at their scores.
+    As in torchmetrics: the mean, over a class's positives, of the precision at their scores.
     """
 
     def __init__(self, score: Tensor, label: Tensor) -> None:
@@ -58,7 +58,7 @@ class Precision:
         self.threshold = last.flip(0).cummin(0).values.flip(0)
 
     def __call__(self, counts: Tensor) -> Tensor:
-        """Return K precisions (float64); NaN where a class has no positive."""
+        """Return the K average precisions (float64) for weights V; NaN for classes without positives."""
         weight = counts[self.order]
         right = weight * self.positive
         shown = weight.cumsum(0).gather(0, self.threshold)

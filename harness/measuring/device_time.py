@@ -1,8 +1,8 @@
-"""How long a device works on a step, without the host's launching: its kernels wait in the queue behind a busy one.
+"""Pure device time of a step, without launch gaps: its kernels are queued behind a spinning kernel, then run at once.
 
-Between two events around a step that starts on an idle device lies the host's launching too, kernel by kernel. Here the
-device is kept busy until the host has queued the whole step: then it runs without a gap. A step of more kernels than
-the queue holds is captured, and its graph replayed in the same way.
+CUDA events around a step that starts on an idle device also include the host's launch overhead between kernels. Here a
+spin kernel keeps the device busy until the host has queued the whole step, which then runs without gaps. A step with
+more kernels than the launch queue holds is captured as a CUDA graph, which is timed in the same way.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ from torch import Tensor
 from .execution import Replayed
 from .timing import Budget, done
 
-FIRST, LONGEST = 2e-3, 0.25  # seconds that the device is kept busy
-CYCLES = 2_000_000  # of a spin that is timed to know what a second is: about a millisecond
+FIRST, LONGEST = 2e-3, 0.25  # first and longest duration of the spin kernel, in seconds
+CYCLES = 2_000_000  # length of the spin that calibrates cycles per second: about a millisecond
 QUEUED, CAPTURED = "queued behind a busy kernel", "captured, queued behind a busy kernel"
 
 
 class Queue:
-    """The current stream of a CUDA device: it can be kept busy, marked and waited for."""
+    """The current CUDA stream, with the operations that the measurement needs: spin, record an event, synchronize."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.current_stream(device)
         self._rate = [self._timed() for _ in range(2)][-1]  # the first spin loads its kernel
 
     def spin(self, seconds: float) -> None:
-        """Queue work that takes about so long."""
+        """Queue a kernel that spins for about this many seconds."""
         torch.cuda._sleep(int(seconds * self._rate))  # torch has no public kernel that only waits
 
     def _timed(self) -> float:
-        """Return the cycles a second."""
+        """Return the spin kernel's cycles per second."""
         first, _, last = self.mark(), torch.cuda._sleep(CYCLES), self.mark()
         self.wait()
         return 1e3 * CYCLES / first.elapsed_time(last)
 
     def mark(self) -> torch.cuda.Event:
-        """Queue an event; `query` tells whether the device has come to it."""
+        """Record and return a timing event; its `query()` is True once the device has reached it."""
         event = torch.cuda.Event(enable_timing=True)
         event.record(self._stream)
         return event
 
     def wait(self) -> None:
-        """Wait until the device has done all that was queued."""
+        """Synchronize the stream."""
         self._stream.synchronize()
 
 
 def forward_times(forward: Callable[[Tensor], Tensor], clip: Tensor, budget: Budget) -> tuple[list[float], str]:
-    """Return the device's seconds of each forward pass of a clip, and how they were told.
+    """Return the device-side seconds of each forward pass of a clip, and the method as text.
 
-    None, and no word, where the pass waits for the device in its middle and so can be neither queued nor captured.
+    Returns ([], "") if the pass synchronizes internally, so that it can be neither queued as a whole nor captured.
     """
     queue = Queue(clip.device)
     found = times(lambda: forward(clip), queue, budget)
@@ -69,7 +69,10 @@ def forward_times(forward: Callable[[Tensor], Tensor], clip: Tensor, budget: Bud
 
 
 def times(step: Callable[[], object], queue: Any, budget: Budget) -> list[float]:
-    """Return the seconds of each call between two marks of a `Queue` that was never empty; none where it always is."""
+    """Return the device-side seconds of each call whose queue never ran empty; [] if it always does.
+
+    `queue` is a `Queue`, or a fake with its methods.
+    """
     found: list[float] = []
     begin, busy = time.perf_counter(), FIRST
     while not done(found, time.perf_counter() - begin, budget):
@@ -84,7 +87,7 @@ def times(step: Callable[[], object], queue: Any, budget: Budget) -> list[float]
 
 
 def _behind(step: Callable[[], object], queue: Any, busy: float) -> float | None:
-    """Time one call behind a busy device; None where the device was free before the host had queued all of it."""
+    """Time one call behind a spin of `busy` seconds; None if the spin ended before the whole call was queued."""
     queue.wait()
     queue.spin(busy)
     first = queue.mark()

@@ -1,4 +1,4 @@
-"""What a number was measured on: hardware, driver, versions, commit. `reelbench doctor` prints it with its checks."""
+"""The environment of a measurement: hardware, driver, package versions, commit. `reelbench doctor` prints it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def collect() -> dict[str, Any]:
-    """Return everything about this machine that a measurement depends on, as plain values."""
+    """Return the hardware and software that a measurement depends on, as JSON-compatible values."""
     import psutil
     import torch
 
@@ -45,7 +45,7 @@ def collect() -> dict[str, Any]:
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Return name, driver, memory, clocks and temperature of each NVIDIA GPU, through NVML; none without a driver."""
+    """Return name, driver, memory, clocks and temperature of each NVIDIA GPU, through NVML; [] without a driver."""
     return [nvml.describe(handle) for handle in nvml.handles()]
 
 
@@ -64,9 +64,9 @@ def _cpu_model() -> str:
 
 
 def threads() -> int:
-    """Return how many threads torch is to use for one operation: `OMP_NUM_THREADS`, or else the cores at hand.
+    """Return the number of intra-op threads for torch: `OMP_NUM_THREADS`, or else one per available core.
 
-    Where torch itself uses fewer, one a physical core, so do we.
+    If torch's own default is lower (one per physical core), that is used.
     """
     import torch
 
@@ -77,7 +77,7 @@ def threads() -> int:
 
 
 def fix_threads() -> None:
-    """Set torch's threads to the one known number: every process that measures begins with this."""
+    """Set torch's intra-op threads to `threads()`; every measuring process starts with this."""
     import torch
 
     torch.set_num_threads(threads())

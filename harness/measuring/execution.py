@@ -1,9 +1,8 @@
-"""How a model's forward pass is run: precision, memory format, compiled, or replayed as a CUDA graph.
+"""Running a model's forward pass in a precision, memory format and mode: eager, compiled, or as a CUDA graph.
 
-`bf16` and `fp16` are weights and activations, cast once; `amp_bf16` and `amp_fp16` are torch's autocast, which keeps
-the weights in fp32 and casts them in every pass: how models are trained, and for one whose logits `TOLERANCE` finds
-too far off. What a machine cannot do is an `UnsupportedError`: the case's row says so instead of measuring something
-else.
+`bf16` and `fp16` cast weights and activations once; `amp_bf16` and `amp_fp16` are torch's autocast, which keeps fp32
+weights and casts them in every pass, as in training. What the machine does not support raises UnsupportedError, so
+that nothing else is measured instead.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ FP8 = torch.float8_e4m3fn
 LARGEST_FP8 = torch.finfo(FP8).max
 CAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 AUTOCAST = {"amp_bf16": torch.bfloat16, "amp_fp16": torch.float16, "fp8": torch.bfloat16}
-# How far logits may be from those of fp32, in standard deviations of the latter: about 12 roundings.
+# Largest deviation of logits from fp32's, in standard deviations of the latter: about 12 roundings.
 TOLERANCE = {"bf16": 0.1, "amp_bf16": 0.1, "fp16": 0.0125, "amp_fp16": 0.0125}
 
 
 def prepare(model: nn.Module, case: Case, device: torch.device) -> Forward:
-    """Return the forward pass of a model in the case's precision and mode, from N×3×T×H×W to logits, no gradients.
+    """Return the model's inference function in the case's precision and mode, from N×3×T×H×W to logits.
 
-    Of a model that is cast or quantized a copy runs, and the whole one goes to the CPU: what counts parameters and
-    FLOPs looks at it, the card's memory is for the other.
+    If the precision casts or quantizes, a copy runs and the fp32 original moves to the CPU, where parameters and FLOPs
+    are counted, to free GPU memory. Raises UnsupportedError if the device lacks the precision or mode.
     """
     set_up(case.precision, case.mode, device)
-    whole, model = model, cast(model, case.precision)
-    if model is not whole:
-        whole.to("cpu")
+    original, model = model, cast(model, case.precision)
+    if model is not original:
+        original.to("cpu")
     if case.channels_last:
         to_channels_last(model)
     compiled = in_precision(_compile(model, case.mode), case.precision, device)
@@ -50,28 +49,28 @@ def prepare(model: nn.Module, case: Case, device: torch.device) -> Forward:
 
 
 def set_up(precision: str, mode: str, device: torch.device) -> None:
-    """Make this process compute in a precision; what the device lacks is an `UnsupportedError`.
+    """Set this process's global precision flags. Raises UnsupportedError if the device lacks the precision or mode.
 
-    It says what 32-bit products are: torch lets cuDNN round them to TF32 unless told.
+    TF32 is allowed only for precision `tf32`: by default torch lets cuDNN use it for fp32 convolutions.
     """
     _check(precision, mode, device)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.benchmark = True  # shapes are fixed: warm-up pays for the choice of kernels
+    torch.backends.cudnn.benchmark = True  # shapes are fixed, so autotuning happens during warm-up
 
 
 def cast(model: nn.Module, precision: str) -> nn.Module:
-    """Return the model that computes in a precision: itself, or a copy with cast or quantized weights."""
+    """Return the model itself, or a copy with its weights cast or quantized to the precision."""
     if precision in CAST:
         return copy.deepcopy(model).to(CAST[precision])
     if precision == "fp8":
         model = copy.deepcopy(model)
-        quantise(model)
+        quantize(model)
     return model
 
 
 def in_precision(model: Callable[[Tensor], Tensor], precision: str, device: torch.device) -> Forward:
-    """Return the pass of a model that was `cast` to the same precision, for clips in fp32, without gradients."""
+    """Return the inference function of a model that was `cast` to the precision; it takes fp32 clips."""
     dtype = CAST.get(precision, torch.float32)
 
     def forward(clip: Tensor) -> Tensor:
@@ -82,36 +81,36 @@ def in_precision(model: Callable[[Tensor], Tensor], precision: str, device: torc
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """Return the autocast region of a type; of None a disabled one."""
+    """Return the autocast context of a dtype, disabled for None."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def training(device: torch.device, precision: str) -> torch.autocast:
-    """Return the region that a network is trained in: its weights stay in fp32 in every precision."""
+    """Return the autocast context for training in a precision: weights stay in fp32 in every one."""
     return autocast(device, {**CAST, **AUTOCAST}.get(precision))
 
 
 def to_channels_last(model: nn.Module) -> None:
-    """Lay out the weights of 2D and 3D convolutions with the channels last."""
+    """Convert the weights of 2D and 3D convolutions to the channels-last memory format, in place."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in model.parameters():
         if parameter.dim() in formats:
             parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
 
 
-def quantise(model: nn.Module) -> None:
-    """Replace the linear layers whose sizes the 8-bit kernels take (multiples of 16) by 8-bit ones."""
+def quantize(model: nn.Module) -> None:
+    """Replace linear layers by fp8 ones, in place, where both sizes are multiples of 16 as the kernels require."""
     for name, child in model.named_children():
         if isinstance(child, nn.Linear) and child.in_features % 16 == 0 and child.out_features % 16 == 0:
             setattr(model, name, Float8Linear(child))
         else:
-            quantise(child)
+            quantize(child)
 
 
 class Float8Linear(nn.Module):
-    """A linear layer in 8-bit floating point (E4M3), …×in to …×out; each tensor has one scale, the input's found anew.
+    """A linear layer in fp8 (E4M3), …×in to …×out, with per-tensor scales; the input's scale is dynamic.
 
-    Like the dynamic per-tensor scaling of P. Micikevicius and others, "FP8 formats for deep learning", 2022.
+    After P. Micikevicius and others, "FP8 formats for deep learning", 2022.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -139,10 +138,10 @@ def _scale(x: Tensor) -> Tensor:
 
 
 class Replayed:
-    """A forward pass captured once for each input shape, then replayed without the host's launching work.
+    """A forward pass captured as a CUDA graph for each input shape, then replayed without launch overhead.
 
-    The graphs share one pool of memory: only their logits must outlive a replay. Other threads, such as a decoder's,
-    may allocate while one is captured.
+    All graphs share one memory pool, as only their logits must outlive a replay. Capture is thread-local, so that other
+    threads, such as a decoder's, may allocate meanwhile.
     """
 
     def __init__(self, forward: Forward) -> None:
@@ -151,7 +150,7 @@ class Replayed:
         self.captured: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
 
     def __call__(self, clip: Tensor) -> Tensor:
-        """Copy the clip in, replay, and return the logits, which the next call overwrites."""
+        """Copy the clip into the graph's input, replay, and return the logits, which the next call overwrites."""
         if clip.shape not in self.captured:
             self.captured[clip.shape] = self._capture(clip)
         graph, given, logits = self.captured[clip.shape]
@@ -163,7 +162,7 @@ class Replayed:
         given = clip.clone()
         side = torch.cuda.Stream(clip.device)
         side.wait_stream(torch.cuda.current_stream(clip.device))
-        with torch.cuda.stream(side):  # lazy initialisation must not be captured
+        with torch.cuda.stream(side):  # lazy initialization must not be captured
             for _ in range(3):
                 self.forward(given)
         torch.cuda.current_stream(clip.device).wait_stream(side)
@@ -177,9 +176,9 @@ class Replayed:
 def _compile(model: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
     if not mode.startswith("compile"):
         return model
-    # A batch sweep compiles once a batch; the limit is documented, but has no public address.
+    # A batch sweep compiles once per batch size; the limit is documented, but has no public address.
     torch._dynamo.config.cache_size_limit = 64
-    # With dynamic shapes the kernels would serve every batch and suit none.
+    # dynamic=False: one specialized kernel per batch size.
     return torch.compile(model, dynamic=False, mode="max-autotune" if mode == "compile_max_autotune" else None)
 
 

@@ -1,8 +1,8 @@
-"""What the machine does while something is measured: clocks, temperature, throttling, other users, load.
+"""The machine's state during a measurement: clocks, temperature, throttling, other users, load, calibration.
 
-`watch(device)` samples a GPU through NVML in a thread, ten times a second; of a CPU, whose threads a sampler would
-disturb, only load and frequency before and after, and its pace: how long a fixed piece of work takes. A machine shared
-with others outside of it may run a third slower for seconds, and nothing else tells.
+`watch(device)` samples a GPU through NVML in a thread, ten times a second. On a CPU, which a sampling thread would
+disturb, it reads load and frequency before and after, and times a fixed calibration workload: a virtual machine may run
+a third slower for seconds because of other guests, and nothing else shows it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from ...result import SLOWER, MachineState
 from . import nvml
 
 PERIOD = 0.1
-PACE_SAMPLES, PACE_STEPS, PACE_WIDTH = 15, 64, 32
-BUSY = {"cpu": 0.1, "cuda": 0.5}  # share of the cores that others may use before a measurement is disturbed
+CALIBRATION_SAMPLES, CALIBRATION_STEPS, CALIBRATION_WIDTH = 15, 64, 32
+BUSY = {"cpu": 0.1, "cuda": 0.5}  # fraction of the cores that other processes may use undisturbed
 
 
 @contextmanager
 def watch(device: torch.device) -> Iterator[MachineState]:
-    """Fill the yielded dict, at the end of the block, with what the machine did during it.
+    """Record the machine's state during the block; the yielded dict is filled when the block ends.
 
-    `disturbed` lists what spoilt a measurement: a GPU that was slowed down or shared, cores that others used.
+    `disturbed` lists what invalidates a measurement: a throttled or shared GPU, cores used by other processes.
     """
     found: MachineState = {"load_before": round(os.getloadavg()[0], 2)}
     samples: list[dict[str, Any]] = []
@@ -37,7 +37,7 @@ def watch(device: torch.device) -> Iterator[MachineState]:
     sampler = threading.Thread(target=_sample, args=(device, samples, stop), daemon=True)
     if device.type == "cuda":
         sampler.start()
-    before = pace(device)
+    before = calibration(device)
     begin, busy, own = time.monotonic(), _busy_seconds(), _own_seconds()
     try:
         yield found
@@ -47,49 +47,49 @@ def watch(device: torch.device) -> Iterator[MachineState]:
             sampler.join()
         found["load_after"] = round(os.getloadavg()[0], 2)
         found["cpu_mhz"] = cpu_mhz()
-        spent = (_busy_seconds() - busy) - (_own_seconds() - own)
-        found["others_cpu"] = round(max(0.0, spent / (time.monotonic() - begin) / (os.cpu_count() or 1)), 3)
-        found["pace_ms"] = [*before, *pace(device)]
+        others = (_busy_seconds() - busy) - (_own_seconds() - own)
+        found["others_cpu"] = round(max(0.0, others / (time.monotonic() - begin) / (os.cpu_count() or 1)), 3)
+        found["calibration_ms"] = [*before, *calibration(device)]
         found.update(summary(samples))
         found["disturbed"] = disturbances(found, device.type)
 
 
 def disturbances(found: MachineState, device: str) -> list[str]:
-    """Return what of a summary spoils a measurement."""
-    said = list(found.get("slowed", ()))
+    """Return the reasons in a machine state that invalidate a measurement, in words."""
+    reasons = list(found.get("slowed", ()))
     if found.get("other_users"):
-        said.append("the GPU has other users")
+        reasons.append("the GPU has other users")
     if found.get("others_cpu", 0.0) > BUSY[device]:
-        said.append(f"others used {found.get('others_cpu', 0.0):.0%} of the cores")
-    return said + slowed(found, min(found.get("pace_ms") or [0.0]))
+        reasons.append(f"others used {found.get('others_cpu', 0.0):.0%} of the cores")
+    return reasons + slowed(found, min(found.get("calibration_ms") or [0.0]))
 
 
 def slowed(found: MachineState, best: float) -> list[str]:
-    """Return a line where the pace of a summary was far from the best one, in ms."""
-    worst = max(found.get("pace_ms") or [0.0])
+    """Return a reason if the state's slowest calibration is far above the `best` one (ms), else nothing."""
+    worst = max(found.get("calibration_ms") or [0.0])
     return [f"the machine itself ran {worst / best:.2f} times slower than at its best"] if worst > SLOWER * best else []
 
 
-def pace(device: torch.device) -> list[float]:
-    """Return the median milliseconds of a chain of small operations on a CPU, in a list; of a GPU NVML tells more.
+def calibration(device: torch.device) -> list[float]:
+    """Return [median milliseconds] of a fixed chain of small CPU operations; [] on a GPU, where NVML tells more.
 
-    Small ones, because a neighbour on the same core slows dispatching by a third where it slows large matrix products
-    by a tenth.
+    The operations are small because another load on the same core slows operator dispatch by a third, but large matrix
+    products only by a tenth.
     """
     if device.type != "cpu":
         return []
-    x = torch.full((PACE_WIDTH, PACE_WIDTH), 1 / PACE_WIDTH)
+    x = torch.full((CALIBRATION_WIDTH, CALIBRATION_WIDTH), 1 / CALIBRATION_WIDTH)
     times = []
-    for _ in range(PACE_SAMPLES):
+    for _ in range(CALIBRATION_SAMPLES):
         begin, y = time.perf_counter(), x
-        for _ in range(PACE_STEPS):
+        for _ in range(CALIBRATION_STEPS):
             y = torch.nn.functional.gelu(y @ x)
         times.append(1e3 * (time.perf_counter() - begin))
     return [round(statistics.median(times), 4)]
 
 
 def _busy_seconds() -> float:
-    """Return the seconds that all cores together have worked, or were taken away by a hypervisor."""
+    """Return the CPU-seconds busy over all cores, steal time included."""
     import psutil
 
     times = psutil.cpu_times()._asdict()
@@ -97,7 +97,7 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    """Return the seconds of a core that this process and its children, finished ones included, have used."""
+    """Return the CPU-seconds used by this process and its children, finished ones included."""
     import psutil
 
     total = 0.0
@@ -111,7 +111,7 @@ def _own_seconds() -> float:
 
 
 def cpu_mhz() -> float | None:
-    """Return the mean frequency of the cores, None where the system does not tell."""
+    """Return the mean frequency of the cores; None if the system does not report it."""
     import psutil
 
     frequency = psutil.cpu_freq()
@@ -119,9 +119,9 @@ def cpu_mhz() -> float | None:
 
 
 def summary(samples: list[dict[str, Any]]) -> MachineState:
-    """Return the span of clocks, temperature and power, the reasons for slowing down, and the other users.
+    """Summarize NVML samples: [min, median, max] of clock, temperature and power, throttle reasons, other users.
 
-    What no sample tells is left out.
+    Quantities that no sample has are omitted.
     """
     if not samples:
         return {}
@@ -133,8 +133,8 @@ def summary(samples: list[dict[str, Any]]) -> MachineState:
     bits = 0
     for sample in samples:
         bits |= sample["reasons"] or 0
-    told, slowed = ([name for bit, name in names.items() if bits & bit] for names in (nvml.TOLD, nvml.SLOWED))
-    found = MachineState(**spans, reasons=told, slowed=slowed)
+    reasons, slowed = ([name for bit, name in names.items() if bits & bit] for names in (nvml.REASONS, nvml.SLOWED))
+    found = MachineState(**spans, reasons=reasons, slowed=slowed)
     if others := [s["others"] for s in samples if s["others"] is not None]:
         found["other_users"] = max(others)
     return found
@@ -148,7 +148,7 @@ def _sample(device: torch.device, samples: list[dict[str, Any]], stop: threading
 
 
 def _suite() -> set[int]:
-    """Return the processes that belong to this suite: ours, and those of cases that wait for their turn."""
+    """Return the ids of this suite's processes: this one, and the idle workers of other cases."""
     import psutil
 
     return {os.getpid(), *(child.pid for child in psutil.Process(os.getppid()).children(recursive=True))}

@@ -1,7 +1,7 @@
-"""What NVML tells of a GPU, one reading at a time: None for each that this device or this container does not give.
+"""NVML readings of a GPU, each None if the device, driver or container does not offer it.
 
-A slice of a GPU (MIG), a virtual one or an integrated one lacks some readings, and none of them may end a measurement.
-Every call goes through `read`.
+A MIG slice, a virtual or an integrated GPU lacks some readings; that must not end a measurement. Every NVML call goes
+through `read`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-# Bits of the reasons for a lower clock that slow a GPU down; the power cap is how a busy one always ends up, so it is
-# told but no reason to measure again.
+# Bits of NVML's throttle reasons that invalidate a measurement; the power cap, which any busy GPU reaches, is reported
+# but does not.
 SLOWED = {0x08: "hardware slowdown", 0x20: "too hot", 0x40: "too hot (hardware)", 0x80: "power brake"}
-TOLD = {0x04: "power cap", **SLOWED}
+REASONS = {0x04: "power cap", **SLOWED}
 
 
 def read(name: str, *arguments: Any) -> Any:
-    """Return what the NVML function `nvml<name>` says, None where it cannot: no driver, no such reading, no permission.
+    """Call the NVML function `nvml<name>`; return None on an NVML error: no driver, not supported, no permission.
 
-    `arguments` may name constants (`NVML_CLOCK_SM`); a handle that is None has no reading.
+    `arguments` may be names of constants (`NVML_CLOCK_SM`); a None among them (no handle) gives None.
     """
     import pynvml
 
@@ -40,7 +40,7 @@ def read(name: str, *arguments: Any) -> Any:
 def _start() -> None:
     import pynvml
 
-    pynvml.nvmlInit()  # for the whole process: a counter that is never let go of costs nothing
+    pynvml.nvmlInit()  # once per process; never shutting it down costs nothing
 
 
 def handles() -> list[Any]:
@@ -50,10 +50,10 @@ def handles() -> list[Any]:
 
 
 def handle(device: torch.device) -> Any:
-    """Return the handle of the GPU, or the slice of one, that torch computes on; None where NVML does not know it.
+    """Return the NVML handle of the GPU or MIG slice that torch computes on; None if NVML does not know it.
 
-    It is found by its UUID, since NVML ignores CUDA_VISIBLE_DEVICES; of a slice torch may know the whole GPU's alone,
-    while the variable names the slice.
+    Looked up by UUID, since NVML ignores CUDA_VISIBLE_DEVICES; for a slice torch may report only the GPU's UUID, while
+    the variable names the slice.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
     own = torch.cuda.get_device_properties(device).uuid
@@ -63,22 +63,22 @@ def handle(device: torch.device) -> Any:
 
 
 def joules(handle: Any) -> float | None:
-    """Return the energy that the board has used since the driver was loaded."""
+    """Return the board's energy counter in joules, counted since the driver was loaded."""
     millijoules = read("DeviceGetTotalEnergyConsumption", handle)
     return None if millijoules is None else millijoules / 1e3
 
 
 def process_memory(handle: Any) -> int | None:
-    """Return the bytes that this process holds on the GPU; None where the driver lists it nowhere, or without them."""
+    """Return this process's GPU memory in bytes; None if the driver does not list the process or its memory."""
     processes = read("DeviceGetComputeRunningProcesses", handle) or ()
     return next((p.usedGpuMemory for p in processes if p.pid == os.getpid()), None) or None
 
 
 def look(handle: Any, own: Sequence[int] | set[int]) -> dict[str, Any]:
-    """Return clock, temperature, power, reasons for slowing down and the number of processes that are not `own`.
+    """Return one sample: SM clock, temperature, power, throttle reasons, number of compute processes not in `own`.
 
-    In a container with process numbers of its own NVML lists those of the host: nobody is told apart where this very
-    process is not among them.
+    In a container with its own PID namespace NVML lists the host's PIDs: `others` is None if this process is not among
+    them.
     """
     power = read("DeviceGetPowerUsage", handle)
     processes = {process.pid for process in read("DeviceGetComputeRunningProcesses", handle) or ()}

@@ -1,10 +1,10 @@
-"""Where the seconds of a case go: starts, compiles, warm-ups, training, counting, measuring, the harness itself.
+"""Where a case spends its time: startup, compilation, warm-up, training, FLOP counting, measuring, harness overhead.
 
-A second belongs to the innermost part that is open, and to the harness (`rest`) where none is, so that the parts add
-up to the wall time whatever happens:
+Every second is attributed to the innermost open phase, or to the harness (`rest`) when none is open, so that the phases
+always add up to the wall time:
 
-    with clock.part("measured"):
-        for batch in clock.batches(stream):  # the wait for the first batch is the stream's start
+    with timer.phase("measured"):
+        for batch in timer.batches(stream):  # the wait for the first batch counts as `start`
             model(batch.clip)
 """
 
@@ -15,62 +15,62 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
-Part = Literal["start", "compile", "warm_up", "training", "counting", "measured", "rest", "lost"]
+Phase = Literal["start", "compile", "warm_up", "training", "counting", "measured", "rest", "lost"]
 Seconds = dict[str, float]
 
 
-class Clock:
-    """The seconds of each part so far, in `seconds`; what the open part has taken since it was opened comes later."""
+class PhaseTimer:
+    """Accumulates `seconds` per phase; the open phase's running time is added when it closes or on `read`."""
 
     def __init__(self) -> None:
         self.seconds: Seconds = {"start": 0.0, "compile": 0.0, "warm_up": 0.0, "measured": 0.0, "rest": 0.0}
-        self._open: list[Part] = ["rest"]
+        self._open: list[Phase] = ["rest"]
         self._since = time.perf_counter()
 
     @contextmanager
-    def part(self, name: Part) -> Iterator[None]:
-        """Count the block's seconds to a part, but for those of parts that are opened within."""
-        self._turn()
+    def phase(self, name: Phase) -> Iterator[None]:
+        """Attribute the block's time to a phase, minus the time of phases opened inside it."""
+        self._flush()
         self._open.append(name)
         try:
             yield
         finally:
-            self._turn()
+            self._flush()
             self._open.pop()
 
-    def move(self, name: Part, seconds: float) -> None:
-        """Count seconds that have passed in the open part to another one."""
+    def move(self, name: Phase, seconds: float) -> None:
+        """Reattribute seconds from the currently open phase to another one."""
         self.seconds[name] += seconds
         self.seconds[self._open[-1]] -= seconds
 
     def batches(self, stream: Any) -> Iterator[Any]:
-        """Yield an epoch's batches; until the first is there, decoders and workers start."""
+        """Yield an epoch's batches; the wait for the first one, in which decoders start, counts as `start`."""
         batches = iter(stream.epoch())
-        with self.part("start"):
+        with self.phase("start"):
             first = next(batches, None)
         if first is not None:
             yield first
             yield from batches
 
     def read(self) -> Seconds:
-        """Return the seconds of each part until now."""
-        self._turn()
+        """Return the seconds of each phase until now."""
+        self._flush()
         return dict(self.seconds)
 
-    def _turn(self) -> None:
+    def _flush(self) -> None:
         now = time.perf_counter()
-        part = self._open[-1]
-        self.seconds[part] = self.seconds.get(part, 0.0) + now - self._since
+        phase = self._open[-1]
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._since
         self._since = now
 
 
-def close(parts: Mapping[str, float], *, start: float, wall: float) -> Seconds:
-    """Return the account of a process that ran for `wall` seconds, the first `start` of them before it read its clock.
+def finalize(phases: Mapping[str, float], *, start: float, wall: float) -> Seconds:
+    """Return the time breakdown of a process that ran for `wall` seconds; its timer began `start` seconds in.
 
-    What its parts leave of the wall time is the harness's; of a process that died without a word it is `lost`.
+    The unattributed remainder is the harness's (`rest`), or `lost` for a process that died without reporting any phase.
     """
-    found = {"wall": wall, **parts, "start": parts.get("start", 0.0) + start}
+    found = {"wall": wall, **phases, "start": phases.get("start", 0.0) + start}
     found.pop("rest", None)
     found = {name: round(seconds, 3) for name, seconds in found.items()}
-    remainder = "rest" if parts else "lost"
+    remainder = "rest" if phases else "lost"
     return {**found, remainder: round(2 * found["wall"] - sum(found.values()), 3)}

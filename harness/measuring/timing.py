@@ -1,9 +1,9 @@
-"""The one measuring loop: warm up until steady, synchronise, one sample a step, stop when the median is known.
+"""The timing loop: warm up until steady, then time single steps until the median is known precisely enough.
 
-Timing begins after the device is idle and ends after it is idle again, so a sample is the time a user waits. The loop
-ends when the 95 % interval of the median is within ±`precision` of it, or at `max_seconds`, never before `min_seconds`,
-nor before the median has an interval at all. The interval is that of ten stretches of the loop, not of single samples:
-neighbours are alike.
+The device is synchronized before and after each step, so a sample is the latency that a user sees. The loop ends when
+the 95 % interval of the median is within ±`precision` of it, or at `max_seconds`; never before `min_seconds`, nor
+before the median has an interval at all. The interval comes from 10 contiguous batches of samples, because consecutive
+samples are autocorrelated.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ...intervals import STRETCHES, median_interval, quantile_interval, serial_interval
+from ...intervals import NUM_BATCHES, median_interval, quantile_interval, serial_interval
 from ...result import Metric
 
-ENOUGH = 10  # samples for a look at the median, one a stretch
+ENOUGH = 10  # least samples before the interval is checked: one per batch
 UNSTEADY = 0.05
-BEYOND = 2  # samples that must lie beyond a percentile
+BEYOND = 2  # least samples beyond a percentile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long a measurement may take, in seconds, and how sharp the median must become (relative half width).
+    """Limits of a measurement in seconds, and the target `precision` (relative half-width of the median's interval).
 
-    However slow a step is, `least` samples are taken: from six on, a median has an interval.
+    At least `least` samples are taken however slow a step is: a median has an interval from six samples on.
     """
 
     min_seconds: float = 0.5
@@ -36,16 +36,16 @@ class Budget:
 
 
 def synchronize(device: torch.device | str) -> None:
-    """Wait until the device has finished all queued work."""
+    """Wait until the device has finished all queued work; a no-op on a CPU."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """The seconds of each call of a step, by the host's clock.
+    """Host-side seconds of each timed call of a step.
 
-    `warm_up` is what was spent before on `calls` calls; `steady` says whether they settled within their limit.
+    `warm_up` is the duration, in seconds, of the `calls` warm-up calls; `steady` says whether their times settled.
     """
 
     host: list[float]
@@ -55,7 +55,7 @@ class Timing:
 
 
 def take(step: Callable[[], object], device: torch.device | str, budget: Budget = Budget()) -> Timing:
-    """Warm up until steady, then time calls of `step` until the median is known."""
+    """Warm up until steady, then time calls of `step` within the budget."""
     begin = time.perf_counter()
     calls, steady = warm_up(step, device, limit=budget.max_seconds / 2)
     start = time.perf_counter()
@@ -66,12 +66,12 @@ def take(step: Callable[[], object], device: torch.device | str, budget: Budget 
 
 
 def samples(step: Callable[[], object], device: torch.device | str, budget: Budget = Budget()) -> list[float]:
-    """Return the host's seconds of each call of `step`, warm-up left out."""
+    """Return the host-side seconds of each call of `step` after the warm-up."""
     return take(step, device, budget).host
 
 
 def timed(step: Callable[[], object], device: torch.device | str) -> float:
-    """Return the seconds of one call, the device idle before and after."""
+    """Return the seconds of one call, with the device synchronized before and after."""
     synchronize(device)
     begin = time.perf_counter()
     step()
@@ -80,9 +80,9 @@ def timed(step: Callable[[], object], device: torch.device | str) -> float:
 
 
 def warm_up(step: Callable[[], object], device: torch.device | str, limit: float) -> tuple[int, bool]:
-    """Call `step` until the last three calls are no faster than the three before them, or for `limit` seconds.
+    """Call `step` until the last three calls are less than 5 % faster than the three before, or for `limit` seconds.
 
-    Returns the number of calls, and whether they settled. At least one call is made.
+    Returns the number of calls (at least one), and whether the times settled.
     """
     times: list[float] = []
     begin = time.perf_counter()
@@ -94,7 +94,7 @@ def warm_up(step: Callable[[], object], device: torch.device | str, limit: float
 
 
 def summary(values: list[float], unit: str, convention: str = "") -> Metric:
-    """Return the median of samples in their order, with its 95 % interval; one wider than ±5 % carries a warning."""
+    """Return the median of a time series as a metric, with its 95 % interval; flagged `unsteady` if wider than ±5 %."""
     return _metric(values, serial_interval(values), unit, convention)
 
 
@@ -111,7 +111,7 @@ def _metric(
 
 
 def percentile(values: list[float], share: float, unit: str, convention: str = "") -> Metric | None:
-    """Return a quantile of the samples with its 95 % interval; None where too few lie beyond it to know it."""
+    """Return a quantile of the samples with its 95 % interval; None if fewer than `BEYOND` samples lie beyond it."""
     if len(values) * (1 - share) < BEYOND:
         return None
     value, low, high = quantile_interval(values, share)
@@ -119,33 +119,33 @@ def percentile(values: list[float], share: float, unit: str, convention: str = "
 
 
 def disturbed(metric: Metric, reasons: str) -> Metric:
-    """Return a time that the machine spoilt, with the reasons in words; it is compared with none."""
+    """Return the metric flagged `machine_disturbed`, with the reasons as its warning; comparisons then doubt it."""
     return replace(metric, warning=reasons, flags=frozenset({"machine_disturbed"}))
 
 
 def combine(rounds: Sequence[Metric]) -> Metric:
-    """Return one metric for its rounds: the median of their medians, and the interval that those medians give.
+    """Merge a metric's rounds: the median of the rounds' medians, with the interval that those medians give.
 
-    Within a round samples are alike, between rounds the machine drifts: only the medians count as independent. A round
-    without samples of its own (a percentile) counts with its value.
+    Samples within a round are correlated and the machine drifts between rounds, so only the medians are treated as
+    independent. A round without samples (a percentile) contributes its value.
     """
     medians = [m.value for m in rounds]
-    whole = _metric(medians, median_interval(medians), rounds[0].unit, rounds[0].convention)
+    merged = _metric(medians, median_interval(medians), rounds[0].unit, rounds[0].convention)
     samples = [m.samples or (m.value,) for m in rounds]
     return replace(
-        whole,
+        merged,
         samples=tuple(s for taken in samples for s in taken),
         rounds=tuple(map(len, samples)),
     )
 
 
 def done(taken: list[float], elapsed: float, budget: Budget) -> bool:
-    """Say whether so many samples, taken in so many seconds, will do."""
+    """Whether the samples taken in `elapsed` seconds satisfy the budget."""
     if len(taken) >= budget.least and elapsed >= budget.max_seconds:
         return True
     if len(taken) < ENOUGH or elapsed < budget.min_seconds:
         return False
-    if len(taken) % (len(taken) // STRETCHES):
-        return False  # a look sorts all samples: one a tenth more will do
+    if len(taken) % (len(taken) // NUM_BATCHES):
+        return False  # checking sorts all samples: check again only after a tenth more
     median, low, high = serial_interval(taken)
     return low is not None and high is not None and high - low <= 2 * budget.precision * median

@@ -1,7 +1,6 @@
-"""One file a metric. Each offers `measure(subject) -> dict[str, Metric]`, and is found by its file name.
+"""One file per metric, found by its file name, with `measure(subject: Subject) -> dict[str, Metric]`.
 
-A `Subject` is everything a metric may look at. A metric that this machine cannot measure returns `{}`: a number is
-measured or it is not printed.
+A metric that this machine cannot measure returns `{}`: a number is measured or it is not printed.
 """
 
 from __future__ import annotations
@@ -22,21 +21,20 @@ from ..events import Event, Report
 from ..measuring import device_time, timing
 from ..measuring.accuracy import Predictions, evaluate
 from ..measuring.execution import prepare
-from ..measuring.phases import Clock
+from ..measuring.phases import PhaseTimer
 from ..measuring.timing import Budget
 
-SELDOM = 0.5  # seconds between two reports of one loop
+SELDOM = 0.5  # least seconds between two progress reports of one loop
 
 
 @dataclass(kw_only=True)
 class Subject:
-    """A model ready to be measured: in eval mode, on its device, with the way to open its data.
+    """The model under test, in eval mode on its device, and everything else that a metric may use.
 
-    `open_stream` opens the test split of `videos` videos (see `pipelines.open`), `open_training` the same videos as
-    training sees them, by the batch; `train_log` is the training's record a step. `budget` bounds each timing loop.
-    Metrics share what they found in `notes`, which the result keeps; `keep` takes the predictions of the case's own
-    protocol, for tests between models. `clock` tells where the time goes, `report` is told what is measured and how far
-    that is.
+    `open_stream` opens the test split, of `videos` videos, in evaluation mode (see `pipelines.open`); `open_training`
+    the same videos with the recipe's augmentation, given a batch size. `train_log` has one record per training step.
+    `budget` bounds each timing loop. `notes` become the result's `details`; `keep` stores the predictions under the
+    case's own views. `timer` attributes time to phases, `report` receives progress events.
     """
 
     model: nn.Module
@@ -52,19 +50,19 @@ class Subject:
     keep: Callable[[Any], None] = lambda predictions: None
     budget: Budget = Budget()
     notes: Details = field(default_factory=Details)
-    clock: Clock = field(default_factory=Clock)
+    timer: PhaseTimer = field(default_factory=PhaseTimer)
     report: Report = lambda event: None
     _seen: set[torch.Size] = field(default_factory=set, init=False)
-    _told: float = field(default=0.0, init=False)
+    _reported: float = field(default=0.0, init=False)
 
     @property
     def size(self) -> int:
-        """Pixels of the side of a test view."""
+        """Side of a test view, in pixels."""
         return self.views.size or self.clip.size
 
     @property
     def convention(self) -> str:
-        """How the forward pass is run, such as `bf16, compile, channels last`."""
+        """The configuration of the forward pass as text, such as `bf16, compile, channels last`."""
         mode = [] if self.case.mode == "eager" else [self.case.mode.replace("_", " ")]
         return ", ".join([self.case.precision, *mode, *(["channels last"] if self.case.channels_last else [])])
 
@@ -81,57 +79,57 @@ class Subject:
         if self.case.mode == "eager" or clip.shape in self._seen:
             return self._execute(clip)
         self._seen.add(clip.shape)
-        with self.clock.part("compile"):  # a shape that comes for the first time is compiled, or captured
+        with self.timer.phase("compile"):  # the first pass of each input shape compiles, or captures a graph
             return self._execute(clip)
 
     def time(self, step: Callable[[], object], budget: Budget | None = None) -> timing.Timing:
-        """Time a step; `notes` count the warm-ups that were cut short."""
-        before = self.clock.read()["compile"]
+        """Warm up and time a step; `notes` count warm-ups that hit their limit before the times settled."""
+        before = self.timer.read()["compile"]
         taken = timing.take(step, self.device, budget or self.budget)
-        self.clock.move("warm_up", taken.warm_up - (self.clock.read()["compile"] - before))
-        self.clock.move("measured", sum(taken.host))
+        self.timer.move("warm_up", taken.warm_up - (self.timer.read()["compile"] - before))
+        self.timer.move("measured", sum(taken.host))
         self.notes["warm_ups_cut_short"] = self.notes.get("warm_ups_cut_short", 0) + (not taken.steady)
         return taken
 
     def on_device(self, clip: Tensor) -> tuple[list[float], str]:
-        """Return the device's own seconds of forward passes of a clip, and how they were told; none where untold."""
-        with self.clock.part("measured"):
+        """Return the device-side seconds of forward passes and how they were measured; empty if not measurable."""
+        with self.timer.phase("measured"):
             return device_time.forward_times(self.forward, clip, self.budget)
 
     def test(self, phase: str, forward: Callable[[Tensor], Tensor], views: Views) -> Predictions:
-        """Test every video once under some views, by a forward pass from N×3×T×H×W to logits."""
+        """Test every video under `views` with a forward pass from N×3×T×H×W to logits; `phase` names it in progress."""
         self._tell(phase, 0)
         with self.open_stream(batch=max(1, 32 // views.count), views=views) as stream:
-            return evaluate(forward, stream, progress=lambda done: self._tell(phase, done), clock=self.clock)
+            return evaluate(forward, stream, progress=lambda done: self._tell(phase, done), timer=self.timer)
 
     def batches(self, phase: str, stream: Any) -> Iterator[Any]:
-        """Yield the batches of a test stream's epoch, on the clock, and tell how far it is."""
-        for number, batch in enumerate(self.clock.batches(stream), 1):
+        """Yield the batches of a test stream's epoch, attributing its startup to a phase and reporting progress."""
+        for number, batch in enumerate(self.timer.batches(stream), 1):
             yield batch
             self._tell(phase, min(number * stream.batch, self.videos))
 
     def lacks(self, what: str) -> None:
-        """Note what this device cannot tell: the report says so, instead of leaving the place empty without a word."""
+        """Record a quantity that this device cannot measure, so that reports list it as not available."""
         self.notes.setdefault("not_available", []).append(what)
 
     def _tell(self, phase: str, done: int) -> None:
-        """Report the videos done: seldom enough for the loops that are timed."""
-        if 0 < done < self.videos and time.perf_counter() - self._told < SELDOM:
+        """Report the number of finished videos, rarely enough not to disturb timed loops."""
+        if 0 < done < self.videos and time.perf_counter() - self._reported < SELDOM:
             return
-        self._told = time.perf_counter()
+        self._reported = time.perf_counter()
         self.report(Event(phase=phase, done=done, total=self.videos))
 
 
 def measure(subject: Subject) -> Mapping[str, Metric]:
-    """Measure every metric of the case; `subject.report` is told each one's name as it starts.
+    """Measure every metric of the case and return their numbers by name; `subject.report` receives each metric's name.
 
-    They are measured in the case's order, but for the start-up, which only the first forward pass has.
+    They are measured in the case's order, except `startup`, which needs the first forward pass and so comes first.
     """
     found: dict[str, Metric] = {}
     for name in sorted(subject.case.metrics, key=lambda name: name != "startup"):
         subject.report(Event(phase=name))
         begin = time.perf_counter()
-        with subject.clock.part("start"):
+        with subject.timer.phase("start"):
             metric = discover.module("harness.metrics", name, "metric")
         found.update(metric.measure(subject))
         subject.notes.setdefault("metric_seconds", {})[name] = round(time.perf_counter() - begin, 3)

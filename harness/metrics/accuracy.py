@@ -1,7 +1,7 @@
-"""`top1`, `top5`, `mean_class_accuracy`, or `map` of a multi-label set, in percent of the test split.
+"""`top1`, `top5` and `mean_class_accuracy`, or `map` for a multi-label set, of the test split, in percent.
 
-Softmax averaged over views; Wilson intervals of shares, bootstraps over videos of the others; videos that broke are
-named in the notes.
+Softmax scores are averaged over views. Top-k has Wilson intervals, the others bootstrap intervals over videos.
+Unreadable videos are listed in the notes.
 """
 
 from __future__ import annotations

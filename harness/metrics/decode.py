@@ -1,4 +1,4 @@
-"""`decode_clips_s`: what the pipeline delivers with nothing behind it, from files to normalised clips on the device."""
+"""`decode_clips_s`: throughput of the input pipeline alone, from files to normalized clips on the device."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ BATCHES = 8
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Drain the test stream for the time budget, one sample a batch, each epoch's first (start-up) left out.
+    """Drain the test stream within the time budget, one timing per batch, without each epoch's first (startup).
 
-    An index of too few videos to time three batches is not measured.
+    Returns {} if the index has too few videos to time three batches.
     """
     rates: list[float] = []
     batch = max(1, min(LARGEST, subject.videos // BATCHES))
-    with subject.open_stream(batch=batch) as stream, subject.clock.part("measured"):
+    with subject.open_stream(batch=batch) as stream, subject.timer.phase("measured"):
         deadline = time.perf_counter() + subject.budget.max_seconds
         while taken := _drain(subject, stream, deadline):
             rates += taken

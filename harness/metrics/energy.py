@@ -1,8 +1,8 @@
-"""`energy_j_clip`, `energy_j_video`: joules from NVML's energy counter over a window long enough for it.
+"""`energy_j_clip`, `energy_j_video`: joules from NVML's energy counter.
 
-The counter is the whole board's, idle power included, and the convention states that power; it moves in steps of tens
-of milliseconds, so the window lasts seconds. A GPU without the counter (a slice of one, a virtual one) says so in the
-notes.
+The counter covers the whole board, idle power included (stated in the convention). It is updated only every tens of
+milliseconds, so the window lasts seconds. On a GPU without the counter (a MIG slice, a virtual GPU) the report lists
+energy as not available.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IDLE = 1.0
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Run at the best batch for the window and divide the joules by the clips."""
+    """Run the model at its best batch for `WINDOW` seconds and divide the joules by the number of clips."""
     if subject.device.type != "cuda":
         return {}
     handle = nvml.handle(subject.device)
@@ -32,11 +32,11 @@ def measure(subject: Subject) -> dict[str, Metric]:
     batch = throughput.best_batch(subject)
     clip = subject.example(batch)
     timing.synchronize(subject.device)
-    with subject.clock.part("measured"):
+    with subject.timer.phase("measured"):
         idle = _idle_watts(handle)
-    with subject.clock.part("warm_up"):
+    with subject.timer.phase("warm_up"):
         timing.warm_up(lambda: subject.forward(clip), subject.device, limit=1.0)
-    with subject.clock.part("measured"):
+    with subject.timer.phase("measured"):
         joules, seconds, steps = _window(subject, clip, handle)
     subject.notes.update(idle_w=idle, busy_w=joules / seconds)
     convention = (
@@ -72,5 +72,5 @@ def _window(subject: Subject, clip: torch.Tensor, handle: Any) -> tuple[float, f
 def _joules(handle: Any) -> float:
     found = nvml.joules(handle)
     if found is None:
-        raise UnsupportedError("NVML's energy counter was there, and is gone: look at the driver's log")
+        raise UnsupportedError("NVML's energy counter stopped answering during the measurement: see the driver's log")
     return found

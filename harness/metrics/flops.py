@@ -1,8 +1,8 @@
-"""`gflops_view`, `gflops_video`: fvcore's count under the field's convention, one multiply-add = 1.
+"""`gflops_view`, `gflops_video`: fvcore's FLOP count under the field's convention, one multiply-add = 1 FLOP.
 
-fvcore counts conv, linear, matmul, einsum, batch norm and layer norm (5 an element), but has no handle for
-`scaled_dot_product_attention`, which it would count as zero: the handle is registered here. Products are counted a
-second time by torch's own counter, attention a third time by its closed form; the row says where they disagree.
+fvcore counts conv, linear, matmul, einsum, batch norm and layer norm (5 per element), but has no handle for
+`scaled_dot_product_attention`, which it would count as zero: one is registered here. As a check, matrix products and
+convolutions are also counted by torch's FlopCounterMode and attention by its closed form; a disagreement is flagged.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ TOLERANCE = 0.005
 
 @dataclass(frozen=True)
 class Counts:
-    """Multiply-adds of one forward pass as each way of counting has them.
+    """Multiply-adds of one forward pass, by three independent counters.
 
-    `total` and `by_operator` are fvcore's, `torch_products` torch's (products only), `attention` the closed form.
-    `skipped` are the operators that fvcore does not count, with their numbers.
+    `total` and `by_operator` are fvcore's, `torch_products` torch's (convolutions and matrix products only),
+    `attention` the closed form. `skipped` maps operators that fvcore does not count to the number of their calls.
     """
 
     total: float
@@ -45,7 +45,7 @@ class Counts:
 
     @property
     def disagreement(self) -> str:
-        """One sentence where the ways of counting differ by more than half a percent, else nothing."""
+        """A sentence if the counters differ by more than half a percent, else ""."""
         products = sum(self.by_operator.get(name, 0.0) for name in PRODUCTS)
         pairs = [
             ("products", products, "torch's counter", self.torch_products),
@@ -60,8 +60,8 @@ class Counts:
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Count one view, and all views of a video."""
-    with subject.clock.part("counting"):
+    """Count the FLOPs of one view and of all views of a video."""
+    with subject.timer.phase("counting"):
         counts = count_all(subject.model, subject.example(1))
     subject.notes["flops_unsupported_operators"] = counts.skipped
     subject.notes["flops_by_operator"] = counts.by_operator
@@ -75,15 +75,15 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
 
 def count(model: nn.Module, clip: torch.Tensor) -> tuple[float, dict[str, int]]:
-    """Return fvcore's multiply-adds of one forward pass, and the operators that were not counted with their numbers."""
+    """Return fvcore's multiply-adds of one forward pass, and the uncounted operators with their numbers of calls."""
     total, _, skipped = _fvcore(model, clip)
     return total, skipped
 
 
 def count_all(model: nn.Module, clip: torch.Tensor) -> Counts:
-    """Count one forward pass of a clip, N×3×T×H×W, in every way; it is moved to where the model is.
+    """Count one forward pass of a clip, N×3×T×H×W, with every counter; the clip is moved to the model's device.
 
-    fvcore traces a real pass. The others count shapes, for which a model and a clip without contents will do.
+    fvcore traces a real pass; the others only need shapes and run on the meta device.
     """
     total, by_operator, skipped = _fvcore(model, clip.to(next(model.parameters()).device))
     model, clip = copy.deepcopy(model).to("meta"), clip.to("meta")
@@ -93,9 +93,9 @@ def count_all(model: nn.Module, clip: torch.Tensor) -> Counts:
 
 
 def count_shapes(model: nn.Module, clip: torch.Tensor, others: dict[Any, Any] | None = None) -> float:
-    """Return torch's multiply-adds of one forward pass: its products, and `others` by their own counts."""
+    """Return torch's multiply-adds of one forward pass; `others` maps further operators to their FLOP formulas."""
     counter = FlopCounterMode(display=False, custom_mapping=others)
-    # The fused kernels are not in torch's list on every device; written out as products attention is.
+    # FlopCounterMode does not know the fused attention kernels of every device; the math backend uses plain matmuls.
     with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):
         model(clip)
     return counter.get_total_flops() / 2

@@ -1,8 +1,8 @@
-"""`latency_ms`: one clip at a time, from a clip on the device to its logits, as the host waits for it.
+"""`latency_ms`: host-side latency of a forward pass at batch 1, from a clip on the device to its logits.
 
-Beside the median, `latency_p90_ms` and `latency_p99_ms` where enough samples lie beyond them, and on a GPU
-`latency_device_ms`, what the kernels take where none of them waits to be launched (see `device_time`).
-`launch_bound_fraction` is the rest of the host's time: launching, and waking up at the end.
+Besides the median, `latency_p90_ms` and `latency_p99_ms` if enough samples lie beyond them; on a GPU also
+`latency_device_ms`, the pure kernel time without launch gaps (see `device_time`), and `launch_bound_fraction`, the
+remaining fraction of the host's time: kernel launches and the final synchronization.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from . import Subject
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Time batch 1."""
+    """Time forward passes at batch 1."""
     clip = subject.example(1)
     taken = subject.time(lambda: subject.forward(clip))
     convention = f"batch 1, {subject.convention}, model only"
@@ -31,12 +31,12 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
 
 def _on_device(subject: Subject, clip: Tensor, host: Metric) -> dict[str, Metric]:
-    """Return the device's own time of a clip, and the share of the host's time that it leaves."""
-    taken, told = subject.on_device(clip)
+    """Return the device-side latency of a clip, and the fraction of the host's latency beyond it."""
+    taken, method = subject.on_device(clip)
     if not taken:
         subject.lacks("latency on the device")
         return {}
-    device = timing.summary([s * 1e3 for s in taken], "ms", f"{host.convention}, {told}")
+    device = timing.summary([s * 1e3 for s in taken], "ms", f"{host.convention}, {method}")
     share = launch_bound(host.value, device.value)
     return {
         "latency_device_ms": device,
@@ -45,5 +45,5 @@ def _on_device(subject: Subject, clip: Tensor, host: Metric) -> dict[str, Metric
 
 
 def launch_bound(host: float, device: float) -> float:
-    """Return the share of the host's time in which the device had nothing to do."""
+    """Return the fraction of the host's time in which the device was idle."""
     return max(0.0, 1 - device / host)

@@ -1,10 +1,9 @@
-"""Four memories, never mixed: what the allocator held, what it reserved, what the driver and the kernel see.
+"""Peak memory of one forward pass, in MiB, by four separate measures.
 
-`memory_allocated_mib` and `memory_reserved_mib` are the CUDA allocator's peaks, `memory_process_mib` is NVML's figure
-for this process, `memory_resident_mib` is the peak resident set, libraries included. All in MiB, during one forward
-pass, whatever came before reset. The first three exist on a GPU only. A replayed graph works in a pool of its own that
-the allocator has lent out once and for all: what is allocated says nothing then and is left out, the reserved memory
-has the pool in it.
+`memory_allocated_mib` and `memory_reserved_mib` are the CUDA allocator's peaks, `memory_process_mib` NVML's figure for
+this process (GPU only); `memory_resident_mib` is the peak resident set size on the host, libraries included. Peaks are
+reset beforehand. A CUDA graph replays in a private memory pool, which the allocated peak does not see: it is omitted
+then, and the reserved memory includes the pool.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ def measure(subject: Subject) -> dict[str, Metric]:
     batch = subject.case.batch or 1
     convention = f"forward pass, batch {batch}, {subject.convention}"
     clip = subject.example(batch)
-    with subject.clock.part("warm_up"):
+    with subject.timer.phase("warm_up"):
         subject.forward(clip)
     _reset_resident_peak()
     if subject.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(subject.device)
-    with subject.clock.part("measured"):
+    with subject.timer.phase("measured"):
         subject.forward(clip)
         timing.synchronize(subject.device)
     found = {"memory_resident_mib": _resident_peak()}
@@ -40,20 +39,20 @@ def measure(subject: Subject) -> dict[str, Metric]:
         found.update(_on_card(subject.device, subject.case.mode))
         if found["memory_process_mib"] is None:
             subject.lacks("memory of the process")
-    told: dict[str, str] = {}
+    conventions: dict[str, str] = {}
     if subject.case.mode in GRAPHS:
-        told["memory_reserved_mib"] = f"{convention}, the graph's pool included"
+        conventions["memory_reserved_mib"] = f"{convention}, the graph's pool included"
     if subject.case.precision in (*execution.CAST, "fp8"):
-        told["memory_resident_mib"] = f"{convention}, the fp32 weights that are counted included"
+        conventions["memory_resident_mib"] = f"{convention}, the fp32 weights that are counted included"
     return {
-        name: Metric(value=value, unit="MiB", convention=told.get(name, convention))
+        name: Metric(value=value, unit="MiB", convention=conventions.get(name, convention))
         for name, value in found.items()
         if value is not None
     }
 
 
 def _on_card(device: torch.device, mode: str) -> dict[str, float | None]:
-    """Return the allocator's peaks and the driver's figure; what cannot be told is None."""
+    """Return the allocator's peaks and NVML's figure for this process, None where not available."""
     process = nvml.process_memory(nvml.handle(device))
     return {
         "memory_allocated_mib": None if mode in GRAPHS else torch.cuda.max_memory_allocated(device) / MIB,

@@ -1,7 +1,7 @@
-"""`throughput_clips_s`, `throughput_frames_s`: what the model alone handles a second at the best batch.
+"""`throughput_clips_s`, `throughput_frames_s`: throughput of the model alone at its best batch size.
 
-Batches double until they stop paying; where one does not fit, halving the gap finds the largest that does. A batch that
-does not fit ends the search, not the case. `notes["batch_sweep"]` keeps time and rate of every batch tried.
+The batch doubles until throughput no longer improves; if one runs out of memory, bisection finds the largest that fits.
+`notes["batch_sweep"]` keeps the time and rate of every batch tried.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from . import Subject
 
 LARGEST = 256
 WORTH = 1.03
-SPARE = 0.9  # of the free memory of a CPU, beyond which the system would rather kill the case
+SPARE = 0.9  # stop at 90 % of the free RAM: beyond it the OOM killer would end the case
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Time the batch that the case names, or the best of 1, 2, 4, …"""
+    """Time the case's batch, or the best of 1, 2, 4, …"""
     batch = best_batch(subject)
     rates = [batch / s for s in _time(subject, batch, subject.budget).host]
     convention = f"batch {batch}, {subject.convention}, model only"
@@ -35,7 +35,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
 
 def best_batch(subject: Subject) -> int:
-    """Return the case's batch, or the one with the most clips a second, searched for once."""
+    """Return the case's batch, or the one with the highest throughput, searched for once per subject."""
     if "best_batch" not in subject.notes:
         subject.notes["best_batch"] = subject.case.batch or _sweep(subject)
     return subject.notes["best_batch"]
@@ -69,7 +69,7 @@ def _sweep(subject: Subject) -> int:
 
 
 def bisect(fitting: int, failing: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest batch that fits, to an eighth of it, between one that does and one that does not."""
+    """Bisect between a batch that fits and one that does not; return the largest that fits, within an eighth of it."""
     while failing - fitting > max(1, fitting // 8):
         middle = (fitting + failing) // 2
         if fits(middle):
@@ -80,7 +80,7 @@ def bisect(fitting: int, failing: int, fits: Callable[[int], bool]) -> int:
 
 
 def attempt(step: Callable[[], timing.Timing]) -> timing.Timing | None:
-    """Return what a step measured; None where it ran out of memory, or of 32-bit indices in a kernel."""
+    """Return the step's timing; None if it ran out of memory or exceeded a kernel's 32-bit indices."""
     try:
         return step()
     except torch.cuda.OutOfMemoryError:
@@ -95,14 +95,14 @@ def attempt(step: Callable[[], timing.Timing]) -> timing.Timing | None:
 
 
 def _room(tried: dict[int, timing.Timing], batch: int) -> bool:
-    """Say whether the host can hold a larger batch: the kernel kills what asks for more, it raises nothing."""
+    """Whether the host's memory can hold a larger batch: the OOM killer raises no exception that could be caught."""
     import psutil
 
     status = Path("/proc/self/status")
     if not tried or not status.exists():
         return True
     peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
-    growth = peak / max(tried) * (batch - max(tried))  # at most: what libraries take does not grow
+    growth = peak / max(tried) * (batch - max(tried))  # an upper bound: the libraries' share does not grow
     return growth < SPARE * psutil.virtual_memory().available
 
 

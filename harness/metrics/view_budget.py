@@ -1,7 +1,7 @@
-"""`notes["view_budget"]`: top-1 (or mAP) against what it costs a video, from one view to 10x3.
+"""`notes["view_budget"]`: top-1 (or mAP) against the cost per video, from 1x1 to 10x3 views.
 
-GFLOPs and milliseconds (and joules where `energy` was measured) are per *video*: all its views. The model's own
-protocol is among the budgets. It has no number of its own: the report draws the curve.
+GFLOPs and milliseconds (and joules if `energy` was measured) cover all views of a *video*. The model's own protocol is
+among the budgets. The metric emits no number: reports draw the curve.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ BUDGETS = ("1x1", "2x1", "4x1", "1x3", "4x3", "10x3")
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Test every video under each budget of views, the cheapest first."""
+    """Test every video under each view budget, the cheapest first."""
     own = subject.views
     budgets = {str(v): v for v in (*(_like(own, Views.parse(text)) for text in BUDGETS), own)}
-    with subject.clock.part("counting"):
+    with subject.timer.phase("counting"):
         gflops = flops.count(subject.model, subject.example(1))[0] / 1e9
-    quick = replace(subject.budget, least=3)  # many views take minutes, and the curve shows no interval of their time
+    quick = replace(subject.budget, least=3)  # many views take minutes, and the curve shows no time intervals
     rows = []
     for name, views in sorted(budgets.items(), key=lambda item: item[1].count):
         predictions = subject.test(f"view_budget, {name}", subject.forward, views)
@@ -42,5 +42,5 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
 
 def _like(own: Views, budget: Views) -> Views:
-    """Return the budget's views at the sizes of the model's own protocol."""
+    """Return the budget's views with the model's own test sizes."""
     return Views(clips=budget.clips, crops=budget.crops, size=own.size, short_side=own.short_side)

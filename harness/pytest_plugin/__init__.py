@@ -3,10 +3,10 @@
     pytest --reelbench-suite latency --benchmark-json out.json
     pytest --reelbench-suite mine.py --benchmark-compare --benchmark-compare-fail=median:5%
 
-Each case that measures latency is a test of its forward pass at batch 1; what this machine cannot run is skipped.
-Benchmarks keep their names wherever this file is installed, and share them with `reelbench report --format benchmark`:
-what one machine stored, another's run or a suite's results compare with.
-pytest loads this file through the entry point `pytest11`, in every project: nothing heavy is imported before its use.
+Each case that measures latency becomes a test of its forward pass at batch 1; cases that this machine cannot run are
+skipped. Benchmark names do not depend on where the package is installed and match those of `reelbench report --format
+benchmark`, so stored results compare across machines and with a suite's results. pytest loads this plugin in every
+project (entry point `pytest11`), so heavy imports are deferred.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Collect the suite's tests in the place of the project's own."""
+    """Collect the suite's tests instead of the project's own."""
     if not config.getoption("--reelbench-suite"):
         return
     if not hasattr(config.option, "benchmark_skip"):
@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test of every latency case; a suite that does not exist or times nothing is a usage error."""
+    """Parametrize the test with the suite's latency cases. Raises UsageError if there are none."""
     if "reelbench_case" not in metafunc.fixturenames:
         return
     from ...errors import UserError
@@ -62,7 +62,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Keep what the numbers were measured on beside them."""
+    """Add the environment to the benchmark's JSON."""
     if config.getoption("--reelbench-suite"):
         from ..measuring import environment
 
@@ -71,7 +71,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 @pytest.fixture
 def reelbench_step(reelbench_case: Any) -> Callable[[], None]:
-    """Return the case's forward pass at batch 1, warmed up; it returns once the device is idle again."""
+    """Return a warmed-up function that runs the case's forward pass at batch 1 and synchronizes the device."""
     import torch
 
     from ... import models

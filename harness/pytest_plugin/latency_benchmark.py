@@ -1,4 +1,4 @@
-"""What `pytest --reelbench-suite` runs, once a case: see `pytest_plugin.py`, which has its fixtures."""
+"""The test that `pytest --reelbench-suite` runs for each case; its fixtures are in the plugin's `__init__.py`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def test_latency(benchmark: Any, reelbench_case: Any, reelbench_step: Callable[[], None]) -> None:
-    """Time one forward pass."""
+    """Benchmark the case's forward pass."""
     benchmark.fullname = (
-        f"reelbench::test_latency[{reelbench_case.benchmark}]"  # pytest's own has the path of the installation
+        f"reelbench::test_latency[{reelbench_case.benchmark}]"  # pytest's default contains the installation's path
     )
     benchmark.params = None
     benchmark.extra_info["case"] = reelbench_case.to_json()

@@ -1,1 +1,1 @@
-"""Suites run: their cases, a process for each, the ledger of results."""
+"""Running suites: one process per case, the ledger of results, interleaved rounds."""

@@ -1,7 +1,7 @@
-"""run(case) -> Result: the whole story of one case, read top to bottom, in a process of its own.
+"""run(case) -> Result: train or load the model of one case and measure its metrics, in a process of its own.
 
-The sweep starts `python -m reelbench.harness.suites.case CASE.json OUT`. What happens goes to standard output as JSON
-lines (`{"phase": …}`, last `{"result": …}`); everything that libraries print goes to standard error, the case's log.
+Started as `python -m reelbench.harness.suites.case CASE.json OUT`. Writes JSON lines to standard output, `{"event": …}`
+and finally `{"result": …}`; whatever libraries print goes to standard error, the case's log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .. import metrics
 from ..events import Event, Report
 from ..measuring import environment, machine
 from ..measuring.accuracy import Predictions
-from ..measuring.phases import Clock
+from ..measuring.phases import PhaseTimer
 from ..measuring.timing import disturbed
 from ..training import checkpoints, ds_extension, launcher, run_folder, stream
 from ..training.check import check_job
@@ -40,31 +40,31 @@ from .parent import Parent
 
 
 def run(case: Case, out: Path, report: Report) -> Result:
-    """Train or load the case's model, measure its metrics, and return what was found, however it ended."""
-    started, begin, clock = now(), time.perf_counter(), Clock()
+    """Train or load the case's model and measure its metrics; failures are returned as the result's status."""
+    started, begin, timer = now(), time.perf_counter(), PhaseTimer()
     status: Status = "ok"
     error, found, details = "", {}, Details()
     try:
-        found, details = _measure(case, out, report, clock)
+        found, details = _measure(case, out, report, timer)
     except torch.cuda.OutOfMemoryError as raised:
         status, error = "oom", _one_line(raised)
     except UnsupportedError as raised:
         status, error = "unsupported", str(raised)
     except UserError as raised:
         status, error = "failed", str(raised)
-    except Exception as raised:  # a case that breaks costs one row, not the night; the log holds the traceback
+    except Exception as raised:  # fails this case, not the suite; the log has the traceback
         traceback.print_exc()
         status, error = "failed", f"{type(raised).__name__}: {_one_line(raised)}"
     seconds, around = time.perf_counter() - begin, environment.collect()
-    details["spent"] = clock.read()
+    details["time_breakdown"] = timer.read()
     return Result(
         case=case, status=status, started=started, seconds=seconds, environment=around, metrics=found,
         details=details, published=_published(case.model), error=error,
     )  # fmt: skip
 
 
-def _measure(case: Case, out: Path, report: Report, clock: Clock) -> tuple[dict[str, Metric], Details]:
-    with clock.part("start"):
+def _measure(case: Case, out: Path, report: Report, timer: PhaseTimer) -> tuple[dict[str, Metric], Details]:
+    with timer.phase("start"):
         data = datasets.resolve(case.data, case.device)
         index = Index.load(data.test)
         index.verify()
@@ -72,13 +72,13 @@ def _measure(case: Case, out: Path, report: Report, clock: Clock) -> tuple[dict[
     log: list[dict[str, float]] = []
     weights: str | Path | None = None if case.checkpoint is None else find_checkpoint(case.checkpoint)
     if case.recipe is not None:
-        with clock.part("training"):
+        with timer.phase("training"):
             weights, log = _train(case, data, out, report)
         details["train"] = _training_summary(log)
         details["passed_over"] = run_folder.read_passed_over(training_folder(case, out))
-    with clock.part("start"):
+    with timer.phase("start"):
         subject = make_subject(case, index, weights, log)
-    subject.clock, subject.report = clock, report
+    subject.timer, subject.report = timer, report
     subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
     details["views"] = str(subject.views)
     with machine.watch(subject.device) as state:
@@ -87,7 +87,7 @@ def _measure(case: Case, out: Path, report: Report, clock: Clock) -> tuple[dict[
 
 
 def _doubted(found: Mapping[str, Metric], state: MachineState) -> dict[str, Metric]:
-    """Return the metrics, those of time with a warning where the machine was disturbed meanwhile."""
+    """Return the metrics, times and rates flagged if the machine was disturbed meanwhile."""
     if not (disturbances := state.get("disturbed")):
         return dict(found)
     reasons = f"disturbed: {', '.join(disturbances)}; measure again when the machine is quiet"
@@ -103,9 +103,9 @@ def _keep(predictions: Predictions, index: Index, path: Path) -> None:
 
 
 def find_checkpoint(pattern: str) -> Path:
-    """Return the one file that a path names, its `$VARIABLES` and wildcards filled in.
+    """Expand `$VARIABLES` and wildcards in a checkpoint's path and return the one file that matches.
 
-    A variable that is not set or a pattern without a file is an `UnsupportedError`: nothing to measure was given.
+    Raises UnsupportedError if a variable is not set or nothing matches, UserError if several files match.
     """
     path = os.path.expandvars(os.path.expanduser(pattern))
     if "$" in path:
@@ -122,10 +122,10 @@ def find_checkpoint(pattern: str) -> Path:
 
 
 def make_subject(case: Case, index: Index, weights: str | Path | None, log: list[dict[str, float]]) -> metrics.Subject:
-    """Build the case's model with its weights, ready to be measured."""
+    """Build the case's model with its weights and return the subject of its metrics."""
     variant, device = models.find(case.model), torch.device(case.device)
-    labelled = weights is not None
-    num_classes = len(index.classes) if labelled else variant.num_classes
+    labeled = weights is not None
+    num_classes = len(index.classes) if labeled else variant.num_classes
     model = models.build(case.model, num_classes=num_classes, checkpoint=weights).to(device).eval()
     clip, views = models.choose_clip(case.model, case.recipe, case.clip), case.views or variant.views
 
@@ -145,7 +145,7 @@ def make_subject(case: Case, index: Index, weights: str | Path | None, log: list
 
 
 def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[Path, list[dict[str, float]]]:
-    """Train through the DeepSpeed launcher and return the weights and the log of its steps."""
+    """Train through the DeepSpeed launcher; return the best weights and one log record per step."""
     assert case.recipe is not None
     if data.train is None:
         raise UserError(f"{case.model}: {case.data} has no training split: give a folder with train.parquet")
@@ -153,7 +153,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     job = Job(
         model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
         clip=models.choose_clip(case.model, case.recipe, case.clip), workers=case.workers, seed=case.seed,
-        resume=bool(checkpoints.whole(folder / "checkpoints")),
+        resume=bool(checkpoints.complete(folder / "checkpoints")),
     )  # fmt: skip
     check_job(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))
@@ -170,7 +170,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
 
 
 def training_folder(case: Case, out: Path) -> Path:
-    """Return where a case's training leaves its checkpoints and logs."""
+    """Return the folder of a case's training run."""
     return out / "train" / case.case_id
 
 
@@ -180,7 +180,7 @@ def _training_summary(log: list[dict[str, float]]) -> TrainingSummary:
 
 
 def _published(model: str) -> tuple[Any, ...]:
-    """Return the rows that papers print of this model; of a micro, which has none, its full-size siblings'."""
+    """Return the published figures of this model; for a micro, which has none, those of its full-size siblings."""
     own = models.find(model).published
     family = model.partition("/")[0]
     siblings = (row for name in models.names() if name.startswith(f"{family}/") for row in models.find(name).published)
@@ -192,14 +192,14 @@ def _one_line(error: BaseException) -> str:
 
 
 def main() -> None:
-    """Run the case in the file named first, with the results folder named second."""
+    """Run the case of the file in argv[1], with the results folder in argv[2]."""
     parent = Parent()
     environment.fix_threads()
-    parent.report(Event(phase="starting"))  # from here on the case's own clock runs
+    parent.report(Event(phase="starting"))  # from here on the case's own timer runs
     case = Case.from_json(json.loads(Path(sys.argv[1]).read_text()))
     result = run(case, Path(sys.argv[2]), parent.report)
     parent.send(result=result.to_json())
-    os._exit(0)  # decoder and launcher threads may still be winding down; the result is already out
+    os._exit(0)  # do not wait for decoder and launcher threads; the result has been sent
 
 
 if __name__ == "__main__":

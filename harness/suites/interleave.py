@@ -1,11 +1,10 @@
-"""`run --interleave`: the timed metrics of a suite in rounds over all cases, so that drift hits every case alike.
+"""`run --interleave`: time the cases of a suite round-robin, so that clock drift affects all of them equally.
 
-Each case is first measured alone, from start to end, in a process that is gone before the next begins: its memory and
-its best batch come from there. Then every case gets a resident process, one of which is active at a time, and each
-round times each case once. A round that was disturbed (a GPU slowed down, cores used by others, a machine off its best
-pace) is repeated, and left out where that does not help; where too few are left, the times carry a warning and are
-compared with none. What the rounds found lies in `OUT/solo/rounds.jsonl`, so that a killed sweep goes on with the round
-it was in.
+An isolated pass first runs each case in a process of its own, one after the other: memory and the best batch size come
+from it. Then every case gets a worker process, one of which is active at a time, and each round times each case once.
+A disturbed round (a throttled or shared GPU, cores used by others, a slow calibration) is repeated, and dropped if that
+does not help; if too few undisturbed rounds remain, the times are flagged `machine_disturbed`. Finished rounds are kept
+in `OUT/isolated/rounds.jsonl`, from which an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -29,47 +28,48 @@ from ..progress import SuiteProgress
 from . import ledger
 from .process import Child, Message, Round
 
-FOLDER = "solo"
+FOLDER = "isolated"
 FILE = "rounds.jsonl"
 TIMED = {name for name, metric in METRICS.items() if metric.interleaved}
 REPEATS = 2
-QUIET = 3  # undisturbed rounds that are enough to leave the others out
+QUIET = 3  # undisturbed rounds needed before disturbed ones are dropped
 
 Rounds = dict[int, Round]
 
 
-def interleave(solo: Sequence[Result], out: Path, rounds: int, progress: SuiteProgress) -> Iterator[Result]:
-    """Yield each solo result with its timed metrics replaced by those of the rounds; the others as they were."""
-    timed = [r for r in solo if r.status == "ok" and TIMED & set(r.case.metrics)]
+def interleave(isolated: Sequence[Result], out: Path, rounds: int, progress: SuiteProgress) -> Iterator[Result]:
+    """Yield each result of the isolated pass, its timed metrics replaced by those measured in rounds."""
+    timed = [r for r in isolated if r.status == "ok" and TIMED & set(r.case.metrics)]
     done = _read(out)
-    residents = {r.case_id: _Resident(r, out) for r in timed if len(done[r.case_id]) < rounds}
+    workers = {r.case_id: _Worker(r, out) for r in timed if len(done[r.case_id]) < rounds}
     try:
         for number in range(1, rounds + 1):
-            for case_id, resident in residents.items():
-                if number in done[case_id] or resident.ended:
+            for case_id, worker in workers.items():
+                if number in done[case_id] or worker.ended:
                     continue
-                progress.update(Event(phase=f"round {number}: {resident.case.model}", done=number - 1, total=rounds))
-                found = resident.measure(number, _best_pace(done))
+                progress.update(Event(phase=f"round {number}: {worker.case.model}", done=number - 1, total=rounds))
+                found = worker.measure(number, _best_calibration(done))
                 if found is not None:
                     done[case_id][number] = found
                     row = {"case_id": case_id, "round": number, **found}
                     ledger.append_line(out / FOLDER / FILE, json.dumps(row, default=sorted))
-        best = _best_pace(done)
-        for result in solo:
-            ended = residents[result.case_id].ended if result.case_id in residents else None
+        best = _best_calibration(done)
+        for result in isolated:
+            ended = workers[result.case_id].ended if result.case_id in workers else None
             yield merge(result, done[result.case_id], ended, best) if result in timed else result
     finally:
-        for resident in residents.values():
-            resident.child.close()
+        for worker in workers.values():
+            worker.child.close()
 
 
-def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None, best_pace: float) -> Result:
-    """Return the result with the medians of its rounds; a case whose process `ended` early says so and has none.
+def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None, best_calibration: float) -> Result:
+    """Return the result with the medians over its rounds.
 
-    A round is disturbed too where the machine was far from the best pace (ms) of all rounds of all cases.
+    `ended` is the (status, error) of a worker that ended early: the result takes them and has no timed metrics. A round
+    also counts as disturbed if its calibration was far above `best_calibration`, the fastest of all rounds, in ms.
     """
     found: dict[str, list[Metric]] = defaultdict(list)
-    ordered = [_judged(rounds[number], best_pace) for number in sorted(rounds)]
+    ordered = [_judged(rounds[number], best_calibration) for number in sorted(rounds)]
     quiet = [row for row in ordered if not row["machine"].get("disturbed")]
     enough = len(quiet) >= max(QUIET, len(ordered) / 2)
     for row in quiet if enough else ordered:
@@ -78,24 +78,28 @@ def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None, best_pa
     timed = {name: combine(metrics) for name, metrics in found.items()}
     if not enough:
         timed = {name: disturbed(metric, _reasons(ordered)) for name, metric in timed.items()}
-    spent = total([result.details.get("spent", {}), *(row["spent"] for row in ordered)])
-    details = {**result.details, "rounds": [row["machine"] for row in ordered], "spent": spent}
+    breakdown = total([result.details.get("time_breakdown", {}), *(row["time_breakdown"] for row in ordered)])
+    details = {**result.details, "rounds": [row["machine"] for row in ordered], "time_breakdown": breakdown}
     if ended is None:
         return dataclasses.replace(result, metrics={**result.metrics, **timed}, details=details)
     kept = {name: metric for name, metric in result.metrics.items() if name not in timed}
     return dataclasses.replace(result, status=ended[0], error=ended[1], metrics=kept, details=details)
 
 
-def _judged(row: Round, best_pace: float) -> Round:
-    """Return a round that says whether it was disturbed by itself, or slow beside the best pace."""
-    found = row["machine"]
-    said = found.get("disturbed") or machine.slowed(found, best_pace)
-    return {**row, "machine": {**found, "disturbed": said}}
+def _judged(row: Round, best_calibration: float) -> Round:
+    """Return the round with `disturbed` filled in: its own reasons, or a calibration far above the best one."""
+    state = row["machine"]
+    reasons = state.get("disturbed") or machine.slowed(state, best_calibration)
+    return {**row, "machine": {**state, "disturbed": reasons}}
 
 
-def _best_pace(done: dict[str, Rounds]) -> float:
-    paces = [pace for rounds in done.values() for row in rounds.values() for pace in row["machine"].get("pace_ms", ())]
-    return min(paces, default=math.inf)
+def _is_disturbed(row: Round, best_calibration: float) -> bool:
+    return bool(_judged(row, best_calibration)["machine"].get("disturbed"))
+
+
+def _best_calibration(done: dict[str, Rounds]) -> float:
+    states = [row["machine"] for rounds in done.values() for row in rounds.values()]
+    return min((ms for state in states for ms in state.get("calibration_ms", ())), default=math.inf)
 
 
 def _reasons(rounds: Sequence[Round]) -> str:
@@ -104,8 +108,8 @@ def _reasons(rounds: Sequence[Round]) -> str:
     return f"disturbed{last}; measure again when the machine is quiet"
 
 
-class _Resident:
-    """A case's process that waits for its rounds."""
+class _Worker:
+    """A case's process, which keeps the model loaded between rounds."""
 
     def __init__(self, result: Result, out: Path) -> None:
         self.case, self.ended = result.case, None
@@ -121,25 +125,25 @@ class _Resident:
         self._check(next(self.child.events(self.case.time_limit), None))
         self.start = time.monotonic() - begin
 
-    def measure(self, number: int, best_pace: float) -> Round | None:
-        """Return the metrics of one round, what the machine did and where the time went, that of repeats included.
+    def measure(self, number: int, best_calibration: float) -> Round | None:
+        """Time one round, repeating a disturbed one; None once the worker has `ended`.
 
-        A round that was disturbed is repeated. None from a process that has `ended`.
+        The round's time breakdown includes the repeats.
         """
-        begin, spent, found = time.monotonic(), [], None
-        while len(spent) <= REPEATS and (found is None or _judged(found, best_pace)["machine"].get("disturbed")):
+        begin, breakdowns, found = time.monotonic(), [], None
+        while len(breakdowns) <= REPEATS and (found is None or _is_disturbed(found, best_calibration)):
             found = self._check(self.child.ask(self.case.time_limit, round=number))
             if found is None:
                 return None
-            spent.append(found["spent"])
+            breakdowns.append(found["time_breakdown"])
         assert found is not None
-        start, self.start = self.start, 0.0  # the first round's account has the start of the process
+        start, self.start = self.start, 0.0  # process startup counts for the first round
         wall = start + time.monotonic() - begin
-        return {**found, "spent": phases.close(total(spent), start=start, wall=wall)}
+        return {**found, "time_breakdown": phases.finalize(total(breakdowns), start=start, wall=wall)}
 
     def _check(self, answer: Message | None) -> Round | None:
         if answer is None:
-            self.ended = self.child.obituary(self.case.time_limit)
+            self.ended = self.child.exit_status(self.case.time_limit)
         elif "failed" in answer:
             self.ended = (answer["failed"], answer.get("error", ""))
         return answer.get("round") if answer and not self.ended else None
@@ -148,8 +152,8 @@ class _Resident:
 def _read(out: Path) -> dict[str, Rounds]:
     found: dict[str, Rounds] = defaultdict(dict)
     path = out / FOLDER / FILE
-    for _, line in ledger.whole_lines(path) if path.exists() else ():
+    for _, line in ledger.complete_lines(path) if path.exists() else ():
         row = json.loads(line)
-        kept = Round(metrics=row["metrics"], machine=row["machine"], spent=row.get("spent", {}))
+        kept = Round(metrics=row["metrics"], machine=row["machine"], time_breakdown=row.get("time_breakdown", {}))
         found[row["case_id"]][row["round"]] = kept
     return found

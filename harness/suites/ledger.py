@@ -1,6 +1,6 @@
-"""`results.jsonl`: append-only, one finished case a line, readable after kill -9 at any byte.
+"""`results.jsonl`: an append-only file with one result per line, readable after a kill -9 at any byte.
 
-A line counts only when it ends in a newline; a torn last line is skipped by readers and cut off by the next writer.
+A line is complete only if it ends in a newline; readers skip a partial last line, and the next writer truncates it.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ FILE = "results.jsonl"
 
 
 def read(out: Path) -> list[Result]:
-    """Return every finished case of a results folder, the newest of each case_id, in the order of first appearance."""
+    """Return the newest result of each case of a results folder, in order of first appearance."""
     return list({result.case_id: result for result in read_all(out)}.values())
 
 
 def read_all(out: Path) -> list[Result]:
-    """Return every line of a results folder: a case measured again with `--fresh` appears once a run."""
+    """Return every result of a results folder; a case measured again with `--fresh` appears once per run."""
     path = out / FILE
-    return [_parse(path, number, line) for number, line in whole_lines(path)] if path.exists() else []
+    return [_parse(path, number, line) for number, line in complete_lines(path)] if path.exists() else []
 
 
 def append(out: Path, result: Result) -> None:
-    """Add one result and flush it to the disk; when that fails the file is left as it was."""
+    """Append one result and fsync it. Raises UserError if that fails, with the file unchanged."""
     append_line(out / FILE, result.to_json())
 
 
 def append_line(path: Path, text: str) -> None:
-    """Add one line to a file of JSON lines, whole or not at all."""
+    """Append one line to a file of JSON lines, completely or not at all. Raises UserError if the disk is full."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (text + "\n").encode()
     with path.open("ab+") as file:
-        _cut_torn_line(file.fileno())
+        _truncate_partial_line(file.fileno())
         end = os.fstat(file.fileno()).st_size
         try:
             written = os.write(file.fileno(), line)
@@ -55,7 +55,7 @@ def append_line(path: Path, text: str) -> None:
 
 @contextmanager
 def lock(out: Path) -> Iterator[None]:
-    """Hold a results folder for one writer; a second one is told so in one line."""
+    """Lock a results folder for the block. Raises UserError if another run holds it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         handle = (out / ".lock").open("w")
@@ -71,8 +71,8 @@ def lock(out: Path) -> Iterator[None]:
         yield
 
 
-def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield each line that was written to its end, with its number from 1."""
+def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the complete lines of a file with their numbers from 1."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.endswith(b"\n") and line.strip():
@@ -88,7 +88,7 @@ def _parse(path: Path, number: int, line: bytes) -> Result:
         raise UserError(f"{path}, line {number}: not a result ({error}): delete that line to go on") from None
 
 
-def _cut_torn_line(descriptor: int) -> None:
+def _truncate_partial_line(descriptor: int) -> None:
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)

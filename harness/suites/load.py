@@ -1,4 +1,4 @@
-"""A suite by its name, or from a Python file that holds `SUITE = Suite(...)`."""
+"""Load a suite by its name, or from a Python file that defines `SUITE = Suite(...)`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...spec import Suite
 
 
 def load(name: str, data: str | None = None) -> Suite:
-    """Return the suite, its cases moved to another data set where one is given."""
+    """Return the suite, with `data` in all its cases if given. Raises UserError if there is no such suite."""
     suite = _from_file(Path(name)) if name.endswith(".py") else _named(name)
     if data is None:
         return suite
@@ -36,7 +36,7 @@ def _from_file(path: Path) -> Suite:
         values = runpy.run_path(str(path))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except Exception as error:  # the user's file may raise anything; its mistake is told in one line
+    except Exception as error:  # the user's file may raise anything; report it in one line
         raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from None
     suite = values.get("SUITE")
     if not isinstance(suite, Suite):

@@ -1,4 +1,4 @@
-"""The other end of a case's process: it speaks JSON lines to the suite that started it, and ends when that is gone."""
+"""The child's end of the connection to the suite's process: sends JSON lines, and exits when the suite is gone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Parent:
-    """Keeps standard output for messages; everything that libraries print goes to standard error, the case's log."""
+    """Sends messages on standard output; whatever libraries print is redirected to standard error, the case's log."""
 
     def __init__(self) -> None:
         self._file = os.fdopen(os.dup(1), "w", buffering=1)
@@ -25,16 +25,16 @@ class Parent:
         self._end_with(os.getppid())
 
     def report(self, event: Event) -> None:
-        """Tell how far the case is."""
+        """Send a progress event."""
         self.send(event=dataclasses.asdict(event))
 
     def send(self, **message: Unpack[Message]) -> None:
-        """Send one message; sets travel as sorted lists."""
+        """Send one message as a JSON line; sets become sorted lists."""
         print(json.dumps(message, default=sorted), file=self._file, flush=True)
 
     @staticmethod
     def _end_with(parent: int) -> None:
-        """A suite killed with -9 cannot stop its case: the case watches for it and takes its own children along."""
+        """Exit, with all descendants, once the parent process is gone: a suite killed with -9 cannot stop its case."""
 
         def watch() -> None:
             while os.getppid() == parent:

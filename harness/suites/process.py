@@ -1,4 +1,4 @@
-"""A case's own process: it reports JSON lines, may be told things, ends within its time, and is never left behind."""
+"""The suite's end of the connection to a case's process: start it, read its JSON lines, enforce its limit, kill it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ...result import MachineState, Status
 
 
 class Round(TypedDict):
-    """What one round of an interleaved case found: its metrics' fields, the machine meanwhile, the seconds by phase."""
+    """One round of an interleaved case: its metrics' fields, the machine's state, the seconds per phase."""
 
     metrics: dict[str, dict[str, Any]]
     machine: MachineState
-    spent: dict[str, float]
+    time_breakdown: dict[str, float]
 
 
 class Message(TypedDict, total=False):
-    """What a case's process tells: an `event` while it works, its `result` at last.
+    """A message from a case's process: an `event` of progress, or finally its `result` as JSON.
 
-    An interleaved case's tells that it is `ready`, and then each `round`, or how it `failed` and the `error`.
+    A worker sends `ready`, then each `round`, or the status it `failed` with and the `error`.
     """
 
     event: dict[str, Any]
@@ -39,7 +39,7 @@ class Message(TypedDict, total=False):
 
 
 class Child:
-    """`python -m reelbench.harness.suites.MODULE ARGUMENTS`; what libraries print there goes to the log file."""
+    """A child process `python -m reelbench.harness.suites.MODULE ARGUMENTS`, its standard error in the log file."""
 
     def __init__(self, module: str, arguments: list[str], log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -47,25 +47,25 @@ class Child:
         with log.open("ab") as file:
             self.process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file)
         self._buffer = b""
-        self._whole: list[bytes] = []
+        self._complete: list[bytes] = []
 
     def events(self, limit: float) -> Iterator[Message]:
-        """Yield what the child reports until it closes its output or `limit` seconds have passed."""
+        """Yield the child's messages until it closes its output or `limit` seconds have passed."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + limit
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            while self._whole or selector.select(timeout=max(0.0, deadline - time.monotonic())):
-                if self._whole:
-                    yield json.loads(self._whole.pop(0))
+            while self._complete or selector.select(timeout=max(0.0, deadline - time.monotonic())):
+                if self._complete:
+                    yield json.loads(self._complete.pop(0))
                     continue
                 chunk = self.process.stdout.read1(1 << 16)  # type: ignore[attr-defined]
                 if not chunk:
                     return
-                *self._whole, self._buffer = (self._buffer + chunk).split(b"\n")
+                *self._complete, self._buffer = (self._buffer + chunk).split(b"\n")
 
     def ask(self, limit: float, **message: Any) -> Message | None:
-        """Send one message and return the answer; None from a child that has ended or takes longer than `limit`."""
+        """Send a message and return the answer; None if the child has ended or takes longer than `limit` seconds."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -74,8 +74,8 @@ class Child:
             return None
         return next(self.events(limit), None)
 
-    def obituary(self, limit: float) -> tuple[Status, str]:
-        """Say how a child ended that left no answer within `limit` seconds."""
+    def exit_status(self, limit: float) -> tuple[Status, str]:
+        """Return status and error of a child that gave no answer within `limit` seconds."""
         try:
             code = self.process.wait(timeout=2)
         except subprocess.TimeoutExpired:
@@ -97,7 +97,7 @@ class Child:
 
 
 def kill_descendants(pid: int) -> None:
-    """Kill everything that a process started, and what that started; some of it may end by itself meanwhile."""
+    """Kill all descendants of a process."""
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):

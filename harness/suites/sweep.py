@@ -1,7 +1,7 @@
-"""A suite, case after case, each in its own process, resumed from the ledger.
+"""Run a suite's cases one after the other, each in its own process, resuming from the ledger.
 
-A case that crashes, is killed for memory or exceeds its time limit costs one row. Whatever ends the sweep itself, the
-finished rows stay in `results.jsonl` and the next call goes on after them.
+One crash, OOM kill or timeout fails one case, not the run. If the run itself is interrupted, finished cases stay in
+`results.jsonl` and the next call resumes after them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from .process import Child
 def sweep(
     suite: Suite, out: Path, *, device: str, only: Sequence[str] = (), fresh: bool = False, rounds: int = 0
 ) -> tuple[list[Result], list[Result]]:
-    """Run every case of the suite that the ledger has not finished; return all of its results, and those just measured.
+    """Run the suite's unfinished cases; return all of its results, and those of this call.
 
-    With `rounds`, the timed metrics are measured in so many rounds over all cases (see `interleave`).
+    With `rounds` > 0, timed metrics are measured in that many rounds over all cases (see `interleave`). Raises
+    UserError if `only` matches no case, or the folder is in use.
     """
     cases = resolve_cases(suite, device, only)
     with ledger.lock(out):
@@ -56,19 +57,19 @@ def _one_by_one(cases: Sequence[Case], out: Path, to: Path, progress: SuiteProgr
 
 
 def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progress: SuiteProgress) -> None:
-    """Measure each case alone, then the timed metrics of all in turns; what a killed sweep had done is kept."""
-    solo = out / interleave.FOLDER
+    """Run the isolated pass, then the timed metrics round-robin; an interrupted run resumes either."""
+    isolated = out / interleave.FOLDER
     if fresh:
-        shutil.rmtree(solo, ignore_errors=True)
-    alone = {r.case_id: r for r in ledger.read(solo) if r.status == "ok"}
-    _one_by_one([case for case in cases if case.case_id not in alone], out, solo, progress)
-    done = {r.case_id: r for r in ledger.read(solo)}
+        shutil.rmtree(isolated, ignore_errors=True)
+    alone = {r.case_id: r for r in ledger.read(isolated) if r.status == "ok"}
+    _one_by_one([case for case in cases if case.case_id not in alone], out, isolated, progress)
+    done = {r.case_id: r for r in ledger.read(isolated)}
     for result in interleave.interleave([done[case.case_id] for case in cases], out, rounds, progress):
         ledger.append(out, result)
 
 
 def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
-    """Return the cases to run with the device and the data's fingerprint filled in; check every model and clip."""
+    """Return the cases to run, with device and data fingerprint filled in. Raises UserError if a model is unknown."""
     from ... import models
 
     cases = suite.on(device)
@@ -78,22 +79,23 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
             models.check_clip(case.model, clip)
     chosen = [c for c in cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
     if not chosen:
-        said = " ".join(f"--only '{pattern}'" for pattern in only)
-        raise UserError(f"{said} matches no case of {suite.name}: {', '.join(c.model for c in cases)}")
+        patterns = " ".join(f"--only '{pattern}'" for pattern in only)
+        raise UserError(f"{patterns} matches no case of {suite.name}: {', '.join(c.model for c in cases)}")
     prints = {name: splits.fingerprint(splits.resolve(name, device)) for name in {c.data for c in chosen}}
     return [dataclasses.replace(c, device=device, fingerprint=prints[c.data]) for c in chosen]
 
 
 def _run_in_process(case: Case, out: Path, progress: SuiteProgress) -> Result:
-    """Run one case in a child; whatever becomes of the child, return a result, with an account of the time."""
+    """Run one case in a child process and return a result with its time breakdown, even if the child dies."""
     begin = time.monotonic()
     start, result = _ended(case, out, progress, begin)
-    spent = phases.close(result.details.get("spent", {}), start=start, wall=time.monotonic() - begin)
-    return dataclasses.replace(result, details={**result.details, "spent": spent})
+    measured = result.details.get("time_breakdown", {})
+    breakdown = phases.finalize(measured, start=start, wall=time.monotonic() - begin)
+    return dataclasses.replace(result, details={**result.details, "time_breakdown": breakdown})
 
 
 def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tuple[float, Result]:
-    """Return the seconds until the child began to speak, and its result, or else what is known of its end."""
+    """Return the seconds until the child's first message, and its result, or one with the status of its end."""
     started, start = now(), 0.0
     log = out / "logs" / f"{case.case_id}.log"
     log.unlink(missing_ok=True)
@@ -105,7 +107,7 @@ def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tupl
                 return start, Result.from_json(message["result"])
             if "event" in message:
                 progress.update(Event(**message["event"]))
-        status, error = child.obituary(case.time_limit)
+        status, error = child.exit_status(case.time_limit)
     finally:
         child.close()
     seconds = time.monotonic() - begin
@@ -113,7 +115,7 @@ def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tupl
 
 
 def describe(case: Case, out: Path) -> Path:
-    """Write the case where its process reads it."""
+    """Write the case's JSON for its process and return the path."""
     path = out / "logs" / f"{case.case_id}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(case.to_json(), indent=1))

@@ -1,8 +1,7 @@
-"""A case that stays in memory and times itself whenever it is told to: one side of `interleave`.
+"""The worker process of `run --interleave`: keeps one case's model loaded and measures a round on request.
 
-Started as `python -m reelbench.harness.suites.worker DESCRIPTION.json`. Answers `{"ready": true}`, then each line on
-standard input with the metrics of a round, what the machine did meanwhile and where the time went, or with
-`{"failed": …, "error": …}`.
+Started as `python -m reelbench.harness.suites.worker DESCRIPTION.json`. Sends `{"ready": true}`, then answers each line
+on standard input with a round (metrics, the machine's state, time breakdown), or with `{"failed": …, "error": …}`.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ from ...pipelines.index import Index
 from ...spec import Case
 from .. import metrics
 from ..measuring import environment, machine
-from ..measuring.phases import Clock
+from ..measuring.phases import PhaseTimer
 from .case import find_checkpoint, make_subject
 from .parent import Parent
 from .process import Round
 
 
 def main() -> None:
-    """Build the case in the file named first and measure a round for every line that comes."""
+    """Build the case of the file in argv[1] and measure a round for every line on standard input."""
     parent = Parent()
     environment.fix_threads()
     try:
         _serve(parent)
     except torch.cuda.OutOfMemoryError as error:
         parent.send(failed="oom", error=" ".join(str(error).split())[:400])
-    except Exception as error:  # costs this case's row, not the suite; the log holds the traceback
+    except Exception as error:  # fails this case, not the suite; the log has the traceback
         traceback.print_exc()
         parent.send(failed="failed", error=f"{type(error).__name__}: {error}")
-    os._exit(0)  # decoder threads may still be winding down; the answers are already out
+    os._exit(0)  # do not wait for decoder threads; the answers have been sent
 
 
 def _serve(parent: Parent) -> None:
@@ -53,15 +52,15 @@ def _serve(parent: Parent) -> None:
 
 
 def _round(subject: metrics.Subject) -> Round:
-    subject.clock = Clock()
+    subject.timer = PhaseTimer()
     with machine.watch(subject.device) as state:
         found = metrics.measure(subject)
     measured = {name: dataclasses.asdict(metric) for name, metric in found.items()}
-    return {"metrics": measured, "machine": state, "spent": subject.clock.read()}
+    return {"metrics": measured, "machine": state, "time_breakdown": subject.timer.read()}
 
 
 def _release(device: torch.device) -> None:
-    """Leave the card's memory to the case whose turn it is."""
+    """Release cached GPU memory for the worker whose turn is next."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

@@ -1,1 +1,1 @@
-"""Training through DeepSpeed: a job, its ranks, the loop in each of them, and what it leaves in its folder."""
+"""Training through DeepSpeed: the job, its ranks, the training loop, and the files of the run's folder."""

@@ -1,4 +1,4 @@
-"""What launchers start in every rank: `deepspeed --num_gpus 2 --module reelbench.harness.training MODEL …`."""
+"""The module that launchers run in every rank: `deepspeed --num_gpus 2 --module reelbench.harness.training MODEL …`."""
 
 from ..cli import run_command
 from ..cli.train import train

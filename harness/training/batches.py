@@ -1,4 +1,4 @@
-"""A training stream's epochs as one endless sequence of micro-batches, the wait for each of them timed."""
+"""A training stream's epochs as one endless iterator of micro-batches, with the data wait timed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ... import pipelines
 
 
 class Batches:
-    """Batches of epoch after epoch, from an optimiser step on; `waited` adds up the seconds until each came.
+    """Endless iterator of micro-batches, starting at optimizer step `step`; `waited` is the total data wait in seconds.
 
-    `seen` holds the batches since it was last cleared; the pixels of only the last one are still valid. Micro-batches
-    that fill no step of an epoch are dropped.
+    `seen` holds the batches since it was last cleared; only the last one's pixels are still valid. Trailing
+    micro-batches of an epoch that do not fill an optimizer step are dropped.
     """
 
     def __init__(self, stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int) -> None:

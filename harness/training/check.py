@@ -1,4 +1,4 @@
-"""What is wrong with a job, found before any process is started."""
+"""Validate a job before any process is started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .job import Job
 
 
 def check_job(job: Job, ranks: int) -> None:
-    """Find what is wrong with a job before any process is started; each mistake is a `UserError`."""
+    """Validate model, clip, recipe, monitors and data of a job. Raises UserError on the first mistake."""
     models.check_clip(job.model, job.clip)
     with torch.device("meta"):
         models.build(job.model, num_classes=2, **objective.model_options(job))

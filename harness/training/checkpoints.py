@@ -1,6 +1,6 @@
-"""The folder of a training's checkpoints, `step_N` each: which are whole, which is next, which are let go.
+"""The checkpoint folders of a run, `step_N` each: which are complete, which to resume from, which to prune.
 
-A checkpoint is whole once it holds `run.json`, which is written last; `latest` names the one to go on from.
+A checkpoint is complete once it holds `run.json`, which is written last; `latest` names the one to resume from.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ UNIVERSAL = "_universal"
 
 
 def newest(folder: Path) -> Path:
-    """Return the newest whole checkpoint: the one that `latest` names, if it is whole. None is a `UserError`."""
-    found = whole(folder)
+    """Return the checkpoint that `latest` names, or the newest complete one. Raises UserError if there is none."""
+    found = complete(folder)
     if not found:
         raise UserError(f"nothing to resume in {folder}: leave --resume away, or say --no-resume after --job")
     latest = folder / "latest"
@@ -28,30 +28,30 @@ def newest(folder: Path) -> Path:
     return named if named in found else found[-1]
 
 
-def whole(folder: Path) -> list[Path]:
-    """Return the checkpoints that were written to their end, in order."""
+def complete(folder: Path) -> list[Path]:
+    """Return the complete checkpoints in order of their steps."""
     return [path for _, path in _saved(folder) if (path / STATE).exists()]
 
 
 def _saved(folder: Path) -> list[tuple[int, Path]]:
-    """Return the (step, folder) of every checkpoint, whole or torn, in order."""
+    """Return the (step, folder) of every checkpoint, complete or partial, in order."""
     found = (path for path in folder.glob("step_*") if path.is_dir() and not path.name.endswith(UNIVERSAL))
     return sorted((int(path.name.removeprefix("step_")), path) for path in found)
 
 
 def universal(checkpoint: Path) -> Path:
-    """Return where `convert` puts the form of a checkpoint that any number of ranks can load."""
+    """Return the folder of a checkpoint's universal form, which any number of ranks can load (see `convert`)."""
     return checkpoint.with_name(checkpoint.name + UNIVERSAL)
 
 
 def fits(folder: Path, ranks: int) -> bool:
-    """Whether so many ranks can load the newest checkpoint as it is: without ZeRO all of them read the same file."""
+    """Whether this many ranks can load the newest checkpoint unconverted: without ZeRO any number can."""
     state = json.loads((newest(folder) / STATE).read_text())
     return state["ranks"] == ranks or state["zero"] == 0
 
 
 def convert(folder: Path) -> None:
-    """Re-cut the newest checkpoint's shards into DeepSpeed's universal form."""
+    """Convert the newest checkpoint's shards to DeepSpeed's universal form. Raises UserError if that fails."""
     tag = newest(folder)
     target = universal(tag)
     shutil.rmtree(target, ignore_errors=True)
@@ -63,8 +63,8 @@ def convert(folder: Path) -> None:
         raise UserError(f"{tag} cannot be converted for this number of ranks: {done.stderr.strip()[-300:]}")
 
 
-def complete(checkpoint: Path, state: dict[str, Any]) -> None:
-    """Declare a checkpoint whole, with the state of the run, and name it as the one to go on from."""
+def mark_complete(checkpoint: Path, state: dict[str, Any]) -> None:
+    """Mark a checkpoint as complete by writing the run's state, then point `latest` to it."""
     _replace_text(checkpoint / STATE, json.dumps(state))
     _replace_text(checkpoint.parent / "latest", checkpoint.name)
 
@@ -75,8 +75,8 @@ def _replace_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def forget_old(folder: Path, step: int, keep: int) -> None:
-    """Keep the newest `keep` checkpoints up to this step; later ones are torn, or of a run that was taken back."""
+def prune(folder: Path, step: int, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints up to this step; later ones are partial or from an abandoned run."""
     upto = [path for number, path in _saved(folder) if number <= step]
     for path in folder.glob("step_*"):
         if path not in upto[-keep:]:
@@ -84,6 +84,6 @@ def forget_old(folder: Path, step: int, keep: int) -> None:
 
 
 def remove(checkpoint: Path) -> None:
-    """Delete a checkpoint, first of all what says that it is whole."""
+    """Delete a checkpoint, its completion marker first."""
     (checkpoint / STATE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""DeepSpeed's configuration: what the recipe and the flags say, over which a user's own file may set anything else."""
+"""DeepSpeed's configuration, from the recipe and the job's options, merged with the user's own JSON file."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def settings(
     folder: Path | None = None,
     universal: bool = False,
 ) -> Settings:
-    """Return the whole configuration of a run.
+    """Return the complete DeepSpeed configuration of a run.
 
-    `micro_batch` is what a rank sees at once. `offload` keeps the optimiser's state, and with ZeRO 3 the weights, in
-    the CPU's memory. `monitors` write to `folder`. `universal` loads a checkpoint of another world size. A setting of
-    the user's file that contradicts a flag is a `UserError` that names it.
+    `micro_batch` is the batch size per rank and accumulation step. `offload` keeps the optimizer's state, and with
+    ZeRO 3 the weights, in CPU memory. `monitors` write to `folder`. `universal` loads a universal checkpoint, written
+    with another world size. Raises UserError if the user's file `config` contradicts the recipe or an option.
     """
     ours: Settings = {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": recipe.accumulate,
         "gradient_clipping": recipe.clip_grad,
-        "zero_optimization": {"stage": recipe.zero, **_offload(recipe, offload), **_whole(recipe)},
+        "zero_optimization": {"stage": recipe.zero, **_offload(recipe, offload), **_shard_all(recipe)},
         "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,  # torch's own serves, and nothing has to be compiled
+        "zero_force_ds_cpu_optimizer": False,  # torch's optimizer works too, and needs no compilation
         "steps_per_print": 10**9,
     }
     dtype = {"bf16": "bfloat16", "fp16": "float16"}.get(recipe.precision)
@@ -62,7 +62,7 @@ def of_job(job: Job, micro_batch: int, *, universal: bool = False) -> Settings:
 
 
 def keep_wandb_in(folder: Path) -> None:
-    """Have W&B write to this folder, unless the user's environment names one: DeepSpeed hands it none."""
+    """Set W&B's folder unless WANDB_DIR is set: DeepSpeed's configuration has no setting for it."""
     if "WANDB_DIR" not in os.environ:
         folder.mkdir(parents=True, exist_ok=True)
         os.environ["WANDB_DIR"] = str(folder)
@@ -77,8 +77,8 @@ def _offload(recipe: Recipe, offload: bool) -> Settings:
     return {"offload_optimizer": {"device": "cpu"}, **weights}
 
 
-def _whole(recipe: Recipe) -> Settings:
-    """With ZeRO 3, averaging the weights needs every one in its slice: small ones are otherwise kept whole too."""
+def _shard_all(recipe: Recipe) -> Settings:
+    """Shard small parameters too under ZeRO 3 with EMA, which averages shards; DeepSpeed otherwise replicates them."""
     return {"stage3_param_persistence_threshold": 0} if recipe.zero == 3 and recipe.ema else {}
 
 
@@ -97,7 +97,7 @@ def _merge_checked(ours: Settings, config: Path) -> Settings:
 
 
 def merge(under: Settings, over: Settings) -> Settings:
-    """Return both, section by section; where both set a value, the second's."""
+    """Deep-merge two configurations; `over` wins where both set a value."""
     merged = dict(under)
     for key, value in over.items():
         below = under.get(key)
@@ -106,7 +106,7 @@ def merge(under: Settings, over: Settings) -> Settings:
 
 
 def _both(ours: Settings, theirs: Settings, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield (name, ours, theirs) of every value that both set."""
+    """Yield (dotted name, ours, theirs) of every value that both configurations set."""
     for key in sorted(ours.keys() & theirs.keys()):
         a, b, name = ours[key], theirs[key], f"{path}{key}"
         if isinstance(a, dict) and isinstance(b, dict):

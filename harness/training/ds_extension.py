@@ -1,8 +1,7 @@
-"""The extension that DeepSpeed compiles for ranks on a CPU to talk through: where it lies, and what it leaves behind.
+"""DeepSpeed's JIT-compiled extension for shared-memory communication between CPU ranks: build folder, lock, cleanup.
 
-torch keeps the extensions of all environments in one folder, where two environments would overwrite each other's at
-every turn; here each environment of each machine has its own. And torch waits for the lock of a compilation as long as
-it is there, though whoever compiled was killed.
+torch builds the extensions of all environments in one folder, where two environments would overwrite each other's
+builds; here each environment of each machine gets its own. torch also waits forever for the lock of a killed build.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ COMPILING = "compiling DeepSpeed's shared-memory communication for this environm
 
 
 def root() -> str:
-    """Return the folder of this environment's extensions, for `TORCH_EXTENSIONS_DIR`; one that is set stays."""
+    """Return this environment's build folder, for `TORCH_EXTENSIONS_DIR`; the variable wins if it is set."""
     if chosen := os.environ.get("TORCH_EXTENSIONS_DIR"):
         return chosen
     from torch.utils import cpp_extension
@@ -31,25 +30,25 @@ def root() -> str:
 
 
 def will_compile(device: str) -> bool:
-    """Whether the next training on this device compiles."""
+    """Whether the next training run on this device has to compile the extension first."""
     return device == "cpu" and sys.platform == "linux" and not (Path(root()) / NAME / f"{NAME}.so").exists()
 
 
-def forget_dead_lock() -> None:
-    """Remove the lock of a compilation whose process is gone."""
+def remove_stale_lock() -> None:
+    """Remove the build lock if no process holds it open any more."""
     lock = Path(root()) / NAME / "lock"
-    if lock.exists() and not _held(lock):
+    if lock.exists() and not _is_open(lock):
         lock.unlink(missing_ok=True)
 
 
-def forget_buffer(rank: int) -> None:
-    """Remove the name of a rank's shared memory, 66 MB, once all ranks have opened it: it then ends when they do."""
+def unlink_shared_memory(rank: int) -> None:
+    """Unlink a rank's 66 MB shared-memory buffer once all ranks have mapped it: it is then freed when they exit."""
     place = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
     name = "_".join(["deepspeed_allreduce_buffer", str(os.getuid()), *place, str(rank)])
     (Path("/dev/shm") / name).unlink(missing_ok=True)
 
 
-def _held(lock: Path) -> bool:
+def _is_open(lock: Path) -> bool:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if str(lock) in {file.path for file in process.open_files()}:

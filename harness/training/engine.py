@@ -1,4 +1,4 @@
-"""The only file that knows deepspeed and torch.distributed: connect, initialize, step, gather, save, resume."""
+"""The only file that imports deepspeed and uses torch.distributed: connect, train_step, gather, save, resume."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from .schedule import parameter_groups
 
 @dataclass(frozen=True)
 class World:
-    """This process among its peers, and the device it works on."""
+    """This process's rank, the number of ranks, and its device."""
 
     rank: int
     size: int
     device: torch.device
 
     @property
-    def leads(self) -> bool:
-        """True on the one rank that writes logs and shows progress."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which writes logs and shows progress."""
         return self.rank == 0
 
 
 def connect(device: str) -> World:
-    """Join the ranks that a launcher started; without a launcher this process is a world of its own."""
+    """Initialize torch.distributed among the ranks that a launcher started, or with one rank without a launcher."""
     os.environ.update(launcher.tools(device))
     import deepspeed
 
     if device == "cpu" and os.environ.get("LOCAL_RANK", "0") == "0":
-        ds_extension.forget_dead_lock()
+        ds_extension.remove_stale_lock()
         if ds_extension.will_compile(device):
             print(ds_extension.COMPILING, file=sys.stderr, flush=True)
     if "RANK" not in os.environ:
@@ -55,12 +55,12 @@ def connect(device: str) -> World:
     world = World(torch.distributed.get_rank(), torch.distributed.get_world_size(), place)
     if device == "cpu":
         torch.distributed.barrier()
-        ds_extension.forget_buffer(world.rank)
+        ds_extension.unlink_shared_memory(world.rank)
     return world
 
 
 def disconnect() -> None:
-    """Leave together: a rank that exits while a peer still talks to it would abort the peer."""
+    """Destroy the process group after a barrier: a rank that exits early would abort peers still communicating."""
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
@@ -73,7 +73,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def joined_weights(folder: Path) -> dict[str, Tensor] | None:
-    """Return the weights in a DeepSpeed folder's ZeRO shards, joined; None where they are whole already."""
+    """Return the consolidated fp32 weights of a DeepSpeed checkpoint's ZeRO 3 shards; None if it is not sharded."""
     latest = folder / "latest"
     tag = folder / latest.read_text().strip() if latest.is_file() else folder
     if not list(tag.glob("zero_pp_rank_*_model_states.pt")):
@@ -85,10 +85,10 @@ def joined_weights(folder: Path) -> dict[str, Tensor] | None:
 
 
 def convert_for(folder: Path, world: World) -> bool:
-    """Make the newest checkpoint loadable on this world size; return whether it had to be converted."""
+    """Convert the newest checkpoint for this world size if it does not fit; return whether it was converted."""
     if checkpoints.fits(folder, world.size):
         return False
-    if world.leads:
+    if world.is_main:
         checkpoints.convert(folder)
     torch.distributed.barrier()
     return True
@@ -96,24 +96,24 @@ def convert_for(folder: Path, world: World) -> bool:
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step found, the same on every rank.
+    """The outcome of one optimizer step; all but `losses` is the same on every rank.
 
-    `loss` is the mean over ranks and micro-batches, `grad_norm` the gradients' norm before clipping, where a step was
-    taken. A step with a loss that is not finite is `held`: the weights stay. `losses` are this rank's own, one a
-    micro-batch, and `asked` is True when any rank was asked to stop.
+    `loss` is the mean over ranks and micro-batches, `grad_norm` the norm before clipping (None if no step was taken).
+    A step is `skipped`, the weights unchanged, if any rank's loss is not finite. `stop_requested` is True if any rank
+    received a signal to stop. `losses` are this rank's, one per micro-batch.
     """
 
     loss: float
     grad_norm: float | None
-    held: bool
-    asked: bool
+    skipped: bool
+    stop_requested: bool
     losses: tuple[float, ...]
 
 
 class Engine:
     """An objective under DeepSpeed: `train_step` over micro-batches, `save`, `resume`, `export`.
 
-    `fused` takes the optimiser's step in one kernel, on a CPU in a fifth of the time; not meant for offloading.
+    `fused` uses torch's fused optimizer kernels (five times as fast on a CPU); they do not work with offloading.
     """
 
     def __init__(
@@ -127,20 +127,20 @@ class Engine:
         self.scales = [(group["lr_scale"], group["decay_scale"]) for group in self.optimizer.param_groups]
         if recipe.zero == 0:
             settings = {**settings, "gradient_clipping": 0.0}  # see `_clip`
-        with contextlib.redirect_stdout(sys.stderr):  # it prints while it compiles
+        with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed prints to stdout while compiling
             self.engine: Any = deepspeed.initialize(model=objective, optimizer=self.optimizer, config=settings)[0]
         if recipe.zero == 0 and world.size == 1:
-            self.engine.enable_backward_allreduce = False  # nothing to exchange
-        self._monitored, self.engine.monitor.enabled = self.engine.monitor.enabled, False  # see `record`
+            self.engine.enable_backward_allreduce = False  # there are no peers
+        self._monitored, self.engine.monitor.enabled = self.engine.monitor.enabled, False  # see `log_scalars`
         self.network: nn.Module = self.engine.module.network
         self._parameters = [p for p in self.network.parameters() if p.requires_grad]
         self._buffers = [b for b in self.network.buffers() if b.is_floating_point()]
         self._kept = [b.clone() for b in self._buffers]
 
     def train_step(
-        self, batches: Iterable[tuple[Any, ...]], *, lr: float, weight_decay: float, asked: bool = False
+        self, batches: Iterable[tuple[Any, ...]], *, lr: float, weight_decay: float, stop_requested: bool = False
     ) -> Step:
-        """Take one optimiser step over micro-batches, each the objective's arguments."""
+        """Take one optimizer step over micro-batches, each the objective's arguments."""
         for group, (scale, decay_scale) in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
             group["lr"], group["weight_decay"] = lr * scale, weight_decay * decay_scale
         if not self.engine.module.training:
@@ -149,19 +149,20 @@ class Engine:
         losses: list[Tensor] = []
         for arguments in batches:
             if losses:
-                self.engine.step()  # of the micro-batch before; only the last one's changes the weights
+                self.engine.step()  # ends the previous micro-batch; only the last one's updates the weights
             loss = self.engine(*arguments)
             self.engine.backward(loss)
             losses.append(loss.detach().float())
-        mean, bad, stop = self._agree(torch.stack(losses), asked)
+        mean, bad, stop = self._agree(torch.stack(losses), stop_requested)
         norm = self._clip()
         overflow = norm is not None and self._scaler is not None and not math.isfinite(norm)
-        self.optimizer.held = bad or overflow  # torch 2.13's fused SGD takes no step then, but keeps an empty momentum
+        # torch 2.13's fused SGD takes no step on inf gradients, but keeps an empty momentum: so skip it ourselves.
+        self.optimizer.skip_step = bad or overflow
         scale = self._scale()
         self.engine.step()
         self._scale_down(scale)
         if bad:
-            self._copy(self._kept, self._buffers)  # a batch norm has taken in what is not finite
+            self._copy(self._kept, self._buffers)  # restore batch norm's running statistics, which are not finite now
         norm = self.engine.get_global_grad_norm() if norm is None else norm
         norm = None if bad or norm is None or not math.isfinite(norm) else float(norm) / scale
         return Step(mean, norm, bad, stop, tuple(float(loss) for loss in losses))
@@ -172,16 +173,17 @@ class Engine:
             # One kernel for hundreds of small buffers: torch has no public copy of a list.
             torch._foreach_copy_(target, source)  # pyright: ignore[reportPrivateImportUsage]
 
-    def _agree(self, losses: Tensor, asked: bool) -> tuple[float, bool, bool]:
-        """Return the mean loss over all ranks, whether any is not finite, and whether any rank was asked to stop."""
-        values = torch.stack([losses.mean(), (~torch.isfinite(losses)).any().float(), losses.new_tensor(float(asked))])
+    def _agree(self, losses: Tensor, stop_requested: bool) -> tuple[float, bool, bool]:
+        """Return over all ranks: the mean loss, whether any loss is not finite, whether any was asked to stop."""
+        stop = losses.new_tensor(float(stop_requested))
+        values = torch.stack([losses.mean(), (~torch.isfinite(losses)).any().float(), stop])
         if self.world.size > 1:
             torch.distributed.all_reduce(values)
-        mean, bad, stop = values.tolist()
-        return mean / self.world.size, bad > 0, stop > 0
+        mean, bad, stops = values.tolist()
+        return mean / self.world.size, bad > 0, stops > 0
 
     def _clip(self) -> Tensor | None:
-        """Without ZeRO, clip the gradients and return their norm before; DeepSpeed is slower and keeps no norm."""
+        """Without ZeRO, clip the gradients and return their norm before it; DeepSpeed's is slower and keeps no norm."""
         if self.recipe.zero:
             return None
         if self._scaler is not None:
@@ -199,7 +201,7 @@ class Engine:
         return getattr(owner, f"torch_autocast{name}_gradscaler", None)
 
     def _scale(self) -> float:
-        """Return the loss scale that is still in ZeRO's gradients; DeepSpeed 0.19 clips before it takes it out."""
+        """Return the loss scale of ZeRO's gradients; DeepSpeed 0.19 clips before unscaling, so its limit is scaled."""
         if not self.recipe.zero:
             return 1.0
         scale = self._scaler.get_scale() if self._scaler is not None else 1.0
@@ -207,20 +209,20 @@ class Engine:
         return scale
 
     def _scale_down(self, scale: float) -> None:
-        """After an overflow under ZeRO, halve the loss scale: DeepSpeed 0.19 skips the step, and would for ever."""
+        """Halve the loss scale after an overflow under ZeRO: DeepSpeed 0.19 skips the step but keeps the scale."""
         if self.recipe.zero and self._scaler is not None and self.engine.optimizer.overflow:
             self._scaler.update(scale / 2)
 
-    def record(self, values: dict[str, float], step: int) -> None:
-        """Hand values to DeepSpeed's monitors: TensorBoard, CSV, Weights & Biases.
+    def log_scalars(self, values: dict[str, float], step: int) -> None:
+        """Log values to DeepSpeed's monitors: TensorBoard, CSV, Weights & Biases.
 
-        DeepSpeed's own events are switched off: they count samples, and W&B drops our steps, which then lie behind.
+        DeepSpeed's own events are off: they use samples as the step, so W&B would reject ours as out of order.
         """
-        if self._monitored and self.world.leads:
+        if self._monitored and self.world.is_main:
             self.engine.monitor.write_events([(f"train/{name}", value, step) for name, value in values.items()])
 
     def average_buffers(self) -> None:
-        """Give all ranks the mean of their buffers, such as a batch norm's statistics: each saw its own videos."""
+        """Average the buffers, such as batch-norm statistics, over ranks: each rank saw other videos."""
         if self.world.size == 1:
             return
         for buffer in self._buffers:
@@ -228,29 +230,29 @@ class Engine:
             buffer /= self.world.size
 
     def save(self, folder: Path, step: int, state: dict[str, Any], *, keep: int, ema: Ema | None = None) -> None:
-        """Write a checkpoint that `resume` continues from; its `run.json` comes last, then `latest` names it."""
+        """Write a checkpoint that `resume` loads: `run.json` last, which marks it complete, then `latest`."""
         tag = folder / f"step_{step}"
-        if self.world.leads:
+        if self.world.is_main:
             checkpoints.remove(tag)  # an interrupted run may have left it
         torch.distributed.barrier()
         scaler = self._scaler.state_dict() if self._scaler is not None else None
         state = {**state, "ranks": self.world.size, "zero": self.recipe.zero, "scaler": scaler}
         self.engine.save_checkpoint(str(folder), tag=tag.name, client_state=state, save_latest=False)
-        if ema is not None and (self.world.leads or self.recipe.zero == 3):
+        if ema is not None and (self.world.is_main or self.recipe.zero == 3):
             ema.save(tag / f"ema_{self.world.rank}.pt")
         torch.distributed.barrier()
-        if self.world.leads:
-            checkpoints.complete(tag, state)
-            checkpoints.forget_old(folder, step, keep)
+        if self.world.is_main:
+            checkpoints.mark_complete(tag, state)
+            checkpoints.prune(folder, step, keep)
 
     def resume(self, folder: Path, *, universal: bool = False, ema: Ema | None = None) -> dict[str, Any]:
-        """Load the newest whole checkpoint and return the state saved with it."""
+        """Load the newest complete checkpoint and return the state saved with it. Raises UserError if there is none."""
         tag = checkpoints.newest(folder)
         loaded = checkpoints.universal(tag) if universal else tag
         _, state = self.engine.load_checkpoint(str(folder), tag=loaded.name)
         for values in self.optimizer.state.values():
             if isinstance(values.get("step"), Tensor):
-                values["step"] = values["step"].clone()  # ZeRO 3 gives all of them one counter, which then runs ahead
+                values["step"] = values["step"].clone()  # ZeRO 3 loads one shared counter, which then runs ahead
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         if ema is not None:
@@ -259,7 +261,7 @@ class Engine:
         return state
 
     def export(self, path: Path, *, without: tuple[str, ...] = ()) -> None:
-        """Write the network's weights alone (safetensors), from rank 0; keys that begin with `without` are left out."""
+        """Write the network's weights as safetensors, from rank 0; keys starting with one of `without` are excluded."""
         from safetensors.torch import save_file
 
         prefix = next(name for name, module in self.engine.module.named_modules() if module is self.network) + "."
@@ -269,7 +271,7 @@ class Engine:
             state = {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
         else:
             state = self.network.state_dict()
-        if self.world.leads:
+        if self.world.is_main:
             kept = {k: v.detach().contiguous().cpu() for k, v in state.items() if not k.startswith(without or "\0")}
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(".part")
@@ -279,7 +281,7 @@ class Engine:
 
 
 def micro_batch(recipe: Recipe, ranks: int) -> int:
-    """Return the clips a rank sees at once; a global batch that does not divide is a `UserError`."""
+    """Return the micro-batch size per rank. Raises UserError if the global batch does not divide evenly."""
     shares = recipe.accumulate * ranks
     if recipe.batch % shares:
         raise UserError(
@@ -289,20 +291,21 @@ def micro_batch(recipe: Recipe, ranks: int) -> int:
     return recipe.batch // shares
 
 
-class _Held:
-    """Mixed into an optimiser: while `held`, its steps change nothing. DeepSpeed's collectives go on as ever."""
+class SkippableStep:
+    """Optimizer mixin: while `skip_step` is set, step() is a no-op; every rank still enters DeepSpeed's collectives."""
 
-    held = False
+    skip_step = False
 
     def step(self, closure: Any = None) -> Any:
-        return None if self.held else super().step(closure)  # type: ignore[misc]
+        """Take the optimizer's step unless it is to be skipped."""
+        return None if self.skip_step else super().step(closure)  # type: ignore[misc]
 
 
-class _AdamW(_Held, torch.optim.AdamW):
+class _AdamW(SkippableStep, torch.optim.AdamW):
     pass
 
 
-class _SGD(_Held, torch.optim.SGD):
+class _SGD(SkippableStep, torch.optim.SGD):
     pass
 
 

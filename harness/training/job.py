@@ -1,4 +1,4 @@
-"""A training job: what `reelbench train` makes of its options, and hands to every rank as `OUT/job.json`."""
+"""The training job: all options of a run, passed to every rank as `OUT/job.json`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATHS = ("data", "validation", "init_from", "pretrained", "annotator", "deepspee
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything a training run needs; each field with a line of help is an option of `reelbench train`."""
+    """A complete description of a training run; each field with a help text is an option of `reelbench train`."""
 
     model: str
     data: Path = field(metadata={"help": "Index of the training videos."})
@@ -43,7 +43,9 @@ class Job:
     resume: bool = option(False, "Go on from OUT's newest checkpoint.")
     keep: int = option(2, "Newest checkpoints to keep; the best weights stay too.")
     save_steps: int = option(0, "Steps between checkpoints, besides validations.")
-    skip_nan: int = option(0, "Steps that may have a loss that is not finite.")
+    max_skipped_steps: int = option(
+        0, "Steps to skip for a loss that is not finite, before training stops.", flag="--skip-nan"
+    )
 
     def __post_init__(self) -> None:
         if not (isinstance(self.recipe, Recipe) and isinstance(self.clip, Clip)):
@@ -53,17 +55,20 @@ class Job:
         for name in self.monitors:
             if name not in MONITORS:
                 raise unknown("monitor", name, MONITORS)
-        for name, least in (("workers", 1), ("keep", 1), ("save_steps", 0), ("skip_nan", 0)):
+        for name, flag, least in (
+            ("workers", "--workers", 1), ("keep", "--keep", 1), ("save_steps", "--save-steps", 0),
+            ("max_skipped_steps", "--skip-nan", 0),
+        ):  # fmt: skip
             if getattr(self, name) < least:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least {least}")
+                raise UserError(f"{flag} {getattr(self, name)}: at least {least}")
         if self.init_from is not None and self.pretrained is not None:
             raise UserError("--init-from (a video checkpoint) and --pretrained (a 2D one): give one of them")
 
     def write(self) -> Path:
-        """Write the job into OUT and return its file; beside it the clip, for `eval`, `explain` and `export`."""
+        """Write OUT/job.json and return its path; also OUT/clip.json, for `eval`, `explain` and `export`."""
         self.out.mkdir(parents=True, exist_ok=True)
         values: dict[str, Any] = dataclasses.asdict(self)
-        del values["out"]  # is where the file lies, so that a folder can be moved
+        del values["out"]  # implied by the file's location, so that a folder can be moved
         paths = {name: str(values[name].absolute()) for name in PATHS if values[name] is not None}
         _write_json(self.out / FILE, {**values, **paths})
         _write_json(self.out / CLIP, values["clip"])
@@ -71,7 +76,7 @@ class Job:
 
     @classmethod
     def read(cls, path: Path) -> Job:
-        """Return the job of a file that `write` wrote; its folder is OUT. Anything else is a `UserError`."""
+        """Return the job that `write` stored; the file's folder becomes OUT. Raises UserError if it holds no job."""
         job = read_json(cls, path)
         try:
             paths = {name: Path(getattr(job, name)) for name in PATHS if getattr(job, name) is not None}
@@ -81,14 +86,14 @@ class Job:
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write whole or not at all: another machine of the run may be reading the file, or writing it too."""
+    """Write atomically: another machine of the run may be reading or writing the same file."""
     part = path.with_suffix(f".{uuid.uuid4().hex}.part")
     part.write_text(json.dumps(values, indent=1))
     part.replace(path)
 
 
 def find_recipe(model: str, name: str | None) -> Recipe:
-    """Return a model's own recipe by name, or the one in a JSON file; without a name, the plain defaults."""
+    """Return a model's recipe by name or from a JSON file, the defaults for None. Raises UserError if unknown."""
     if name is None:
         return Recipe()
     if name.endswith(".json"):
@@ -104,7 +109,7 @@ def find_recipe(model: str, name: str | None) -> Recipe:
 
 
 def adjust(recipe: Recipe, **fields: Any) -> Recipe:
-    """Return the recipe with those fields replaced; its learning rate follows the batch where `auto_scale_lr`."""
+    """Return the recipe with fields replaced; with `auto_scale_lr` the learning rate is scaled with the batch."""
     if "batch" in fields and fields.get("auto_scale_lr", recipe.auto_scale_lr):
         fields["lr"] = dataclasses.replace(recipe, lr=fields.get("lr", recipe.lr)).lr_at(fields["batch"])
     return dataclasses.replace(recipe, **fields)

@@ -1,6 +1,6 @@
-"""Start a training job: here, where DeepSpeed, torchrun or srun started this process, else by DeepSpeed's launcher.
+"""Start a training job: in this process if DeepSpeed, torchrun or srun started it, else through DeepSpeed's launcher.
 
-SIGTERM and SIGUSR1 reach the ranks as SIGUSR1: they save, and everything ends with 0.
+SIGTERM and SIGUSR1 are forwarded to the ranks as SIGUSR1: they save a checkpoint, and the command exits with 0.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ...errors import UserError
 from . import launcher
 from .job import Job
 from .machines import Machines
-from .signals import held_back
+from .signals import block_signals
 
 
 def run(job: Job, machines: Machines) -> None:
-    """Train, as one of the ranks or by starting them; the exit code is the launcher's."""
+    """Train as one of the ranks, or start them and exit with the launcher's code. Raises UserError on a bad job."""
     from .check import check_job
     from .loop import train as train_here
 
@@ -37,7 +37,7 @@ def run(job: Job, machines: Machines) -> None:
         ["--job", str(job.write())], ranks=machines.ranks, device=job.device, hostfile=machines.hostfile,
         node_rank=machines.node_rank, master=machines.master,
     )  # fmt: skip
-    with held_back():
+    with block_signals():
         process = subprocess.Popen(line, env=launcher.environment(job.device))
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, lambda *_: ask_to_stop(process.pid))
@@ -48,18 +48,19 @@ def _check_gpus(job: Job, machines: Machines) -> None:
     import torch
 
     if job.device == "cuda" and machines.hostfile is None and machines.ranks > torch.cuda.device_count():
-        raise UserError(f"--gpus {machines.ranks}: torch finds {torch.cuda.device_count()} here")
+        count = torch.cuda.device_count()
+        raise UserError(f"--gpus {machines.ranks}, but torch sees only {count} GPU{'s' * (count != 1)}: lower --gpus")
 
 
 def again(arguments: list[str], *, ranks: int, device: str) -> int:
-    """Run this `reelbench` command in so many ranks instead; return the exit code."""
+    """Rerun this `reelbench` command in `ranks` processes through the launcher; return its exit code."""
 
     line = launcher.command(arguments, ranks=ranks, device=device, module="reelbench.harness.cli")
     return subprocess.run(line, env=launcher.environment(device)).returncode
 
 
 def ask_to_stop(launcher: int) -> None:
-    """Send SIGUSR1 to the ranks below DeepSpeed's launcher; what they have started themselves might die of it."""
+    """Send SIGUSR1 to the ranks below DeepSpeed's launcher, but not to their children, which it could kill."""
     import psutil
 
     for process in psutil.Process(launcher).children(recursive=True):
@@ -69,7 +70,7 @@ def ask_to_stop(launcher: int) -> None:
 
 
 def slurm_rank(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what `srun` says of this rank, as torch.distributed wants it; nothing outside of a parallel step."""
+    """Translate `srun`'s variables to those of torch.distributed; {} outside of a parallel SLURM step."""
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
     if "RANK" in environment or tasks == 1:
         return {}
@@ -83,7 +84,7 @@ def slurm_rank(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def first_host(nodes: str) -> str:
-    """Return the first host of a SLURM node list.
+    """Return the first host of a SLURM node list. Raises UserError if it names none.
 
     >>> first_host("gpu[03-05,9],cpu1")
     'gpu03'

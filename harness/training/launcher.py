@@ -1,4 +1,4 @@
-"""DeepSpeed's launcher: its command line and the environment that its ranks get."""
+"""DeepSpeed's launcher: its command line and environment."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def command(
 ) -> list[str]:
     """Return the DeepSpeed launcher's command line for `python -m MODULE` with these arguments in every rank.
 
-    `ranks` run on this machine, on the first of the GPUs that CUDA_VISIBLE_DEVICES names; or those of a `hostfile`,
-    reached by ssh; with `node_rank` every machine is started by hand and meets the others at `master`, an ADDRESS:PORT.
-    Fewer GPUs than ranks are a `UserError`.
+    `ranks` processes run on this machine, on the first GPUs of CUDA_VISIBLE_DEVICES; or on the hosts of a `hostfile`,
+    through ssh. With `node_rank` every machine is started by hand and connects to `master`, an ADDRESS:PORT. Raises
+    UserError if there are fewer GPUs than ranks.
     """
     devices = [] if device == "cpu" or hostfile else visible.devices(ranks, os.environ)
     if not visible.ascending(devices):
@@ -43,9 +43,9 @@ def command(
 
 
 def _launcher_as_named(devices: list[str]) -> list[str]:
-    """Return the start of the command for GPUs in any order, or slices of one, by number or by UUID.
+    """Return the start of the command for GPUs in any order, by number or UUID, MIG slices included.
 
-    DeepSpeed's runner takes numbers only, and sorts them. What it starts on each machine hands them on as they are.
+    DeepSpeed's runner accepts only numbers and sorts them; its per-node launcher, called directly here, does not.
     """
     world = base64.urlsafe_b64encode(json.dumps({"localhost": devices}).encode()).decode()
     place = [f"--world_info={world}", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
@@ -53,9 +53,9 @@ def _launcher_as_named(devices: list[str]) -> list[str]:
 
 
 def environment(device: str) -> dict[str, str]:
-    """Return the launcher's environment, for a job that was checked.
+    """Return the launcher's environment, for a job that has been checked.
 
-    The launcher is to see all GPUs: which of them the ranks get stands in its `command`.
+    CUDA_VISIBLE_DEVICES is removed: the launcher must see all GPUs, its `command` selects among them.
     """
     hidden = () if device == "cpu" else (visible.VARIABLE,)
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
@@ -63,7 +63,10 @@ def environment(device: str) -> dict[str, str]:
 
 
 def tools(device: str) -> dict[str, str]:
-    """DeepSpeed is told to stay off the GPU for `cpu`, and finds our ninja on PATH: another one would compile anew."""
+    """Return variables that keep DeepSpeed off the GPU for `cpu`, and put this environment's ninja on PATH.
+
+    Another ninja would compile DeepSpeed's extension again.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     if device != "cpu":
         return {"PATH": path}
@@ -71,7 +74,7 @@ def tools(device: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that was free a moment ago."""
+    """Return a TCP port that is currently free on the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

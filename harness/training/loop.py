@@ -1,6 +1,6 @@
 """The training loop, one process a rank: `deepspeed --num_gpus 2 --module reelbench.harness.training MODEL --data …`.
 
-Leaves in OUT: `train.jsonl` (one line an optimiser step), `validation.jsonl`, `checkpoints/` to resume from, and the
+Leaves in OUT: `train.jsonl` (one line an optimizer step), `validation.jsonl`, `checkpoints/` to resume from, and the
 weights alone in `last.safetensors` and `best.safetensors`. SIGTERM and SIGUSR1 save a checkpoint and end with 0.
 """
 
@@ -33,54 +33,60 @@ from .batches import Batches
 from .ema import Ema
 from .job import Job
 from .schedule import factor, total_steps, weight_decay
-from .signals import Interruption
+from .signals import StopSignal
 
-VALIDATED = 32  # videos at a time, where they are small enough
-DECODED = 1 << 30  # bytes of a validation batch's frames, whole and in RGB; the decoder prepares two more batches
+VALIDATED = 32  # largest validation batch, in videos
+DECODED = 1 << 30  # bytes of a validation batch's uncropped RGB frames; the decoder prefetches two more batches
 
 
 @dataclass
 class Position:
-    """Where training stands: optimiser steps taken, the best validation so far (percent, -1 before any), steps held."""
+    """Training progress: optimizer steps taken, steps skipped, best validation metric (percent, -1 before any)."""
 
     step: int = 0
-    best: float = -1.0
-    held: int = 0
+    best_metric: float = -1.0
+    skipped: int = 0
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Position:
+        """Return the position in a checkpoint's state, whose keys earlier versions named `best` and `held`."""
+        best, skipped = state.get("best_metric", state.get("best", -1.0)), state.get("skipped", state.get("held", 0))
+        return cls(step=state["step"], best_metric=best, skipped=skipped)
 
 
 def train(job: Job) -> None:
     """Train to the end of the recipe, validating and saving on the way."""
-    interruption = Interruption()
+    stop_signal = StopSignal()
     if job.deterministic:
         make_deterministic()
     world = ds.connect(job.device)
     run = Run(job, world)
     with ExitStack() as stack:
         stream = stack.enter_context(run.open_stream())
-        progress = stack.enter_context(TrainingProgress(job.model, run.total, run.position.step, shown=world.leads))
+        progress = stack.enter_context(TrainingProgress(job.model, run.total, run.position.step, visible=world.is_main))
         batches = Batches(stream, run.steps_per_epoch, run.position.step, job.recipe.accumulate)
         while run.position.step < run.total:
-            stopped = run.step(batches, progress, asked=interruption.asked)
+            stopped = run.step(batches, progress, stop_requested=stop_signal.requested)
             if stopped or (job.save_steps and run.position.step % job.save_steps == 0):
                 run.save()
             if run.due():
                 run.validate_and_save(progress)
             if stopped:
-                progress.note(f"stopped by a signal after step {run.position.step}: go on with --resume")
+                progress.note(f"stopped by a signal after step {run.position.step}: continue with --resume")
                 break
         run.tell_passed_over(stream)
     ds.disconnect()
 
 
 def make_deterministic() -> None:
-    """Choose deterministic kernels; torch names in a warning each operation that has none."""
+    """Use deterministic kernels; torch warns about each operation that has none."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
 
 
 class Run:
-    """A training run: the engine, where it stands, and what is done between two steps."""
+    """A training run on one rank: the engine, its position, validation and checkpoints."""
 
     def __init__(self, job: Job, world: ds.World) -> None:
         self.job, self.world, self.recipe = job, world, job.recipe
@@ -100,15 +106,15 @@ class Run:
         self.position = Position()
         if job.resume:
             state = self.engine.resume(folder, universal=universal, ema=self.ema)
-            self.position = Position(**{name: state[name] for name in asdict(self.position)})
+            self.position = Position.from_state(state)
             self._tell_about_ranks(state["ranks"])
-        if world.leads:
+        if world.is_main:
             job.write()
             (job.out / run_folder.CLASSES).write_text(json.dumps(self.index.classes))
-        self.log = run_folder.Log(job.out, self.position.step) if world.leads else None
+        self.log = run_folder.Log(job.out, self.position.step) if world.is_main else None
 
     def _tell_about_ranks(self, ranks: int) -> None:
-        if ranks != self.world.size and self.world.leads:
+        if ranks != self.world.size and self.world.is_main:
             print(
                 f"resumed {ranks} ranks' checkpoint on {self.world.size}: global batches hold the same videos and "
                 "clips as before; what depends on a rank's share differs (dropout, batch norm, mixup partners)",
@@ -116,7 +122,7 @@ class Run:
             )
 
     def open_stream(self) -> pipelines.Stream:
-        """Open the training videos at the present step."""
+        """Open the training stream at the current step."""
         job, recipe, step = self.job, self.recipe, self.position.step
         return stream.open_stream(
             self.index, recipe, job.clip, batch=ds.micro_batch(recipe, self.world.size), device=job.device,
@@ -127,32 +133,34 @@ class Run:
         )  # fmt: skip
 
     def tell_passed_over(self, stream: pipelines.Stream) -> None:
-        """Name the videos that others stood in for, on any rank and in the runs that this one goes on from."""
+        """Print and store the videos that were skipped on any rank, keeping those of the runs that this one resumes."""
         found = {pair for part in ds.gather(stream.broken) for pair in part}
-        if not self.world.leads or not found:
+        if not self.world.is_main or not found:
             return
         earlier = (
             {(path, reason) for path, reason in run_folder.read_passed_over(self.job.out)} if self.job.resume else set()
         )
         (self.job.out / run_folder.PASSED_OVER).write_text(json.dumps(sorted(found | earlier)))
         for path, reason in sorted(found):
-            print(f"passed over: {path}: {reason}", file=sys.stderr)
+            print(f"skipped: {path}: {reason}", file=sys.stderr)
 
     def due(self) -> bool:
         """Whether to validate after the step just taken."""
         return self.position.step % self.interval == 0 or self.position.step == self.total
 
-    def step(self, batches: Batches, progress: TrainingProgress, *, asked: bool) -> bool:
-        """Take one step and log it; return whether any rank was asked to stop."""
+    def step(self, batches: Batches, progress: TrainingProgress, *, stop_requested: bool) -> bool:
+        """Take one optimizer step and log it; return whether any rank was asked to stop."""
         step, begin, waited = self.position.step, time.perf_counter(), batches.waited
-        torch.manual_seed((self.job.seed * 1_000_003 + step) * 65_536 + self.world.rank)  # a resumed run draws the same
+        torch.manual_seed(
+            (self.job.seed * 1_000_003 + step) * 65_536 + self.world.rank
+        )  # so that a resumed run repeats its randomness
         lr = self.recipe.lr * factor(self.recipe, step, self.steps_per_epoch)
         found = self.engine.train_step(
-            self._arguments(batches, step), lr=lr, asked=asked,
+            self._arguments(batches, step), lr=lr, stop_requested=stop_requested,
             weight_decay=weight_decay(self.recipe, step, self.steps_per_epoch),
         )  # fmt: skip
-        if found.held:
-            self._hold(found, batches, lr)
+        if found.skipped:
+            self._skip_or_stop(found, batches, lr)
         elif self.ema is not None:
             self.ema.update()
         synchronize(self.world.device)
@@ -163,7 +171,7 @@ class Run:
             record["grad_norm"] = found.grad_norm
         self._write(step, lr, record)
         progress.advance(record, self.recipe.batch)
-        return found.asked
+        return found.stop_requested
 
     def _arguments(self, batches: Batches, step: int) -> Iterator[tuple[Any, ...]]:
         batches.seen.clear()
@@ -176,22 +184,22 @@ class Run:
         speed = self.recipe.batch / (record["wait"] + record["compute"])
         more = {"clips_s": speed, "memory_mib": memory_mib(self.world.device)}
         self.log.write("train", {"step": step, "epoch": step / self.steps_per_epoch, "lr": lr, **record, **more})
-        self.engine.record({"lr": lr, **record, **more}, step)
+        self.engine.log_scalars({"lr": lr, **record, **more}, step)
 
-    def _hold(self, found: ds.Step, batches: Batches, lr: float) -> None:
-        """A loss was not finite: go on where --skip-nan allows it, else stop with what is needed to see why."""
-        self.position.held += 1
-        files = ds.gather(nonfinite.culprits(found.losses, batches.seen, self.index))
+    def _skip_or_stop(self, found: ds.Step, batches: Batches, lr: float) -> None:
+        """Handle a loss that is not finite: skip the step within --skip-nan, else dump weights and batch and stop."""
+        self.position.skipped += 1
+        files = ds.gather(nonfinite.nonfinite_videos(found.losses, batches.seen, self.index))
         place = f"step {self.position.step}, learning rate {lr:.4g}: loss not finite; {nonfinite.name(files)}"
-        if self.position.held <= self.job.skip_nan:
-            if self.world.leads:
-                print(f"{place}: left out ({self.position.held} of {self.job.skip_nan})", file=sys.stderr)
+        if self.position.skipped <= self.job.max_skipped_steps:
+            if self.world.is_main:
+                print(f"{place}: skipped ({self.position.skipped} of {self.job.max_skipped_steps})", file=sys.stderr)
             return
         folder = self.job.out / f"nonfinite_step_{self.position.step}"
         self.engine.export(folder / "weights.safetensors")
         nonfinite.dump(folder / f"rank_{self.world.rank}.pt", found.losses, batches.seen, self.index, lr)
         ds.disconnect()
-        if not self.world.leads:
+        if not self.world.is_main:
             raise SystemExit(2)
         raise UserError(f"{place}. Weights and batch are in {folder}; lower --lr, or allow some by --skip-nan")
 
@@ -203,9 +211,9 @@ class Run:
         )
 
     def validate_and_save(self, progress: TrainingProgress) -> None:
-        """Validate, export the weights where they are the best or the last, and write a checkpoint."""
+        """Validate with the EMA weights if there are any, export the best and the last weights, write a checkpoint."""
         self.engine.average_buffers()
-        with self.ema.applied() if self.ema is not None else ExitStack():
+        with self.ema.swapped_in() if self.ema is not None else ExitStack():
             self._validate_and_export(progress)
         self.save()
 
@@ -217,15 +225,15 @@ class Run:
             progress.note(f"step {self.position.step}: validation {name} {value:.1f} %")
             if self.log is not None:
                 self.log.write("validation", {"step": self.position.step, name: value})
-            self.engine.record({name: value}, self.position.step)
-        if found is None or found[1] > self.position.best:
-            self.position.best = self.position.best if found is None else found[1]
+            self.engine.log_scalars({name: value}, self.position.step)
+        if found is None or found[1] > self.position.best_metric:
+            self.position.best_metric = self.position.best_metric if found is None else found[1]
             self.engine.export(self.job.out / "best.safetensors", without=aside)
         if self.position.step == self.total:
             self.engine.export(self.job.out / "last.safetensors", without=aside)
 
     def _validate(self, progress: TrainingProgress) -> tuple[str, float] | None:
-        """Return the validation videos' metric by name, in percent, one centre view each; None where there are none."""
+        """Return the validation metric's name and value (percent, one center view a video); None without a split."""
         job, world, network = self.job, self.world, self.engine.network
         if job.validation is None or self.recipe.objective == "maskfeat":
             return None
@@ -246,7 +254,7 @@ class Run:
             sampler=pipelines.Sampler(rank=world.rank, world=world.size),
         ) as stream:  # fmt: skip
             mine = evaluate(forward, stream)
-        if self.recipe.zero == 3:  # every forward pass gathers weights from all ranks: do as many as the busiest
+        if self.recipe.zero == 3:  # ZeRO 3 all-gathers in forward(): pad with dummy passes to the maximum over ranks
             clip = torch.zeros(1, 3, job.clip.frames, job.clip.size, job.clip.size, device=world.device)
             with torch.inference_mode():
                 for _ in range(max(ds.gather(forwards)) - forwards):
@@ -256,7 +264,7 @@ class Run:
 
 
 def within_memory(index: Index, frames: int) -> int:
-    """Return how many videos to validate at a time, by the largest: at most `frames` frames of each are decoded."""
+    """Return the validation batch size whose decoded frames, `frames` of the largest video, fit in 1 GiB."""
     if not len(index):
         return VALIDATED
     columns = (index.table[name].to_numpy(dtype="int64") for name in ("frames", "width", "height"))
@@ -265,7 +273,7 @@ def within_memory(index: Index, frames: int) -> int:
 
 
 def memory_mib(device: torch.device) -> float:
-    """Return the most GPU memory allocated so far, or on a CPU the memory that this process occupies, in MiB."""
+    """Return the peak allocated GPU memory, or on a CPU the process's current resident memory, in MiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     import psutil

@@ -1,7 +1,6 @@
-"""What a network is trained for: each objective an `nn.Module` that maps a batch to its loss.
+"""Training objectives: each is an `nn.Module` that maps a batch to its loss.
 
-Every draw (mixup, cutmix, masks) is a pure function of the seed, the step and the videos' rows, so that a resumed run
-repeats it.
+All randomness (mixup, cutmix, masks) is a pure function of seed, step and the videos' rows, so resumed runs repeat it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ...spec import Clip, Recipe
 
 @dataclass(frozen=True)
 class Draw:
-    """What the draws of a batch depend on: the run's seed, the optimiser step, the videos' rows in the index."""
+    """The random state of a batch: the run's seed, the optimizer step, the videos' rows in the index."""
 
     seed: int
     step: int
@@ -30,9 +29,9 @@ class Draw:
 
 
 class Classify(nn.Module):
-    """Cross-entropy with smoothed, mixed or soft labels; with `multilabel` a binary one for every class.
+    """Cross-entropy with label smoothing, mixup and cutmix; binary cross-entropy per class for `multilabel`.
 
-    Labels are int64 N, or N×K floats: a distribution over the classes, or, multi-label, a 1 for every class that holds.
+    Labels are int64 N, or float N×K: a distribution over the classes, multi-hot for `multilabel`.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe, num_classes: int) -> None:
@@ -54,10 +53,10 @@ class Classify(nn.Module):
 
 
 class LabelTokens(nn.Module):
-    """DualFormer's token labelling: a frozen annotator labels every token of the same clip.
+    """DualFormer's token labeling: a frozen annotator network labels every token of the same clip.
 
-    The annotator is no part of the module, so that it is neither trained nor saved; it stays in evaluation mode (the
-    official code lets it slip into training mode, with dropout and the batch's own statistics).
+    The annotator is not a submodule, so it is neither trained nor saved, and stays in eval mode (in the official code
+    it ends up in training mode, with dropout and batch statistics).
     """
 
     def __init__(self, network: nn.Module, annotator: nn.Module) -> None:
@@ -74,7 +73,7 @@ class LabelTokens(nn.Module):
 
 
 class PredictFeatures(nn.Module):
-    """MaskFeat pre-training: predict the gradients of what is hidden. Labels are not looked at."""
+    """MaskFeat pre-training: predict HOG features of masked patches. Labels are ignored."""
 
     def __init__(self, network: nn.Module, clip: Clip) -> None:
         super().__init__()
@@ -91,17 +90,17 @@ class PredictFeatures(nn.Module):
         """Return the loss of a batch: `clip` N×3×T×H×W."""
         masks = [
             draw_mask(random.Random(f"{draw.seed} {draw.step} {row}"), self.maskfeat.grid) for row in draw.rows
-        ]  # a string, because only those seed the same way in every process
+        ]  # a string, because hashes of other seeds may differ between processes
         return self.maskfeat.loss(clip, self._pixels(clip), masks).float()
 
     def _pixels(self, clip: Tensor) -> Tensor:
-        """Undo the normalisation: `N 3 T H W` -> the same on the 0..255 scale."""
+        """Undo the normalization: `N 3 T H W` -> the same on the 0..255 scale."""
         mean, std = (torch.tensor(v, device=clip.device).view(3, 1, 1, 1) for v in (self.clip.mean, self.clip.std))
         return (clip * std + mean).clamp(0, 255)
 
 
 class Probe(Classify):
-    """A linear probe: the network is frozen in evaluation mode, all but its head, which starts anew (N(0, 0.01))."""
+    """A linear probe: the network is frozen in eval mode except its head, which is reinitialized (N(0, 0.01))."""
 
     def __init__(self, network: nn.Module, recipe: Recipe, num_classes: int, head: tuple[str, ...]) -> None:
         super().__init__(network.requires_grad_(False), recipe, num_classes)
@@ -131,10 +130,10 @@ def soft_labels(label: Tensor, classes: int, smoothing: float) -> Tensor:
 
 
 def mix(clip: Tensor, label: Tensor, rng: np.random.Generator, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Mix each clip of a batch with its mirror image in the batch's order, and their labels alike.
+    """Mix each clip of a batch, and its label, with the batch in reversed order (clip i with clip N-1-i).
 
-    Mixup (Zhang et al. 2017) blends the pixels, cutmix (Yun et al. 2019) pastes one box into all frames; where the
-    recipe has both, either at even odds. One draw a batch, as in timm's batch mode.
+    Mixup (Zhang et al. 2017) blends the pixels, cutmix (Yun et al. 2019) pastes one box into all frames; with both,
+    one of them is chosen with equal probability. One draw per batch, as in timm's batch mode.
     """
     cuts = recipe.cutmix > 0 and (recipe.mixup == 0 or rng.random() < 0.5)
     alpha = recipe.cutmix if cuts else recipe.mixup
@@ -150,7 +149,7 @@ def mix(clip: Tensor, label: Tensor, rng: np.random.Generator, recipe: Recipe) -
 
 
 def _box(height: int, width: int, share: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Return top, bottom, left, right of a box that leaves about `share` of the picture, cut off at the border."""
+    """Return a random box (top, bottom, left, right) of area `1 - share` of the frame, clipped at the border."""
     side = (1 - share) ** 0.5
     half_height, half_width = int(height * side) // 2, int(width * side) // 2
     y, x = int(rng.integers(height)), int(rng.integers(width))
@@ -166,7 +165,10 @@ def objective(
     head: tuple[str, ...],
     annotator: nn.Module | None,
 ) -> Objective:
-    """Return the recipe's objective around a network; `head` are the prefixes of its classifier's parameters."""
+    """Return the recipe's objective for a network; `head` are the name prefixes of its classifier's parameters.
+
+    Raises UserError if the network does not support the objective.
+    """
     if recipe.linear_probe:
         return Probe(network, recipe, num_classes, head)
     if recipe.objective == "token_label":

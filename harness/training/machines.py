@@ -1,4 +1,4 @@
-"""Where the ranks of a training run."""
+"""The machines of a training run: ranks per machine, hostfile, rendezvous."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...spec import option
 class Machines:
     """Where the ranks run: `ranks` on this machine, or those of a `hostfile`.
 
-    With `node_rank` no ssh is used: every machine is started by hand, and they meet at `master`.
+    With `node_rank` no ssh is used: every machine is started by hand and connects to `master`.
     """
 
     ranks: int = option(1, "Ranks on this machine (on a CPU: processes).", flag="--gpus")
@@ -34,7 +34,7 @@ class Machines:
 
     @property
     def total(self) -> int:
-        """Ranks on all machines."""
+        """Number of ranks on all machines."""
         if self.hostfile is None:
             return self.ranks
         slots = re.findall(r"^[^#\n]*\bslots\s*=\s*(\d+)", self.hostfile.read_text(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What is told and kept when a loss is not a finite number: the videos, and the batch to reproduce it with."""
+"""Diagnostics for a loss that is not finite: the videos of the batch, and a dump to reproduce it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ...pipelines.index import Index
 SHOWN = 8
 
 
-def culprits(losses: Sequence[float], batches: Sequence[Batch], index: Index) -> list[str]:
-    """Return the files of the micro-batches whose loss is not finite."""
+def nonfinite_videos(losses: Sequence[float], batches: Sequence[Batch], index: Index) -> list[str]:
+    """Return the video files of the micro-batches whose loss is not finite."""
     bad = [batch for loss, batch in zip(losses, batches, strict=True) if not math.isfinite(loss)]
     return [path for batch in bad for path in _files(batch, index)]
 
 
 def name(files: Sequence[Sequence[str]]) -> str:
-    """Return every rank's files as one line."""
+    """Describe the files of all ranks in one line."""
     paths = [path for rank in files for path in rank]
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return f"batch of {', '.join(paths[:SHOWN])}{more}"
 
 
 def dump(path: Path, losses: Sequence[float], batches: Sequence[Batch], index: Index, lr: float) -> None:
-    """Write this rank's losses, files and labels, and the pixels of its last micro-batch (earlier ones are gone)."""
+    """Save this rank's losses, files and labels, and the pixels of its last micro-batch (earlier ones are freed)."""
     content = {
         "losses": list(losses),
         "lr": lr,

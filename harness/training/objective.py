@@ -1,4 +1,4 @@
-"""A job's model inside its objective, with the weights it starts from."""
+"""Build a job's model with its initial weights, wrapped in its objective."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .job import Job
 
 
 def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.Objective:
-    """Build the model as the recipe asks, with the weights it starts from, inside its objective."""
+    """Build the recipe's objective around the model with its initial weights, on the device."""
     recipe, variant = job.recipe, models.find(job.model)
     network = models.build(job.model, num_classes=num_classes, pretrained=job.pretrained, **model_options(job))
     if job.init_from is not None:
@@ -30,7 +30,7 @@ def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.
 
 
 def model_options(job: Job) -> dict[str, Any]:
-    """Return what the job asks of the model's constructor, beyond its own."""
+    """Return the job's overrides of the model's constructor arguments."""
     asked = {
         "drop_path": job.recipe.drop_path,
         "token_labels": True if job.recipe.objective == "token_label" else None,

@@ -1,4 +1,4 @@
-"""What a training run keeps in its folder beside weights and checkpoints: logs, class names, the videos passed over."""
+"""The files of a training run besides weights and checkpoints: logs, class names, skipped videos."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 TAIL = 4096  # bytes: several lines of a log
 PASSED_OVER = "passed_over.json"
-CLASSES = "classes.json"  # their names, for whoever asks a model of this run
+CLASSES = "classes.json"  # class names, for `explain` on this run's weights
 
 
 class Log:
-    """The JSON-lines files of a run; a resumed run cuts off what it will do again."""
+    """The JSON-lines logs of a run. On resume, rows after the checkpoint's step are truncated."""
 
     def __init__(self, out: Path, step: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ class Log:
             self._path(name).write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def write(self, name: str, row: dict[str, float]) -> None:
-        """Append a row."""
+        """Append a row to the log `name`."""
         with self._path(name).open("a") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -30,24 +30,24 @@ class Log:
 
 
 def read_log(out: Path, name: str = "train") -> list[dict[str, float]]:
-    """Return the rows of a run's `train` or `validation` log; a torn last line is left out."""
+    """Return the rows of a run's `train` or `validation` log, without a partial last line."""
     path = out / f"{name}.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def read_passed_over(out: Path) -> list[tuple[str, str]]:
-    """Return the (path, reason) of every video that a run passed over."""
+    """Return the (path, reason) of every video that a run skipped."""
     path = out / PASSED_OVER
     return [(video, reason) for video, reason in json.loads(path.read_text())] if path.exists() else []
 
 
 def steps_done(out: Path) -> int:
-    """Return how many steps a run's log holds, from its last whole line alone, however long the log."""
+    """Return the number of steps in a run's log, read from its last complete line only."""
     path = out / "train.jsonl"
     if not path.exists():
         return 0
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL))
-        whole = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
-    return json.loads(whole[-1])["step"] + 1 if whole else 0
+        complete = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+    return json.loads(complete[-1])["step"] + 1 if complete else 0

@@ -1,4 +1,4 @@
-"""The learning rate and the weight decay as pure functions of the step, and parameters grouped by rule."""
+"""Learning-rate and weight-decay schedules as pure functions of the step, and optimizer parameter groups."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ...spec import Recipe
 
 
 def total_steps(recipe: Recipe, videos: int) -> int:
-    """Return the optimiser steps of a whole run; an epoch's incomplete last batch is dropped."""
+    """Return the optimizer steps of a whole run; an epoch's incomplete last batch is dropped."""
     return max(1, round(recipe.epochs * (videos // recipe.batch)))
 
 
 def factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the multiplier of the base learning rate at an optimiser step (0-based); `Recipe` says which curve."""
+    """Return the factor on the base learning rate at an optimizer step (0-based); see `Recipe` for the schedules."""
     epoch = step / steps_per_epoch
     regular = _regular(recipe, epoch if recipe.schedule_by == "step" else math.floor(epoch))
     if epoch >= recipe.warmup_epochs:
@@ -39,12 +39,12 @@ def _regular(recipe: Recipe, epoch: float) -> float:
 
 
 def _progress(recipe: Recipe, epoch: float) -> float:
-    """Return how far the cosine has come, 0..1."""
+    """Return the cosine schedule's progress, 0..1."""
     warmup = recipe.warmup_epochs
     if recipe.schedule_by == "epoch" and recipe.warmup_by == "step":
         return epoch / recipe.epochs
     if recipe.schedule_by == "epoch":
-        epoch += 1  # the official runs take their schedule's first step before the first epoch
+        epoch += 1  # the official runs step their scheduler once before the first epoch
     return max(0.0, epoch - warmup) / max(recipe.epochs - warmup, 1e-9)
 
 
@@ -57,17 +57,17 @@ def _between(low: float, high: float, share: float) -> float:
 
 
 def weight_decay(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the weight decay of a group with multiplier 1 at an optimiser step."""
+    """Return the base weight decay at an optimizer step, before the groups' multipliers."""
     if recipe.weight_decay_end is None:
         return recipe.weight_decay
     return _between(recipe.weight_decay_end, recipe.weight_decay, _half_cosine(step // steps_per_epoch / recipe.epochs))
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return optimiser groups: equal learning-rate and decay multipliers together, in order of first appearance.
+    """Return optimizer parameter groups, one per pair of learning-rate and decay multipliers.
 
-    The recipe's rules match parameter names, the first match wins. Without a decay rule, tensors of one dimension
-    (norms and biases) are not decayed. Each group keeps its multipliers as `lr_scale` and `decay_scale`.
+    The recipe's rules match parameter names, the first match wins. Without a matching decay rule, one-dimensional
+    parameters (norms and biases) are excluded from weight decay. Groups keep their `lr_scale` and `decay_scale`.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():

@@ -1,6 +1,6 @@
-"""How a scheduler takes a machine back: by a signal, which training notes and heeds between two steps.
+"""Stopping on SIGTERM and SIGUSR1, which a scheduler sends before it reclaims a machine: save after the current step.
 
-SLURM sends it to every process of a job. Those that know nothing of it would die of SIGUSR1, and training with them.
+SLURM sends the signal to every process of a job; without protection, helper processes would die of SIGUSR1.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from multiprocessing import resource_tracker
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Keep SIGUSR1 from the processes that are started in the block, until one of them makes an `Interruption`."""
+def block_signals() -> Iterator[None]:
+    """Block SIGUSR1 in the processes started inside the block; a process that creates a `StopSignal` unblocks it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         yield
@@ -21,15 +21,15 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
 
 
-class Interruption:
-    """Notes SIGTERM and SIGUSR1, by which a scheduler takes a machine back; training then saves and ends."""
+class StopSignal:
+    """Handles SIGTERM and SIGUSR1 by setting `requested`; the training loop then saves and exits with 0."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._note)
-        with held_back():
-            resource_tracker.ensure_running()  # multiprocessing's, which shields itself from SIGTERM alone
+        with block_signals():
+            resource_tracker.ensure_running()  # multiprocessing's helper process ignores SIGTERM, but not SIGUSR1
 
     def _note(self, number: int, frame: object) -> None:
-        self.asked = True
+        self.requested = True

@@ -1,4 +1,4 @@
-"""The training stream that a recipe describes: what `reelbench train` feeds a model, and `data show` shows."""
+"""The training stream of a recipe, as `reelbench train` uses it and `reelbench data show` draws it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def open_stream(
     workers: int,
     sampler: pipelines.Sampler,
 ) -> pipelines.Stream:
-    """Open an index's videos as the recipe crops, flips and augments them; `batch` is one rank's, see `pipelines.open`.
+    """Open a training stream with the recipe's crop, flip and augmentation; `batch` is per rank, see `pipelines.open`.
 
-    Mixup and cutmix follow on the device, where whole batches are.
+    Mixup and cutmix are not part of it: the objective applies them to whole batches on the device.
     """
     return pipelines.open(
         index, clip=clip, batch=batch, transform=transform(recipe), sampler=sampler, device=device, workers=workers
@@ -27,7 +27,7 @@ def open_stream(
 
 
 def transform(recipe: Recipe) -> pipelines.TrainTransform:
-    """Return how a recipe's clips are changed. Raises UserError if it names an unknown policy or an impossible crop."""
+    """Return the recipe's augmentation. Raises UserError if it names an unknown policy or an impossible crop."""
     return pipelines.TrainTransform(
         crop=recipe.crop, crop_area=recipe.crop_area, short_sides=recipe.short_sides, flip=recipe.flip,
         flip_swaps=recipe.flip_swaps, flip_keeps=recipe.flip_keeps,

@@ -1,4 +1,4 @@
-"""The GPUs that CUDA_VISIBLE_DEVICES names, as numbers or as UUIDs: DeepSpeed's runner drops the variable."""
+"""The GPUs of CUDA_VISIBLE_DEVICES, by number or UUID: DeepSpeed's runner ignores the variable."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 def devices(ranks: int, environment: Mapping[str, str]) -> list[str]:
-    """Return the first GPUs that the variable names, one a rank; nothing where it is not set.
+    """Return the first `ranks` GPUs of CUDA_VISIBLE_DEVICES; [] if it is not set.
 
-    CUDA itself reads no further than to a negative number. Fewer GPUs than ranks are a `UserError`.
+    As in CUDA, a negative number ends the list. Raises UserError if there are fewer GPUs than ranks.
 
     >>> devices(2, {"CUDA_VISIBLE_DEVICES": "5, 3,0"})
     ['5', '3']
@@ -28,7 +28,7 @@ def devices(ranks: int, environment: Mapping[str, str]) -> list[str]:
 
 
 def ascending(names: list[str]) -> bool:
-    """Return whether GPUs are named by numbers, each higher than the one before.
+    """Whether all GPUs are given by number, in strictly ascending order.
 
     >>> ascending(["3", "5"]), ascending(["5", "3"]), ascending(["GPU-8932f937"])
     (True, False, False)

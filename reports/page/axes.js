@@ -1,4 +1,4 @@
-// Numbers to pixels, and the axes that say so.
+// Scales from values to pixels, and the axes.
 import { make } from "./elements.js";
 
 function extent(values) {
@@ -35,7 +35,7 @@ function logTicks(low, high) {
   return (fine.length > 9 ? inside([1]) : fine).map((t) => Number(t.toPrecision(3)));
 }
 
-/** Draw the grid and its numbers; without `y` there is no upright axis. */
+/** Draw the grid and its tick labels; without `y` there is no vertical axis. */
 export function drawAxes(svg, box, x, y, titles) {
   const group = make("g", { class: "axis" }, svg);
   for (const tick of x.ticks) {

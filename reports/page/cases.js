@@ -1,16 +1,16 @@
-// The table of what was measured: a row a case. It filters the whole page, and shows its rows page by page.
+// The table of measured metrics, a row per case: its filter applies to all plots, its rows are added page by page.
 import { cases, page, visible } from "./data.js";
 import { byId } from "./elements.js";
 import { cellKey, compareKeys, makeSortable } from "./tables.js";
 
 const table = document.querySelector("#measured table");
 const columns = [...table.tHead.rows[0].cells].map((head) => head.dataset.name);
-// The rows by the number of their case; those after the first page wait in a template, where nothing is laid out.
+// Rows by case index; those after the first page stay in a template, so that the browser does not lay them out.
 const rows = [...table.tBodies[0].rows, ...byId("rows").content.querySelectorAll("tr")];
 let order = rows.map((_, index) => index);
 let room = page;
 
-/** What a cell says, its footnotes left out. */
+/** A cell's text without its footnote marks. */
 export function cellText(index, name) {
   const nodes = [...rows[index].cells[columns.indexOf(name)].childNodes].filter((node) => node.nodeName !== "SUP");
   return nodes.map((node) => node.textContent).join("");
@@ -26,7 +26,7 @@ export function markRow(index) {
   rows[index].scrollIntoView({ block: "center", behavior: "smooth" });
 }
 
-/** Make the table sort, filter and grow; `narrowed()` is told of a filter, `pointed(index)` of the row under the mouse. */
+/** Make the table sort, filter and grow; calls `narrowed()` on filtering, `pointed(index)` on hovering over a row. */
 export function makeTable(narrowed, pointed) {
   makeSortable(table, sortCases);
   makeFilter(narrowed);
@@ -40,7 +40,7 @@ export function makeTable(narrowed, pointed) {
   showRows();
 }
 
-/** The commands of the first page of cases stand in the page, the others come in when they are asked for. */
+/** Add the commands of further cases on demand; those of the first page of cases are in the HTML. */
 export function showCommand(anchor) {
   const details = anchor && byId("commands").content.getElementById(anchor);
   if (!details) return;

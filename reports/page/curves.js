@@ -1,4 +1,4 @@
-// Curves, one a case: throughput over the batch, accuracy over what the views of a video cost.
+// Curves, one per case: throughput over batch size, accuracy over the cost of a video's views.
 import { drawAxes, scale } from "./axes.js";
 import { cases, colors, costs, visible } from "./data.js";
 import { byId, canvasWidth, colored, make, makePicture, textWidth } from "./elements.js";
@@ -19,7 +19,7 @@ export function drawBudgets() {
   drawCurves("budgets", marks, titles);
 }
 
-/** Draw the visible cases that have a curve in this section, by what `marksOf` returns of each. */
+/** Draw the curves of a section: the points that `marksOf` returns for each visible case. */
 function drawCurves(section, marksOf, titles) {
   const canvas = document.querySelector(`#${section} .canvas`);
   canvas.replaceChildren();
@@ -43,7 +43,7 @@ function drawCurves(section, marksOf, titles) {
 
 function drawCurve(svg, { marks, ...c }, x, y, box, taken) {
   const group = colored("g", colors[c.family], { class: "curve" }, svg);
-  make("title", {}, group, `${c.model}, case ${c.id}: ${marks.map((m) => m.said).join(", ")}`);
+  make("title", {}, group, `${c.model}, case ${c.id}: ${marks.map((m) => m.label).join(", ")}`);
   make("path", { d: `M${marks.map((m) => [x.at(m.x), y.at(m.y)]).join("L")}` }, group);
   for (const m of marks) {
     const at = x.at(m.x);

@@ -1,4 +1,4 @@
-// What the page was given, and what its reader has switched on and off.
+// The page's data, and which cases and families the reader has switched on and off.
 import { byId } from "./elements.js";
 
 export const { axes, cases, colors, costs, page, start } = JSON.parse(byId("data").textContent);

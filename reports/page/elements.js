@@ -1,4 +1,4 @@
-// Elements of HTML and SVG. Texts from results only ever become text nodes: nothing here parses HTML.
+// Creation of HTML and SVG elements. Text from results only becomes text nodes: nothing here parses HTML.
 
 export const byId = (id) => document.getElementById(id);
 

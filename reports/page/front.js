@@ -1,12 +1,12 @@
-// The Pareto front of the points that are shown: it follows the reader's axes, filter and legend.
-// The rule is that of `pareto` in `_stats.py`; a test holds the two to each other.
+// The Pareto front of the visible points: it follows the reader's axes, filter and legend.
+// Same rule as `pareto` in `_stats.py`; a test compares the two.
 
 const DRAWS = 200; // of all points within their intervals, for the share in which one is on the front
 const SHARED = 300; // beyond so many points no shares: they would take seconds
 
 const cost = (axis, value) => (axis.better === "higher" ? -value : value);
 
-/** The points that no other beats on both axes, from the best x on, each with its `ends`: what that picks as [x, y]. */
+/** The non-dominated points, from the best x on, compared by the [x, y] that `ends` returns for each. */
 export function pareto(points, xAxis, yAxis, ends = (p) => [p.x[0], p.y[0]]) {
   const placed = points.map((p) => {
     const [x, y] = ends(p);
@@ -23,7 +23,7 @@ export function pareto(points, xAxis, yAxis, ends = (p) => [p.x[0], p.y[0]]) {
 
 const agree = (a, b) => a.ends[0] === b.ends[0] && a.ends[1] === b.ends[1];
 
-/** Of the points of a front that lie in one place the first: thousands of cases may have the same two numbers. */
+/** The front without duplicates: thousands of cases may have the same two values. */
 export function apart(front) {
   return front.filter((next, i) => !i || !agree(next, front[i - 1]));
 }
@@ -33,12 +33,12 @@ export function endOf(axis, [value, low, high], better) {
   return ((axis.better === "higher") === better ? high : low) ?? value;
 }
 
-/** Between two points of a front the lesser of them is what can be had: it steps. */
+/** The step line through the points of a front. */
 export function stairs(places, edge) {
   return places.flatMap((at, i) => [at, [i + 1 < places.length ? places[i + 1][0] : edge, at[1]]]);
 }
 
-/** Say of each point in how many draws within the intervals (95 % of a normal distribution) it is on the front. */
+/** Return for each point how often it is on the front when all points are drawn from their intervals (normal, 95 %). */
 export function addShares(points, xAxis, yAxis) {
   if (points.length > SHARED) return;
   let state = 1; // a fixed seed: the same page says the same

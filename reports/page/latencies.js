@@ -1,4 +1,4 @@
-// The latencies of each case as a distribution: samples, their density, the median and its interval.
+// Latency distributions, one per case: samples, their density, the median and its interval.
 import { drawAxes, scale } from "./axes.js";
 import { cases, colors, visible } from "./data.js";
 import { byId, canvasWidth, colored, make, makePicture, shorten, textWidth } from "./elements.js";
@@ -30,7 +30,7 @@ export function drawLatencies() {
   });
 }
 
-/** Gaussian kernels on the samples' logarithms, of the width that came with them; heights relative to the highest. */
+/** Kernel density of the samples' logarithms, with the given bandwidth; heights are relative to the maximum. */
 function density(samples, width) {
   const logs = samples.map(Math.log);
   const [low, high] = [logs[0] - 3 * width, logs.at(-1) + 3 * width];
@@ -45,7 +45,7 @@ function density(samples, width) {
 function drawLatency(svg, c, x, base, names) {
   const [median, low, high] = c.values.latency_ms;
   const group = colored("g", colors[c.family], { class: "latency" }, svg);
-  make("title", {}, group, `${c.model}, case ${c.id}: ${c.said}`);
+  make("title", {}, group, `${c.model}, case ${c.id}: ${c.label}`);
   make("text", { x: 0, y: base }, group, shorten(c.model, names - 12));
   const curve = density(c.samples, c.kernel).map(([v, height]) => [
     x.at(v).toFixed(1),

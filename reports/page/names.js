@@ -1,4 +1,4 @@
-// Names beside bubbles: each at its nearest free place. Boxes are [x0, y0, x1, y1].
+// Label placement: each bubble's name at the nearest free place. Boxes are [x0, y0, x1, y1].
 import { make, textWidth } from "./elements.js";
 
 const NAMED = 60; // beyond the front, so many bubbles are named
@@ -13,7 +13,7 @@ const SIDES = [
   [0, 1],
 ]; // right, left, corners, above, below
 
-/** Name the front first, then the others; without a free place a name is left to the hover. */
+/** Label the front first, then the other points; a label without a free place only shows on hover. */
 export function nameBubbles(svg, box, points, front, corners) {
   const taken = marks(points, corners);
   const rest = [...points].sort((p, q) => q.y[0] - p.y[0]).slice(0, NAMED);

@@ -1,4 +1,4 @@
-// The page as a whole: its tables sort and filter, its plots follow filter, axes and window.
+// Entry point: wires the tables' sorting and filtering to the plots, which follow filter, axes and window size.
 import { makeTable, showCommand } from "./cases.js";
 import { drawBatches, drawBudgets } from "./curves.js";
 import { axes, cases, costs, start } from "./data.js";

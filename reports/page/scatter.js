@@ -1,4 +1,4 @@
-// Any metric over any other: a bubble a case, colored by architecture, with its intervals and the Pareto front.
+// The scatter plot of any two metrics: a bubble per case, colored by architecture, with intervals and Pareto front.
 import { drawAxes, scale } from "./axes.js";
 import { AXES, cases, colors, hidden, visible } from "./data.js";
 import { byId, canvasWidth, colored, make, makePicture } from "./elements.js";
@@ -41,7 +41,7 @@ function title(axis, towardsLow, towardsHigh) {
   return arrow ? `${axis.label}\u2003${arrow} better` : axis.label;
 }
 
-/** The cases that the filter and the data set leave and that have both metrics; x and y are [value, low, high]. */
+/** The visible cases of the chosen data set that have both metrics; x and y are [value, low, high]. */
 function chosen(xAxis, yAxis) {
   const data = byId("dataset").value;
   return cases
@@ -61,7 +61,7 @@ function drawLegend(families) {
   }
 }
 
-/** Say where each point, its intervals' ends and its edge are, in pixels; many bubbles are smaller than `widest`. */
+/** Add each point's radius and the pixel positions of the point and its interval bounds. */
 function placePoints(points, x, y, widest) {
   const largest = Math.max(...points.map((p) => p.values.params?.[0] ?? 0));
   const reach = Math.max(5, widest * Math.min(1, Math.sqrt(100 / points.length)));

@@ -17,7 +17,7 @@ function sortRows(table, column, direction) {
   table.tBodies[0].append(...keyed.map(([, row]) => row));
 }
 
-/** Sort by `sort(column, direction)`, 1 up and -1 down; by default the rows that stand in the table. */
+/** Sort by `sort(column, direction)`, 1 ascending and -1 descending; by default sorts the table's own rows. */
 export function makeSortable(table, sort = (column, direction) => sortRows(table, column, direction)) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {

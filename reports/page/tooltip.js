@@ -1,11 +1,11 @@
-// Hovering over the bubbles, and choosing one.
+// Tooltips on hovering over bubbles, and selection by click.
 import { cellText, markRow } from "./cases.js";
 import { AXES } from "./data.js";
 import { make } from "./elements.js";
 
 let ring = () => {};
 
-/** Put the ring around a case's bubble; around none where it has none. */
+/** Highlight a case's bubble with a ring; hide the ring if the case has none. */
 export function ringCase(index) {
   ring(index);
 }
@@ -38,7 +38,7 @@ export function listen(canvas, svg, points, xAxis, yAxis) {
   ring = (index) => (byIndex.has(index) ? surround(byIndex.get(index)) : leave());
 }
 
-/** The point that the pointer is on, or next to; null where it is far from all. */
+/** The point under or near the pointer; null if there is none. */
 function nearest(svg, points, event) {
   const frame = svg.getBoundingClientRect();
   const zoom = svg.viewBox.baseVal.width / frame.width;

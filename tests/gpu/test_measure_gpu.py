@@ -138,13 +138,13 @@ def test_replayed_graphs_report_their_pool():
 
 
 def test_a_step_in_tf32_alone_computes_in_it():
-    metrics.measure(subject(precision="tf32", metrics=("step",)))
+    metrics.measure(subject(precision="tf32", metrics=("train_step",)))
     assert torch.get_float32_matmul_precision() == "high"
     assert torch.backends.cudnn.allow_tf32
 
 
 def test_a_cast_model_trains_and_counts_in_fp32_on_the_card():
-    made = subject(precision="bf16", batch=2, metrics=("throughput", "flops", "peak", "step"))
+    made = subject(precision="bf16", batch=2, metrics=("throughput", "flops", "mfu", "train_step"))
     found = metrics.measure(made)
     assert found["forward_ms"].value > 0
     assert {p.dtype for p in made.model.parameters()} == {torch.float32}

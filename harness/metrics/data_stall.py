@@ -1,6 +1,6 @@
-"""`data_wait_fraction`, `step_ms`, `train_clips_s`: of the training's time, what the accelerator waited for data.
+"""`data_wait_fraction`, `step_ms`, `train_clips_s`: training speed, and the fraction of it spent waiting for data.
 
-Read from the training's own record: each step keeps its wait apart from its compute.
+Read from the training log, which records each step's wait and compute time separately.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ WARM_UP = 5
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Summarise the training's steps, the first few left out; nothing where nothing was trained."""
+    """Summarize the training steps after the first `WARM_UP`; returns {} if the case was not trained."""
     steps = subject.train_log[WARM_UP:]
     if not steps or subject.case.recipe is None:
         return {}

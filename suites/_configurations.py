@@ -1,4 +1,4 @@
-"""How a GPU is used in earnest: weights and activations in bf16, then compiled, or replayed as a CUDA graph."""
+"""The configurations that a case is measured in on a GPU: bf16 weights and activations, eager, compiled, CUDA graph."""
 
 from dataclasses import replace
 
@@ -6,6 +6,6 @@ from ..spec import Case
 
 
 def on_cuda(case: Case) -> tuple[Case, Case, Case]:
-    """Return a case in bf16: eager, compiled, as a CUDA graph."""
+    """Return the case in bf16: eager, compiled, and as a CUDA graph."""
     bf16 = replace(case, precision="bf16")
     return bf16, replace(bf16, mode="compile"), replace(bf16, mode="cuda_graphs")

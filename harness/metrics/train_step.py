@@ -1,9 +1,9 @@
-"""`wait_ms`, `forward_ms`, `backward_ms`, `optimizer_ms`: where a training step goes, on one device.
+"""`wait_ms`, `forward_ms`, `backward_ms`, `optimizer_ms`: the parts of a training step on one device.
 
-The loop is fed as `reelbench train` would feed it, from the case's videos by the case's recipe: the wait is what the
-decoding could not do while the step before went on. It is a mean, because batches come in bursts; the other three are
-medians. Without as many videos as a batch has, three parts on random clips. Plain AdamW, so that models compare; the
-batch is the case's, or 2. `stall` reads the waits of a whole training instead.
+Batches come from the case's videos with the recipe's augmentation, as in `reelbench train`; the wait is the decoding
+time that the previous step did not hide. It is a mean, because batches arrive in bursts; the other three are medians.
+If the index has fewer videos than a batch, random clips are used and there is no wait. The optimizer is always AdamW,
+so that models compare; the batch is the case's, or 2. `data_stall` reports the waits of a real training run instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRAINED = ("fp32", "tf32", "bf16", "fp16", "amp_bf16", "amp_fp16")
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Time the parts of a step, each ended by an idle device; nothing in a precision that trains nothing."""
+    """Time the parts of a step, each ended by a synchronization; returns {} for inference-only precisions."""
     if subject.case.precision not in TRAINED:
         return {}
     execution.set_up(subject.case.precision, "eager", subject.device)
@@ -39,13 +39,13 @@ def measure(subject: Subject) -> dict[str, Metric]:
     found = {f"{name}_ms": timing.summary(values, "ms", convention) for name, values in parts.items()}
     if fed == RANDOM:
         return found
-    told = f"{convention}, mean: batches come in bursts"
-    return {"wait_ms": Metric(value=fmean(waits), unit="ms", samples=tuple(waits), convention=told), **found}
+    mean_convention = f"{convention}, mean: batches come in bursts"
+    return {"wait_ms": Metric(value=fmean(waits), unit="ms", samples=tuple(waits), convention=mean_convention), **found}
 
 
 @contextmanager
 def _clips(subject: Subject, batch: int) -> Iterator[tuple[Iterator[Tensor], str]]:
-    """Give the training's clips without end, N×3×T×H×W, and say where they come from."""
+    """Yield an endless iterator of training clips, N×3×T×H×W, and a description of their source."""
     if subject.open_training is None or subject.videos < batch:
         size = subject.clip.size
         clip = torch.randn(batch, 3, subject.clip.frames, size, size, device=subject.device)
@@ -53,21 +53,23 @@ def _clips(subject: Subject, batch: int) -> Iterator[tuple[Iterator[Tensor], str
         return
     with subject.open_training(batch) as stream:
         clips = (found.clip for _ in itertools.count() for found in stream.epoch())
-        with subject.clock.part("start"):
+        with subject.timer.phase("start"):
             next(clips)
         yield clips, f"fed by the {stream.decoder} decoder, {subject.case.workers} workers"
 
 
 def _arithmetic(precision: str) -> str:
-    """Say what a training computes in: its weights stay in fp32, whatever a case's forward pass does with them."""
+    """Return the training precision as text: weights stay in fp32, so half precision is autocast."""
     half = precision.removeprefix("amp_")
     return precision if half in ("fp32", "tf32") else f"{half} autocast"
 
 
 def _steps(subject: Subject, clips: Iterator[Tensor]) -> dict[str, list[float]]:
-    """Return the milliseconds of each part, a sample a step."""
-    model = copy.deepcopy(subject.model).to(subject.device).train()  # a cast case has left it on the CPU
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # the weights stay: every step is alike
+    """Return the milliseconds of each part, one sample per step."""
+    model = (
+        copy.deepcopy(subject.model).to(subject.device).train()
+    )  # `prepare` moves the fp32 original to the CPU if it casts
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # lr=0: the weights do not change between steps
     kept: list[Tensor] = []
 
     def forward() -> None:

@@ -1,7 +1,7 @@
-"""`achieved_tflops`, `peak_fraction`: what a model makes of the machine, against the largest product measured on it.
+"""`achieved_tflops` and `mfu`: model FLOPs utilization, relative to a matrix product measured on this machine.
 
-Two operations a multiply-add here, as processors are sold; the peak is a square matrix product in the case's precision,
-measured on this machine in this process: no data sheet is asked.
+Counts two operations per multiply-add, as data sheets do. The peak is the measured rate of a large square matmul in the
+case's precision, in the same process, not a data sheet's figure.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from ..measuring import execution
 from . import Subject, flops, throughput
 
 SIDE = {"cuda": 8192, "cpu": 2048}
-ABOVE = "above the product's: convolutions need fewer operations than are counted (Winograd), or it was disturbed"
+ABOVE = "above the matmul's: convolutions need fewer operations than are counted (Winograd), or it was disturbed"
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Time the best batch and the product, and divide."""
+    """Time the model at its best batch and the matmul, and divide their FLOP rates."""
     if subject.case.precision == "fp8":
-        return {}  # only the linear layers run in it: there is no one peak
+        return {}  # only the linear layers run in fp8: there is no single peak
     batch = throughput.best_batch(subject)
     clip = subject.example(batch)
     seconds = min(subject.time(lambda: subject.forward(clip)).host)
-    with subject.clock.part("counting"):
+    with subject.timer.phase("counting"):
         each = 2 * flops.count(subject.model, subject.example(1))[0]
     achieved, peak = each * batch / seconds / 1e12, _product(subject)
     convention = f"batch {batch}, {subject.convention}, 2 operations a multiply-add, best step"
@@ -32,7 +32,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
     flags: frozenset[Flag] = frozenset({"above_peak"} if above else ())
     return {
         "achieved_tflops": Metric(value=achieved, unit="TFLOP/s", convention=convention),
-        "peak_fraction": Metric(value=achieved / peak, unit="", convention=against, warning=above, flags=flags),
+        "mfu": Metric(value=achieved / peak, unit="", convention=against, warning=above, flags=flags),
     }
 
 

@@ -1,7 +1,7 @@
-"""`top1_reversed`, `top1_shuffled`: what is left of top-1 (or mAP) when the frames of a clip come in another order.
+"""`top1_reversed`, `top1_shuffled`: top-1 (or mAP) with the frames of every clip reversed, or shuffled.
 
-A model that keeps its accuracy has not used the order of frames (D.-A. Huang and others, "What makes a video a video",
-CVPR 2018). The shuffle is one permutation, drawn from the case's seed; clips, crops and videos are those of `top1`.
+A model whose accuracy does not drop ignores frame order (D.-A. Huang and others, "What makes a video a video", CVPR
+2018). The shuffle is one permutation, drawn from the case's seed; views and videos are those of `top1`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from . import Subject
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Test every video once an order; a clip of one frame has none."""
+    """Test every video under each frame order; returns {} for clips of one frame."""
     frames = subject.clip.frames
     if frames < 2:
         return {}
@@ -24,7 +24,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
 
 def shuffled(frames: int, seed: int) -> Tensor:
-    """Return a permutation of T frames that is neither their order nor its reverse, where there is another."""
+    """Return a random permutation of T frames that is neither the identity nor the reversal, unless T < 3."""
     generator = torch.Generator().manual_seed(seed)
     straight = torch.arange(frames)
     while True:
@@ -37,6 +37,6 @@ def _ordered(subject: Subject, order: Tensor, name: str) -> tuple[str, Metric]:
     def forward(clip: Tensor) -> Tensor:
         return subject.forward(clip[:, :, order.to(clip.device)])  # N C T H W
 
-    predictions = subject.test(f"order, {name}", forward, subject.views)
+    predictions = subject.test(f"frame_order, {name}", forward, subject.views)
     found = scores(predictions, subject.num_classes, f"frames {name}, {subject.views}")
     return f"{predictions.main}_{name}", found[predictions.main]
