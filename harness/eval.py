@@ -76,7 +76,7 @@ def test(asked: Evaluation) -> dict[str, Metric]:
     with (
         pipelines.open(
             index, clip=asked.clip or variant.clip, views=protocol, batch=asked.batch, device=device,
-            workers=asked.workers, sampler=pipelines.Sampler(rank=world.rank, world=world.size),
+            workers=asked.workers, sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
         ) as stream,
         bar(Console(file=sys.stderr, quiet=not world.leads)) as progress,
     ):  # fmt: skip
@@ -108,7 +108,7 @@ class _Noted:
     @property
     def broken(self) -> list[tuple[str, str]]:
         """The (path, reason) of the videos that could not be read."""
-        return [(path, reason) for path, reason in self._stream.broken]
+        return [(path, reason) for path, reason in self._stream.skipped]
 
     def epoch(self) -> Iterator[pipelines.Batch]:
         """Return the batches."""

@@ -29,7 +29,7 @@ def test_every_codec_makes_readable_files(tmp_path: Path, codec: str) -> None:
     paths = synthetic.make(tmp_path, codec=codec, **TINY)
     index = Index.load(paths["train"])
     assert [(video.codec, video.frames, video.width) for video in index.videos()] == [(codec, 8, 64)] * 8
-    assert index.rejected == ()
+    assert index.skipped == ()
     assert sorted(video.label for video in index.videos()) == list(range(8))
 
 

@@ -120,7 +120,7 @@ class Run:
         job, recipe, step = self.job, self.recipe, self.position.step
         return stream.open_stream(
             self.index, recipe, job.clip, batch=ds.micro_batch(recipe, self.world.size), device=job.device,
-            workers=job.workers, sampler=pipelines.Sampler(
+            workers=job.workers, sampler=pipelines.SamplerState(
                 seed=job.seed, rank=self.world.rank, world=self.world.size, epoch=step // self.steps_per_epoch,
                 batch=step % self.steps_per_epoch * recipe.accumulate,
             ),
@@ -128,7 +128,7 @@ class Run:
 
     def tell_passed_over(self, stream: pipelines.Stream) -> None:
         """Name the videos that others stood in for, on any rank and in the runs that this one goes on from."""
-        found = {pair for part in ds.gather(stream.broken) for pair in part}
+        found = {pair for part in ds.gather(stream.skipped) for pair in part}
         if not self.world.leads or not found:
             return
         earlier = (
@@ -243,7 +243,7 @@ class Run:
 
         with pipelines.open(
             index, clip=job.clip, views=Views(), batch=batch, device=job.device, workers=job.workers,
-            sampler=pipelines.Sampler(rank=world.rank, world=world.size),
+            sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
         ) as stream:  # fmt: skip
             mine = evaluate(forward, stream)
         if self.recipe.zero == 3:  # every forward pass gathers weights from all ranks: do as many as the busiest

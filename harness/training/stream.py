@@ -15,7 +15,7 @@ def open_stream(
     batch: int,
     device: pipelines.Device,
     workers: int,
-    sampler: pipelines.Sampler,
+    sampler: pipelines.SamplerState,
 ) -> pipelines.Stream:
     """Open an index's videos as the recipe crops, flips and augments them; `batch` is one rank's, see `pipelines.open`.
 
