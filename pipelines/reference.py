@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from einops import rearrange
 
 from .source import ClipSampler
 
@@ -30,7 +31,7 @@ def decode(path: Path | str, stream: int = 0, rotation: int = 0) -> np.ndarray:
 def resample(frames: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     """Return a box x0 y0 x1 y1 (pixel edges), resampled linearly without antialias: F x size x size x 3 float64.
 
-    Output pixel j samples at x0 + (j + 0.5) * (x1 - x0) / size - 0.5; beyond the picture its edge is repeated. The
+    Output pixel j samples at x0 + (j + 0.5) * (x1 - x0) / size - 0.5; beyond the frame, edge pixels repeat. The
     pipeline rounds to whole gray levels; this does not, so that a test can tell rounding from error.
     """
     x0, y0, x1, y1 = (float(edge) for edge in box)
@@ -57,5 +58,5 @@ def views(frames: np.ndarray, clip_sampler: ClipSampler, epoch: int, row: int) -
         view = resample(picked, spec.boxes[box], clip_sampler.size)
         view = view[:, :, ::-1] if flipped or spec.flip else view
         normalized = (view - np.array(clip_sampler.clip.mean)) / np.array(clip_sampler.clip.std)
-        found.append(normalized.transpose(3, 0, 1, 2))
+        found.append(rearrange(normalized, "t h w c -> c t h w"))
     return np.stack(found).astype(np.float32)

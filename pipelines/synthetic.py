@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from einops import repeat
 
 from ..errors import UserError
 from . import _parallel
@@ -172,7 +173,7 @@ def _write(video: _Video) -> None:
     rng = np.random.default_rng([video.seed, SPLITS.index(video.split), video.number])
     drawn = draw_pair if video.hard else draw
     pixels = drawn(video.motion, rng, frames=video.frames, size=video.size)
-    pixels = pixels.repeat(video.zoom, axis=1).repeat(video.zoom, axis=2)
+    pixels = repeat(pixels, "t h w c -> t (h zoom_h) (w zoom_w) c", zoom_h=video.zoom, zoom_w=video.zoom)
     encode(video.path, pixels, codec=video.codec, fps=video.fps, gop=video.gop)
 
 

@@ -20,6 +20,7 @@ from types import ModuleType
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ... import discover
@@ -76,7 +77,8 @@ def _ahead(
 def _clip(video: Video, read: Reader, clip_sampler: ClipSampler, epoch: int, row: int) -> Tensor:
     spec = clip_sampler.sample(video.frames, (video.width, video.height), epoch, row)
     x0, y0, x1, y1 = (round(float(edge)) for edge in spec.boxes[0])
-    frames = read(video, spec.frames + video.offset)[:, y0:y1, x0:x1].permute(0, 3, 1, 2)
+    frames = read(video, spec.frames + video.offset)[:, y0:y1, x0:x1]
+    frames = rearrange(frames, "t h w c -> t c h w")
     size = (clip_sampler.size, clip_sampler.size)
     frames = frames if frames.device.type == "cpu" else frames.float()  # torch resizes uint8 on a CPU only
     frames = F.interpolate(frames, size=size, mode="bilinear", align_corners=False).float()
@@ -84,4 +86,4 @@ def _clip(video: Video, read: Reader, clip_sampler: ClipSampler, epoch: int, row
         torch.tensor(v, device=frames.device).view(3, 1, 1) for v in (clip_sampler.clip.mean, clip_sampler.clip.std)
     )
     positions = torch.from_numpy(spec.positions[0]).to(frames.device).long()
-    return ((frames - mean) / std)[positions].transpose(0, 1).contiguous()
+    return rearrange(((frames - mean) / std)[positions], "t c h w -> c t h w").contiguous()
