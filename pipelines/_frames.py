@@ -47,7 +47,7 @@ def scan(folder: Path, label: Label = -1) -> Video:
     for frame in frames:
         data = frame.read_bytes()
         if data[:2] != b"\xff\xd8" or b"\xff\xd9" not in data[-64:]:
-            raise UnreadableVideo(f"{frame.name} is no whole JPEG")
+            raise UnreadableVideo(f"{frame.name} is no complete JPEG")
         digest.update(data)
         size += len(data)
     try:

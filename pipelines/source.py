@@ -270,8 +270,8 @@ class EncodedSource:
             return *content, *rest, *correction, *augment
         row, reason = skipped[0]
         message = (
-            f"{self.files.path(row)}: {reason}; all of {len(skipped)} videos in a row: is the disk there? "
-            "`reelbench data check` lists unreadable files"
+            f"{self.files.path(row)}: {reason}, the first of {len(skipped)} unreadable videos in a row: is the disk "
+            "there? `reelbench data check` lists them"
         )
         raise UserError(message.join(MARKS))
 

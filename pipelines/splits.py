@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import UserError
 
 SPLITS = ("train", "val", "test")
-EMBEDDED = ("synthetic", "synthetic-hard")
+BUILT_IN = ("synthetic", "synthetic-hard")
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ def cache() -> Path:
 
 
 def resolve(data: str, device: str = "cpu") -> Data:
-    """Return the splits of a built-in synthetic set (`EMBEDDED`, made on first use), a folder, or an index file.
+    """Return the splits of a built-in synthetic set (`BUILT_IN`, made on first use), a folder, or an index file.
 
     A built-in set has the same clips on every `device`, encoded so that the device can decode them. Raises UserError if
     there is no such data, or a folder has no test split.
     """
-    if data in EMBEDDED:
+    if data in BUILT_IN:
         from . import synthetic
 
         return Data(**synthetic.ensure(cache(), hard=data == "synthetic-hard", device=device))
@@ -44,7 +44,7 @@ def resolve(data: str, device: str = "cpu") -> Data:
             raise UserError(f"{path} holds no test.parquet: index its videos with `reelbench data index`")
         return Data(**found)
     if not path.exists():
-        raise UserError(f"no data '{data}': give an index file, a folder of indexes, or one of {', '.join(EMBEDDED)}")
+        raise UserError(f"no data '{data}': give an index file, a folder of indexes, or one of {', '.join(BUILT_IN)}")
     return Data(test=path)
 
 

@@ -243,7 +243,7 @@ class Stream:
         for text in skipped:
             if text.shape()[0] > NOTHING:
                 self._skipped.update(dict(json.loads(np.asarray(text).tobytes())))
-        clip, flips, rows = _handover.joined(views, on_gpu=self.device == "cuda"), _copied(flips), _copied(rows)
+        clip, flips, rows = _handover.to_torch(views, on_gpu=self.device == "cuda"), _copied(flips), _copied(rows)
         kept = rows != PADDING
         label = self._label(rows[kept], flips[kept]).repeat_interleave(len(views), dim=0)
         return Batch(

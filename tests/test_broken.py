@@ -118,7 +118,9 @@ def test_a_disk_that_is_gone_ends_the_run(index: Index) -> None:
     for video in index.videos():
         video.path.unlink()
     with (
-        pytest.raises(UserError, match="videos in a row: is the disk there"),
+        pytest.raises(
+            UserError, match=r"^/[^\[]* videos in a row: is the disk there\? `reelbench data check` lists them$"
+        ),
         pipelines.open(index, clip=CLIP, batch=2, transform=TrainTransform()) as stream,
     ):
         list(stream.epoch())

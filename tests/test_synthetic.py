@@ -108,7 +108,7 @@ def test_ensure_begins_again_after_an_interruption(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.usefixtures("small_defaults")
-@pytest.mark.parametrize("name", splits.EMBEDDED)
+@pytest.mark.parametrize("name", splits.BUILT_IN)
 def test_a_gpu_is_given_the_same_clips_in_files_that_nvdec_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -17,5 +17,5 @@ SPLITS = ("train", "val", "test")
 
 
 def index(root: Path, split: str) -> Listing:
-    """List a split."""
+    """List a split of the 27 gestures."""
     return _twentybn.listing(root, split, "jester-v1")

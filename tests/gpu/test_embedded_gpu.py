@@ -14,7 +14,7 @@ from reelbench.spec import Clip
 pytestmark = pytest.mark.gpu
 
 
-@pytest.mark.parametrize("name", splits.EMBEDDED)
+@pytest.mark.parametrize("name", splits.BUILT_IN)
 def test_nvdec_decodes_the_embedded_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.setenv("REELBENCH_CACHE", str(tmp_path))
     monkeypatch.setitem(synthetic.make.__kwdefaults__, "videos", (8, 8, 16))
