@@ -34,7 +34,7 @@ def answer(codec: int, bits: int) -> nvdec.DecodeCaps:
 def _asked_anew() -> Iterator[None]:
     yield
     nvdec.limits.cache_clear()
-    decoder_choice._say.cache_clear()
+    decoder_choice._print_once.cache_clear()
     decoder_choice._nvdec_sizes.clear()
 
 
