@@ -76,7 +76,7 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     with (
         pipelines.open(
             index, clip=asked.clip or variant.clip, views=protocol, batch=asked.batch, device=device,
-            workers=asked.workers, sampler=pipelines.Sampler(rank=world.rank, world=world.size),
+            workers=asked.workers, sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
         ) as stream,
         bar(Console(file=sys.stderr, quiet=not world.is_main)) as progress,
     ):  # fmt: skip
@@ -106,9 +106,9 @@ class _Noted:
         self.metric, self.listed, self.classes = stream.metric, stream.listed, stream.classes
 
     @property
-    def broken(self) -> list[tuple[str, str]]:
+    def skipped(self) -> list[tuple[str, str]]:
         """The (path, reason) of unreadable videos."""
-        return [(path, reason) for path, reason in self._stream.broken]
+        return [(path, reason) for path, reason in self._stream.skipped]
 
     def epoch(self) -> Iterator[pipelines.Batch]:
         """Yield the batches of one epoch."""

@@ -1,12 +1,12 @@
-"""A data set in, a stream of `Batch` out.
+"""The data loader: an index of videos in, batches of clips (`Batch`) out.
 
     with pipelines.open("train.parquet", clip=Clip(frames=8), batch=4, transform=TrainTransform()) as stream:
         for batch in stream.epoch():
             model(batch.clip)
 
-`open` chooses the decoder (`reelbench data bench` measures which); everything after the decoding is one DALI graph, on
-the GPU and on the CPU alike. torch and DALI are imported when a stream starts: the worker processes import this package
-and need neither.
+`open` picks the decoder, the fastest one if `reelbench data bench` has measured it. All that follows decoding is one
+DALI graph, the same on GPU and CPU. torch and DALI are imported when a stream starts, because the worker processes
+import this package and need neither.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 from ..errors import UserError, unknown
 from ..spec import Clip, Views
 from .augment import Augment
-from .decoder_choice import Decoder, Device, choose, decoders, known, remember
-from .source import Cutter, Order, Sampler
+from .decoder_choice import Decoder, Device, choose, decoders, register_nvdec, supported
+from .source import BatchSampler, ClipSampler, SamplerState
 from .stream import Batch, Stream
 from .transform import TrainTransform
 
 if TYPE_CHECKING:
     from .index import Index
 
-__all__ = ["Augment", "Batch", "Sampler", "Stream", "TrainTransform", "decoders", "open"]
+__all__ = ["Augment", "Batch", "SamplerState", "Stream", "TrainTransform", "decoders", "open"]
 
 
 def open(
@@ -36,32 +36,33 @@ def open(
     batch: int,
     views: Views = Views(),  # noqa: B008 (frozen)
     transform: TrainTransform | None = None,
-    sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+    sampler: SamplerState = SamplerState(),  # noqa: B008 (frozen)
     device: Device = "cpu",
     workers: int = 2,
     decoder: Decoder = "auto",
 ) -> Stream:
-    """Open a data set, with a `transform` for training, without one for testing by `views`.
+    """Open a data set: for training if there is a `transform`, otherwise for testing with `views`.
 
-    `batch` counts videos. `sampler` shares them out among ranks, and resumes: the clips are those that an unbroken run
-    would have seen. A misfit is a `UserError`.
+    `batch` is the number of videos per batch and rank. `sampler` says which shard of the videos this rank reads, and
+    where to resume: a resumed run sees the clips that an uninterrupted one would have seen. Raises UserError if the
+    arguments contradict each other or the index.
     """
     index = _load(index)
     if transform is not None:
         index = _mirrored(index, transform)
         transform = transform if index.mirror is not None else dataclasses.replace(transform, flip=0.0)
-    order = Order(
+    batch_sampler = BatchSampler(
         total=len(index), batch=batch, training=transform is not None, seed=sampler.seed, rank=sampler.rank,
         world=sampler.world,
     )  # fmt: skip
-    cutter = Cutter(clip=clip, views=views, transform=transform, seed=sampler.seed)
-    _check(order, device, workers, sampler)
-    chosen, able = choose(index, decoder, device, clip.sampling), known(index, device)
+    clip_sampler = ClipSampler(clip=clip, views=views, transform=transform, seed=sampler.seed)
+    _check(batch_sampler, device, workers, sampler)
+    chosen, decodable = choose(index, decoder, device, clip.sampling), supported(index, device)
     if device == "cuda" and chosen == "dali":
-        remember(index, able)
+        register_nvdec(index, decodable)
     return Stream(
-        index, order, cutter, device=device, workers=workers, decoder=chosen, known=able, first_epoch=sampler.epoch,
-        first_batch=sampler.batch,
+        index, batch_sampler, clip_sampler, device=device, workers=workers, decoder=chosen, supported=decodable,
+        first_epoch=sampler.epoch, first_batch=sampler.batch,
     )  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def _load(data: Index | str | Path) -> Index:
 
 
 def _mirrored(index: Index, transform: TrainTransform) -> Index:
-    """Return the index with the pairs of labels that a flip exchanges, those of the transform before its own."""
+    """Return the index with the label pairs that a flip swaps: the transform's if it has any, else the index's."""
     mirror = transform.flip_swaps or index.mirror
     named = {*transform.flip_keeps, *(label for pair in mirror or () for label in pair)}
     if strange := sorted(named - set(range(len(index.classes)))):
@@ -83,15 +84,15 @@ def _mirrored(index: Index, transform: TrainTransform) -> Index:
     return dataclasses.replace(index, mirror=mirror)
 
 
-def _check(order: Order, device: str, workers: int, sampler: Sampler) -> None:
-    if order.batch < 1 or workers < 1:
-        raise UserError(f"batch={order.batch} and workers={workers} must be at least 1")
+def _check(batch_sampler: BatchSampler, device: str, workers: int, sampler: SamplerState) -> None:
+    if batch_sampler.batch < 1 or workers < 1:
+        raise UserError(f"batch={batch_sampler.batch} and workers={workers} must be at least 1")
     if device not in ("cpu", "cuda"):
         raise unknown("device", device, ("cpu", "cuda"))
-    if order.training and order.batches == 0:
+    if batch_sampler.training and batch_sampler.batches == 0:
         raise UserError(
-            f"the index has {order.total} videos, fewer than one global batch ({order.batch} x {order.world} ranks): "
-            "choose a smaller batch"
+            f"the index has {batch_sampler.total} videos, fewer than one global batch "
+            f"({batch_sampler.batch} x {batch_sampler.world} ranks): choose a smaller batch"
         )
-    if sampler.epoch < 0 or not 0 <= sampler.batch < max(order.batches, 1):
-        raise UserError(f"epoch={sampler.epoch}, batch={sampler.batch}: an epoch has {order.batches} batches")
+    if sampler.epoch < 0 or not 0 <= sampler.batch < max(batch_sampler.batches, 1):
+        raise UserError(f"epoch={sampler.epoch}, batch={sampler.batch}: an epoch has {batch_sampler.batches} batches")

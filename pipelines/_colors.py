@@ -1,11 +1,11 @@
-"""The colors that a file is tagged with, and what turns DALI's colors into these.
+"""The color tags of a file, and the matrix that corrects DALI's colors accordingly.
 
-    untagged, or a tag that names no matrix below     BT.601, as FFmpeg shows it
-    range untagged                                    limited, unless the pixel format itself is full (`yuvj420p`)
+    no color matrix tag, or none of those below     BT.601, as in FFmpeg
+    no range tag                                    limited, unless the pixel format is full range (`yuvj420p`)
 
-DALI's decoders convert every picture by BT.601, in the range that the stream states. A matrix on the finished RGB makes
-up for another one, the same for both ranges, to one gray level. Not where DALI has clipped: a pure green of BT.709 lies
-outside of BT.601's RGB and stays up to 37 levels off. Of real videos that concerns a pixel in 300 or fewer.
+DALI's decoders convert every frame to RGB by BT.601, in the range that the stream states. A 3 x 3 matrix on the RGB
+corrects this for other tags, for both ranges, to within one gray level. Except where DALI has clipped: BT.709's pure
+green lies outside of BT.601's RGB and stays up to 37 levels off. In real videos this affects at most 1 pixel in 300.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ MATRICES = (
     "gbr", "bt709", UNKNOWN, "reserved", "fcc", "bt470bg", "smpte170m", "smpte240m", "ycgco", "bt2020nc", "bt2020c",
 )  # fmt: skip
 RANGES = (UNKNOWN, "tv", "pc")
-OVERRULING = ("hevc", "av1")  # whose headers are heard even where they are silent, and not the container's tags
+OVERRULING = ("hevc", "av1")  # for these only the codec's headers count, even if empty, not the container's tags
 BT601 = 0.299, 0.114
-# The weights of red and blue in the luma (ITU-T H.273, table 4).
+# Luma weights of red and blue (ITU-T H.273, table 4).
 WEIGHTS = {
     "bt709": (0.2126, 0.0722),
     "fcc": (0.30, 0.11),
     "smpte240m": (0.212, 0.087),
     "bt2020nc": (0.2627, 0.0593),
-    "bt2020c": (0.2627, 0.0593),  # FFmpeg shows it like the other
+    "bt2020c": (0.2627, 0.0593),  # FFmpeg treats it like bt2020nc
 }
 
 
 def tags(context: av.VideoCodecContext) -> dict[str, str]:
-    """Return the fields of a `Video` that name its colors: those that a decoder's frames carry."""
-    if context.codec.canonical_name == "vp8":  # has one matrix (RFC 6386, 9.2): what a container says is passed over
+    """Return the `Video` fields for the color tags, as a decoder would attach them to its frames."""
+    if context.codec.canonical_name == "vp8":  # one matrix only (RFC 6386, 9.2): container tags do not count
         return {"color_matrix": "bt470bg", "color_range": "tv"}
     if context.codec.canonical_name in OVERRULING:
         extradata = context.extradata
@@ -48,19 +48,19 @@ def tags(context: av.VideoCodecContext) -> dict[str, str]:
 
 
 def stated_to_nvdec(codec: str, color_range: str) -> bool:
-    """Whether NVDEC learns a file's range: its parser is known to tell the full one of H.264 and HEVC alone."""
+    """Whether NVDEC uses a file's color range: its parser is known to report full range for H.264 and HEVC only."""
     return color_range != "pc" or codec in ("h264", "hevc")
 
 
 def correction(matrix: str) -> np.ndarray:
-    """Return what RGB that was converted by BT.601 is to be multiplied by (float32 3 x 3, of column vectors)."""
+    """Return the matrix from RGB converted by BT.601 to RGB by `matrix` (float32 3 x 3, for column vectors)."""
     if matrix not in WEIGHTS:
         return np.eye(3, dtype=np.float32)
     return (_rgb(*WEIGHTS[matrix]) @ np.linalg.inv(_rgb(*BT601))).astype(np.float32)
 
 
 def _rgb(red: float, blue: float) -> np.ndarray:
-    """Return the matrix from Y, Cb, Cr to R, G, B, the latter in 0..1."""
+    """Return the matrix from Y, Cb, Cr to R, G, B in 0..1, for the luma weights of red and blue."""
     green = 1 - red - blue
     from_cb, from_cr = 2 * (1 - blue), 2 * (1 - red)
     return np.array([[1, 0, from_cr], [1, -from_cb * blue / green, -from_cr * red / green], [1, from_cb, 0]])

@@ -1,6 +1,6 @@
-"""What a container's own headers say: how many bytes the file should have, and how the picture is turned.
+"""Reads container headers: how many bytes a file should have, and the rotation of its video.
 
-FFmpeg ends a truncated file quietly, as if the video were shorter. The headers know better.
+FFmpeg reads a truncated file without an error, as if the video were shorter; the headers show the difference.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from pathlib import Path
 from typing import BinaryIO
 
 EBML = b"\x1a\x45\xdf\xa3"
-OPEN = 0xFFFFFFFF  # a RIFF whose writer did not come back to fill in the size
+UNKNOWN_SIZE = 0xFFFFFFFF  # RIFF: the writer never filled in the size
 SEGMENT = b"\x18\x53\x80\x67"
 
 
 def declared_size(path: Path) -> int:
-    """Return how many bytes the outermost elements of an MP4, Matroska or AVI file claim; 0 where they do not say."""
+    """Return an MP4, Matroska or AVI file's size in bytes according to its headers; 0 if they do not say."""
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == EBML:
             return _matroska(file)
         if head[:4] == b"RIFF":
             (size,) = struct.unpack("<I", head[4:8])
-            return 0 if size == OPEN else size + 8
+            return 0 if size == UNKNOWN_SIZE else size + 8
         if head[4:8] == b"ftyp":
             return max((end for _, _, end in _boxes(file, 0, _length(file))), default=0)
     return 0
 
 
 def holds_times(path: Path) -> bool:
-    """Whether this is a Matroska or MP4 file, which state every frame's time themselves."""
+    """Whether this is a Matroska or MP4 file, whose packets all have a pts."""
     with path.open("rb") as file:
         head = file.read(8)
     return head[:4] == EBML or head[4:8] == b"ftyp"
 
 
 def rotation(path: Path) -> int:
-    """Return the clockwise rotation in degrees that an MP4's video track asks players for; 0 in other containers."""
+    """Return the clockwise display rotation, in degrees, of an MP4's video track; 0 for other containers."""
     with path.open("rb") as file:
         if file.read(8)[4:8] != b"ftyp":
             return 0
@@ -65,7 +65,7 @@ def _angle(file: BinaryIO, start: int) -> int | None:
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (type, start of the body, claimed end) of the boxes between two offsets."""
+    """Yield (type, start of the body, end as declared) of the MP4 boxes between two offsets."""
     while start + 8 <= end:
         file.seek(start)
         size, kind = struct.unpack(">I4s", file.read(8))
@@ -73,15 +73,15 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
         if size == 1:
             size = struct.unpack(">Q", file.read(8).ljust(8, b"\0"))[0]
             body += 8
-        claimed = start + size if size else end
-        if claimed < body:
+        declared_end = start + size if size else end
+        if declared_end < body:
             return
-        yield kind, body, claimed
-        start = claimed
+        yield kind, body, declared_end
+        start = declared_end
 
 
 def _matroska(file: BinaryIO) -> int:
-    """Return the end of the Segment that follows the EBML header; 0 where its size is left open (live)."""
+    """Return the end of the Segment after the EBML header; 0 if its size is unknown (live streams)."""
     file.seek(4)
     header, _ = _vint(file)
     file.seek(header, os.SEEK_CUR)
@@ -92,7 +92,7 @@ def _matroska(file: BinaryIO) -> int:
 
 
 def _vint(file: BinaryIO) -> tuple[int, bool]:
-    """Read an EBML variable-length integer; the flag says that all bits are set, which means unknown."""
+    """Read an EBML variable-length integer; return (value, whether it is the reserved value for unknown)."""
     first = file.read(1)
     if not first or not first[0]:
         return 0, True

@@ -1,4 +1,4 @@
-"""Which decoder was measured to be the fastest for an index on this machine: a small JSON file in the cache folder.
+"""Remembers the fastest decoder of an index on this machine, as measured: a small JSON file in the cache folder.
 
 ~/.cache/reelbench/decoders/5f0c….json     {"cpu": {"dense": "software", "segments": "dali"}, "machine": …}
 """
@@ -15,19 +15,19 @@ from .index import Index, writable
 
 
 def cache() -> Path:
-    """Return the folder for what can be made again: `$REELBENCH_CACHE`, or `~/.cache/reelbench`."""
+    """Return the cache folder: `$REELBENCH_CACHE`, or `~/.cache/reelbench`."""
     return Path(os.environ.get("REELBENCH_CACHE", "~/.cache/reelbench")).expanduser()
 
 
 def recall(index: Index, device: str, sampling: str) -> str | None:
-    """Return the decoder to use for a device and a way of sampling; None where nothing was measured."""
+    """Return the fastest decoder for a device and a kind of sampling (`dense`, `segments`); None if never measured."""
     if not _folder().is_dir():  # the fingerprint of a large index takes a second
         return None
     return _read(_file(index)).get(device, {}).get(sampling)
 
 
 def remember(index: Index, device: str, chosen: dict[str, str]) -> None:
-    """Keep the decoder of each way of sampling; a cache folder that cannot be written to is a `UserError`."""
+    """Store {kind of sampling: fastest decoder}. Raises UserError if the cache folder cannot be written to."""
     file = _file(index)
     writable(file)
     kept = {**_read(file), device: chosen, "machine": _machine()}
@@ -53,7 +53,7 @@ def _read(file: Path) -> dict[str, dict[str, str]]:
 
 
 def _machine() -> list[str]:
-    """Name the machine: a cache folder may be shared by many."""
+    """Identify the machine, since machines may share a cache folder."""
     import torch
 
     gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]

@@ -1,4 +1,4 @@
-"""Encodes frames into a small real file, reproducibly: one thread, no dates or random identifiers in the headers."""
+"""Encodes frames to a video file, reproducibly: one thread, no dates or random identifiers in the headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import UserError, unknown
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
-    """How a codec is written: FFmpeg's encoder, the container's suffix, the pixel format and the encoder's options."""
+    """How to write a codec: FFmpeg's encoder, the file suffix, the pixel format, and the encoder's options."""
 
     encoder: str
     suffix: str
@@ -45,7 +45,7 @@ CODECS = {
 
 
 def find(codec: str) -> Codec:
-    """Return a codec by its name; an unknown one, or one this PyAV cannot write, is a `UserError`."""
+    """Return a codec by its name. Raises UserError if it is unknown, or this PyAV has no encoder for it."""
     if codec not in CODECS:
         raise unknown("codec", codec, CODECS)
     if CODECS[codec].encoder not in av.codecs_available:
@@ -56,12 +56,13 @@ def find(codec: str) -> Codec:
 def encode(
     path: Path, frames: Iterable[np.ndarray | av.VideoFrame], *, codec: str, fps: Fraction | int, gop: int
 ) -> None:
-    """Encode frames to `path`, which appears once complete. `gop` is the key-frame interval.
+    """Encode frames to `path`, which is written atomically. `gop` is the key-frame interval in frames.
 
-    Arrays are uint8 `H W 3` and follow each other at `fps`; video frames keep their own times and color tags.
+    Arrays are uint8 `H W 3`, shown at `fps`; video frames keep their own times and color tags. Raises UserError if the
+    codec cannot be written.
     """
     how = find(codec)
-    os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder writes a page to stderr otherwise
+    os.environ.setdefault("SVT_LOG", "1")  # else the AV1 encoder fills stderr
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     with av.open(str(partial), "w", options={"fflags": "+bitexact"}) as container:
         stream: Any = None

@@ -1,10 +1,10 @@
-"""What the workers know of the files, in memory that all of them share, and the one way to a file's bytes.
+"""The index columns that workers need, in memory shared by all of them, and reading a file's bytes.
 
     workers   [ ] [ ] [ ] [ ]      each maps the same pages: the frame times of Kinetics-400 alone are 0.5 GiB
                  |   |   |   |
     memory    | paths | sizes | hashes | … | pts | key frames |
 
-A file is compared with the index before anything is made of it: flipped bytes often decode to wrong pixels in silence.
+A file's hash is checked before it is decoded: flipped bytes often decode to wrong pixels without an error.
 """
 
 from __future__ import annotations
@@ -19,19 +19,15 @@ from typing import Any
 import numpy as np
 
 from . import _frames
+from ._video import UnreadableVideo
 
-# A larger file is not read whole: only the packets of the groups of pictures that are needed.
-LARGE = 64 << 20
+LARGE = 64 << 20  # bytes; of a larger file, only the packets that the frames need are read
 BLOCK = 1 << 20
 ALIGNED = 8
 
 
-class Broken(Exception):  # noqa: N818 (a finding about one file, answered with another file)
-    """A file is not the one that was indexed, or cannot be decoded; the message is the reason, without the path."""
-
-
-class Shared:
-    """Named arrays in anonymous shared memory: pickled as an address, mapped on arrival, freed with the last user."""
+class SharedArrays:
+    """Named arrays in anonymous shared memory. Pickled as a path, mapped again on arrival, freed after the last use."""
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         descriptor = os.memfd_create("reelbench")
@@ -72,7 +68,7 @@ class Files:
         names = ("size", "frames", "offset", "stream", "width", "height", "rotation")
         columns = {name: table[name].to_numpy() for name in names}
         paths = [os.fsencode(index.root / path) for path in table["path"]]
-        self._columns = Shared(
+        self._columns = SharedArrays(
             columns
             | {"path": np.frombuffer(b"".join(paths), np.uint8), "path_ends": np.cumsum([len(p) for p in paths])}
             | {name: np.array(table[name].tolist(), dtype=np.bytes_) for name in ("hash", "codec", "color_matrix")}
@@ -86,24 +82,24 @@ class Files:
         return len(self._columns["size"])
 
     def path(self, row: int) -> Path:
-        """Return where a file, or a folder of frames, lies."""
+        """Return the path of a file, or of a folder of frames."""
         return Path(os.fsdecode(self._part("path", "path_ends", row).tobytes()))
 
     def size(self, row: int) -> tuple[int, int]:
-        """Return the (width, height) of the picture as it is shown, upright."""
+        """Return (width, height) after rotation, in pixels."""
         width, height = self.coded_size(row)
         return (height, width) if self.rotation(row) % 180 else (width, height)
 
     def coded_size(self, row: int) -> tuple[int, int]:
-        """Return the (width, height) of the picture as it is stored."""
+        """Return (width, height) as stored, before rotation, in pixels."""
         return int(self._columns["width"][row]), int(self._columns["height"][row])
 
     def rotation(self, row: int) -> int:
-        """Return by how many degrees clockwise the stored picture is turned to be shown."""
+        """Return the rotation in degrees clockwise."""
         return int(self._columns["rotation"][row])
 
     def color_matrix(self, row: int) -> str:
-        """Return FFmpeg's name of the matrix that the pictures' colors are tagged with."""
+        """Return FFmpeg's name of the color matrix that the file is tagged with."""
         return self._columns["color_matrix"][row].decode()
 
     def frames(self, row: int) -> int:
@@ -111,7 +107,7 @@ class Files:
         return int(self._columns["frames"][row])
 
     def offset(self, row: int) -> int:
-        """Return the file's frame that is the video's first."""
+        """Return the file's frame number of the video's first frame."""
         return int(self._columns["offset"][row])
 
     def stream(self, row: int) -> int:
@@ -119,11 +115,11 @@ class Files:
         return int(self._columns["stream"][row])
 
     def times(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return a file's (pts, key frames)."""
+        """Return the (pts, key frame numbers) of a file."""
         return self._part("pts", "pts_ends", row), self._part("keys", "key_ends", row)
 
     def labels(self, row: int) -> np.ndarray:
-        """Return a video's class numbers: one, or in a multi-label set any number of them."""
+        """Return the class numbers of a video: one, or any number in a multi-label set."""
         return self._part("labels", "label_ends", row)
 
     def is_folder(self, row: int) -> bool:
@@ -135,23 +131,23 @@ class Files:
         return bool(self._columns["size"][row] > LARGE) and not self.is_folder(row)
 
     def fetch(self, row: int, wanted: np.ndarray) -> tuple[np.ndarray | Path, np.ndarray]:
-        """Return a verified file and the numbers of the wanted frames in it (int32).
+        """Return a file whose hash was checked, and the numbers of the wanted frames in it (int32).
 
-        It is the file's bytes, a large file's path, or an MJPEG file of just these frames of a folder. A file that is
-        not the one that was indexed is `Broken`.
+        The file is its bytes; for a large file its path; for a folder an MJPEG file of the wanted frames alone. Raises
+        UnreadableVideo if it cannot be read or has changed since it was indexed.
         """
         path = self.path(row)
         try:
             if self.is_folder(row):
                 return self._folder(path, row, wanted), np.arange(len(wanted), dtype=np.int32)
             if path.stat().st_size != self._columns["size"][row]:
-                raise Broken("changed since it was indexed")
+                raise UnreadableVideo("changed since it was indexed")
             if self.is_large(row):
                 self._verify_once(path, row)
                 return path, wanted
             content = np.fromfile(path, dtype=np.uint8)
         except OSError as error:
-            raise Broken(error.strerror or str(error)) from None
+            raise UnreadableVideo(error.strerror or str(error)) from None
         self._compare(hashlib.blake2b(content.data, digest_size=16), row)
         return content, wanted
 
@@ -164,7 +160,7 @@ class Files:
         return _frames.remux([pictures[number] for number in wanted])
 
     def _verify_once(self, path: Path, row: int) -> None:
-        """Read a large file whole when it is first used, and again only after it was written to."""
+        """Check the hash of a large file at its first use, and again when its modification time changes."""
         written = path.stat().st_mtime_ns
         if self._verified.get(row) != written:
             digest = hashlib.blake2b(digest_size=16)
@@ -176,7 +172,7 @@ class Files:
 
     def _compare(self, digest: hashlib.blake2b, row: int) -> None:
         if digest.hexdigest().encode() != self._columns["hash"][row]:
-            raise Broken("changed since it was indexed")
+            raise UnreadableVideo("changed since it was indexed")
 
     def _part(self, values: str, ends: str, row: int) -> np.ndarray:
         last = self._columns[ends]
@@ -184,7 +180,7 @@ class Files:
 
 
 def flat(column: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return a column of lists end to end, and where each list ends."""
+    """Return a column of lists, concatenated, and the end of each list in it."""
     import pyarrow as pa
 
     lists = pa.array(column)

@@ -1,4 +1,4 @@
-"""A folder of JPEG frames as a video: `codec="frames"`, a unit of time a frame, no duration, all key frames."""
+"""A folder of JPEG frames as a video: `codec="frames"`, one time unit per frame, all key frames, duration 0."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy as np
 from av.error import FFmpegError
 
 from . import _colors
-from ._video import Label, Unreadable, Video
+from ._video import Label, UnreadableVideo, Video
 
 # `00001.jpg` (Something-Something v1, Jester) and `img_00001.jpg` (raw frames), not `flow_x_00001.jpg` beside them.
 NAME = re.compile(r"(?:img_|image_|frame)?(\d+)\.jpe?g", re.IGNORECASE)
 
 
 def files(folder: Path) -> list[Path]:
-    """Return a folder's frames in the order of their numbers: frame `i` of the video is element `i`."""
+    """Return a folder's frame files, sorted by frame number."""
     numbered = ((NAME.fullmatch(path.name), path) for path in folder.iterdir())
     return [path for _, path in sorted((int(found[1]), path) for found, path in numbered if found)]
 
 
 def remux(pictures: list[bytes]) -> np.ndarray:
-    """Return an MJPEG file (AVI, in memory) that shows these JPEG pictures: their bytes, not encoded again."""
+    """Return an MJPEG file (AVI, in memory) of these JPEG files, without re-encoding them."""
     file = io.BytesIO()
     with av.open(io.BytesIO(pictures[0]), mode="r") as first, av.open(file, mode="w", format="avi") as target:
         stream = target.add_stream_from_template(first.streams.video[0])
@@ -38,16 +38,16 @@ def remux(pictures: list[bytes]) -> np.ndarray:
 
 
 def scan(folder: Path, label: Label = -1) -> Video:
-    """Return the record of a folder of frames. `Unreadable` says that it has none, an empty one, or a foreign one."""
+    """Return the index record of a folder of frames. Raises UnreadableVideo if it has none, or a damaged one."""
     frames = files(folder)
     if not frames:
-        raise Unreadable("no frames named 00001.jpg or img_00001.jpg")
+        raise UnreadableVideo("no frames named 00001.jpg or img_00001.jpg")
     digest = hashlib.blake2b(digest_size=16)
     size = 0
     for frame in frames:
         data = frame.read_bytes()
         if data[:2] != b"\xff\xd8" or b"\xff\xd9" not in data[-64:]:
-            raise Unreadable(f"{frame.name} is no whole JPEG")
+            raise UnreadableVideo(f"{frame.name} is no complete JPEG")
         digest.update(data)
         size += len(data)
     try:
@@ -56,7 +56,7 @@ def scan(folder: Path, label: Label = -1) -> Video:
             width, height, pix_fmt = context.width, context.height, context.pix_fmt or ""
             colors = _colors.tags(context)
     except FFmpegError as error:
-        raise Unreadable(f"{frames[0].name} cannot be read: {error.strerror}") from error
+        raise UnreadableVideo(f"{frames[0].name} cannot be read: {error.strerror}") from error
     return Video(
         path=folder,
         label=label,

@@ -1,10 +1,10 @@
-"""What a stream's headers say of its pictures, with none of them decoded.
+"""Reads size, format and profile of a stream from its headers, without decoding a frame.
 
-FFmpeg decodes the first picture of a file to learn its format, which takes longer than all the rest of a scan. Opened
-with `UNDECODED` it does not. The decoder is then shown the beginning of that picture: it reads the headers and stops.
+FFmpeg decodes the first frame of a file to learn its format, which takes longer than the rest of a scan. Opened with
+`UNDECODED` it does not. The decoder is then given only the beginning of that frame: it parses the headers and fails.
 
     packet of a key frame (H.264)   | size | parameters | size | slice: header, macroblocks … |
-    what the decoder is shown                           | size | slice: header, mac|
+    what the decoder is given                           | size | slice: header, mac|
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import av
 from av.error import FFmpegError
 
 UNDECODED = {"codec_whitelist": "none"}
-CODECS = ("h264", "vp9")  # the others' format is mostly found without a picture
-ENOUGH = 256  # bytes of a picture that hold its headers, mostly; too many of VP9, and it is decoded after all
-SLICES = (1, 5)  # H.264 units that hold a picture's part
+CODECS = ("h264", "vp9")  # for the others, FFmpeg mostly needs no frame
+HEADER_BYTES = 256  # of a frame, which mostly contain its headers; with many more, VP9 decodes the frame after all
+SLICES = (1, 5)  # NAL unit types of H.264 slices
 
 
 def read(stream: av.VideoStream, packet: av.Packet) -> av.VideoCodecContext | None:
-    """Return a decoder that knows size, format and profile of the pictures; None where the headers do not tell."""
+    """Return a decoder context with size, format and profile of the frames; None if the headers do not hold them."""
     ours = stream.codec_context
     if ours.codec.canonical_name not in CODECS:
         return None
@@ -32,31 +32,31 @@ def read(stream: av.VideoStream, packet: av.Packet) -> av.VideoCodecContext | No
     context = av.CodecContext.create(ours.codec.name, "r")
     assert isinstance(context, av.VideoCodecContext)
     context.extradata, context.thread_count = ours.extradata, 1
-    context.colorspace, context.color_range = ours.colorspace, ours.color_range  # the container's, if it says
-    context.options = {"ec": "0"}  # the missing rest of the picture is not to be made up
-    with suppress(FFmpegError):  # which must come: the picture is cut off
-        context.decode(av.Packet(shown[:ENOUGH]))
+    context.colorspace, context.color_range = ours.colorspace, ours.color_range  # the container's, if any
+    context.options = {"ec": "0"}  # no error concealment for the missing rest
+    with suppress(FFmpegError):  # certain, since the frame is incomplete
+        context.decode(av.Packet(shown[:HEADER_BYTES]))
     return context if context.pix_fmt and context.width else None
 
 
 def shown_first(context: av.VideoCodecContext, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
-    """Yield the packets, of which the decoder has decoded the first: until then it knows no coded size."""
+    """Yield the packets after decoding the first: only then does the context know the coded size."""
     context.thread_count = 1
     for number, packet in enumerate(packets):
         if not number and packet.size:
-            with suppress(FFmpegError):  # a damaged picture: the size stays unknown
+            with suppress(FFmpegError):  # a corrupt frame: the size stays unknown
                 context.decode(packet)
         yield packet
 
 
 def _slice(packet: bytes, configuration: bytes) -> bytes:
-    """Return a packet's first slice, ended early (ISO 14496-15, 5.3); nothing where the units have no length fields."""
+    """Return the beginning of a packet's first slice (ISO 14496-15, 5.3); empty if NAL units have no length fields."""
     if len(configuration) < 5 or configuration[0] != 1:
         return b""
     prefix, at = (configuration[4] & 3) + 1, 0
     while at + prefix < len(packet):
         size = int.from_bytes(packet[at : at + prefix], "big")
-        unit = packet[at + prefix : at + prefix + min(size, ENOUGH - prefix)]
+        unit = packet[at + prefix : at + prefix + min(size, HEADER_BYTES - prefix)]
         if unit and unit[0] & 31 in SLICES:
             return len(unit).to_bytes(prefix, "big") + unit
         at += prefix + size

@@ -1,11 +1,11 @@
-"""Which packets a choice of frames needs, and a small file made of just those.
+"""Finds the packets that decoding some frames requires, and makes a small file of just those.
 
     key frames   K . . . . . . K . . . . . . K . . . .
     wanted           x   x                     x   x
     excerpt      K . x . x                   K x . x        0 1 2 3 4 5 6 7 8, of which 2 4 6 8 are wanted
 
-DALI's CPU decoder decodes from the file's beginning whatever is asked of it; of an excerpt that is the least possible.
-And of a file of gigabytes, only the excerpt is ever read.
+DALI's CPU decoder always decodes from the start of the file; an excerpt makes that as short as possible. And of a file
+of gigabytes, only the excerpt is read.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from av.error import FFmpegError
 
 from ._header import UNDECODED
 
-MILLISECONDS = 40  # between the frames of a Matroska excerpt, whose unit is the millisecond
+MILLISECONDS = 40  # between frames of a Matroska excerpt (its time unit is 1 ms)
 
 
-class Mismatch(Exception):  # noqa: N818 (caught: the whole file is then used instead)
-    """A file showed other frames than the index lists."""
+class Mismatch(Exception):  # noqa: N818 (always caught)
+    """A file's frames are not those of the index."""
 
 
 def opened(content: np.ndarray | Path, options: dict[str, str] | None = None) -> InputContainer:
-    """Open a file by its bytes or its path."""
+    """Open a file, given its bytes or its path."""
     return av.open(str(content) if isinstance(content, Path) else io.BytesIO(content.data), mode="r", options=options)
 
 
 def is_avi(content: np.ndarray | Path) -> bool:
-    """Whether a file is an AVI, which knows no presentation times: FFmpeg guesses them, and not always in order."""
+    """Whether a file is an AVI, which stores no pts: FFmpeg guesses them, and not always in order."""
     if isinstance(content, Path):
         with content.open("rb") as file:
             return file.read(4) == b"RIFF"
@@ -43,7 +43,7 @@ def is_avi(content: np.ndarray | Path) -> bool:
 
 
 def groups(wanted: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (key frame, the wanted frames up to the next key frame) for ascending `wanted`."""
+    """Yield (key frame, wanted frames before the next key frame); `wanted` is ascending."""
     starts = keys[np.searchsorted(keys, wanted, side="right") - 1] if len(keys) else np.zeros_like(wanted)
     for group in np.split(wanted, np.flatnonzero(np.diff(starts)) + 1):
         yield int(starts[np.searchsorted(wanted, group[0])]), group
@@ -52,9 +52,9 @@ def groups(wanted: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, np.ndarr
 def excerpt(
     content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a file with the packets that `wanted` (ascending) needs, and the wanted frames' numbers in it (int32).
+    """Return a file of the packets that decoding `wanted` (ascending) requires, and the frames' numbers in it (int32).
 
-    Where packets do not match the index, it is the whole file and `wanted` again.
+    If the packets do not match the index, returns the whole file and `wanted`.
     """
     file, avi = io.BytesIO(), is_avi(content)
     try:
@@ -77,8 +77,8 @@ def excerpt(
 def _needed(source: Any, video: Any, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray) -> Iterator[Any]:
     """Yield, in decoding order, the packets from each group's key frame to the last wanted frame of the group.
 
-    Pictures that follow a key frame but are shown before it refer to the group before: they are left out, unless that
-    one was read through to them.
+    Frames that are stored after a key frame but shown before it depend on the previous group: they are dropped, unless
+    that group was read up to them.
     """
     seen: set[int] = set()
     packets: Iterator[Any] = iter(())
@@ -98,7 +98,7 @@ def _needed(source: Any, video: Any, wanted: np.ndarray, pts: np.ndarray, keys: 
 
 
 def _retime(packets: list[Any], shown: list[int], step: int) -> None:
-    """Number the packets anew, `step` apart (AVI would fill gaps with empty frames); none is shown before decoded."""
+    """Assign new times, `step` apart (AVI would fill gaps with empty frames), such that pts >= dts."""
     ranks = [int(np.searchsorted(shown, packet.pts)) for packet in packets]
     delay = max(number - rank for number, rank in enumerate(ranks))
     for number, (packet, rank) in enumerate(zip(packets, ranks, strict=True)):

@@ -1,4 +1,4 @@
-"""Runs a function over many files in processes, in order; survives the file that crashes or hangs a native library."""
+"""A parallel map over files in processes, in order, that survives files which crash or hang a native library."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ from rich.progress import Progress
 from ._workers import belong_to_parent
 
 Item = TypeVar("Item")
-Found = TypeVar("Found")
+Output = TypeVar("Output")
 CHUNK = 64
-PATIENCE = 900.0  # seconds
+TIMEOUT = 900.0  # seconds
 
 
 def ordered(
-    function: Callable[[Item], Found],
+    function: Callable[[Item], Output],
     items: Sequence[Item],
     *,
-    crashed: Callable[[Item], Found],
+    crashed: Callable[[Item], Output],
     title: str,
     workers: int | None = None,
     progress: bool = True,
-    patience: float = PATIENCE,
-) -> Iterator[Found]:
-    """Yield `function(item)` for each item in order, or `crashed(item)` where it took its process down.
+    timeout: float = TIMEOUT,
+) -> Iterator[Output]:
+    """Yield `function(item)` for each item in order, or `crashed(item)` if it crashes its process or takes too long.
 
-    So does one that is not finished after `patience` seconds: its process is killed.
-    `function` must be picklable. `workers` defaults to the cores; with fewer than two, everything runs
-    in this process. A progress bar is shown on a terminal.
+    After `timeout` seconds the process is killed. `function` must be picklable. `workers` defaults to the number of
+    cores; with fewer than two, everything runs in this process. A progress bar is shown on a terminal.
     """
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     size = min(CHUNK, max(1, len(items) // (4 * max(workers, 1))))
     chunks = [items[i : i + size] for i in range(0, len(items), size)]
     found = (
-        map(partial(_each, function), chunks) if workers < 2 else _survive(function, chunks, crashed, workers, patience)
+        map(partial(_each, function), chunks) if workers < 2 else _survive(function, chunks, crashed, workers, timeout)
     )
     quiet = not (progress and sys.stderr.isatty())
     with Progress(disable=quiet, console=Console(stderr=True), transient=True) as bar:
@@ -56,7 +55,10 @@ def ordered(
 
 @contextmanager
 def no_main_module() -> Iterator[None]:
-    """Spawned processes import their parent's main module again: seconds of torch and DeepSpeed, needed by none."""
+    """Keep spawned processes from importing the parent's main module: seconds of torch and DeepSpeed, needed by none.
+
+    `spawn` re-imports whatever `__main__` is, and has no option against it.
+    """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -66,38 +68,38 @@ def no_main_module() -> Iterator[None]:
 
 
 def _survive(
-    function: Callable[[Item], Found],
+    function: Callable[[Item], Output],
     chunks: Sequence[Sequence[Item]],
-    crashed: Callable[[Item], Found],
+    crashed: Callable[[Item], Output],
     workers: int,
-    patience: float,
-) -> Iterator[list[Found]]:
+    timeout: float,
+) -> Iterator[list[Output]]:
     done = 0
     while done < len(chunks):
         with _pool(workers) as pool, suppress(BrokenProcessPool, TimeoutError):
             futures = [pool.submit(_each, function, chunk) for chunk in chunks[done:]]
             for future in futures:
-                yield future.result(timeout=patience)
+                yield future.result(timeout=timeout)
                 done += 1
         if done < len(chunks):
-            # One of this chunk's items, or of those beside it: a process for each item of it, and then go on.
-            yield [_alone(function, item, crashed, patience) for item in chunks[done]]
+            # The cause is in this chunk or one that ran beside it: run this chunk with a process per item, then go on.
+            yield [_alone(function, item, crashed, timeout) for item in chunks[done]]
             done += 1
 
 
-def _each(function: Callable[[Item], Found], items: Sequence[Item]) -> list[Found]:
+def _each(function: Callable[[Item], Output], items: Sequence[Item]) -> list[Output]:
     return [function(item) for item in items]
 
 
-def _alone(function: Callable[[Item], Found], item: Item, crashed: Callable[[Item], Found], patience: float) -> Found:
+def _alone(function: Callable[[Item], Output], item: Item, crashed: Callable[[Item], Output], timeout: float) -> Output:
     with _pool(1) as pool, suppress(BrokenProcessPool, TimeoutError):
-        return pool.submit(function, item).result(timeout=patience)
+        return pool.submit(function, item).result(timeout=timeout)
     return crashed(item)
 
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Start processes, which end at once however the block ends: the pool itself would finish what it was given."""
+    """A pool whose processes are killed at the end of the block: by itself it would finish all submitted work."""
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=belong_to_parent) as pool:
         try:

@@ -1,10 +1,10 @@
-"""One video file to one `Video` record, by a single packet scan: nothing is decoded.
+"""Indexes one video file by scanning its packets, without decoding them.
 
-The scan counts what a full decode yields. Packets that never become a picture are left out: those an edit list
-discards, and VP8's hidden reference frames. Positions are in *presentation* order:
+The scan finds the frames that a full decode would yield: it ignores packets that are never shown (those that an edit
+list discards, and VP8's hidden reference frames). Frame numbers are in *presentation* order:
 
     packets (decoding order)   I0 P3 B1 B2 P6 B4 B5
-    positions                  0  3  1  2  6  4  5     ->  pts sorted, key_frames = [0]
+    frame numbers              0  3  1  2  6  4  5     ->  pts sorted, key_frames = [0]
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import numpy as np
 from av.error import FFmpegError
 
 from . import _colors, _container, _frames, _header
-from ._video import Label, Unreadable, Video
+from ._video import Label, UnreadableVideo, Video
 
 BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and the hash
 
 
 def scan(path: Path | str, label: Label = -1) -> Video:
-    """Scan one file, or a folder of JPEG frames. `Unreadable` says why it is missing, empty, truncated or no video."""
+    """Scan one file, or a folder of JPEG frames. Raises UnreadableVideo if it is missing, cut off or no video."""
     path = Path(path).absolute()
     if path.is_dir():
         return _frames.scan(path, label)
@@ -36,22 +36,22 @@ def scan(path: Path | str, label: Label = -1) -> Video:
         facts = _demux(path, _header.UNDECODED) if _container.holds_times(path) else None
         facts = facts or _demux(path, {})
     except FFmpegError as error:
-        raise Unreadable(f"cannot be demuxed: {error.strerror}") from error
+        raise UnreadableVideo(f"cannot be demuxed: {error.strerror}") from error
     except ValueError as error:  # PyAV decodes a header's texts as it opens the file
-        raise Unreadable(f"cannot be demuxed: {error}") from error
+        raise UnreadableVideo(f"cannot be demuxed: {error}") from error
     return Video(
         path=path, label=label, size=size, hash=file_hash(path), rotation=_container.rotation(path), **(facts or {})
     )
 
 
 def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
-    """Return the fields of a `Video` that its packets tell; None if, opened `UNDECODED`, they do not tell them all."""
+    """Return the `Video` fields that the packets hold; None if opened with `UNDECODED` and some are missing."""
     with av.open(str(path), options=options) as container:
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream):
-            raise Unreadable("no video stream")
+            raise UnreadableVideo("no video stream")
         if stream.codec_context is None:
-            raise Unreadable("a codec that this PyAV does not know")
+            raise UnreadableVideo("a codec that this PyAV does not know")
         context = stream.codec_context
         packets = container.demux(stream)
         if options:
@@ -64,7 +64,7 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             packets = _header.shown_first(context, packets)
         pts, key_frames, step, hidden = _presentation(packets, context.codec.canonical_name)
         if not len(pts):
-            raise Unreadable("no frames")
+            raise UnreadableVideo("no frames")
         time_base = stream.time_base or Fraction(1, 1)
         return {
             "frames": len(pts),
@@ -86,7 +86,7 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
 
 
 def file_hash(path: Path) -> str:
-    """Return the content's hash: 16 bytes of BLAKE2b, in hexadecimal."""
+    """Return a file's 16-byte BLAKE2b hash in hexadecimal."""
     digest, block = hashlib.blake2b(digest_size=16), bytearray(BLOCK)
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(block):
@@ -95,25 +95,28 @@ def file_hash(path: Path) -> str:
 
 
 def _complete_size(path: Path) -> int:
-    """Refuse a file that ends before its container says: a demuxer quietly shows a shorter video."""
+    """Return a file's size in bytes. Raises UnreadableVideo if it is shorter than its container's headers say.
+
+    A demuxer would silently show a shorter video.
+    """
     if not path.is_file():
-        raise Unreadable("no such file")
+        raise UnreadableVideo("no such file")
     size = path.stat().st_size
     if size == 0:
-        raise Unreadable("empty file")
+        raise UnreadableVideo("empty file")
     if (declared := _container.declared_size(path)) > size:
-        raise Unreadable(f"truncated: {size} of {declared} bytes")
+        raise UnreadableVideo(f"truncated: {size} of {declared} bytes")
     return size
 
 
 def _presentation(packets: Iterable[av.Packet], codec: str) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Return the sorted pts, the positions of the key frames, the last frame's duration, and how many are hidden."""
+    """Return sorted pts, key frame numbers, the last frame's duration, and the number of hidden packets."""
     vp8 = codec == "vp8"
     shown: list[tuple[int | None, int | None, bool]] = []
     hidden = step = 0
     for packet in packets:
         if packet.is_corrupt:
-            raise Unreadable("truncated: a packet is cut short")
+            raise UnreadableVideo("truncated: a packet is cut short")
         if packet.is_discard or (vp8 and _hidden_vp8(packet)):
             hidden += 1
         elif packet.size:
@@ -133,7 +136,7 @@ def _hidden_vp8(packet: av.Packet) -> bool:
 
 
 def _timestamps(pts: list[int | None], dts: list[int | None]) -> np.ndarray:
-    """Return int64 pts; where a container has none (AVI), decoding times stand in, or else the frame's number."""
+    """Return pts as int64; where a container has none (AVI), the dts, or else the frame numbers."""
     for times in (pts, dts):
         known = [time for time in times if time is not None]
         if len(set(known)) == len(times):

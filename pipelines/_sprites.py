@@ -1,22 +1,21 @@
-"""Draws a sprite whose class is a motion, so that neither a frame nor an unordered heap of frames tells the class.
+"""Draws videos of a moving sprite whose class is the motion: neither one frame nor a set of frames reveals the class.
 
-A sprite has four coordinates, each on a loop: across, down, angle and size (which starts again small after its
-largest). In every video three of them take evenly spaced values along a stretch of their loop, which begins anywhere,
-and one rests. The class's coordinate takes its values in order; the other two go there and back:
+A sprite has four cyclic coordinates: x, y, angle and size (which restarts small after its largest). In every video,
+three of them take evenly spaced values along a random part of their cycle, and one stays constant. The coordinate of
+the class takes its values in order; the other two go there and back:
 
     time        0 1 2 3 4 5 6 7
     class       0 1 2 3 4 5 6 7    or, in the opposite class, 7 6 5 4 3 2 1 0
-    others      0 2 4 6 7 5 3 1    each entered at a random moment, in either direction
+    others      0 2 4 6 7 5 3 1    each starting at a random frame, in either direction
 
-So at any moment, the first too, each coordinate is uniform on its loop whatever the class: a frame is worth nothing.
-Frames without their order show which coordinate rests, so that six classes remain: 1 in 6 is the best there is without
-time, where chance is 1 in 8, and who does better has seen motion.
+So in every frame, each coordinate is uniformly distributed whatever the class: a single frame carries no information.
+An unordered set of frames reveals which coordinate is constant, which leaves six classes. A model that ignores frame
+order cannot exceed 1 in 6 (chance is 1 in 8); one that does has used motion.
 
-The harder classes are pairs of motions, one after the other, of the sprite with the red front, the second along the
-coordinate that follows the first's, while the others rest; a sprite with a blue front moves by a pair of its own. Half
-way both leap to any other place: had the second motion to begin where the first ended, the corner of their path would
-tell both directions. So who sees frames but not their order finds at most which coordinates took part: 1 in 4, where
-chance is 1 in 16.
+The 16 harder classes are pairs of motions of the sprite with the red front, one after the other, the second along the
+coordinate after the first's; the other coordinates are constant. A distractor with a blue front moves by a random pair.
+Halfway, both jump to a random place: a continuous path would reveal both directions by its corner. So a model that
+ignores frame order learns at most which coordinates change: 1 in 4 (chance is 1 in 16).
 """
 
 from __future__ import annotations
@@ -40,34 +39,34 @@ PAIRS: dict[str, tuple[str, str]] = {
     for second in MOTIONS
     if MOTIONS[second][0] == (MOTIONS[first][0] + 1) % 4
 }
-OTHERS = 1  # sprites beside the one that counts
-RADIUS = (0.18, 0.42)  # of the short side
-SPAN = (0.5, 0.8)  # of a loop
-HALF_SPAN = (0.25, 0.4)  # of one motion of a pair, which is seen at half as many frames
+DISTRACTORS = 1
+RADIUS = (0.18, 0.42)  # smallest and largest, relative to the short side
+SPAN = (0.5, 0.8)  # of a cycle
+HALF_SPAN = (0.25, 0.4)  # for one motion of a pair, which has half as many frames
 
 
 def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int, int]) -> np.ndarray:
-    """Return one video, uint8 `T H W 3`. `size` is (width, height); all randomness comes from `rng`."""
+    """Return one video, uint8 `T H W 3`, of class `motion`. `size` is (width, height); only `rng` is random."""
     background = _background(rng, frames, size)
-    colours = _colours(rng)
+    colors = _colors(rng)
     shape = rng.integers(len(SHAPES))
-    return _paint(background, coordinates(motion, rng, frames), shape, colours).astype(np.uint8)
+    return _paint(background, coordinates(motion, rng, frames), shape, colors).astype(np.uint8)
 
 
 def draw_pair(pair: str, rng: np.random.Generator, *, frames: int, size: tuple[int, int]) -> np.ndarray:
-    """Return one video of the harder classes, uint8 `T H W 3`: a red sprite moves by `pair`, in front of the others."""
+    """Return one video of the harder class `pair`, uint8 `T H W 3`: a red sprite, in front of a blue distractor."""
     video = _background(rng, frames, size)
     names = list(PAIRS)
-    blue = [names[i] for i in rng.integers(len(names), size=OTHERS)]
+    blue = [names[i] for i in rng.integers(len(names), size=DISTRACTORS)]
     for name, channel in [*((name, 2) for name in blue), (pair, 0)]:
-        colours = _colours(rng)
-        colours[1, [1, 2 - channel]] -= 195  # of the bright front, one channel stays
-        video = _paint(video, pair_coordinates(name, rng, frames), rng.integers(len(SHAPES)), colours)
+        colors = _colors(rng)
+        colors[1, [1, 2 - channel]] -= 195  # only one channel of the front stays bright
+        video = _paint(video, pair_coordinates(name, rng, frames), rng.integers(len(SHAPES)), colors)
     return video.astype(np.uint8)
 
 
-def _paint(video: np.ndarray, place: np.ndarray, shape: np.integer, colours: np.ndarray) -> np.ndarray:
-    """Return a video, float32 `T H W 3`, with a sprite in front of it at coordinates `4 T`."""
+def _paint(video: np.ndarray, place: np.ndarray, shape: np.integer, colors: np.ndarray) -> np.ndarray:
+    """Return a video, float32 `T H W 3`, with a sprite drawn on it at coordinates `4 T`."""
     height, width = video.shape[1:3]
     rows = np.arange(height, dtype=np.float32)[:, None]
     columns = np.arange(width, dtype=np.float32)
@@ -81,16 +80,16 @@ def _paint(video: np.ndarray, place: np.ndarray, shape: np.integer, colours: np.
     v = (cos * y - sin * x) / radius
     inside = np.clip((1 - SHAPES[shape](u, v)) * radius + 0.5, 0, 1)[..., None]
     front = np.clip(u * radius + 0.5, 0, 1)[..., None]
-    sprite = colours[0] + (colours[1] - colours[0]) * front
+    sprite = colors[0] + (colors[1] - colors[0]) * front
     return video + (sprite - video) * inside
 
 
 def coordinates(
     motion: str, rng: np.random.Generator, frames: int, *, span: tuple[float, float] = SPAN, others: int = 2
 ) -> np.ndarray:
-    """Return the four coordinates over time, float32 `4 T` in [0, 1), `others` of which go there and back.
+    """Return the four coordinates over time, float32 `4 T` in [0, 1); `others` of them go there and back.
 
-    The class decides their order in time alone.
+    The class only determines the order of their values in time.
     """
     place = np.repeat(rng.random((4, 1)), frames, axis=1)
     moving, direction = MOTIONS[motion]
@@ -102,7 +101,7 @@ def coordinates(
 
 
 def pair_coordinates(pair: str, rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Return the four coordinates of one motion and then another, which begins anywhere: `4 T`."""
+    """Return the four coordinates (`4 T`) of two motions, the second of which starts at a random place."""
     halves = frames // 2, frames - frames // 2
     parts = [coordinates(m, rng, n, span=HALF_SPAN, others=0) for m, n in zip(PAIRS[pair], halves, strict=True)]
     return np.concatenate(parts, axis=1)
@@ -119,7 +118,7 @@ def _wrap(distance: np.ndarray, period: int) -> np.ndarray:
 
 
 def _background(rng: np.random.Generator, frames: int, size: tuple[int, int]) -> np.ndarray:
-    """Return a soft random texture that drifts on its own, float32 `T H W 3`."""
+    """Return a smooth random texture that drifts, float32 `T H W 3`."""
     width, height = size
     texture = _smooth_noise(rng, height, width)
     drift = rng.uniform(-0.6, 0.6, (2, 1)) * np.arange(frames) + rng.uniform(0, max(size), (2, 1))
@@ -129,7 +128,7 @@ def _background(rng: np.random.Generator, frames: int, size: tuple[int, int]) ->
 
 
 def _smooth_noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Return a seamless texture of low contrast: noise of six cells a side, interpolated around the edges."""
+    """Return a periodic low-contrast texture `H W 3`: a grid of 6 x 6 random colors, interpolated."""
     cells = 6
     noise = rng.uniform(-20, 20, (cells, cells, 3)) + rng.uniform(110, 146, 3)
     for axis, length in ((0, height), (1, width)):
@@ -141,8 +140,8 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int) -> np.ndarr
     return noise.astype(np.float32)
 
 
-def _colours(rng: np.random.Generator) -> np.ndarray:
-    """Return the colours of the sprite's back and front, one dark and one bright: float32 `2 3`."""
+def _colors(rng: np.random.Generator) -> np.ndarray:
+    """Return the colors of the sprite's back (dark) and front (bright): float32 `2 3`."""
     return np.stack([rng.uniform(0, 60, 3), rng.uniform(195, 255, 3)]).astype(np.float32)
 
 

@@ -1,35 +1,44 @@
-"""The record of one video, and the reasons why a file has none."""
+"""The index's record of one video, and what stands for a file that cannot be read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 Label = int | tuple[int, ...]
 
 
-class Unreadable(Exception):  # noqa: N818 (it is a finding, kept in the index, not a failure)
-    """A file that cannot be used as a video; the message is the reason, without the path."""
+class UnreadableVideo(Exception):  # noqa: N818 (it skips one video, and is no failure of the program)
+    """A file that cannot be indexed or decoded, or is not the file that was indexed. The message omits the path."""
+
+
+class SkippedVideo(NamedTuple):
+    """The path of a video that was skipped, and the reason."""
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """A row of the index.
+    """One row of the index.
 
-    `pts` (int64, units of `time_base`) and `key_frames` (int32) describe the whole file in presentation order: `pts[i]`
-    is the time of the file's i-th shown frame. The video itself is the span of `frames` frames that begins at the
-    file's frame `offset`, which is 0 except where a list trims its files: frame `i` of the video is frame `offset + i`
-    of the file. `width` and `height` are those of the stored picture, before `rotation` (clockwise: 0, 90, 180 or 270
-    degrees); `coded_width` and `coded_height` include the margin that an encoder adds to fill its blocks and a decoder
-    cuts off, and are 0 where the headers do not tell. `stream` is the container's stream number. `hidden` counts
-    packets that are never shown, which a decoder that numbers packets counts too. `codec="frames"` is a folder of JPEG
-    frames. `color_matrix` and `color_range` are FFmpeg's names of what the pictures are tagged with (`bt709`,
-    `smpte170m`, …; `tv`, `pc`), or `unknown`. `label` is a class number, or a tuple of them in a multi-label set; -1
-    and () mean unknown.
+    Times: `pts` (int64, in units of `time_base`) and `key_frames` (int32, frame numbers) cover the whole file in
+    presentation order. The video is `frames` frames long and starts at the file's frame `offset`, which is 0 unless a
+    list trims the file. `duration` is in seconds.
+
+    Pixels: `width` and `height` are the stored frame's, before `rotation` (clockwise: 0, 90, 180 or 270 degrees).
+    `coded_width` and `coded_height` include the padding to whole blocks; 0 where the headers do not say.
+    `color_matrix` and `color_range` are FFmpeg's names of the file's color tags (`bt709`, …; `tv`, `pc`), or `unknown`.
+
+    File: `size` in bytes, `hash` of its contents, `stream` the video stream's number in the container, `hidden` the
+    number of packets that are never shown. `codec="frames"` is a folder of JPEG frames.
+
+    `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown.
     """
 
     path: Path
@@ -57,13 +66,13 @@ class Video:
 
     @property
     def fps(self) -> float:
-        """Mean frames a second over the span; 0 where the duration is unknown."""
+        """Mean frames per second; 0 where the duration is unknown."""
         return self.frames / self.duration if self.duration > 0 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """The part of a file that a trimmed list means: from `start` up to, not including, `end` (None: to its end)."""
+    """The part of a file that belongs to the video: `start` inclusive, `end` exclusive (None: the end of the file)."""
 
     start: float = 0.0
     end: float | None = None
@@ -75,15 +84,15 @@ class Span:
 
 
 def trim(video: Video, span: Span) -> Video:
-    """Return the video restricted to a span; one without a single frame is `Unreadable`."""
+    """Return the video restricted to a span. Raises UnreadableVideo if no frame lies in it."""
     end = float("inf") if span.end is None else span.end
     times = np.arange(len(video.pts))
     if span.unit == "seconds":
         if video.duration <= 0:
-            raise Unreadable("its frames carry no times, so it cannot be trimmed by seconds")
+            raise UnreadableVideo("its frames carry no times, so it cannot be trimmed by seconds")
         times = (video.pts - video.pts[0]) * float(video.time_base)
     inside = np.flatnonzero((times >= span.start) & (times < end))
     if not len(inside):
-        raise Unreadable(f"no frame lies in {span.start}..{span.end} {span.unit}")
+        raise UnreadableVideo(f"no frame lies in {span.start}..{span.end} {span.unit}")
     part = video.duration * len(inside) / len(video.pts)
     return replace(video, offset=int(inside[0]), frames=len(inside), duration=part)

@@ -1,8 +1,7 @@
-"""When a decoder fails, dies or hangs: a wait that ends, and the search for the file at fault.
+"""When a decoder fails, crashes or hangs: a call with a timeout, and the search for the videos that cause it.
 
-A decoder's error names no file, and one that hangs or crashes says nothing at all. So the files in question are decoded
-once more, one after the other, in a child process that may die or be killed in its turn. What a GPU fails to decode is
-tried in software too: a file is at fault only if it fails there as well.
+A decoder's error names no file. So the batch's videos are decoded once more, one by one, in a child process that may
+crash or be killed. What a GPU fails to decode is tried in software too: a video is skipped only if that fails as well.
 """
 
 from __future__ import annotations
@@ -16,27 +15,27 @@ from typing import TypeVar
 
 from ..errors import UserError
 from ._device_errors import gist
-from ._files import Broken
+from ._files import UnreadableVideo
 from ._parallel import no_main_module
-from .source import Source
+from .source import EncodedSource
 
-Found = TypeVar("Found")
-Place = tuple[int, int]
+T = TypeVar("T")
+Sample = tuple[int, int]
 
-BATCH_PATIENCE = 300.0  # seconds for one batch before a file is suspected of hanging a decoder
-FILE_PATIENCE = 60.0  # seconds for one file, alone
-START_PATIENCE = 300.0  # seconds for a child to import what it needs
+BATCH_TIMEOUT = 300.0  # seconds for one batch, before its videos are tried one by one
+FILE_TIMEOUT = 60.0  # seconds for one video
+START_TIMEOUT = 300.0  # seconds for a child to import what it needs
 READY, CRASHES, HANGS = "ready", "crashes the decoder", "hangs the decoder"
-REFUSALS = 5  # files that a GPU fails to decode before any that it decodes: enough to blame the GPU
+GPU_FAILURES = 5  # after as many failures and no success, the GPU is taken to be the cause
 
 
-class Hung(Exception):  # noqa: N818 (an observation)
-    """A call did not come back in time."""
+class DecodeTimeout(Exception):  # noqa: N818 (named for what happened)
+    """A call did not return in time."""
 
 
-def within(seconds: float, function: Callable[[], Found]) -> Found:
-    """Return `function()`, or raise `Hung` and leave it behind in a thread that ends with the process."""
-    answers: queue.SimpleQueue[tuple[Found | None, BaseException | None]] = queue.SimpleQueue()
+def call_with_timeout(seconds: float, function: Callable[[], T]) -> T:
+    """Return `function()`. Raises DecodeTimeout after `seconds`; the call is then abandoned in a daemon thread."""
+    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def call() -> None:
         try:
@@ -48,87 +47,93 @@ def within(seconds: float, function: Callable[[], Found]) -> Found:
     try:
         value, error = answers.get(timeout=seconds)
     except queue.Empty:
-        raise Hung(f"no answer for {seconds:.0f} s") from None
+        raise DecodeTimeout(f"no answer for {seconds:.0f} s") from None
     if error is not None:
         raise error
     return value  # type: ignore[return-value]
 
 
 @dataclass
-class Findings:
-    """What files did by themselves: {row: reason} of the broken and of those that only the GPU fails to decode."""
+class DecodeReport:
+    """Videos decoded one by one: {row: reason} of those that `failed` and of those that fail on the `gpu_only`.
 
-    broken: dict[int, str] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
+    `decoded` counts the successes.
+    """
+
+    failed: dict[int, str] = field(default_factory=dict)
+    gpu_only: dict[int, str] = field(default_factory=dict)
     decoded: int = 0
 
-    def __ior__(self, other: Findings) -> Findings:
-        self.broken |= other.broken
-        self.refused |= other.refused
+    def __ior__(self, other: DecodeReport) -> DecodeReport:
+        self.failed |= other.failed
+        self.gpu_only |= other.gpu_only
         self.decoded += other.decoded
         return self
 
     @property
-    def device_at_fault(self) -> bool:
-        """Whether the GPU decoded nothing that it was given, but software did."""
-        return bool(self.refused) and not self.decoded
+    def gpu_at_fault(self) -> bool:
+        """Whether the GPU decoded none of the videos, but software did."""
+        return bool(self.gpu_only) and not self.decoded
 
 
-def culprits(source: Source, places: Iterable[Place], device_id: int | None) -> Findings:
-    """Decode the (epoch, row) samples in child processes; return which fail, crash or hang there."""
+def find_failing_videos(source: EncodedSource, samples: Iterable[Sample], device_id: int | None) -> DecodeReport:
+    """Decode each (epoch, row) sample by itself in a child process; report which fail, crash or hang."""
     on_gpu = device_id is not None and source.form != "decoded"
-    tried = _outcomes(source, list(places), device_id, patience=REFUSALS if on_gpu else None)
-    failed = {place: reason for place, reason in tried.items() if reason}
-    found = Findings(decoded=len(tried) - len(failed))
+    tried = _outcomes(source, list(samples), device_id, max_failures=GPU_FAILURES if on_gpu else None)
+    failed = {sample: reason for sample, reason in tried.items() if reason}
+    found = DecodeReport(decoded=len(tried) - len(failed))
     if on_gpu and failed:
         in_software = _outcomes(_software(source), list(failed), None)
-        found.refused = {place[1]: reason for place, reason in failed.items() if not in_software[place]}
-        failed = {place: reason for place, reason in in_software.items() if reason}
-    found.broken = {place[1]: reason for place, reason in failed.items()}
+        found.gpu_only = {sample[1]: reason for sample, reason in failed.items() if not in_software[sample]}
+        failed = {sample: reason for sample, reason in in_software.items() if reason}
+    found.failed = {sample[1]: reason for sample, reason in failed.items()}
     return found
 
 
-def _software(source: Source) -> Source:
+def _software(source: EncodedSource) -> EncodedSource:
     from .software import DecodedSource
 
-    return DecodedSource(source.files, source.order, source.cutter, *source.start, barred=source.barred)
+    return DecodedSource(
+        source.files, source.batch_sampler, source.clip_sampler, *source.start, undecodable=source.undecodable
+    )
 
 
 def _outcomes(
-    source: Source, places: list[Place], device_id: int | None, patience: int | None = None
-) -> dict[Place, str]:
-    """Return each sample's reason ("" if it decodes); `patience` failures without a success end the search."""
-    found: dict[Place, str] = {}
-    while len(found) < len(places) and not (len(found) == patience and all(found.values())):
-        hopeful = patience is None or not all(found.values())
-        waiting = places[len(found) : None if hopeful else patience]
+    source: EncodedSource, samples: list[Sample], device_id: int | None, max_failures: int | None = None
+) -> dict[Sample, str]:
+    """Return why each sample fails ("" if it decodes). Stops after `max_failures` failures without a success."""
+    found: dict[Sample, str] = {}
+    while len(found) < len(samples) and not (len(found) == max_failures and all(found.values())):
+        hopeful = max_failures is None or not all(found.values())
+        waiting = samples[len(found) : None if hopeful else max_failures]
         reasons = list(_examine(source, waiting, device_id))
-        found |= zip(waiting, reasons if device_id is None else _certain(reasons), strict=False)
+        found |= zip(waiting, reasons if device_id is None else _conclusive(reasons), strict=False)
     return found
 
 
-def _certain(reasons: list[str]) -> list[str]:
-    """Return what is certain of a child's findings on a GPU: an error there may spoil all that follows it.
+def _conclusive(reasons: list[str]) -> list[str]:
+    """Return the leading reasons that can be trusted: on a GPU, an error may make all later decodes fail.
 
-    A success proves that those before it spoilt nothing, so that in doubt are those after the first failure since.
+    A success proves that earlier failures had no such effect. So results count up to the first failure after the last
+    success.
     """
     last = max((number for number, reason in enumerate(reasons) if not reason), default=-1)
     return reasons[: last + 2]
 
 
-def _examine(source: Source, places: list[Place], device_id: int | None) -> Iterable[str]:
-    """Yield each sample's reason ("" if it decodes) until one takes the child down, whose reason is the last."""
+def _examine(source: EncodedSource, samples: list[Sample], device_id: int | None) -> Iterable[str]:
+    """Yield why each sample fails ("" if it decodes), in a child process; ends where that crashes or hangs."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_serve, args=(theirs, source, places, device_id), daemon=True)
+    child = context.Process(target=_serve, args=(theirs, source, samples, device_id), daemon=True)
     with no_main_module():
         child.start()
     theirs.close()
     try:
-        if _answer(ours, START_PATIENCE) != READY:
-            raise UserError("no process can be started to look for a broken file: is memory short?")
-        for _ in places:
-            reason = _answer(ours, FILE_PATIENCE)
+        if _answer(ours, START_TIMEOUT) != READY:
+            raise UserError("cannot start a process to find the video that makes decoding fail: is memory short?")
+        for _ in samples:
+            reason = _answer(ours, FILE_TIMEOUT)
             yield reason
             if reason in (CRASHES, HANGS):
                 return
@@ -146,16 +151,16 @@ def _answer(ours: connection.Connection, seconds: float) -> str:
         return CRASHES
 
 
-def _serve(theirs: connection.Connection, source: Source, places: list[Place], device_id: int | None) -> None:
+def _serve(theirs: connection.Connection, source: EncodedSource, samples: list[Sample], device_id: int | None) -> None:
     decode = None if source.form == "decoded" else _dali_decode()
     theirs.send(READY)
-    for epoch, row in places:
+    for epoch, row in samples:
         try:
-            (*content,), _ = source.content(row, source.cut(epoch, row, row))
-            if decode is not None and not (source.form == "mixed" and content[-1]):  # 1: pictures, decoded already
+            (*content,), _ = source.content(row, source.clip_spec(epoch, row, row))
+            if decode is not None and not (source.form == "mixed" and content[-1]):  # 1: decoded already, in software
                 decode(content[0], content[1], device_id=device_id)
             theirs.send("")
-        except Broken as error:
+        except UnreadableVideo as error:
             theirs.send(str(error))
         except Exception as error:  # noqa: BLE001 (DALI raises plain RuntimeErrors)
             theirs.send(f"cannot be decoded: {gist(error)}")

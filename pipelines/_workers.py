@@ -1,6 +1,6 @@
-"""How a worker process ends: with its parent, whatever became of that one, and never by itself at a Ctrl-C.
+"""How worker processes end: with their parent, even if that was killed, and not by themselves at Ctrl-C.
 
-One that decodes for a training leaves a scheduler's signals to its parent too.
+Workers of a training also leave a scheduler's signals (SIGUSR1, SIGTERM) to their parent.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from multiprocessing import connection, parent_process
 from multiprocessing.process import BaseProcess
 from weakref import WeakSet
 
-GRACE = 60  # seconds in which a parent that was asked to stop may still want samples
+GRACE = 60  # seconds for which workers keep serving a parent that is stopping
 
 _started: WeakSet[BaseProcess] = WeakSet()
 
 
 def belong_to_parent() -> None:
-    """In a worker process: end when the parent does, and leave Ctrl-C to it. Does nothing in a main process."""
+    """In a worker process: end when the parent ends, and ignore Ctrl-C. No effect in a main process."""
     parent = parent_process()
     if parent is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -28,9 +28,9 @@ def belong_to_parent() -> None:
 
 
 def leave_signals_to_parent() -> None:
-    """In a worker process: belong to the parent, and go on at SIGUSR1 and, for a minute, at SIGTERM.
+    """In a worker process: as `belong_to_parent`, and also ignore SIGUSR1, and SIGTERM for a minute.
 
-    Schedulers send them to every process of a job, and a training wants to end its step and save.
+    Schedulers signal every process of a job, and training needs its workers to finish the step and save.
     """
     if parent_process() is not None:
         belong_to_parent()
@@ -39,16 +39,16 @@ def leave_signals_to_parent() -> None:
 
 
 def end_at_exit(workers: Iterable[BaseProcess]) -> None:
-    """In the parent: kill these workers when the interpreter ends, if they are still there.
+    """In the parent: kill these workers when the interpreter exits, if they still run.
 
-    DALI's are no daemons: multiprocessing would wait for them, and they for tasks, where a stream was left open.
+    DALI's workers are not daemons: with a stream left open, multiprocessing would wait for them forever.
     """
     for worker in workers:
-        worker.terminate = worker.kill  # what DALI calls, and waits for: a SIGTERM would be answered late
+        worker.terminate = worker.kill  # DALI calls it and joins: they would answer SIGTERM late
         _started.add(worker)
 
 
-@atexit.register  # after multiprocessing's own, which thus runs later
+@atexit.register  # registered after multiprocessing's handler, so it runs before it
 def _kill_the_rest() -> None:
     for worker in list(_started):
         worker.kill()

@@ -1,16 +1,16 @@
-"""Augmentation beyond crop and flip: drawn for a clip here, on the host, and done to all its frames in the graph.
+"""Augmentation beyond crop and flip: sampled per clip on the host, applied to all its frames in the DALI graph.
 
-A clip's look is a short list of steps, each an operation and its numbers; the graph applies them in order before the
-normalisation, and erases a box after it. Every number follows from the generator that it is drawn from.
+The parameters of a clip are a short list of operations with their arguments. The graph applies them in order before the
+normalization, and erases a box after it. The random generator alone determines them.
 
-    colour jitter    brightness, contrast and colour by 1 ± strength each, in random order      (torchvision)
+    color_jitter     brightness, contrast and color by 1 ± strength each, in random order       (torchvision)
     rand_augment     imgaug_n4_m7: 4 of imgaug.RandAugment's 18 operations at magnitude 7 of 30      (Video Swin, SSv2)
                      imgaug_default: 2 of MMAction's 15 operations at level 0.9, in their order      (TPS)
                      torchvision_n2_m9: 2 draws of RandAugment's 14 operations at 9 of 31 bins       (MViT, MaskFeat)
-    erase            with this probability a box of 2 to 33 % of the picture becomes the mean        (timm)
+    erase            random erasing: with this probability, a box of 2 to 33 % of the area becomes the mean    (timm)
 
-Two quirks of the originals are left out: imgaug's RandAugment also flips and crops, whatever the labels; MMAction draws
-the sign of a shear, shift or rotation once a run, here once a clip.
+Two quirks of the originals are not reproduced: imgaug's RandAugment also flips and crops, whatever the labels; MMAction
+samples the sign of a shear, translation or rotation once per run, here it is once per clip.
 """
 
 from __future__ import annotations
@@ -24,36 +24,40 @@ import numpy as np
 
 from ..errors import UserError, unknown
 
-# Operations of the graph. AFFINE takes the inverse map's 2 x 3 numbers, FILTER a 5 x 5 kernel, CUTOUT y x h w.
-NOTHING, AFFINE, FILTER, BRIGHTNESS, CONTRAST, COLOUR, POSTERIZE, SOLARIZE, EQUALIZE, AUTOCONTRAST, CUTOUT = range(11)
-NUMBERS = 25
+# Operations of the graph. Arguments: AFFINE the 2 x 3 matrix of the inverse map, FILTER a 5 x 5 kernel, CUTOUT y x h w.
+NOTHING, AFFINE, FILTER, BRIGHTNESS, CONTRAST, COLOR, POSTERIZE, SOLARIZE, EQUALIZE, AUTOCONTRAST, CUTOUT = range(11)
+NUM_ARGUMENTS = 25
 
 Step = tuple[int, list[float]]
-Make = Callable[[np.random.Generator, float], Step]
+MakeStep = Callable[[np.random.Generator, float], Step]
 
 
-class Look(NamedTuple):
-    """What is done to a clip: `operations` int32 K, `numbers` float32 K x 25, `erased` float32 y x height width."""
+class AugmentParams(NamedTuple):
+    """Sampled parameters of a clip: `operations` int32 K, `arguments` float32 K x 25, `erased` float32 (y, x, h, w)."""
 
     operations: np.ndarray
-    numbers: np.ndarray
+    arguments: np.ndarray
     erased: np.ndarray
 
 
 class Policy(NamedTuple):
-    """A RandAugment: so many `draws` of `makes`. `fill` is the grey that a moved picture bares; `linear` sampling."""
+    """A RandAugment policy: each clip gets `steps` of the `operations`, at fixed magnitudes.
 
-    draws: int
-    makes: tuple[Make, ...]
+    `fill` is the gray level (0..255) that shears, translations and rotations leave at the borders. They interpolate
+    linearly if `linear`, else by nearest neighbor.
+    """
+
+    steps: int
+    operations: tuple[MakeStep, ...]
     fill: int
     linear: bool
-    ordered: bool = False  # without repetition, and in the list's order
-    repeated: bool = False
+    ordered: bool = False  # applied in the order of the list
+    repeated: bool = False  # sampled with replacement
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Which augmentation a training stream has; a recipe's fields of the same names."""
+    """The augmentation of training clips: recipe fields of the same names. Raises UserError if one is out of range."""
 
     rand_augment: str = ""
     color_jitter: float = 0.0
@@ -67,46 +71,46 @@ class Augment:
 
     @property
     def steps(self) -> int:
-        """The length of every clip's list."""
-        return (3 if self.color_jitter else 0) + (POLICIES[self.rand_augment].draws if self.rand_augment else 0)
+        """Number of operations applied to each clip."""
+        return (3 if self.color_jitter else 0) + (POLICIES[self.rand_augment].steps if self.rand_augment else 0)
 
     @property
     def active(self) -> bool:
-        """Whether anything is done at all."""
+        """Whether clips are changed at all."""
         return self.steps > 0 or self.erase > 0
 
     @property
     def policy(self) -> Policy:
-        """The policy, or an empty one."""
+        """The RandAugment policy, or one without operations."""
         return POLICIES.get(self.rand_augment, Policy(0, (), 0, linear=True))
 
-    def draw(self, rng: np.random.Generator, size: int) -> Look:
-        """Draw the look of one clip of `size` x `size` pixels."""
+    def sample(self, rng: np.random.Generator, size: int) -> AugmentParams:
+        """Sample the parameters of one clip of `size` x `size` pixels."""
         steps = _jitter(rng, self.color_jitter) if self.color_jitter else []
         steps += _choose(self.policy, rng, size)
-        numbers = np.zeros((len(steps), NUMBERS), np.float32)
-        for row, (_, values) in zip(numbers, steps, strict=True):
+        arguments = np.zeros((len(steps), NUM_ARGUMENTS), np.float32)
+        for row, (_, values) in zip(arguments, steps, strict=True):
             row[: len(values)] = values
         operations = np.array([operation for operation, _ in steps], np.int32)
-        return Look(operations, numbers, np.array(_erased(rng, self.erase, size), np.float32))
+        return AugmentParams(operations, arguments, np.array(_erased(rng, self.erase, size), np.float32))
 
-    def needed(self, look: Look) -> tuple[np.ndarray, ...]:
-        """Return the arrays of a look that the graph makes use of."""
-        return (*look[: 2 if self.steps else 0], *look[2 : 3 if self.erase else 2])
+    def used(self, params: AugmentParams) -> tuple[np.ndarray, ...]:
+        """Return the arrays of `params` that the graph uses."""
+        return (*params[: 2 if self.steps else 0], *params[2 : 3 if self.erase else 2])
 
 
 def _jitter(rng: np.random.Generator, strength: float) -> list[Step]:
-    order = rng.permutation([BRIGHTNESS, CONTRAST, COLOUR])
+    order = rng.permutation([BRIGHTNESS, CONTRAST, COLOR])
     return [(int(operation), [rng.uniform(1 - strength, 1 + strength)]) for operation in order]
 
 
 def _choose(policy: Policy, rng: np.random.Generator, size: int) -> list[Step]:
-    chosen = rng.choice(len(policy.makes), policy.draws, replace=policy.repeated) if policy.draws else []
-    return [policy.makes[i](rng, size) for i in (sorted(chosen) if policy.ordered else chosen)]
+    chosen = rng.choice(len(policy.operations), policy.steps, replace=policy.repeated) if policy.steps else []
+    return [policy.operations[i](rng, size) for i in (sorted(chosen) if policy.ordered else chosen)]
 
 
 def _erased(rng: np.random.Generator, chance: float, size: int) -> list[float]:
-    """Return timm's box: 2 % to a third of the area, sides in a ratio of up to 3 to 10 either way; else nothing."""
+    """Return timm's box (y, x, h, w): 2 to 33 % of the area, aspect ratio 0.3 to 3.3; zeros to erase nothing."""
     if rng.random() < chance:
         for _ in range(10):
             area = rng.uniform(0.02, 1 / 3) * size * size
@@ -121,12 +125,12 @@ def _sign(rng: np.random.Generator) -> int:
     return int(rng.choice((-1, 1)))
 
 
-def _plain(operation: int, *numbers: float) -> Make:
-    return lambda rng, size: (operation, list(numbers))
+def _plain(operation: int, *arguments: float) -> MakeStep:
+    return lambda rng, size: (operation, list(arguments))
 
 
-def _enhance(operation: int, change: float) -> Make:
-    """Scale by 1 ± change; sharpness goes from the smoothed picture (0) through itself (1) beyond it."""
+def _enhance(operation: int, change: float) -> MakeStep:
+    """Scale by 1 ± change. For sharpness (FILTER), 0 is the smoothed image and 1 the image itself."""
 
     def make(rng: np.random.Generator, size: float) -> Step:
         factor = 1 + _sign(rng) * change
@@ -146,7 +150,7 @@ def _blur(rng: np.random.Generator, size: float) -> Step:
     return FILTER, ring.flatten().tolist()
 
 
-def _shear(axis: int, slope: float) -> Make:
+def _shear(axis: int, slope: float) -> MakeStep:
     def make(rng: np.random.Generator, size: float) -> Step:
         matrix = np.eye(2, 3)
         matrix[axis, 1 - axis] = _sign(rng) * slope
@@ -155,7 +159,7 @@ def _shear(axis: int, slope: float) -> Make:
     return make
 
 
-def _translate(axis: int, share: float) -> Make:
+def _translate(axis: int, share: float) -> MakeStep:
     def make(rng: np.random.Generator, size: float) -> Step:
         matrix = np.eye(2, 3)
         matrix[axis, 2] = _sign(rng) * round(share * size)
@@ -164,7 +168,7 @@ def _translate(axis: int, share: float) -> Make:
     return make
 
 
-def _rotate(degrees: float) -> Make:
+def _rotate(degrees: float) -> MakeStep:
     def make(rng: np.random.Generator, size: float) -> Step:
         angle, middle = math.radians(_sign(rng) * degrees), size / 2
         cos, sin = math.cos(angle), math.sin(angle)
@@ -174,7 +178,7 @@ def _rotate(degrees: float) -> Make:
     return make
 
 
-def _cutout(share: float) -> Make:
+def _cutout(share: float) -> MakeStep:
     def make(rng: np.random.Generator, size: float) -> Step:
         side = round(share * size)
         y, x = (int(v) - side // 2 for v in rng.integers(int(size), size=2))
@@ -184,11 +188,11 @@ def _cutout(share: float) -> Make:
     return make
 
 
-def _both_axes(make: Callable[[int, float], Make], amount: float) -> tuple[Make, Make]:
+def _both_axes(make: Callable[[int, float], MakeStep], amount: float) -> tuple[MakeStep, MakeStep]:
     return make(0, amount), make(1, amount)
 
 
-def _bits(kept: int) -> Make:
+def _bits(kept: int) -> MakeStep:
     return _plain(POSTERIZE, 256 - 2 ** (8 - kept))
 
 
@@ -199,7 +203,7 @@ def _imgaug(count: int, magnitude: int) -> Policy:
         (
             _plain(NOTHING), _plain(AUTOCONTRAST), _plain(EQUALIZE), _plain(SOLARIZE, 0), _rotate(30 * level),
             _bits(8 - int(6 * level)), _plain(SOLARIZE, 256 - int(256 * level)),
-            *(_enhance(operation, 0.9 * level) for operation in (COLOUR, CONTRAST, BRIGHTNESS, FILTER)),
+            *(_enhance(operation, 0.9 * level) for operation in (COLOR, CONTRAST, BRIGHTNESS, FILTER)),
             *_both_axes(_shear, math.tan(0.3 * level)), *_both_axes(_translate, 0.33 * level),
             _cutout(20 / 32 * level), _blur, lambda rng, size: _sharpen(0),
         ),
@@ -214,7 +218,7 @@ def _mmaction(level: float) -> Policy:
         2,
         (
             *_both_axes(_shear, math.tan(math.radians(17.19) * level)), *_both_axes(_translate, 0.2 * level),
-            _rotate(30 * level), _bits(max(1, int(4 * level))), _plain(SOLARIZE, 256 * level), _plain(COLOUR, factor),
+            _rotate(30 * level), _bits(max(1, int(4 * level))), _plain(SOLARIZE, 256 * level), _plain(COLOR, factor),
             _plain(CONTRAST, factor), _plain(BRIGHTNESS, factor), lambda rng, size: _sharpen(factor),
             _plain(AUTOCONTRAST), _plain(EQUALIZE), _plain(SOLARIZE, 0), _cutout(0.2 * level),
         ),
@@ -230,7 +234,7 @@ def _torchvision(count: int, bin: int) -> Policy:
         count,
         (
             _plain(NOTHING), *_both_axes(_shear, 0.3 * level), *_both_axes(_translate, 150 / 331 * level),
-            _rotate(30 * level), *(_enhance(operation, 0.9 * level) for operation in (BRIGHTNESS, COLOUR, CONTRAST)),
+            _rotate(30 * level), *(_enhance(operation, 0.9 * level) for operation in (BRIGHTNESS, COLOR, CONTRAST)),
             _enhance(FILTER, 0.9 * level), _bits(8 - round(bin / 7.5)), _plain(SOLARIZE, 255 * (1 - level)),
             _plain(AUTOCONTRAST), _plain(EQUALIZE),
         ),

@@ -1,10 +1,10 @@
-"""Finds the files of an index that are broken, truncated, empty, changed or gone, and bars them from use.
+"""Finds the files of an index that are damaged, truncated, empty, changed or missing, and quarantines them.
 
-    problems = check("k400_val.parquet")            # sizes, hashes and packets
-    problems = check("k400_val.parquet", deep=True) # and every frame decoded
+    problems = check("k400_val.parquet")            # existence, hash and packets
+    problems = check("k400_val.parquet", deep=True) # also decodes every frame
 
-What is found is written to `k400_val.quarantine.json`; `Index.load` leaves these videos out from then on. A later check
-begins afresh, so that a mended file returns. A variable frame rate is reported, not barred: the index knows its times.
+The list is written to `k400_val.quarantine.json`, and `Index.load` skips these videos from then on. Each check starts
+afresh, so a repaired file is used again. A variable frame rate is only reported: the index has the frame times.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from av.error import FFmpegError
 
 from ..errors import UserError
 from . import _frames, _parallel
-from .index import Index, Unreadable, Video, quarantine_file, scan
+from .index import Index, UnreadableVideo, Video, quarantine_file, scan
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A video and what is wrong with it; `barred` says that it was put into quarantine."""
+    """A video and what is wrong with it; `quarantined` if it is skipped from now on."""
 
     path: Path
     reason: str
-    barred: bool = True
+    quarantined: bool = True
 
 
 def check(
     index: Path | str, *, deep: bool = False, workers: int | None = None, progress: bool = True
 ) -> tuple[Problem, ...]:
-    """Check every video of an index file and rewrite its quarantine list; return what was found, in index order.
+    """Check every video of an index file and rewrite its quarantine list; return the problems, in index order.
 
-    An index none of whose files is there is a `UserError`: they have moved, and none is at fault.
+    Raises UserError if none of the files exists: then they have moved, and are not damaged.
     """
     path = Path(index)
     quarantine_file(path).unlink(missing_ok=True)
@@ -46,26 +46,19 @@ def check(
     videos, root = list(loaded.videos()), loaded.root
     if videos and not any(video.path.exists() for video in videos):
         raise UserError(
-            f"{root}: none of the {len(videos)} files of {path.name} is there: put index and files back as they lay "
-            "to each other, or index the data again"
+            f"{root}: none of the {len(videos)} files of {path.name} is there: move index and files back together, "
+            "or index the data again"
         )
-    reasons = _parallel.ordered(
+    found = _parallel.ordered(
         partial(_examine, deep=deep), videos, crashed=_crashed, title="checking", workers=workers, progress=progress
     )
-    problems = [
-        Problem(path=video.path, reason=reason, barred=not reason.startswith(VARIABLE))
-        for video, reason in zip(videos, reasons, strict=True)
-        if reason
-    ]
-    _bar(path, root, videos, problems)
+    problems = [problem for problem in found if problem is not None]
+    _quarantine(path, root, videos, problems)
     return tuple(problems)
 
 
-VARIABLE = "variable frame rate"
-
-
-def _bar(path: Path, root: Path, videos: list[Video], problems: list[Problem]) -> None:
-    reasons = {problem.path: problem.reason for problem in problems if problem.barred}
+def _quarantine(path: Path, root: Path, videos: list[Video], problems: list[Problem]) -> None:
+    reasons = {problem.path: problem.reason for problem in problems if problem.quarantined}
     rows = [
         {"path": Path(os.path.relpath(video.path, root)).as_posix(), "hash": video.hash, "reason": reasons[video.path]}
         for video in videos
@@ -77,20 +70,21 @@ def _bar(path: Path, root: Path, videos: list[Video], problems: list[Problem]) -
         os.replace(partial_file, quarantine_file(path))
 
 
-def _examine(video: Video, deep: bool) -> str:
-    """Return what is wrong with a video, or nothing."""
+def _examine(video: Video, deep: bool) -> Problem | None:
     try:
-        now = scan(video.path)
-        if now.hash != video.hash:
-            return "changed since it was indexed"
-        if deep and (trouble := _decode(video)):
-            return trouble
-    except (Unreadable, OSError) as error:
-        return str(error)
-    return f"{VARIABLE}: {_spread(video)}" if _spread(video) else ""
+        if scan(video.path).hash != video.hash:
+            return Problem(path=video.path, reason="changed since it was indexed")
+        if deep and (reason := _decode(video)):
+            return Problem(path=video.path, reason=reason)
+    except (UnreadableVideo, OSError) as error:
+        return Problem(path=video.path, reason=str(error))
+    if steps := _variable_steps(video):
+        return Problem(path=video.path, reason=f"variable frame rate: {steps}", quarantined=False)
+    return None
 
 
 def _decode(video: Video) -> str:
+    """Return why decoding all frames fails; "" if it does not."""
     frames = 0
     for path in _frames.files(video.path) if video.codec == "frames" else [video.path]:
         try:
@@ -98,7 +92,9 @@ def _decode(video: Video) -> str:
                 stream = container.streams.best("video")
                 if not isinstance(stream, av.VideoStream):
                     return "no video stream"
-                stream.thread_type = "NONE"  # with threads, a frame that was painted over is not marked corrupt
+                stream.thread_type = (
+                    "NONE"  # with threads, FFmpeg does not mark frames with concealed errors as corrupt
+                )
                 stream.codec_context.options = {"err_detect": "explode"}
                 for frame in container.decode(stream):
                     if frame.is_corrupt:
@@ -109,8 +105,8 @@ def _decode(video: Video) -> str:
     return "" if frames == len(video.pts) else f"{frames} frames decode, {len(video.pts)} are indexed"
 
 
-def _spread(video: Video) -> str:
-    """Return the shortest and longest step between frames, if they differ by more than the container's rounding."""
+def _variable_steps(video: Video) -> str:
+    """Return the range of steps between frames, in words; "" if they differ only by the container's rounding."""
     steps = np.diff(video.pts)
     if video.codec == "frames" or not len(steps) or np.ptp(steps) <= max(2, 0.1 * float(np.median(steps))):
         return ""
@@ -118,5 +114,5 @@ def _spread(video: Video) -> str:
     return f"steps of {low:.0f} to {high:.0f} ms"
 
 
-def _crashed(video: Video) -> str:
-    return "crashes or hangs the decoder"
+def _crashed(video: Video) -> Problem:
+    return Problem(path=video.path, reason="crashes or hangs the decoder")

@@ -1,10 +1,10 @@
-"""Which frames and which box of a video a model sees. Pure arithmetic on integers: no file is opened here.
+"""Frame sampling and crop boxes: which frames and which region of a video a model sees. Pure integer arithmetic.
 
-The rules are those of MMAction2 1.2 (`SampleFrames`, `DenseSampleFrames`, `UniformSample`, `ThreeCrop`, …), which
-TSN, TSM, SlowFast and Video Swin share. Frames are positions in presentation order, from 0. A box is
+The rules are those of MMAction2 1.2 (`SampleFrames`, `DenseSampleFrames`, `UniformSample`, `ThreeCrop`, …), shared
+by TSN, TSM, SlowFast and Video Swin. Frames are positions in presentation order, from 0. A box is
 `(x0, y0, x1, y1)`, the last two exclusive. `draw` is `numpy.random.Generator.integers`: `draw(low, high, size)`.
 
-A video that is too short is looped (`out_of_bound="loop"`), or the clip's last frame inside it is repeated:
+Beyond the end of a short video, it is looped (`out_of_bound="loop"`), or the clip's last valid frame is repeated:
 
     video 0 1 2 3 4       loop          repeat_last
     clip  0 2 4 6 8  ->   0 2 4 1 3     0 2 4 4 4
@@ -29,11 +29,11 @@ SCALES = (1.0, 0.875, 0.75, 0.66)
 def random_starts(total: int, span: int, clips: int, draw: Draw) -> np.ndarray:
     """Return the first frame of each of `clips` clips for training (`SampleFrames`).
 
-    The video is cut into equal parts, and each clip starts anywhere in its part; `span` is length x stride.
+    The video is divided into equal parts, and each clip starts at random in its part; `span` is length x stride.
 
         total 12, span 1, clips 3:   |....|....|....|     one start drawn in each part of (total - span + 1) // clips
 
-    Frames past the last whole part are never a start: the official rule, kept so that recipes mean the same.
+    Frames after the last whole part are never a start, as in the official code.
     """
     room = total - span + 1
     part = room // clips
@@ -50,12 +50,12 @@ def even_starts(total: int, length: int, stride: int, clips: int, *, twice: bool
     """Return the first frame of each of `clips` clips for testing (`SampleFrames`, test mode).
 
     Single frames lie in the middle of their segment, and `twice` adds each segment's beginning; longer clips are
-    spread from the first possible start to the last, a lone one in the middle.
+    spread from the first possible start to the last, a single one in the middle.
 
         segments  |..x..|..x..|..x..|       dense  xxxx..xxxx..xxxx   (length 4, stride 1, clips 3)
 
     The starts of segments are not whole numbers: `frames_at` rounds down after the out-of-bound rule. With `twice`,
-    starts of longer clips run past the end, which the out-of-bound rule brings back: so does the official code.
+    starts of longer clips may lie past the end, where the out-of-bound rule applies, as in the official code.
     """
     if length == 1:
         tick = total / clips
@@ -70,7 +70,7 @@ def even_starts(total: int, length: int, stride: int, clips: int, *, twice: bool
 def middle_starts(total: int, span: int, clips: int) -> np.ndarray:
     """Return the first frame of each of `clips` clips for testing, as MMAction 0 did (Video Swin, TPS, DualFormer).
 
-    The room for starts is cut into equal parts, and each clip starts in the middle of one; `span` is length x stride.
+    The range of starts is divided into equal parts, in the middle of which the clips start; `span` is length x stride.
 
         clips 3   |..s..|..s..|..s..|xxxxx        a video shorter than the span starts at 0
     """
@@ -83,8 +83,8 @@ def window(total: int, length: int, stride: int, clips: int = 1, draw: Draw | No
 
         length 4, stride 2 (span 8):   f.f.f..f      a shorter video is spread over whole
 
-    Training draws the start. There is no official rule for testing (a start is drawn there too): here the clips lie
-    evenly from the first start to the last, a lone one in the middle.
+    Training samples the start. The official code does so in testing too; here test clips are spread evenly from the
+    first start to the last, a single one in the middle.
     """
     room = max(0, total - length * stride - 1)
     if draw is not None:
@@ -114,7 +114,7 @@ def segments_even(total: int, length: int, clips: int = 1) -> np.ndarray:
     """Return `clips` clips of one frame a segment for testing (TSN, TSM): clips x length.
 
     One clip takes the middle of each segment, a second one (`twice_sample`) the beginning. More than two, for which
-    there is no official rule, part each segment evenly:
+    there is no official rule, divide each segment evenly:
 
         1 clip  |--x--|--x--|      2 clips  |y-x--|y-x--|      3 clips  |x-y-z|x-y-z|
     """
@@ -133,7 +133,7 @@ def dense_sample(
 
     sample_range 8, segments 4:   fxfxfxfx.........      and again from each of `positions` starts
 
-    Training (with `draw`) takes one start at random; the last possible one is never drawn, as in the official code.
+    Training (with `draw`) samples one start; never the last possible one, as in the official code.
     """
     room = max(1, 1 + total - sample_range)
     if draw is None:
@@ -152,7 +152,7 @@ def uniform_random(total: int, length: int, draw: Draw) -> np.ndarray:
 def uniform_even(total: int, length: int, clips: int = 1) -> np.ndarray:
     """Return `clips` clips of one frame a segment (`UniformSample`, test mode): clips x length.
 
-    The segments share their ends; clip k takes the (k + 1)-th of the points that part a segment in clips + 1:
+    The segments share their ends; clip k takes the (k + 1)-th of the points that divide a segment into clips + 1 parts:
 
         clips 1   |--x--|--x--|        clips 2   |-x-y-|-x-y-|
     """
@@ -172,27 +172,27 @@ def rescale(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 def in_source(box: Box, resized: tuple[int, int], source: tuple[int, int]) -> Box:
-    """Return a box of the resized picture in the source's pixels: resize and crop become one resampling.
+    """Map a box from the resized frame to the source frame, so that resize and crop become one resampling.
 
-    A crop of a resized picture samples the points that this box samples: pixel centres map to pixel centres.
+    A crop of the resized frame samples the same points as this box: pixel centers map to pixel centers.
     """
     x, y = source[0] / resized[0], source[1] / resized[1]
     return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 
 
 def center_crop(width: int, height: int, size: int) -> list[Box]:
-    """Return the middle `size` x `size` box."""
+    """Return the center box of `size` x `size`, as the only element of a list."""
     return [_square((width - size) // 2, (height - size) // 2, size)]
 
 
 def three_crop(width: int, height: int, size: int) -> list[Box]:
-    """Return three boxes along the long side: first, last, middle. Along the short side they are centred.
+    """Return three boxes along the long side: first, last, middle. Along the short side they are centered.
 
         +-------+---+-------+
         |   0   | 2 |   1   |       the step is (long - size) // 2, so an odd pixel is left at the end
         +-------+---+-------+
 
-    The official code refuses a short side other than `size`; there, centring changes nothing.
+    The official code allows no other short side than `size`, where centering has no effect.
     """
     if height <= width:
         step, y = (width - size) // 2, (height - size) // 2
@@ -202,13 +202,13 @@ def three_crop(width: int, height: int, size: int) -> list[Box]:
 
 
 def ten_crop(width: int, height: int, size: int) -> list[Box]:
-    """Return the five boxes that, plain and flipped in turn, make ten: the corners by rows, then the middle."""
+    """Return five boxes, each to be used plain and then flipped: the corners row by row, then the center."""
     x, y = (width - size) // 4, (height - size) // 4
     return [_square(a * x, b * y, size) for a, b in ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))]
 
 
 def random_crop(width: int, height: int, size: int, draw: Draw) -> Box:
-    """Return a box anywhere in the picture. (The official code never draws the last place; here every place is.)"""
+    """Return a random box. (The official code never samples the last position; this does.)"""
     return _square(int(draw(width - size + 1)), int(draw(height - size + 1)), size)
 
 
@@ -219,7 +219,7 @@ def random_resized_crop(
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Box:
-    """Return a box of random area and shape (`RandomResizedCrop`): ten tries, then the middle square."""
+    """Return a box of random area and aspect ratio (`RandomResizedCrop`): ten tries, then the center square."""
     aspects = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), 10))
     areas = rng.uniform(*area, 10) * width * height
     widths = np.round(np.sqrt(areas * aspects)).astype(int)
@@ -232,9 +232,9 @@ def random_resized_crop(
 
 
 def multi_scale_crop(width: int, height: int, size: int, draw: Draw) -> Box:
-    """Return one of the sizes of `multi_scale_sizes`, at one of thirteen fixed places (`MultiScaleCrop`).
+    """Return one of the sizes of `multi_scale_sizes`, at one of thirteen fixed positions (`MultiScaleCrop`).
 
-    The places are the corners, the middles of the sides, the centre, and the four points halfway to the corners:
+    The positions are the corners, the middles of the sides, the center, and the four points halfway to the corners:
 
         o . o . o
         . o . o .
@@ -253,7 +253,7 @@ def multi_scale_crop(width: int, height: int, size: int, draw: Draw) -> Box:
 def multi_scale_sizes(width: int, height: int, size: int) -> list[tuple[int, int]]:
     """Return the ten (width, height) pairs: the short side times `SCALES`, at most one step apart.
 
-    A side within 3 pixels of `size` becomes `size`, which spares a resampling.
+    A side within 3 pixels of `size` becomes `size`, which avoids resampling.
     """
     sides = [int(min(width, height) * scale) for scale in SCALES]
     sides = [size if abs(side - size) < 3 else side for side in sides]

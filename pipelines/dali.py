@@ -1,4 +1,4 @@
-"""The graph, one for GPU and CPU: decode, one resampling a box, gather frames, augment, mirror, normalise, erase.
+"""The DALI graph, the same for GPU and CPU: decode, resample each crop box, gather frames, augment, normalize, erase.
 
 This is the only file that imports `nvidia.dali`.
 
@@ -22,29 +22,31 @@ from nvidia.dali.types import DALIDataType, DALIInterpType
 
 from . import augment
 from ._parallel import no_main_module
-from .source import Cutter, Source
+from .source import ClipSampler, EncodedSource
 
 PREFETCH = 2
-ANSWERS = 50
+RELEASES = 50  # attempts to release the lock, 0.1 s apart
 UINT8, INT32, INT64, FLOAT = DALIDataType.UINT8, DALIDataType.INT32, DALIDataType.INT64, DALIDataType.FLOAT
 
 
-# (type, dimensions, layout) of the arrays in each form of a source's content, and of those that follow them.
+# (type, dimensions, layout) of the arrays of a sample: the content, by the source's form, then the rest.
 ENCODED, DECODED = [(UINT8, 1, ""), (INT32, 1, "")], [(UINT8, 4, "FHWC")]
 FORMS = {"encoded": ENCODED, "decoded": DECODED, "mixed": [*ENCODED, *DECODED, (INT32, 0, "")]}
 REST = [(INT32, 2, ""), (FLOAT, 2, ""), (INT32, 0, ""), (INT64, 0, ""), (UINT8, 1, "")]
 CORRECTION = [(FLOAT, 2, "")]
 STEPS, ERASED = [(INT32, 1, ""), (FLOAT, 2, "")], [(FLOAT, 1, "")]
-GREY = 128  # what imgaug's cutout leaves
-augmentations: Any = auto_aug  # decorated beyond what a type checker follows
+GRAY = 128  # the fill of imgaug's cutout
+augmentations: Any = auto_aug  # its decorators hide the types
 
 
-def build(source: Source, *, device_id: int | None, batch: int, workers: int, threads: int, depth: int) -> Pipeline:
-    """Return the built pipeline; its outputs are the views (float32, C T H W), then flip, row and what is broken.
+def build(
+    source: EncodedSource, *, device_id: int | None, batch: int, workers: int, threads: int, depth: int
+) -> Pipeline:
+    """Return the built pipeline. Its outputs are the views (float32, C T H W), then flip, row, and skipped videos.
 
-    `device_id=None` keeps everything on the CPU. `depth` is how many batches the workers prepare in advance.
+    `device_id=None` means the CPU. `depth` is the number of batches that the workers prepare in advance.
     """
-    conditional = source.form == "mixed" or source.corrects or source.cutter.augmented
+    conditional = source.form == "mixed" or source.corrects or source.clip_sampler.augmented
     graph: Any = pipeline_def(enable_conditionals=conditional)(_graph)
     pipeline = graph(
         source,
@@ -63,26 +65,25 @@ def build(source: Source, *, device_id: int | None, batch: int, workers: int, th
 
 
 def guard(pipeline: Pipeline, sentinels: list[int]) -> None:
-    """See to it that a dead worker process ends in an error of `pipeline.run()`, never in a wait without end.
+    """Make `pipeline.run()` raise an error if a worker process dies, instead of waiting forever.
 
-    Sending a task wakes a sleeping worker and waits until it has woken; one that was killed in its sleep never does.
-    DALI offers no way out, so a thread that sees a worker die answers in its stead.
+    To send a task, DALI notifies a sleeping worker and waits until it has woken, which a killed one never does. So a
+    thread that sees a worker die releases that semaphore in its place.
     """
-    # No public way leads to the pool: pyproject.toml bounds DALI's version by this line.
     awake = pipeline._py_pool.pool._general_task_queue.cv_not_empty._woken_count  # type: ignore[union-attr]
 
     def answer() -> None:
         connection.wait(sentinels)
-        for _ in range(ANSWERS):
+        for _ in range(RELEASES):
             time.sleep(0.1)
             awake.release()
 
     threading.Thread(target=answer, daemon=True).start()
 
 
-def _graph(source: Source, on_gpu: bool, depth: int) -> tuple[Any, ...]:
+def _graph(source: EncodedSource, on_gpu: bool, depth: int) -> tuple[Any, ...]:
     colors = CORRECTION if source.corrects else []
-    arrays = [*FORMS[source.form], *REST, *colors, *_look(source.cutter)]
+    arrays = [*FORMS[source.form], *REST, *colors, *_params_layout(source.clip_sampler)]
     outputs: Any = fn.external_source(
         source,
         num_outputs=len(arrays),
@@ -95,28 +96,28 @@ def _graph(source: Source, on_gpu: bool, depth: int) -> tuple[Any, ...]:
     )
     count = len(FORMS[source.form])
     content, options = outputs[:count], outputs[count + len(REST) :]
-    correction, look = options[: len(colors)], options[len(colors) :]
-    positions, boxes, flip, row, broken = outputs[count : count + len(REST)]
+    correction, params = options[: len(colors)], options[len(colors) :]
+    positions, boxes, flip, row, skipped = outputs[count : count + len(REST)]
     if source.form == "mixed":
         video = _either(content, on_gpu)
     else:
         video = _shown(content[0], on_gpu) if source.form == "decoded" else _decode(content[0], content[1], on_gpu)
-    count = 1 + max(box for box, _, _ in source.cutter.plan)
-    resampled = [_resample(video, boxes[box], correction, source.cutter.size) for box in range(count)]
-    return *_views(resampled, positions, flip, look, source.cutter, on_gpu), flip, row, broken
+    count = 1 + max(box for box, _, _ in source.clip_sampler.view_order)
+    resampled = [_resample(video, boxes[box], correction, source.clip_sampler.size) for box in range(count)]
+    return *_views(resampled, positions, flip, params, source.clip_sampler, on_gpu), flip, row, skipped
 
 
-def _look(cutter: Cutter) -> list[Any]:
-    """Return the (type, dimensions, layout) of the arrays of a look that the graph needs."""
-    if not cutter.augmented:
+def _params_layout(clip_sampler: ClipSampler) -> list[Any]:
+    """Return (type, dimensions, layout) of the augmentation parameters that the graph uses."""
+    if not clip_sampler.augmented:
         return []
-    return [*(STEPS if cutter.augment.steps else []), *(ERASED if cutter.augment.erase else [])]
+    return [*(STEPS if clip_sampler.augment.steps else []), *(ERASED if clip_sampler.augment.erase else [])]
 
 
 def _either(content: list[Any], on_gpu: bool) -> Any:
-    """Take a sample's frames as they are, or decode its file: a condition of each sample, resolved in the graph."""
+    """Use a sample's decoded frames, or decode its file: conditional execution per sample."""
     encoded, frames, pictures, decoded = content
-    if decoded == 1:  # noqa: SIM108 (DALI rewrites statements only)
+    if decoded == 1:  # noqa: SIM108 (DALI traces `if` statements only)
         video = _shown(pictures, on_gpu)
     else:
         video = _decode(encoded, frames, on_gpu)
@@ -128,12 +129,12 @@ def _shown(pictures: Any, on_gpu: bool) -> Any:
 
 
 def _decode(encoded: Any, frames: Any, on_gpu: bool) -> Any:
-    # The default `pad_mode` would show black frames where a frame is missing.
+    # The default `pad_mode` would return black frames for missing ones, without an error.
     return fn.decoders.video(encoded, device="mixed" if on_gpu else "cpu", frames=frames, pad_mode="none")
 
 
 def decode(content: np.ndarray, frames: np.ndarray, *, device_id: int | None) -> None:
-    """Decode one file's frames by themselves and drop them; whatever is wrong with the file is raised."""
+    """Decode the frames of one file and discard them. Raises RuntimeError if they cannot be decoded."""
 
     @pipeline_def
     def alone() -> Any:
@@ -146,7 +147,7 @@ def decode(content: np.ndarray, frames: np.ndarray, *, device_id: int | None) ->
 
 
 def _resample(video: Any, box: Any, correction: list[Any], size: int) -> Any:
-    """Resample a box of the video, then correct its colors: the pictures are smaller by then."""
+    """Resample a crop box of the video, then correct the colors of the (smaller) result."""
     resampled = fn.resize(
         video,
         roi_start=fn.stack(box[1], box[0]),
@@ -159,62 +160,64 @@ def _resample(video: Any, box: Any, correction: list[Any], size: int) -> Any:
 
 
 def _corrected(pictures: Any, correction: Any) -> Any:
-    """Multiply the colors by a sample's matrix; those that need none are passed on, which costs nothing."""
+    """Multiply RGB by the sample's matrix, unless that is the identity."""
     if correction[0, 0] != 1:
         pictures = fn.coord_transform(pictures, M=correction, dtype=UINT8)
     return pictures
 
 
-def _views(resampled: list[Any], positions: Any, flip: Any, look: list[Any], cutter: Cutter, on_gpu: bool) -> list[Any]:
+def _views(
+    resampled: list[Any], positions: Any, flip: Any, params: list[Any], clip_sampler: ClipSampler, on_gpu: bool
+) -> list[Any]:
     """Pick each clip's frames from the resampled box, augment and normalize them."""
     views = []
-    for box, clip, flipped in cutter.plan:
+    for box, clip, flipped in clip_sampler.view_order:
         picked = fn.sequence_rearrange(resampled[box], new_order=positions[clip])
-        if look and cutter.augment.steps:
-            picked = _augment(picked, look[0], look[1], cutter.augment, on_gpu)
+        if params and clip_sampler.augment.steps:
+            picked = _augment(picked, params[0], params[1], clip_sampler.augment, on_gpu)
         view = fn.crop_mirror_normalize(
             picked,
             output_layout="CFHW",
             mirror=1 if flipped else flip,
-            mean=list(cutter.clip.mean),
-            std=list(cutter.clip.std),
+            mean=list(clip_sampler.clip.mean),
+            std=list(clip_sampler.clip.std),
         )
-        if look and cutter.augment.erase:
-            view = fn.erase(view, anchor=look[-1][:2], shape=look[-1][2:], axis_names="HW", fill_value=0.0)
+        if params and clip_sampler.augment.erase:
+            view = fn.erase(view, anchor=params[-1][:2], shape=params[-1][2:], axis_names="HW", fill_value=0.0)
         views.append(view)
     return views
 
 
-def _augment(clip: Any, operations: Any, numbers: Any, chosen: augment.Augment, on_gpu: bool) -> Any:
+def _augment(clip: Any, operations: Any, arguments: Any, chosen: augment.Augment, on_gpu: bool) -> Any:
     for k in range(chosen.steps):
-        clip = _step(clip, operations[k], numbers[k], chosen.policy, on_gpu)
+        clip = _step(clip, operations[k], arguments[k], chosen.policy, on_gpu)
     return clip
 
 
-def _step(clip: Any, operation: Any, numbers: Any, policy: augment.Policy, on_gpu: bool) -> Any:
-    """Do one operation to all frames of a clip, F H W 3: a condition of each sample, resolved in the graph."""
-    number = numbers[0].gpu() if on_gpu else numbers[0]
-    kernel: Any = fn.reshape(numbers, shape=[5, 5])
+def _step(clip: Any, operation: Any, arguments: Any, policy: augment.Policy, on_gpu: bool) -> Any:
+    """Apply one operation to all frames of a clip, F H W 3: conditional execution per sample."""
+    argument = arguments[0].gpu() if on_gpu else arguments[0]
+    kernel: Any = fn.reshape(arguments, shape=[5, 5])
     if operation == augment.AFFINE:
-        matrix = fn.reshape(numbers[:6], shape=[2, 3])
+        matrix = fn.reshape(arguments[:6], shape=[2, 3])
         interp = DALIInterpType.INTERP_LINEAR if policy.linear else DALIInterpType.INTERP_NN
         clip = fn.warp_affine(clip, matrix=matrix, fill_value=policy.fill, interp_type=interp, inverse_map=True)
     elif operation == augment.FILTER:
         clip = fn.filter(clip, kernel.gpu() if on_gpu else kernel)
     elif operation == augment.BRIGHTNESS:
-        clip = augmentations.brightness.op(clip, numbers[0])
+        clip = augmentations.brightness.op(clip, arguments[0])
     elif operation == augment.CONTRAST:
-        clip = augmentations.contrast.op(clip, number)
-    elif operation == augment.COLOUR:
-        clip = augmentations.color.op(clip, numbers[0])
+        clip = augmentations.contrast.op(clip, argument)
+    elif operation == augment.COLOR:
+        clip = augmentations.color.op(clip, arguments[0])
     elif operation == augment.POSTERIZE:
-        clip = augmentations.posterize.op(clip, fn.cast(number, dtype=UINT8))
+        clip = augmentations.posterize.op(clip, fn.cast(argument, dtype=UINT8))
     elif operation == augment.SOLARIZE:
-        clip = augmentations.solarize.op(clip, number)
+        clip = augmentations.solarize.op(clip, argument)
     elif operation == augment.EQUALIZE:
         clip = fn.equalize(clip)
     elif operation == augment.AUTOCONTRAST:
         clip = augmentations.auto_contrast.op(clip, None)
     elif operation == augment.CUTOUT:
-        clip = fn.erase(clip, anchor=numbers[:2], shape=numbers[2:4], axis_names="HW", fill_value=float(GREY))
+        clip = fn.erase(clip, anchor=arguments[:2], shape=arguments[2:4], axis_names="HW", fill_value=float(GRAY))
     return clip

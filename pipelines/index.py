@@ -1,10 +1,10 @@
-"""The dataset index: what every file holds, known before training starts. One Parquet file, paths relative to its root.
+"""The data set index: the facts of every video, one row each, in one Parquet file. Paths are relative to its root.
 
     index = build([("left/0001.webm", 0), …], ("left", "right"), root)
     index.save("train.parquet")
     video = Index.load("train.parquet")[0]
 
-The schema's metadata carry the version, the root, the classes, the fingerprint, and the files that were refused.
+The Parquet metadata hold the version, the root, the classes, the fingerprint, and the files that were skipped.
 """
 
 from __future__ import annotations
@@ -30,17 +30,26 @@ from ..errors import UserError
 from . import _frames, _parallel
 from ._colors import UNKNOWN
 from ._scan import file_hash, scan
-from ._video import Label, Span, Unreadable, Video, trim
+from ._video import Label, SkippedVideo, Span, UnreadableVideo, Video, trim
 
-__all__ = ["Entry", "Index", "Span", "Unreadable", "Video", "build", "file_hash", "mirrored", "scan"]
+__all__ = [
+    "Entry",
+    "Index",
+    "SkippedVideo",
+    "Span",
+    "UnreadableVideo",
+    "Video",
+    "build",
+    "file_hash",
+    "mirrored",
+    "scan",
+]
 
 VERSION = 1
 METADATA = b"reelbench"
-FACTS = {"root", "classes", "rejected", "multi_label", "metric", "mirror"}
+FACTS = {"root", "classes", "rejected", "multi_label", "metric", "mirror"}  # "rejected" holds `Index.skipped`
 OTHER = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
 SIDE = re.compile(r"(?<![a-z])(?:left|right|counterclockwise|clockwise)(?![a-z])")
-
-Rejected = tuple[str, str]
 
 SCHEMA = pa.schema(
     {
@@ -68,12 +77,12 @@ SCHEMA = pa.schema(
         "color_range": pa.string(),
     }
 )
-# What older files lack, and what it is there.
+# Columns that index files of older versions lack, and the values for them.
 LATER: dict[str, int | str] = {"coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN}
 
 
 class Entry(NamedTuple):
-    """A file to index: its path, its label, and the span of it that is meant, if not the whole."""
+    """A file to index: its path, its label, and the span that belongs to the video (None: the whole file)."""
 
     path: Path | str
     label: Label
@@ -82,37 +91,37 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """A data set's videos in a fixed order. `table` has one row a video, with the columns of `SCHEMA`.
+    """The videos of a data set in a fixed order. `table` has one row per video, with the columns of `SCHEMA`.
 
-    `rejected` lists the (path, reason) of files that were refused; `multi_label` says that labels are tuples. `metric`
-    is how the field scores the set: `topk`, `mean_class`, or `map` over classes, `map_by_video`, `map_by_category`.
-    `mirror` holds the pairs of classes that a horizontal flip exchanges; None says that a flip makes some label wrong.
+    `skipped` lists the files that could not be indexed, or are quarantined. `multi_label`: labels are tuples. `metric`
+    is the data set's usual one: `topk`, `mean_class`, `map` (mAP over classes), `map_by_video`, `map_by_category`.
+    `mirror` lists the pairs of classes that a horizontal flip swaps; None if a flip makes some label wrong.
     """
 
     table: pd.DataFrame
     classes: tuple[str, ...]
     root: Path
-    rejected: tuple[Rejected, ...] = ()
+    skipped: tuple[SkippedVideo, ...] = ()
     multi_label: bool = False
     metric: str = "topk"
     mirror: tuple[tuple[int, int], ...] | None = ()
 
     @classmethod
     def load(cls, path: Path | str) -> Index:
-        """Read an index file, without the videos that a check has quarantined beside it; these join `rejected`.
+        """Read an index file. Videos that `reelbench data check` has quarantined are moved to `skipped`.
 
-        A missing, foreign or newer file is a `UserError`.
+        Raises UserError if the file is missing, no index, or of another version.
         """
         path = Path(path)
         index = cls._read(path)
-        barred = quarantined(path)
+        quarantine = quarantined(path)
         keys = list(zip(index.table["path"], index.table["hash"], strict=True))
-        out = np.array([key in barred for key in keys], dtype=bool)
+        out = np.array([key in quarantine for key in keys], dtype=bool)
         if not out.any():
             return index
-        rejected = tuple((key[0], barred[key]) for key, bad in zip(keys, out, strict=True) if bad)
+        skipped = tuple(SkippedVideo(key[0], quarantine[key]) for key, bad in zip(keys, out, strict=True) if bad)
         table = index.table[~out].reset_index(drop=True)
-        return dataclasses.replace(index, table=table, rejected=index.rejected + rejected)
+        return dataclasses.replace(index, table=table, skipped=index.skipped + skipped)
 
     @classmethod
     def _read(cls, path: Path) -> Index:
@@ -137,16 +146,16 @@ class Index:
             table=table.select(SCHEMA.names).to_pandas(types_mapper=pd.ArrowDtype),
             classes=tuple(facts["classes"]),
             root=(path.parent.absolute() / facts["root"]).resolve(),
-            rejected=tuple((p, reason) for p, reason in facts["rejected"]),
+            skipped=tuple(SkippedVideo(p, reason) for p, reason in facts["rejected"]),
             multi_label=facts["multi_label"],
             metric=facts["metric"],
             mirror=None if facts["mirror"] is None else tuple((a, b) for a, b in facts["mirror"]),
         )
 
     def save(self, path: Path | str) -> None:
-        """Write the index file atomically; a place that cannot be written to is a `UserError`.
+        """Write the index file atomically. Raises UserError if it cannot be written.
 
-        The root is stored relative to it, so that a folder can move as a whole.
+        The root is stored relative to the file, so that a folder of index and videos can be moved.
         """
         path = Path(path)
         writable(path)
@@ -154,7 +163,7 @@ class Index:
             "version": VERSION,
             "root": os.path.relpath(self.root, path.parent.absolute()),
             "classes": self.classes,
-            "rejected": self.rejected,
+            "rejected": self.skipped,
             "multi_label": self.multi_label,
             "metric": self.metric,
             "mirror": self.mirror,
@@ -168,7 +177,7 @@ class Index:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that name the contents, their labels and their order, not where they lie."""
+        """A hash (16 hexadecimal digits) of the videos' contents, labels and order; independent of their paths."""
         digest = hashlib.blake2b(json.dumps([self.classes, self.multi_label]).encode(), digest_size=8)
         columns = (self.table[name] for name in ("hash", "label", "offset", "frames"))
         for content, label, offset, frames in zip(*columns, strict=True):
@@ -177,8 +186,8 @@ class Index:
 
     @property
     def listed(self) -> int:
-        """How many videos the list names: those here, the missing, the refused and the quarantined."""
-        return len(self.table) + len(self.rejected)
+        """Number of videos that the data set lists, skipped and missing ones included."""
+        return len(self.table) + len(self.skipped)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -200,10 +209,9 @@ class Index:
         return (self[position] for position in range(len(self)))
 
     def verify(self) -> None:
-        """Refuse an index whose files have moved: a `UserError` if half of them or more are gone or changed.
+        """Check that the files are there. Raises UserError if half of them or more are missing or changed.
 
-        Fewer are no reason not to start: each is treated like a file that breaks during the run, named and counted in
-        `Stream.broken`, replaced by another video in training and left out of a test.
+        With fewer a run starts: each is skipped as an unreadable video (see `Stream.skipped`).
         """
         changed = self.changed()
         if changed and 2 * len(changed) >= len(self):
@@ -213,7 +221,7 @@ class Index:
             )
 
     def changed(self, *, contents: bool = False) -> tuple[Path, ...]:
-        """Return the files that are gone or have another size than was indexed; with `contents`, another hash."""
+        """Return the files that are missing or whose size has changed; with `contents`, also whose hash has."""
         rows = zip(*(self.table[name] for name in ("path", "codec", "size", "hash")), strict=True)
         return tuple(
             self.root / path
@@ -228,12 +236,12 @@ def _unchanged(path: Path, codec: str, size: int, digest: str | None) -> bool:
             now = sum(file.stat().st_size for file in _frames.files(path))
             return now == size and (digest is None or _frames.scan(path).hash == digest)
         return path.stat().st_size == size and (digest is None or file_hash(path) == digest)
-    except (OSError, Unreadable):
+    except (OSError, UnreadableVideo):
         return False
 
 
 def writable(path: Path) -> None:
-    """Make a file's folder, and see that the file can be written there: before the work of hours, not after it."""
+    """Create a file's folder, and raise UserError if the file cannot be written: before hours of work, not after."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder: name the file to write in it")
     try:
@@ -245,12 +253,12 @@ def writable(path: Path) -> None:
 
 
 def quarantine_file(index: Path) -> Path:
-    """Return where the quarantine list of an index file lies: beside it."""
+    """Return the path of an index file's quarantine list, beside it."""
     return index.with_suffix(".quarantine.json")
 
 
 def quarantined(index: Path) -> dict[tuple[str, str], str]:
-    """Return {(path, hash): reason} of the videos that a check of this index file has barred."""
+    """Return {(path, hash): reason} of an index file's quarantined videos. Raises UserError if the list is damaged."""
     file = quarantine_file(index)
     if not file.is_file():
         return {}
@@ -261,7 +269,7 @@ def quarantined(index: Path) -> dict[tuple[str, str], str]:
 
 
 def mirrored(classes: Sequence[str]) -> tuple[tuple[int, int], ...] | None:
-    """Return the pairs of classes that a flip exchanges, judged by their names; None if a partner is missing.
+    """Return the pairs of classes that a flip swaps, judged by their names; None if a partner class is missing.
 
     >>> mirrored(["Swiping Left", "Thumb Up", "Swiping Right"])
     ((0, 2),)
@@ -286,21 +294,21 @@ def build(
 ) -> Index:
     """Scan files into an index, in the order of `entries`, in parallel processes.
 
-    Entries are `Entry` or (path, label); a path is absolute or relative to `root`. A file that
-    cannot be used lands in `rejected` with its reason. `workers` defaults to the cores; 0 scans in this process.
+    Entries are `Entry` or (path, label); paths are absolute or relative to `root`. An unreadable file is listed in
+    `skipped` with the reason. `workers` defaults to the number of cores; 0 scans in this process.
     """
     root = Path(root).absolute()
     files = [entry if isinstance(entry, Entry) else Entry(*entry) for entry in entries]
     files = [entry._replace(path=root / entry.path) for entry in files]
     videos: list[Video] = []
-    rejected: list[Rejected] = []
+    skipped: list[SkippedVideo] = []
     found = _parallel.ordered(_scan_one, files, crashed=_crashed, title="indexing", workers=workers, progress=progress)
     for entry, video in zip(files, found, strict=True):
         if isinstance(video, Video):
             videos.append(video)
         else:
-            rejected.append((os.path.relpath(entry.path, root), video))
-    return from_videos(videos, classes, root, rejected=rejected, multi_label=multi_label)
+            skipped.append(SkippedVideo(os.path.relpath(entry.path, root), video))
+    return from_videos(videos, classes, root, skipped=skipped, multi_label=multi_label)
 
 
 def from_videos(
@@ -308,17 +316,17 @@ def from_videos(
     classes: Sequence[str],
     root: Path | str,
     *,
-    rejected: Iterable[Rejected] = (),
+    skipped: Iterable[SkippedVideo] = (),
     multi_label: bool = False,
 ) -> Index:
-    """Make an index of records that were scanned already."""
+    """Make an index of videos that are scanned already."""
     root = Path(root).absolute()
     table = pa.Table.from_pylist([_row(video, root) for video in videos], schema=SCHEMA)
     return Index(
         table=table.to_pandas(types_mapper=pd.ArrowDtype),
         classes=tuple(classes),
         root=root,
-        rejected=tuple(rejected),
+        skipped=tuple(skipped),
         multi_label=multi_label,
     )
 
@@ -334,7 +342,7 @@ def _scan_one(entry: Entry) -> Video | str:
     try:
         video = scan(entry.path, entry.label)
         return video if entry.span is None else trim(video, entry.span)
-    except (Unreadable, OSError) as error:
+    except (UnreadableVideo, OSError) as error:
         return str(error)
 
 

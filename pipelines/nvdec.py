@@ -1,10 +1,10 @@
-"""What the GPU's video decoder (NVDEC) decodes, asked of the driver: codecs, bit depths, sizes, and its engines.
+"""What the GPU's video decoder (NVDEC) supports according to the driver: codecs, bit depths, sizes, and engines.
 
     nvdec.limits("hevc", 10)        # Limits(least=(144, 144), most=(8192, 8192), …), or None: not decoded
     nvdec.engines()                 # 7 on an H100
 
-`cuvidGetDecoderCaps` of NVIDIA's Video Codec SDK (cuviddec.h) answers. A process decodes on one GPU, so each answer is
-remembered.
+Queries `cuvidGetDecoderCaps` of NVIDIA's Video Codec SDK (cuviddec.h). A process decodes on one GPU, so answers are
+cached.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 
-# `cudaVideoCodec` of what DALI's GPU decoder takes: NVDEC's MPEG-2, VC-1 and JPEG are not among it.
+# `cudaVideoCodec` of the codecs that DALI's GPU decoder supports: not MPEG-2, VC-1 and JPEG, which NVDEC has.
 CODECS = {"mpeg4": 2, "h264": 4, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11}
 BITS = (8, 10, 12)
 YUV420 = 1  # `cudaVideoChromaFormat`
@@ -26,12 +26,12 @@ LIBRARIES = ("libnvcuvid.so.1", "libnvcuvid.so")
 MISSING = "the driver lacks libnvcuvid (containers: NVIDIA_DRIVER_CAPABILITIES=compute,utility,video)"
 
 
-class Unavailable(Exception):  # noqa: N818 (an observation, answered with software decoding)
-    """The driver cannot be asked, so nothing is decoded by NVDEC; the message says why."""
+class Unavailable(Exception):  # noqa: N818 (answered with software decoding)
+    """The driver cannot be queried, so NVDEC is not used; the message says why."""
 
 
 class DecodeCaps(ctypes.Structure):
-    """CUVIDDECODECAPS: the question (codec, chroma, bits beyond 8), and the driver's answer."""
+    """CUVIDDECODECAPS: the query (codec, chroma format, bit depth - 8), and the driver's answer."""
 
     _fields_ = (
         ("codec", ctypes.c_int),
@@ -53,7 +53,7 @@ class DecodeCaps(ctypes.Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What NVDEC takes of a codec: from `least` to `most` (width, height in pixels), and how many engines decode it."""
+    """NVDEC's limits for a codec: sizes from `least` to `most` (width, height), macroblocks per frame, engines."""
 
     least: tuple[int, int]
     most: tuple[int, int]
@@ -61,10 +61,10 @@ class Limits:
     engines: int
 
     def fit(self, shown: np.ndarray, coded: np.ndarray) -> np.ndarray:
-        """Return for each picture (widths and heights, N x 2) whether NVDEC takes it.
+        """Return for each frame size (N x 2: width, height) whether NVDEC decodes it (bool, N).
 
-        Shown and coded size are compared each on its safe side, since FFmpeg's coded size may not be NVDEC's.
-        NVDEC writes pictures of even sides only.
+        FFmpeg's coded size may differ from NVDEC's: so the minimum is compared with the shown size, the maximum with
+        the coded one. NVDEC outputs frames with even sides only.
         """
         inside = (shown >= self.least).all(axis=1) & (coded <= self.most).all(axis=1) & (shown % 2 == 0).all(axis=1)
         return inside & (coded.prod(axis=1, dtype=np.int64) // MACROBLOCK <= self.macroblocks)
@@ -72,9 +72,9 @@ class Limits:
 
 @cache
 def limits(codec: str, bits: int) -> Limits | None:
-    """Return what the GPU takes of a codec (FFmpeg's name) at 4:2:0 and `bits`; None if it does not decode it.
+    """Return the GPU's limits for a codec (FFmpeg's name) in 4:2:0 with `bits` per sample; None if not supported.
 
-    Raises `Unavailable` where the driver cannot be asked.
+    Raises Unavailable if the driver cannot be queried.
     """
     if codec not in CODECS:
         return None
@@ -90,7 +90,7 @@ def limits(codec: str, bits: int) -> Limits | None:
 
 
 def engines() -> int:
-    """Return how many engines decode at once; 0 where there is none, or the driver is too old to tell."""
+    """Return the number of NVDEC engines; 0 if there is none, or the driver is too old to report it."""
     try:
         return max((found.engines for codec in CODECS if (found := limits(codec, 8))), default=0)
     except Unavailable:
@@ -98,7 +98,7 @@ def engines() -> int:
 
 
 def describe(codec: str) -> str:
-    """Return what is decoded of a codec, for people; "" if nothing is. Raises `Unavailable`."""
+    """Return the limits of a codec as text, "" if not supported. Raises Unavailable if the driver cannot be queried."""
     depths = [(bits, found) for bits in BITS if (found := limits(codec, bits))]
     return "; ".join(
         f"{bits} bit {f.least[0]}x{f.least[1]} to {f.most[0]}x{f.most[1]}, {f.macroblocks} macroblocks, "
@@ -108,15 +108,15 @@ def describe(codec: str) -> str:
 
 
 def _ask(codec: int, bits: int) -> DecodeCaps:
-    """Ask the driver about the current GPU."""
+    """Query the driver about the current GPU."""
     library = _library()
     import torch
 
-    torch.zeros(1, device="cuda")  # the question needs a CUDA context
+    torch.zeros(1, device="cuda")  # the query needs a CUDA context
     found = DecodeCaps(codec=codec, chroma=YUV420, bits_beyond_8=bits - 8)
     error = library.cuvidGetDecoderCaps(ctypes.byref(found))
     if error and error not in NOT_DECODED:
-        raise Unavailable(f"the driver does not say what NVDEC decodes (cuvidGetDecoderCaps: CUDA error {error})")
+        raise Unavailable(f"the driver does not report what NVDEC decodes (cuvidGetDecoderCaps: CUDA error {error})")
     return found
 
 

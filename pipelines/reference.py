@@ -1,6 +1,6 @@
-"""The same clips, slowly and plainly: the oracle of the tests and of a decoder's certificate, never in use otherwise.
+"""A slow and simple reference implementation of the clips, for the tests and `reelbench data certify` only.
 
-It shares only the choice of frames and boxes (`Cutter`) with the pipeline. Decoding is sequential from the first
+It shares only the choice of frames and boxes (`ClipSampler`) with the pipeline. Decoding is sequential from the first
 frame, the resampling is written out in float64, and nothing runs in parallel.
 """
 
@@ -11,10 +11,11 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from einops import rearrange
 
-from .source import Cutter
+from .source import ClipSampler
 
-EXACT = 0x42002
+EXACT = 0x42002  # swscale: bilinear, full chroma, accurate rounding
 
 
 def decode(path: Path | str, stream: int = 0, rotation: int = 0) -> np.ndarray:
@@ -28,10 +29,10 @@ def decode(path: Path | str, stream: int = 0, rotation: int = 0) -> np.ndarray:
 
 
 def resample(frames: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
-    """Return F x size x size x 3 float64: a box x0 y0 x1 y1 (floats, pixel edges) resampled linearly, no antialias.
+    """Return a box x0 y0 x1 y1 (pixel edges), resampled linearly without antialias: F x size x size x 3 float64.
 
-    Output pixel j samples at x0 + (j + 0.5) * (x1 - x0) / size - 0.5; beyond the picture its edge is repeated. The
-    pipeline rounds to whole grey levels; this does not, so that a test can tell rounding from error.
+    Output pixel j samples at x0 + (j + 0.5) * (x1 - x0) / size - 0.5; beyond the frame, edge pixels repeat. The
+    pipeline rounds to whole gray levels; this does not, so that a test can tell rounding from error.
     """
     x0, y0, x1, y1 = (float(edge) for edge in box)
     rows = _axis(frames.astype(np.float64), 1, y0, y1, size)
@@ -47,15 +48,15 @@ def _axis(values: np.ndarray, axis: int, low: float, high: float, size: int) -> 
     return first * (1 - weight) + second * weight
 
 
-def views(frames: np.ndarray, cutter: Cutter, epoch: int, row: int) -> np.ndarray:
-    """Return all views of a video, V x 3 x T x S x S float32 normalised, from all its frames."""
+def views(frames: np.ndarray, clip_sampler: ClipSampler, epoch: int, row: int) -> np.ndarray:
+    """Return all views of a video, V x 3 x T x S x S float32, normalized, given all its frames."""
     height, width = frames.shape[1:3]
-    cut = cutter.cut(len(frames), (width, height), epoch, row)
+    spec = clip_sampler.sample(len(frames), (width, height), epoch, row)
     found = []
-    for box, clip, flipped in cutter.plan:
-        picked = frames[cut.frames[cut.positions[clip]]]
-        view = resample(picked, cut.boxes[box], cutter.size)
-        view = view[:, :, ::-1] if flipped or cut.flip else view
-        normalised = (view - np.array(cutter.clip.mean)) / np.array(cutter.clip.std)
-        found.append(normalised.transpose(3, 0, 1, 2))
+    for box, clip, flipped in clip_sampler.view_order:
+        picked = frames[spec.frames[spec.positions[clip]]]
+        view = resample(picked, spec.boxes[box], clip_sampler.size)
+        view = view[:, :, ::-1] if flipped or spec.flip else view
+        normalized = (view - np.array(clip_sampler.clip.mean)) / np.array(clip_sampler.clip.std)
+        found.append(rearrange(normalized, "t h w c -> c t h w"))
     return np.stack(found).astype(np.float32)

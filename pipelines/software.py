@@ -1,11 +1,11 @@
-"""Decoding with PyAV inside DALI's worker processes, for what DALI's own decoder lacks. The graph after it is the same.
+"""Software decoding with PyAV in DALI's worker processes, for videos that DALI's own decoder cannot decode correctly.
 
     key frames   K . . . . . . K . . . . . . K . . . .
     wanted           x   x                     x   x
-    decoded      o-o-o-o-o    (seek)         o-o-o-o-o       "-": packets that nobody refers to are skipped
+    decoded      o-o-o-o-o    (seek)         o-o-o-o-o       "-": non-reference frames are not decoded
 
-Colors are those of the frames' tags. Whole pictures in BT.601 are those of DALI's CPU decoder, bit for bit: bilinear,
-full chroma, accurate rounding. Only the region that the boxes need is converted and handed over.
+Colors follow the file's tags. For BT.601, whole frames equal those of DALI's CPU decoder bit for bit: bilinear, full
+chroma, accurate rounding. Only the region that the crop boxes need is converted to RGB.
 """
 
 from __future__ import annotations
@@ -24,68 +24,69 @@ from av.filter import Graph
 from av.video import VideoStream
 from av.video.reformatter import VideoReformatter
 
-from ._files import Broken
+from ._files import UnreadableVideo
 from ._header import UNDECODED
 from ._packets import Mismatch, groups, is_avi, opened
-from .source import Cut, Source
+from .source import ClipSpec, EncodedSource
 
 # SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: what DALI's CPU decoder asks of swscale.
 EXACT = 0x42002
-# Taps of the resampling and of the chroma interpolation reach this far beyond a box, in pixels.
+# Resampling and chroma interpolation read this far beyond a box, in pixels.
 MARGIN = 4
-# Codecs whose decoders leave frames out under `skip_frame` without touching the others.
+# Codecs whose decoders can omit frames (`skip_frame`) without changing the others.
 SKIPPING = ("h264", "hevc")
 
 Region = tuple[int, int, int, int]
 
 
-class DecodedSource(Source):
-    """A `Source` whose content is frames, F x H x W x 3 uint8, upright: the region of the picture the boxes need."""
+class DecodedSource(EncodedSource):
+    """A source whose content is decoded frames, upright (uint8, F x H x W x 3): the region that the crop boxes need."""
 
     form = "decoded"
 
-    def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Return the decoded frames, and the boxes in the region's pixels."""
-        content, wanted = self.fetch(row, cut)
-        region, turns = around(cut.boxes, *self.files.size(row)), self.files.rotation(row) // 90
+    def content(self, row: int, spec: ClipSpec) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Return the decoded frames, and the boxes relative to their region. Raises UnreadableVideo."""
+        content, wanted = self.fetch(row, spec)
+        region, turns = around(spec.boxes, *self.files.size(row)), self.files.rotation(row) // 90
         part = (0, 0, *self.files.coded_size(row)) if turns else region
         try:
             frames = decode(content, self.files.stream(row), wanted, *self.files.times(row), part)
         except (FFmpegError, Mismatch, ValueError) as error:
-            raise Broken(f"cannot be decoded: {error}") from None
+            raise UnreadableVideo(f"cannot be decoded: {error}") from None
         if turns:
             x0, y0, x1, y1 = region
             frames = np.ascontiguousarray(np.rot90(frames, -turns, axes=(1, 2))[:, y0:y1, x0:x1])
-        return (frames,), cut.boxes - np.array([region[0], region[1]] * 2, dtype=np.float32)
+        return (frames,), spec.boxes - np.array([region[0], region[1]] * 2, dtype=np.float32)
 
 
 class MixedSource(DecodedSource):
-    """Hands the files that DALI knows (`known`, by row) over as they are, and decodes the odd ones among them here.
+    """A source for both kinds of rows: files that DALI decodes (`supported`), and files that are decoded here.
 
-    The content is both, one of them empty: file and frames to decode, then pictures, then 1 where these are meant.
+    The content is that of `EncodedSource`, that of `DecodedSource`, and 1 if the latter is the one to use; the other
+    is a placeholder.
     """
 
     form = "mixed"
 
-    def __init__(self, *arguments: Any, known: np.ndarray, **options: Any) -> None:
+    def __init__(self, *arguments: Any, supported: np.ndarray, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.known = known
+        self.supported = supported
 
-    def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Return the content of a row and the boxes in its pixels."""
-        if self.known[row]:
-            (file, frames), boxes = Source.content(self, row, cut)
+    def content(self, row: int, spec: ClipSpec) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Return the content of a row, and the boxes in its coordinates. Raises UnreadableVideo."""
+        if self.supported[row]:
+            (file, frames), boxes = EncodedSource.content(self, row, spec)
             return (file, frames, np.zeros((1, 2, 2, 3), np.uint8), np.array(0, np.int32)), boxes
-        (pictures,), boxes = super().content(row, cut)
+        (pictures,), boxes = super().content(row, spec)
         return (np.zeros(1, np.uint8), np.zeros(1, np.int32), pictures, np.array(1, np.int32)), boxes
 
     def correction(self, row: int) -> np.ndarray:
-        """Return the correction of a row's colors: none where they are decoded here."""
-        return super().correction(row) if self.known[row] else np.eye(3, dtype=np.float32)
+        """Return the color correction of a row: identity if it is decoded here."""
+        return super().correction(row) if self.supported[row] else np.eye(3, dtype=np.float32)
 
 
 def around(boxes: np.ndarray, width: int, height: int) -> Region:
-    """Return the smallest region, with even edges, that holds all boxes (x0 y0 x1 y1) and the `MARGIN`."""
+    """Return the smallest region, with even edges, that contains all boxes (x0 y0 x1 y1) plus `MARGIN`."""
     x0, y0 = (max(math.floor(low) - MARGIN, 0) // 2 * 2 for low in boxes[:, :2].min(axis=0))
     x1, y1 = (math.ceil((math.ceil(high) + MARGIN) / 2) * 2 for high in boxes[:, 2:].max(axis=0))
     return x0, y0, min(x1, width), min(y1, height)
@@ -94,11 +95,11 @@ def around(boxes: np.ndarray, width: int, height: int) -> Region:
 def decode(
     content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray, region: Region
 ) -> np.ndarray:
-    """Return a file's frames `wanted` (ascending, distinct) as F x H x W x 3 uint8 RGB, cut to the region.
+    """Return a file's frames `wanted` (ascending, distinct) as F x H x W x 3 uint8 RGB, cropped to the region.
 
-    The frames are those that decoding from the first one would show under these numbers.
+    They equal those of a sequential decode from the start. Raises Mismatch if one is missing.
     """
-    # Only a look at its first pictures tells of some H.264 files by how much they are reordered.
+    # For some H.264 files, FFmpeg learns the reordering delay only by decoding the first frames: hence the second try.
     for options in () if is_avi(content) else (UNDECODED, {}):
         with suppress(Mismatch):
             return _convert(_seeking(content, stream, wanted, pts, keys, options), len(wanted), region)
@@ -117,7 +118,7 @@ def _convert(frames: Iterator[av.VideoFrame], count: int, region: Region) -> np.
 
 
 class _Crop:
-    """Crops frames without copying: FFmpeg's `crop` moves the planes' pointers."""
+    """Crops frames without copying them: FFmpeg's `crop` filter moves the plane pointers."""
 
     def __init__(self, region: Region) -> None:
         self.region = region
@@ -142,7 +143,7 @@ class _Crop:
 
 
 def _video(container: InputContainer, number: int) -> VideoStream:
-    """Return the stream, set to one thread: the worker processes are the parallelism."""
+    """Return the stream, set to one thread: the worker processes already run in parallel."""
     stream = container.streams[number]
     assert isinstance(stream, VideoStream)
     stream.codec_context.thread_count = 1
@@ -150,7 +151,7 @@ def _video(container: InputContainer, number: int) -> VideoStream:
 
 
 def _counting(content: np.ndarray | Path, stream: int, wanted: np.ndarray) -> Iterator[av.VideoFrame]:
-    """Yield the wanted frames of a decode from the beginning, by their number alone."""
+    """Yield the wanted frames of a sequential decode, by frame number."""
     numbers = set(wanted.tolist())
     with opened(content) as container:
         video = _video(container, stream)
@@ -167,7 +168,7 @@ def _seeking(
     content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray,
     options: dict[str, str],
 ) -> Iterator[av.VideoFrame]:  # fmt: skip
-    """Yield the wanted frames, found by their time after a seek to the key frame before them."""
+    """Yield the wanted frames, found by pts after a seek to the preceding key frame."""
     with opened(content, options) as container:
         video = _video(container, stream)
         for key, group in groups(wanted, keys):

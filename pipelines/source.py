@@ -1,7 +1,7 @@
-"""From a place in an epoch to one sample: which video, which frames, which boxes, and the file's bytes.
+"""Samplers and the per-sample source: which video, which frames and crop boxes, and the file's bytes.
 
-`Source` runs in DALI's worker processes, which import neither torch nor pandas. Every draw is a pure function of
-(seed, epoch, row), so that another batch size, another world size and a resume in mid-epoch see the same clips.
+`EncodedSource` runs in DALI's worker processes, which import neither torch nor pandas. Everything random is
+a pure function of (seed, epoch, row): another batch size or world size, or a resume mid-epoch, gives the same clips.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from ..errors import UserError
 from ..spec import Clip, Views
 from . import clips
 from ._colors import correction
-from ._files import Broken, Files
+from ._files import Files, UnreadableVideo
 from ._packets import excerpt
 from ._workers import leave_signals_to_parent
-from .augment import Augment, Look
+from .augment import Augment, AugmentParams
 from .transform import TrainTransform
 
 PADDING = -1
-SPARES = 64  # videos that are tried in place of a broken one: enough where almost half of an index is gone
+MAX_SUBSTITUTES = 64  # videos tried in place of an unreadable one: enough even if almost half of an index is gone
+# Around the message of a user's mistake. DALI hands a worker's exception on as the text of its traceback only.
+MARKS = "[reelbench worker: ", " :reelbench worker]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler:
-    """Whose turn it is: `rank` of `world` shares an epoch out, beginning with batch `batch` of epoch `epoch`.
+class SamplerState:
+    """Which shard of the data a rank reads, and where it starts: at batch `batch` of epoch `epoch`.
 
-    `seed` is that of the order and of every draw in training.
+    `seed` determines the shuffling and all other randomness of training.
     """
 
     seed: int = 0
@@ -48,12 +50,12 @@ class Sampler:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """Which rows of the index a rank sees, batch by batch.
+class BatchSampler:
+    """Which rows of the index make up each batch of a rank (the role of torch's `DistributedSampler`).
 
-    Training: an epoch is a permutation f(seed, epoch), cut into global batches of `batch * world`, and each rank
-    takes its slice of every one, so 1 rank of 8 and 2 ranks of 4 see the same global batches. The incomplete last one
-    is dropped. Testing: rank r takes rows r, r + world, …; every row exactly once.
+    Training: an epoch is a permutation, seeded by (seed, epoch), split into global batches of `batch * world` videos of
+    which each rank takes its slice. So 1 rank with batch 8 and 2 ranks with batch 4 see the same global batches. The
+    incomplete last batch is dropped. Testing: rank r takes rows r, r + world, …; every row exactly once.
     """
 
     total: int
@@ -65,13 +67,13 @@ class Order:
 
     @property
     def batches(self) -> int:
-        """Batches of this rank in an epoch."""
+        """Batches per epoch on this rank."""
         if self.training:
             return self.total // (self.batch * self.world)
         return -(-len(range(self.rank, self.total, self.world)) // self.batch)
 
     def rows(self, epoch: int, number: int) -> np.ndarray:
-        """Return the rows of one batch; only the last batch of a test may be short."""
+        """Return the rows of batch `number` of an epoch; only a test's last batch may be incomplete."""
         if self.training:
             start = (number * self.world + self.rank) * self.batch
             return _permutation(self.total, self.seed, epoch)[start : start + self.batch]
@@ -83,23 +85,24 @@ def _permutation(total: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(total)
 
 
-class Cut(NamedTuple):
-    """What is cut out of one video.
+class ClipSpec(NamedTuple):
+    """The clips to take from one video.
 
-    `frames` are the distinct frames to decode, in order (int32); `positions` (int32, clips x T) point into them;
-    `boxes` (float32, boxes x 4) are x0 y0 x1 y1 in the source's pixels; `flip` is 0 or 1. `look` is the augmentation.
+    `frames`: the distinct frame numbers to decode, ascending (int32). `positions`: each clip's frames as indices into
+    `frames` (int32, clips x T). `boxes`: crop boxes x0 y0 x1 y1 in pixels of the upright video (float32, boxes x 4).
+    `flip`: 1 to mirror horizontally, else 0. `augment`: sampled augmentation parameters, if there is augmentation.
     """
 
     frames: np.ndarray
     positions: np.ndarray
     boxes: np.ndarray
     flip: int
-    look: Look | None = None
+    augment: AugmentParams | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cutter:
-    """How clips are cut out of videos: by a transform for training, without one for testing, by views."""
+class ClipSampler:
+    """Chooses frames, crop boxes, flip and augmentation of a video's clips; without a transform, for testing."""
 
     clip: Clip
     views: Views = Views()
@@ -115,42 +118,42 @@ class Cutter:
 
     @property
     def size(self) -> int:
-        """The side of a finished clip, in pixels."""
+        """Height and width of the clips, in pixels."""
         return self.clip.size if self.transform else self.views.size or self.clip.size
 
     @property
     def short_side(self) -> int:
-        """The short side to which a picture is thought to be resized before the crop."""
+        """Short side before the crop, in pixels. Resize and crop are carried out as one resampling."""
         return self.clip.short_side if self.transform else self.views.short_side or self.clip.short_side
 
     @property
-    def plan(self) -> list[tuple[int, int, bool]]:
-        """The (box, clip, flipped) of every view, crop-major and then by clip: the official order."""
+    def view_order(self) -> list[tuple[int, int, bool]]:
+        """(box index, clip index, flipped) of each view: all clips of the first crop come first, as in MMAction2."""
         if self.transform:
             return [(0, 0, False)]
         crops = [(i // 2, bool(i % 2)) for i in range(10)] if self.views.crops == 10 else None
         crops = crops or [(i, False) for i in range(self.views.crops)]
         return [(box, clip, flipped) for box, flipped in crops for clip in range(self.views.clips)]
 
-    def cut(self, total: int, size: tuple[int, int], epoch: int, row: int) -> Cut:
-        """Return the cut of a video of `total` frames of `size` (width, height)."""
+    def sample(self, total: int, size: tuple[int, int], epoch: int, row: int) -> ClipSpec:
+        """Choose the clips of a video with `total` frames of `size` (width, height)."""
         rng = np.random.default_rng((self.seed, epoch, row))
         wanted = self._train_frames(total, rng) if self.transform else self._test_frames(total)
         frames, positions = np.unique(wanted, return_inverse=True)
         boxes = self._boxes(size, rng)
         flip = int(self.transform is not None and rng.random() < self.transform.flip)
         positions = positions.reshape(wanted.shape).astype(np.int32)
-        look = self.augment.draw(rng, self.size) if self.augmented else None
-        return Cut(frames.astype(np.int32), positions, np.array(boxes, dtype=np.float32), flip, look)
+        params = self.augment.sample(rng, self.size) if self.augmented else None
+        return ClipSpec(frames.astype(np.int32), positions, np.array(boxes, dtype=np.float32), flip, params)
 
     @property
     def augment(self) -> Augment:
-        """What draws a cut's look; nothing in testing."""
+        """The augmentation of training; in testing one that does nothing."""
         return self.transform.augment if self.transform else Augment()
 
     @property
     def augmented(self) -> bool:
-        """Whether a cut has a look."""
+        """Whether clips are augmented beyond crop and flip."""
         return self.augment.active
 
     def _train_frames(self, total: int, rng: np.random.Generator) -> np.ndarray:
@@ -207,16 +210,18 @@ class Cutter:
         return rules[self.views.crops](*resized, self.size)
 
 
-class Source:
-    """The callable that DALI's workers run: `source(SampleInfo)` returns the arrays of one sample.
+class EncodedSource:
+    """The callable of DALI's worker processes: `source(SampleInfo)` returns the arrays of one sample for the graph.
 
-    They are the content (here the file's bytes and the frames to decode), then positions, boxes, flip, row, what was
-    found broken: JSON of [row, reason] pairs, as bytes, the matrix that corrects the decoder's colors, if the source
-    `corrects`, and the look, if the cutter augments. The row is `PADDING` where a single frame is decoded only to fill
-    the batch: at the end of a test, and in place of a video that is broken. In training another video stands in for a
-    broken one, drawn by (seed, epoch, row). `barred` maps the rows that brought a decoder down to the reason.
+    In this order: the content (here the file's bytes and the frames to decode), positions, boxes, flip, row, the
+    skipped videos (JSON of [row, reason] pairs, as bytes), with `corrects` the color correction, and with augmentation
+    its parameters.
 
-    With `excerpts` every file is cut down to the packets that the frames need; otherwise only large ones are.
+    An unreadable video is skipped. Training substitutes another one, chosen by (seed, epoch, row). In testing a single
+    frame is decoded to fill its place in the batch, and the row is `PADDING`; so is the rest of an incomplete batch.
+    `undecodable` maps rows that made a decoder fail, crash or hang to the reason: they are skipped.
+
+    With `excerpts` each file is reduced to the packets that its frames need; otherwise only large files are.
     """
 
     form: ClassVar[Literal["encoded", "decoded", "mixed"]] = "encoded"
@@ -224,92 +229,97 @@ class Source:
     def __init__(
         self,
         files: Files,
-        order: Order,
-        cutter: Cutter,
+        batch_sampler: BatchSampler,
+        clip_sampler: ClipSampler,
         epoch: int = 0,
         batch: int = 0,
         *,
         excerpts: bool = False,
         corrects: bool = False,
-        barred: dict[int, str] | None = None,
+        undecodable: dict[int, str] | None = None,
     ) -> None:
-        self.files, self.order, self.cutter = files, order, cutter
+        self.files, self.batch_sampler, self.clip_sampler = files, batch_sampler, clip_sampler
         self.start = epoch, batch
-        self.excerpts, self.corrects, self.barred = excerpts, corrects, barred or {}
+        self.excerpts, self.corrects, self.undecodable = excerpts, corrects, undecodable or {}
 
     def __call__(self, info: Any) -> tuple[np.ndarray, ...]:
-        """Return one sample; `StopIteration` ends a test. Training runs on into the next epoch."""
-        epoch, number = self.place(info.iteration)
-        rows = self.order.rows(epoch, number)
+        """Return one sample. Raises StopIteration at the end of a test; training continues with the next epoch.
+
+        Raises UserError, its message between `MARKS`, if no substitute is readable.
+        """
+        epoch, number = self.position(info.iteration)
+        rows = self.batch_sampler.rows(epoch, number)
         padding = info.idx_in_batch >= len(rows)
         sample = int(rows[0 if padding else info.idx_in_batch])
-        broken: list[tuple[int, str]] = []
-        for row in self._candidates(epoch, sample):
-            padding = padding or (row != sample and not self.order.training)
-            cut = self.cut(epoch, sample, row)
+        skipped: list[tuple[int, str]] = []
+        for row in self._with_substitutes(epoch, sample):
+            padding = padding or (row != sample and not self.batch_sampler.training)
+            spec = self.clip_spec(epoch, sample, row)
             if padding:
-                cut = cut._replace(frames=cut.frames[:1], positions=np.zeros_like(cut.positions))
+                spec = spec._replace(frames=spec.frames[:1], positions=np.zeros_like(spec.positions))
             try:
-                content, boxes = self.content(row, cut)
-            except Broken as error:
-                broken.append((row, str(error)))
+                content, boxes = self.content(row, spec)
+            except UnreadableVideo as error:
+                skipped.append((row, str(error)))
                 continue
-            said = np.frombuffer(json.dumps(broken).encode(), np.uint8)
+            skipped_json = np.frombuffer(json.dumps(skipped).encode(), np.uint8)
             row_shown = np.array(PADDING if padding else row, np.int64)
-            rest = cut.positions, boxes, np.array(cut.flip, np.int32), row_shown, said
+            rest = spec.positions, boxes, np.array(spec.flip, np.int32), row_shown, skipped_json
             correction = (self.correction(row),) if self.corrects else ()
-            return (*content, *rest, *correction, *(self.cutter.augment.needed(cut.look) if cut.look else ()))
-        row, reason = broken[0]
-        raise UserError(
-            f"{self.files.path(row)}: {reason}, and so on for {len(broken)} videos in a row: "
-            "is the disk there? `reelbench data check` lists what is broken"
+            augment = self.clip_sampler.augment.used(spec.augment) if spec.augment else ()
+            return *content, *rest, *correction, *augment
+        row, reason = skipped[0]
+        message = (
+            f"{self.files.path(row)}: {reason}, the first of {len(skipped)} unreadable videos in a row: is the disk "
+            "there? `reelbench data check` lists them"
         )
+        raise UserError(message.join(MARKS))
 
-    def cut(self, epoch: int, sample: int, row: int) -> Cut:
-        """Return how a row is cut when it is shown as a sample of an epoch: its own, or one that it stands in for."""
-        cut = self.cutter.cut(self.files.frames(row), self.files.size(row), epoch, sample)
-        transform = self.cutter.transform
-        if cut.flip and transform and not set(transform.flip_keeps).isdisjoint(self.files.labels(row).tolist()):
-            return cut._replace(flip=0)
-        return cut
+    def clip_spec(self, epoch: int, sample: int, row: int) -> ClipSpec:
+        """Return the clips to take from `row`, which is `sample` itself or a substitute for it."""
+        spec = self.clip_sampler.sample(self.files.frames(row), self.files.size(row), epoch, sample)
+        transform = self.clip_sampler.transform
+        if spec.flip and transform and not set(transform.flip_keeps).isdisjoint(self.files.labels(row).tolist()):
+            return spec._replace(flip=0)
+        return spec
 
-    def _candidates(self, epoch: int, sample: int) -> Iterator[int]:
-        """Yield the sample's own row, then those that may stand in for it."""
+    def _with_substitutes(self, epoch: int, sample: int) -> Iterator[int]:
+        """Yield the sample's own row, then its substitutes."""
         yield sample
-        rng = np.random.default_rng((self.order.seed, epoch, sample, SPARES))
+        rng = np.random.default_rng((self.batch_sampler.seed, epoch, sample, MAX_SUBSTITUTES))
         total = len(self.files)
-        yield from (int(row) for row in rng.choice(total, min(total, SPARES), replace=False) if row != sample)
+        yield from (int(row) for row in rng.choice(total, min(total, MAX_SUBSTITUTES), replace=False) if row != sample)
 
-    def place(self, iteration: int) -> tuple[int, int]:
-        """Return the (epoch, batch) of the n-th batch since the start."""
+    def position(self, iteration: int) -> tuple[int, int]:
+        """Return (epoch, batch) of the n-th batch since the start. Raises StopIteration at the end of a test."""
         number = self.start[1] + iteration
-        if self.order.training:
-            return self.start[0] + number // self.order.batches, number % self.order.batches
-        if number >= self.order.batches:
+        if self.batch_sampler.training:
+            return self.start[0] + number // self.batch_sampler.batches, number % self.batch_sampler.batches
+        if number >= self.batch_sampler.batches:
             raise StopIteration
         return self.start[0], number
 
-    def content(self, row: int, cut: Cut) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Return what the graph gets of a video, and the boxes in its pixels; `Broken` says why there is nothing.
+    def content(self, row: int, spec: ClipSpec) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Return a video's arrays for the DALI graph, here the encoded file, and the boxes in their coordinates.
 
-        Here it is the file, still encoded.
+        Raises UnreadableVideo if the file cannot be read or is not the one that was indexed.
         """
-        content, frames = self.fetch(row, cut)
+        content, frames = self.fetch(row, spec)
         if isinstance(content, Path) or (self.excerpts and not self.files.is_folder(row)):
             content, frames = excerpt(content, self.files.stream(row), frames, *self.files.times(row))
-        return (content, frames), cut.boxes
+        return (content, frames), spec.boxes
 
     def correction(self, row: int) -> np.ndarray:
-        """Return what turns the colors of the decoder in the graph into those of the file's tags (3 x 3)."""
+        """Return the matrix (3 x 3) from the RGB of DALI's decoder to the RGB that the file's color tags mean."""
         return correction(self.files.color_matrix(row))
 
-    def fetch(self, row: int, cut: Cut) -> tuple[np.ndarray | Path, np.ndarray]:
-        """Return a row's file, and the cut's frames in it."""
-        if row in self.barred:
-            raise Broken(self.barred[row])
-        return self.files.fetch(row, cut.frames + np.int32(self.files.offset(row)))
+    def fetch(self, row: int, spec: ClipSpec) -> tuple[np.ndarray | Path, np.ndarray]:
+        """Return the file of a row and the numbers of the frames in it. Raises UnreadableVideo."""
+        if row in self.undecodable:
+            raise UnreadableVideo(self.undecodable[row])
+        return self.files.fetch(row, spec.frames + np.int32(self.files.offset(row)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in a worker process: from now on it ends when its parent does, and leaves signals to it."""
+        """Unpickle in a worker process, which from then on ends with its parent and leaves signals to it."""
         self.__dict__.update(state)
         leave_signals_to_parent()

@@ -1,4 +1,4 @@
-"""What a case's `data` means: the embedded data set, a folder of split indexes, or one index file."""
+"""Resolves a case's `data`: a built-in synthetic set, a folder with an index per split, or one index file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from ..errors import UserError
 
 SPLITS = ("train", "val", "test")
-EMBEDDED = ("synthetic", "synthetic-hard")
+BUILT_IN = ("synthetic", "synthetic-hard")
 
 
 @dataclass(frozen=True)
 class Data:
-    """The index files of a data set's splits; `train` and `val` may be missing."""
+    """The index files of a data set's splits; `train` and `val` are optional."""
 
     test: Path
     train: Path | None = None
@@ -21,18 +21,19 @@ class Data:
 
 
 def cache() -> Path:
-    """Return the folder for what can be made again: `$REELBENCH_CACHE`, or `~/.cache/reelbench`."""
+    """Return the cache folder: `$REELBENCH_CACHE`, or `~/.cache/reelbench`."""
     from . import _decoder_cache
 
     return _decoder_cache.cache()
 
 
 def resolve(data: str, device: str = "cpu") -> Data:
-    """Return the splits behind a name: an `EMBEDDED` one (made on first use), a folder of them, or an index file.
+    """Return the splits of a built-in synthetic set (`BUILT_IN`, made on first use), a folder, or an index file.
 
-    An embedded set has the same clips on every `device`, in files that its decoder takes.
+    A built-in set has the same clips on every `device`, encoded so that the device can decode them. Raises UserError if
+    there is no such data, or a folder has no test split.
     """
-    if data in EMBEDDED:
+    if data in BUILT_IN:
         from . import synthetic
 
         return Data(**synthetic.ensure(cache(), hard=data == "synthetic-hard", device=device))
@@ -43,12 +44,12 @@ def resolve(data: str, device: str = "cpu") -> Data:
             raise UserError(f"{path} holds no test.parquet: index its videos with `reelbench data index`")
         return Data(**found)
     if not path.exists():
-        raise UserError(f"no data '{data}': give an index file, a folder of indexes, or one of {', '.join(EMBEDDED)}")
+        raise UserError(f"no data '{data}': give an index file, a folder of indexes, or one of {', '.join(BUILT_IN)}")
     return Data(test=path)
 
 
 def fingerprint(data: Data) -> str:
-    """Return the hash of the contents and order of every split."""
+    """Return a hash of the contents and order of all splits."""
     from .index import Index
 
     parts = [Index.load(path).fingerprint for path in (data.train, data.val, data.test) if path is not None]

@@ -1,8 +1,8 @@
-"""`Stream`: a data set's epochs as batches, through a pipeline that is built when the first one is asked for.
+"""`Stream`: the epochs of a data set as batches. The DALI pipeline is built at the first batch.
 
-A file that breaks on the way is passed over and listed in `Stream.broken`: read errors are found by the workers, what
-brings a decoder down by a search, after which the pipeline is built anew at the same batch. A file that only the GPU
-fails to decode is decoded in software from then on; an error of the GPU itself is raised as that.
+Unreadable videos are skipped and listed in `Stream.skipped`. The workers find read errors; if a decoder fails, crashes
+or hangs, `_watchdog` finds the video, and the pipeline is rebuilt at the same batch. A video that only the GPU fails to
+decode is decoded in software from then on. An error of the GPU itself is raised as a UserError.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing import active_children, connection
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UserError
 from . import _device_errors, _handover, _watchdog, nvdec
 from ._colors import WEIGHTS
 from ._files import Files
+from ._video import SkippedVideo
 from ._workers import end_at_exit
-from .source import PADDING, Cutter, Order, Source
+from .source import MARKS, PADDING, BatchSampler, ClipSampler, EncodedSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,25 +31,18 @@ if TYPE_CHECKING:
     from .index import Index
 
 DEAD = "a decoding worker process died, perhaps killed for lack of memory: choose fewer workers or a smaller batch"
-SLOW = "no batch came for {:.0f} s, though its files decode one by one: check the disk, or choose a smaller batch"
+SLOW = "no batch for {:.0f} s, though each of its files decodes alone: check the disk, or choose a smaller batch"
 DEPTH = 2  # batches that the workers prepare in advance, and as many again that DALI does
 NOTHING = 2  # the length of an empty JSON list
 
 
-class Broken(NamedTuple):
-    """A video that was passed over, and why."""
-
-    path: str
-    reason: str
-
-
 @dataclass
 class Batch:
-    """The clips of some videos: N = videos x views, a video's views side by side, crop-major and then by clip.
+    """A batch of clips: N = videos x views. The views of a video are adjacent, all clips of its first crop first.
 
-    `clip` is float32 N x 3 x T x H x W, normalised. `label` is int64 N, or float32 N x classes of 0 and 1 in a
-    multi-label set; a flip has exchanged the classes that it exchanges. Both are on the stream's device. `video` (the
-    row of the index) and `view` are int64 N on the CPU.
+    `clip` is float32 N x 3 x T x H x W, normalized. `label` is int64 N, or multi-hot float32 N x classes in a
+    multi-label set; a flipped clip has the swapped label where a flip swaps it. Both are on the stream's device.
+    `video` (the row of the index) and `view` are int64 N, on the CPU.
     """
 
     clip: Tensor
@@ -58,37 +52,42 @@ class Batch:
 
 
 class Stream:
-    """Epochs of batches. `decoder` says which one was chosen, `batches` how many an epoch has on this rank.
+    """Epochs of batches. `decoder` is the chosen decoder, `batches` the batches per epoch on this rank.
 
-    Among the files of `decoder="dali"`, the rows that it does not know (not `known`) are decoded in software.
-    DALI decodes with `threads`, of which NVDEC needs two an engine; they may be set until the first epoch begins.
-    `metric` is how the data set is scored, `listed` how many videos its official list names, here or missing.
+    With `decoder="dali"`, the rows that DALI cannot decode correctly (not `supported`) are decoded in software.
+    `threads` is DALI's number of decoding threads, two per NVDEC engine; it may be changed before the first epoch.
+    `metric` is the data set's usual metric, `listed` the number of videos in its official list, missing ones included.
     """
 
     def __init__(
         self,
         index: Index,
-        order: Order,
-        cutter: Cutter,
+        batch_sampler: BatchSampler,
+        clip_sampler: ClipSampler,
         *,
         device: str,
         workers: int,
         decoder: str,
-        known: np.ndarray,
+        supported: np.ndarray,
         first_epoch: int = 0,
         first_batch: int = 0,
     ) -> None:
         self.classes, self.num_classes = index.classes, len(index.classes)
         self.metric, self.listed = index.metric, index.listed
-        self.batch, self.batches = order.batch, order.batches
+        self.batch, self.batches = batch_sampler.batch, batch_sampler.batches
         self.device, self.workers, self.decoder = device, workers, decoder
         on_nvdec = device == "cuda" and decoder == "dali"
         self.threads = max(workers, 2 * nvdec.engines()) if on_nvdec else workers
-        self._index, self._order, self._cutter, self._known = index, order, cutter, known.copy()
-        self._corrects = bool((index.table["color_matrix"].isin(WEIGHTS).to_numpy(bool) & known).any())
+        self._index, self._batch_sampler, self._clip_sampler, self._supported = (
+            index,
+            batch_sampler,
+            clip_sampler,
+            supported.copy(),
+        )
+        self._corrects = bool((index.table["color_matrix"].isin(WEIGHTS).to_numpy(bool) & supported).any())
         self._files: Files | None = None
-        self._broken: dict[int, str] = {}
-        self._barred: dict[int, str] = {}
+        self._skipped: dict[int, str] = {}
+        self._undecodable: dict[int, str] = {}
         self._proof: list[tuple[int, int]] = []  # a sample that the device has decoded
         self._next = first_epoch, first_batch
         self._pipeline: Any = None
@@ -97,18 +96,19 @@ class Stream:
         self._running: Generator[Batch, None, None] | None = None
 
     @property
-    def broken(self) -> tuple[Broken, ...]:
-        """The videos that were passed over so far, of all workers, in the order of the index.
-
-        In training another video stood in for each; in testing it was left out.
-        """
+    def skipped(self) -> tuple[SkippedVideo, ...]:
+        """The videos skipped so far by any worker, in index order. Training substitutes others for them."""
         paths = self._index.table["path"]
         return tuple(
-            Broken(str(self._index.root / paths.iat[row]), reason) for row, reason in sorted(self._broken.items())
+            SkippedVideo(str(self._index.root / paths.iat[row]), reason)
+            for row, reason in sorted(self._skipped.items())
         )
 
     def epoch(self) -> Iterator[Batch]:
-        """Return the next epoch's batches. Closing the iterator early skips the rest of the epoch."""
+        """Return the next epoch's batches. Closing the iterator early skips the rest of the epoch.
+
+        Raises UserError if decoding fails and no single video is the cause.
+        """
         if self._running is not None:
             self._running.close()
         start, self._next = self._next, (self._next[0] + 1, 0)
@@ -121,8 +121,8 @@ class Stream:
             for number in range(first, self.batches):
                 batch = self._batch(self._outputs(epoch, number))
                 self._at = epoch, number + 1
-                self._proof = [(epoch, row) for row in batch.video.tolist() if self._known[row]][:1] or self._proof
-                if len(batch.video):  # a test's batch may hold nothing but broken videos
+                self._proof = [(epoch, row) for row in batch.video.tolist() if self._supported[row]][:1] or self._proof
+                if len(batch.video):  # all videos of a test's batch may have been skipped
                     yield batch
             complete = True
         finally:
@@ -132,56 +132,61 @@ class Stream:
                 self._stop()
 
     def _outputs(self, epoch: int, number: int) -> Any:
-        """Return the pipeline's outputs for a batch, whatever files break down on the way."""
+        """Return the pipeline's outputs for a batch, retrying without the videos that make a decoder fail."""
         while True:
             pipeline = self._ready(epoch, number)
             try:
-                return _watchdog.within(_watchdog.BATCH_PATIENCE, pipeline.run)
+                return _watchdog.call_with_timeout(_watchdog.BATCH_TIMEOUT, pipeline.run)
             except Exception as error:
                 dead = bool(connection.wait([worker.sentinel for worker in self._processes], timeout=0))
                 self._kill()
-                found = self._culprits(error, epoch, number)
-                if not found.broken and (found.device_at_fault or not found.refused):
-                    self._give_up(next(iter(found.refused.values()), error), dead)
-                self._barred.update(found.broken)
-                self._broken.update(found.broken)
-                if found.decoded:
-                    self._leave_to_software(found.refused)
+                report = self._find_failing_videos(error, epoch, number)
+                if not report.failed and (report.gpu_at_fault or not report.gpu_only):
+                    self._give_up(next(iter(report.gpu_only.values()), error), dead)
+                self._undecodable.update(report.failed)
+                self._skipped.update(report.failed)
+                if report.decoded:
+                    self._leave_to_software(report.gpu_only)
 
-    def _leave_to_software(self, refused: dict[int, str]) -> None:
-        for row, reason in refused.items():
-            self._known[row] = False
+    def _leave_to_software(self, gpu_only: dict[int, str]) -> None:
+        for row, reason in gpu_only.items():
+            self._supported[row] = False
             path = self._index.root / self._index.table["path"].iat[row]
             print(f"decoded in software from now on: {path}: on the GPU it {reason}", file=sys.stderr)
 
-    def _culprits(self, error: Exception, epoch: int, number: int) -> _watchdog.Findings:
-        """Return the files of the batch, or of those that were being prepared, that bring a decoder down."""
-        if said := re.findall(r"errors\.UserError: (.+)", str(error)):
-            raise UserError(said[-1]) from None
-        source, found = self._source(epoch, number), _watchdog.Findings()
+    def _find_failing_videos(self, error: Exception, epoch: int, number: int) -> _watchdog.DecodeReport:
+        """Find the videos that make a decoder fail, in this batch or those prepared in advance."""
+        # DALI passes a worker's exception on only as the text of a traceback: hence the marks around the message.
+        if message := re.search(f"{re.escape(MARKS[0])}(.+?){re.escape(MARKS[1])}", str(error), re.DOTALL):
+            raise UserError(message[1]) from None
+        source, report = self._source(epoch, number), _watchdog.DecodeReport()
         for ahead in range(2 * DEPTH + 1):
             try:
-                place = source.place(ahead)
+                position = source.position(ahead)
             except StopIteration:
                 break
-            samples = [(place[0], int(row)) for row in self._order.rows(*place) if int(row) not in self._barred]
-            proof = self._proof if self.device == "cuda" and not found.decoded else []
-            found |= _watchdog.culprits(source, dict.fromkeys([*proof, *samples]), self._device_id())
-            if found.broken or len(found.refused) >= _watchdog.REFUSALS or (found.refused and found.decoded):
+            samples = [
+                (position[0], int(row))
+                for row in self._batch_sampler.rows(*position)
+                if int(row) not in self._undecodable
+            ]
+            proof = self._proof if self.device == "cuda" and not report.decoded else []
+            report |= _watchdog.find_failing_videos(source, dict.fromkeys([*proof, *samples]), self._device_id())
+            if report.failed or len(report.gpu_only) >= _watchdog.GPU_FAILURES or (report.gpu_only and report.decoded):
                 break
-        return found
+        return report
 
     def _rewind(self, epoch: int) -> None:
-        """Be at the next epoch's beginning: training has run on into it, a test starts again."""
+        """Move to the start of the next epoch: training is already there, a test's pipeline is reset."""
         self._at = epoch, 0
-        if self._pipeline is not None and not self._order.training:
+        if self._pipeline is not None and not self._batch_sampler.training:
             try:
                 self._pipeline.run()
             except StopIteration:
                 self._pipeline.reset()
 
     def _ready(self, epoch: int, number: int) -> Any:
-        """Return the pipeline, whose next batch is this one."""
+        """Return the pipeline, positioned at this batch."""
         if self._pipeline is None or self._at != (epoch, number):
             self._stop()
             try:
@@ -213,31 +218,31 @@ class Stream:
 
         return torch.cuda.current_device() if self.device == "cuda" else None
 
-    def _source(self, epoch: int, number: int) -> Source:
+    def _source(self, epoch: int, number: int) -> EncodedSource:
         if self._files is None:
             self._files = Files(self._index)
-        parts = self._files, self._order, self._cutter, epoch, number
+        parts = self._files, self._batch_sampler, self._clip_sampler, epoch, number
         if self.decoder == "software":
             from .software import DecodedSource
 
-            return DecodedSource(*parts, barred=self._barred)
+            return DecodedSource(*parts, undecodable=self._undecodable)
         # NVDEC seeks by itself; DALI's CPU decoder does not.
-        options: Any = {"excerpts": self.device == "cpu", "corrects": self._corrects, "barred": self._barred}
-        if self._known.all():
-            return Source(*parts, **options)
+        options: Any = {"excerpts": self.device == "cpu", "corrects": self._corrects, "undecodable": self._undecodable}
+        if self._supported.all():
+            return EncodedSource(*parts, **options)
         from .software import MixedSource
 
-        return MixedSource(*parts, **options, known=self._known)
+        return MixedSource(*parts, **options, supported=self._supported)
 
     def _batch(self, outputs: Any) -> Batch:
         import numpy as np
         import torch
 
-        *views, flips, rows, broken = outputs
-        for text in broken:
+        *views, flips, rows, skipped = outputs
+        for text in skipped:
             if text.shape()[0] > NOTHING:
-                self._broken.update(dict(json.loads(np.asarray(text).tobytes())))
-        clip, flips, rows = _handover.joined(views, on_gpu=self.device == "cuda"), _copied(flips), _copied(rows)
+                self._skipped.update(dict(json.loads(np.asarray(text).tobytes())))
+        clip, flips, rows = _handover.to_torch(views, on_gpu=self.device == "cuda"), _copied(flips), _copied(rows)
         kept = rows != PADDING
         label = self._label(rows[kept], flips[kept]).repeat_interleave(len(views), dim=0)
         return Batch(
@@ -248,7 +253,7 @@ class Stream:
         )
 
     def _label(self, rows: Tensor, flips: Tensor) -> Tensor:
-        """Return the labels of rows as they are after the flips: int64 V, or float32 V x classes."""
+        """Return the labels of rows after their flips: int64 V, or multi-hot float32 V x classes."""
         import torch
 
         mirrored = torch.arange(self.num_classes)
@@ -265,18 +270,18 @@ class Stream:
         return torch.where(flips.bool() & (label >= 0), mirrored[label], label)
 
     def _give_up(self, error: Exception | str, dead: bool) -> NoReturn:
-        """Raise what an error means to the user when no file is at fault."""
+        """Raise the error as a UserError with a remedy where one is known: no single video is the cause."""
         cause = error if isinstance(error, Exception) else None
         if dead or "receiving interrupted" in str(error):
             raise UserError(DEAD) from cause
-        if isinstance(error, _watchdog.Hung):
-            raise UserError(SLOW.format(_watchdog.BATCH_PATIENCE)) from cause
+        if isinstance(error, _watchdog.DecodeTimeout):
+            raise UserError(SLOW.format(_watchdog.BATCH_TIMEOUT)) from cause
         if self.device == "cuda" and (meaning := _device_errors.explained(error)):
             raise meaning from cause
         raise cause or UserError(f"GPU: {error}, though software decodes the file: see `reelbench doctor`")
 
     def _kill(self) -> None:
-        """End the workers, whatever they are at, and drop the pipeline: it cannot be used again."""
+        """Kill the workers at once and drop the pipeline, which cannot be used again."""
         for worker in self._processes:
             worker.kill()
         self._stop()

@@ -1,9 +1,9 @@
-"""Makes the embedded data set: small, really encoded videos whose label is a motion. See `_sprites`.
+"""Makes the built-in synthetic data set: small encoded videos whose label is a motion. See `_sprites`.
 
     paths = make(Path("data"), videos=(1600, 240, 400))   # {"train": data/train.parquet, "val": …, "test": …}
-    paths = ensure(cache_root)                            # made once, then found
+    paths = ensure(cache_root)                            # made once, then cached
     paths = ensure(cache_root, hard=True)                 # pairs of motions, one sprite of two, longer videos
-    paths = ensure(cache_root, device="cuda")             # the same clips in files that NVDEC takes
+    paths = ensure(cache_root, device="cuda")             # the same clips in files that NVDEC decodes
 
 A horizontal flip turns `left` into `right` and `clockwise` into `counter_clockwise`: the indexes' `mirror` says so.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from einops import repeat
 
 from ..errors import UserError
 from . import _parallel
@@ -31,15 +32,15 @@ CLASSES = tuple(MOTIONS)
 HARD_CLASSES = tuple(PAIRS)
 VIDEOS = (1600, 240, 400)
 HARD: dict[str, Any] = {"hard": True, "videos": (3840, 480, 960), "frames": 32}
-# NVDEC takes no VP9 below 128 pixels. Each pixel four times over: halved again, a clip is the one a CPU sees.
+# NVDEC decodes no VP9 below 128 pixels. So pixels are doubled; halved again, a clip is the one that a CPU sees.
 CUDA: dict[str, Any] = {"codec": "h264", "zoom": 2}
 SPLITS = ("train", "val", "test")
-GENERATION = 7  # raise it when the pixels change, so that a cached set is made anew
+VERSION = 7  # increase it when the pixels change, so that cached sets are made anew
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Video:
-    """What one file is made from; its random stream depends on the seed, the split and its number alone."""
+    """The parameters of one file; its randomness depends only on the seed, the split and the number."""
 
     out: Path
     split: str
@@ -83,10 +84,11 @@ def make(
 ) -> dict[str, Path]:
     """Write `out/{train,val,test}/<class>/<number>.<suffix>` and an index for each split; return the indexes' paths.
 
-    `videos` counts train, val and test; `size` is (width, height) as drawn, both even, and `zoom` how many times as
-    wide and high the files are; `gop` is the key-frame interval. The pixels follow from `seed` alone; the files are
-    equal byte for byte on one machine. `hard` draws the 16 classes that `_sprites` calls harder. `workers` defaults to
-    the cores; 0 works in this process. A codec that cannot be written here is a `UserError`.
+    `videos` is the number of train, val and test videos. `size` is (width, height) as drawn, both even; the files are
+    `zoom` times as wide and high. `gop` is the key-frame interval in frames. `hard` draws the 16 harder classes of
+    `_sprites`. The same `seed` gives the same pixels, and on one machine the same bytes. `workers` defaults to the
+    number of cores; 0 runs in this process. Raises UserError if an argument is out of range or this PyAV cannot write
+    the codec.
     """
     _check(videos, size, zoom, frames, fps, gop)
     find(codec)
@@ -127,15 +129,14 @@ def ensure(
     workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, Path]:
-    """Return the embedded set's indexes, made on the first call. Safe when interrupted and when two processes race.
+    """Return the index files of the built-in set, made on the first call. Safe against interruptions and races.
 
-    For `device="cuda"` the same motions are kept in files that NVDEC decodes.
-
-    The folder's name is the hash of what the set is made from, and the folder appears only once it is complete.
+    `device="cuda"` gives the same motions in files that NVDEC decodes. The folder is named by a hash of the parameters,
+    and appears only when complete.
     """
     chosen = {**(HARD if hard else {}), **(CUDA if device == "cuda" else {})}
-    parameters = {name: value for name, value in (make.__kwdefaults__ or {}).items() if name not in _EXTERNAL}
-    text = json.dumps([GENERATION, {**parameters, **chosen}], sort_keys=True)
+    parameters = {name: value for name, value in (make.__kwdefaults__ or {}).items() if name not in _NOT_HASHED}
+    text = json.dumps([VERSION, {**parameters, **chosen}], sort_keys=True)
     root = Path(cache_root).expanduser().absolute()
     folder = root / f"synthetic-{'hard-' if hard else ''}{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
     if not folder.is_dir():
@@ -143,14 +144,14 @@ def ensure(
         with (root / f".{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
-                _make_whole(folder, chosen, workers, progress)
+                _make_atomically(folder, chosen, workers, progress)
     return {split: folder / f"{split}.parquet" for split in SPLITS}
 
 
-_EXTERNAL = ("hard", "zoom", "workers", "progress")  # `chosen` tells the first two
+_NOT_HASHED = ("hard", "zoom", "workers", "progress")  # `chosen` contains the first two
 
 
-def _make_whole(folder: Path, chosen: dict[str, Any], workers: int | None, progress: bool) -> None:
+def _make_atomically(folder: Path, chosen: dict[str, Any], workers: int | None, progress: bool) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     make(partial, **chosen, workers=workers, progress=progress)
@@ -172,7 +173,7 @@ def _write(video: _Video) -> None:
     rng = np.random.default_rng([video.seed, SPLITS.index(video.split), video.number])
     drawn = draw_pair if video.hard else draw
     pixels = drawn(video.motion, rng, frames=video.frames, size=video.size)
-    pixels = pixels.repeat(video.zoom, axis=1).repeat(video.zoom, axis=2)
+    pixels = repeat(pixels, "t h w c -> t (h zoom_h) (w zoom_w) c", zoom_h=video.zoom, zoom_w=video.zoom)
     encode(video.path, pixels, codec=video.codec, fps=video.fps, gop=video.gop)
 
 

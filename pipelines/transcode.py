@@ -1,12 +1,12 @@
-"""Makes a data set quick to decode: a small picture and a key frame often, labels, frame times and order kept.
+"""Re-encodes a data set to decode fast: smaller frames and more key frames; labels, frame times and order stay.
 
     small = transcode("k400_train.parquet", Path("k400_256"))   # writes k400_256/… and k400_256/k400_train.parquet
 
-Run it again after an interruption and it goes on: a target with all its frames is not made twice. One folder takes one
-setting; a trimmed video becomes a file of its own, a turned one is stored upright, sound is left out.
+Run again after an interruption, it resumes: complete files are not made twice. One folder takes one setting. A trimmed
+video becomes a file of its own, a rotated one is stored upright, and audio is dropped.
 
-Both sides are multiples of 16, which DALI needs to decode one video after the other in one session of NVDEC
-(docs/dali-nvdec-cache.md): what the scaled picture has beyond them, up to 15 pixels, is cut off, half on each side.
+Width and height become multiples of 16, with which DALI can reuse its NVDEC sessions (docs/dali-nvdec-cache.md): up to
+15 pixels of the scaled frame are cropped, half on each side.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from av.error import FFmpegError
 from ..errors import UserError, unknown
 from . import _frames, _parallel
 from ._encode import encode, find
-from .index import Index, Rejected, Unreadable, Video, from_videos, scan, writable
+from .index import Index, SkippedVideo, UnreadableVideo, Video, from_videos, scan, writable
 
-CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the others' containers keep no frame times
-BILINEAR = 0x42002  # full chroma, accurate rounding: where the matrix changes, three times nearer than without
-# The colors that all decoders show uncorrected; swscale and FFmpeg number the matrix apart.
+CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the containers of the others store no frame times
+BILINEAR = 0x42002  # swscale: bilinear, full chroma, accurate rounding: a third of the error when the matrix changes
+# Colors that every decoder shows correctly. swscale and FFmpeg number the same matrix differently.
 BT601, SMPTE170M, LIMITED = 5, 6, 1
-HOURS = 6 * 3600.0  # seconds that one video may take
+TIMEOUT = 6 * 3600.0  # seconds for one video
 BLOCK = 16  # pixels
-UNTIMED = Fraction(1, 25)  # what a folder of frames is played at: it carries no times
+UNTIMED = Fraction(1, 25)  # seconds per frame for folders of frames, which carry no times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,10 @@ def transcode(
 ) -> Index:
     """Transcode an index's videos into `out`, write the new index there under the old name, and return it.
 
-    `short_side` in pixels (a smaller video is not enlarged), from which both sides are cut down to multiples of 16;
-    `gop` is the key-frame interval in frames. A video that fails is in the new index's `rejected`. A codec without
-    frame times, and a folder that was made with another setting, are a `UserError`.
+    `short_side` is in pixels, before both sides are cropped to multiples of 16; smaller videos are not enlarged. `gop`
+    is the key-frame interval in frames. A video that fails is listed in the new index's `skipped`.
+
+    Raises UserError if the codec stores no frame times, or `out` was made with other settings.
     """
     if codec not in CODECS:
         raise unknown("transcoding codec", codec, CODECS)
@@ -68,7 +69,7 @@ def transcode(
         raise UserError(f"short_side={short_side} must be at least 64 and gop={gop} at least 1")
     source, out = Index.load(index), Path(out).absolute()
     if out.resolve() in (Path(index).absolute().parent.resolve(), source.root.resolve()):
-        raise UserError(f"{out}: holds the index or the videos themselves: choose another folder for the copy")
+        raise UserError(f"{out}: holds the index or its videos: choose another folder for the copy")
     source.verify()
     _claim(out, {"short_side": short_side, "gop": gop, "codec": codec, "multiple_of": BLOCK})
     jobs = [
@@ -76,23 +77,25 @@ def transcode(
         for video in source.videos()
     ]
     found = list(_parallel.ordered(
-        _transcode, jobs, crashed=_crashed, title="transcoding", workers=workers, progress=progress, patience=HOURS
+        _transcode, jobs, crashed=_crashed, title="transcoding", workers=workers, progress=progress, timeout=TIMEOUT
     ))  # fmt: skip
     made = from_videos(
         [now for now in found if isinstance(now, Video)], source.classes, out,
-        rejected=source.rejected + _failed(jobs, found), multi_label=source.multi_label,
+        skipped=source.skipped + _failed(jobs, found), multi_label=source.multi_label,
     )  # fmt: skip
     made = replace(made, metric=source.metric, mirror=source.mirror)
     made.save(out / Path(index).name)
     return made
 
 
-def _failed(jobs: list[_Job], found: list[Video | str]) -> tuple[Rejected, ...]:
-    return tuple((str(job.video.path), now) for job, now in zip(jobs, found, strict=True) if isinstance(now, str))
+def _failed(jobs: list[_Job], found: list[Video | str]) -> tuple[SkippedVideo, ...]:
+    return tuple(
+        SkippedVideo(str(job.video.path), now) for job, now in zip(jobs, found, strict=True) if isinstance(now, str)
+    )
 
 
 def _claim(out: Path, setting: dict[str, object]) -> None:
-    """Write down how a folder is made; one that was made in another way is refused."""
+    """Record the settings of a folder. Raises UserError if it was made with others."""
     file = out / "transcode.json"
     writable(file)
     if not file.is_file():
@@ -102,7 +105,7 @@ def _claim(out: Path, setting: dict[str, object]) -> None:
 
 
 def _target(video: Video, root: Path, out: Path, codec: str) -> Path:
-    """Return where a video goes: its place below the root, named also by its content and its first frame."""
+    """Return a video's path below `out`: as below the root, with part of its hash and its span in the name."""
     inside = video.path if video.path.is_relative_to(root) else root / video.path.name
     name = f"{inside.stem if video.codec != 'frames' else inside.name}.{video.hash[:8]}"
     span = f".{video.offset}+{video.frames}" if video.offset or video.frames != len(video.pts) else ""
@@ -114,11 +117,11 @@ def _transcode(job: _Job) -> Video | str:
         if not job.target.is_file():
             job.target.parent.mkdir(parents=True, exist_ok=True)
             for left in job.target.parent.glob(f".{glob.escape(job.target.stem)}.*{job.target.suffix}"):
-                left.unlink()  # of a run that was killed
+                left.unlink()  # from a killed run
             fps = Fraction(job.video.fps).limit_denominator(1001) if job.video.fps else 1 / UNTIMED
             encode(job.target, _pictures(job), codec=job.codec, fps=fps, gop=job.gop)
         made = scan(job.target, job.video.label)
-    except (Unreadable, FFmpegError, OSError) as error:
+    except (UnreadableVideo, FFmpegError, OSError) as error:
         return str(error)
     if made.frames != job.video.frames:
         os.unlink(job.target)
@@ -131,7 +134,7 @@ def _crashed(job: _Job) -> str:
 
 
 def _pictures(job: _Job) -> Iterator[av.VideoFrame]:
-    """Yield the video's frames, upright and scaled, at their own times from zero."""
+    """Yield the video's frames, upright and scaled, with their own times, from zero."""
     video, first = job.video, job.video.offset
     for number, frame in enumerate(_decoded(video)):
         if number >= first + video.frames:
@@ -160,7 +163,7 @@ def _upright(frame: av.VideoFrame, rotation: int) -> av.VideoFrame:
 
 
 def _scaled(frame: av.VideoFrame, short_side: int) -> av.VideoFrame:
-    """Return a new frame in BT.601's limited range, even in both sides as 4:2:0 needs it."""
+    """Return the frame scaled, in BT.601 limited range, with even sides as 4:2:0 requires."""
     scale = min(1.0, short_side / min(frame.width, frame.height))
     width, height = (max(2, 2 * round(side * scale / 2)) for side in (frame.width, frame.height))
     made = frame.reformat(
@@ -176,12 +179,12 @@ def _scaled(frame: av.VideoFrame, short_side: int) -> av.VideoFrame:
 
 
 def _cropped(frame: av.VideoFrame) -> av.VideoFrame:
-    """Return the middle of a 4:2:0 frame, both sides multiples of 16; a side below 16 is left as it is."""
+    """Return a 4:2:0 frame's center crop whose sides are multiples of 16; sides below 16 stay."""
     width, height = (side // BLOCK * BLOCK or side for side in (frame.width, frame.height))
     if (width, height) == (frame.width, frame.height):
         return frame
     middle = av.VideoFrame(width, height, "yuv420p")
-    left, top = (frame.width - width) // 4 * 2, (frame.height - height) // 4 * 2  # even, as chroma needs it
+    left, top = (frame.width - width) // 4 * 2, (frame.height - height) // 4 * 2  # even, for the chroma planes
     for of, to, half in zip(frame.planes, middle.planes, (1, 2, 2), strict=True):
         pixels = np.frombuffer(memoryview(of), np.uint8).reshape(-1, of.line_size)[top // half :, left // half :]
         room = np.frombuffer(memoryview(to), np.uint8).reshape(-1, to.line_size)

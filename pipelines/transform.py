@@ -1,4 +1,4 @@
-"""How training changes clips: which part of a picture they show, whether mirrored, and in what colors."""
+"""The training transform: random crop, flip and augmentation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from .augment import Augment
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
-    """What training draws for a clip, see `Recipe`; testing draws nothing.
+    """The random transform of training clips, from the `Recipe` fields of the same names; testing has none.
 
-    The short side is drawn from `short_sides`, both ends included. A flip exchanges the labels that `flip_swaps`, or
-    else the index, pairs; it is left out where both are missing (None), and for the labels `flip_keeps`.
+    The short side is sampled from `short_sides`, both ends included. A flip also swaps the labels that `flip_swaps`, or
+    else the index, pairs. Videos with a label in `flip_keeps` are never flipped, nor is any if the index says that
+    flipping makes some label wrong (`mirror` is None). Raises UserError if a field is out of range.
     """
 
     crop: Crop = "random_resized"

@@ -13,32 +13,32 @@ from nvidia.dali.pipeline import pipeline_def
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from reelbench import pipelines
 from reelbench.errors import UserError
-from reelbench.pipelines import Sampler, TrainTransform, augment, dali
-from reelbench.pipelines.augment import POLICIES, Augment, Look
-from reelbench.pipelines.source import Cutter
+from reelbench.pipelines import SamplerState, TrainTransform, augment, dali
+from reelbench.pipelines.augment import POLICIES, Augment, AugmentParams
+from reelbench.pipelines.source import ClipSampler
 from reelbench.spec import Clip
 
 SIZE = 32
 CLIP = Clip(frames=3, stride=2, size=SIZE, short_side=SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-def looks(chosen: Augment, count: int = 400, size: int = 224) -> list[Look]:
-    return [chosen.draw(np.random.default_rng((5, i)), size) for i in range(count)]
+def sampled(chosen: Augment, count: int = 400, size: int = 224) -> list[AugmentParams]:
+    return [chosen.sample(np.random.default_rng((5, i)), size) for i in range(count)]
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_draws_each_of_its_operations(name: str) -> None:
     policy = POLICIES[name]
-    drawn = looks(Augment(rand_augment=name))
-    assert {len(look.operations) for look in drawn} == {policy.draws}
-    made = {make(np.random.default_rng(0), 224)[0] for make in policy.makes}
-    assert {int(operation) for look in drawn for operation in look.operations} == made
-    assert not any(look.erased.any() for look in drawn)
+    drawn = sampled(Augment(rand_augment=name))
+    assert {len(params.operations) for params in drawn} == {policy.count}
+    made = {make(np.random.default_rng(0), 224)[0] for make in policy.operations}
+    assert {int(operation) for params in drawn for operation in params.operations} == made
+    assert not any(params.erased.any() for params in drawn)
 
 
 def test_mmactions_operations_keep_their_order_and_imgaugs_do_not() -> None:
     ordered, shuffled = (
-        [look.operations.tolist() for look in looks(Augment(rand_augment=name))]
+        [params.operations.tolist() for params in sampled(Augment(rand_augment=name))]
         for name in ("imgaug_default", "imgaug_n4_m7")
     )
     assert all(pair[1] == augment.EQUALIZE for pair in ordered if set(pair) == {augment.AFFINE, augment.EQUALIZE})
@@ -47,14 +47,14 @@ def test_mmactions_operations_keep_their_order_and_imgaugs_do_not() -> None:
 
 
 def test_colour_jitter_scales_three_things_in_random_order() -> None:
-    drawn = looks(Augment(color_jitter=0.4))
-    assert len({tuple(look.operations) for look in drawn}) == 6
-    factors = np.stack([look.numbers[:, 0] for look in drawn])
+    drawn = sampled(Augment(color_jitter=0.4))
+    assert len({tuple(params.operations) for params in drawn}) == 6
+    factors = np.stack([params.arguments[:, 0] for params in drawn])
     assert 0.6 <= factors.min() < 0.61 < 1.39 < factors.max() <= 1.4
 
 
 def test_erasing_takes_timms_boxes_with_its_probability() -> None:
-    boxes = np.stack([look.erased for look in looks(Augment(erase=0.25), 2000)])
+    boxes = np.stack([params.erased for params in sampled(Augment(erase=0.25), 2000)])
     taken = boxes[boxes.any(1)]
     assert 0.2 < len(taken) / len(boxes) < 0.3
     y, x, height, width = taken.T
@@ -85,18 +85,18 @@ def picture() -> np.ndarray:
     return (np.stack([rows, columns, (rows + columns) / 2], -1) * 200 + 20).round().astype(np.uint8)
 
 
-def shown(operation: int, *numbers: float, policy: str = "imgaug_default") -> np.ndarray:
+def shown(operation: int, *arguments: float, policy: str = "imgaug_default") -> np.ndarray:
     """Return what the graph makes of the picture, of both frames, which must agree: H W 3."""
     chosen = Augment(rand_augment=policy)
     values = np.zeros((chosen.steps, augment.NUMBERS), np.float32)
-    values[0, : len(numbers)] = numbers
+    values[0, : len(arguments)] = arguments
     operations = np.array([operation] + [augment.NOTHING] * (chosen.steps - 1), np.int32)
 
     @pipeline_def(enable_conditionals=True)
     def graph() -> Any:
         clip = fn.external_source(lambda: [np.stack([picture()] * 2)], layout="FHWC")
-        look = fn.external_source(lambda: ([operations], [values]), num_outputs=2)
-        return dali._augment(clip, look[0], look[1], chosen, False)
+        params = fn.external_source(lambda: ([operations], [values]), num_outputs=2)
+        return dali._augment(clip, params[0], params[1], chosen, False)
 
     pipeline = graph(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
     pipeline.build()
@@ -116,7 +116,7 @@ def test_the_enhancements_are_pillows(factor: float) -> None:
     image = Image.fromarray(picture())
     assert close(shown(augment.BRIGHTNESS, factor), ImageEnhance.Brightness(image).enhance(factor), 1)
     assert close(shown(augment.CONTRAST, factor), ImageEnhance.Contrast(image).enhance(factor), 2)
-    assert close(shown(augment.COLOUR, factor), ImageEnhance.Color(image).enhance(factor), 3)
+    assert close(shown(augment.COLOR, factor), ImageEnhance.Color(image).enhance(factor), 3)
     assert close(shown(*flat(augment._sharpen(factor))), ImageEnhance.Sharpness(image).enhance(factor), 1, margin=1)
 
 
@@ -153,7 +153,7 @@ def test_pictures_move_the_right_way() -> None:
     turns = [np.rot90(source, k) for k in (1, 3)]
     assert any(close(shown(augment.AFFINE, *quarter), turned, 1) for turned in turns)
     hole = shown(augment.CUTOUT, 4, 6, 8, 10)
-    assert (hole[4:12, 6:16] == dali.GREY).all()
+    assert (hole[4:12, 6:16] == dali.GRAY).all()
     hole[4:12, 6:16] = source[4:12, 6:16]
     assert np.array_equal(hole, source)
 
@@ -162,7 +162,7 @@ FULL = Augment(rand_augment="imgaug_n4_m7", color_jitter=0.4, erase=0.5)
 
 
 def epoch(data: dict[str, Path], *, batch: int, first_batch: int = 0, **options: Any) -> dict[int, torch.Tensor]:
-    transform, sampler = TrainTransform(**{"augment": FULL, **options}), Sampler(seed=3, batch=first_batch)
+    transform, sampler = TrainTransform(**{"augment": FULL, **options}), SamplerState(seed=3, batch=first_batch)
     with pipelines.open(data["train"], clip=CLIP, batch=batch, transform=transform, sampler=sampler) as stream:
         return {int(v): c for b in stream.epoch() for v, c in zip(b.video, b.clip, strict=True)}
 
@@ -187,9 +187,9 @@ def test_an_erased_box_is_zero_in_every_frame(tiny_synthetic: dict[str, Path]) -
 def test_short_sides_are_drawn(tiny_synthetic: dict[str, Path]) -> None:
     """From 32 to 64 a crop of 32 shows the whole of a square video, or down to a quarter of it."""
 
-    cutter = Cutter(clip=CLIP, transform=TrainTransform(crop="random", short_sides=(32, 64)))
-    sides = [float(np.diff(cutter.cut(16, (96, 96), 0, row).boxes[0, ::2])[0]) for row in range(200)]
+    clip_sampler = ClipSampler(clip=CLIP, transform=TrainTransform(crop="random", short_sides=(32, 64)))
+    sides = [float(np.diff(clip_sampler.sample(16, (96, 96), 0, row).boxes[0, ::2])[0]) for row in range(200)]
     assert 48 <= min(sides) < 50
     assert 94 < max(sides) <= 96
     with pytest.raises(UserError, match="short_sides"):
-        Cutter(clip=CLIP, transform=TrainTransform(short_sides=(16, 64)))
+        ClipSampler(clip=CLIP, transform=TrainTransform(short_sides=(16, 64)))

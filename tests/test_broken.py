@@ -90,7 +90,7 @@ def test_a_test_leaves_it_out_and_names_it(
     with pipelines.open(index, clip=CLIP, batch=2, decoder=decoder, workers=1) as stream:
         seen = [batch.video.tolist() for batch in stream.epoch()]
     assert seen == [[0, 1], [2], [4, 5]]
-    (broken,) = stream.broken
+    (broken,) = stream.skipped
     assert broken.path == str(index[BAD].path)
     assert reason in broken.reason
 
@@ -101,7 +101,7 @@ def test_training_shows_another_video_which_the_seed_alone_chooses(index: Index)
     def epochs(**more) -> list[tuple[list[int], list[int], float]]:
         with pipelines.open(index, **options, **more) as stream:
             found = [list(stream.epoch()) for _ in range(2)]
-        assert [Path(broken.path).name for broken in stream.broken] == [index[BAD].path.name]
+        assert [Path(broken.path).name for broken in stream.skipped] == [index[BAD].path.name]
         return [(b.video.tolist(), b.label.tolist(), float(b.clip[:, :, 0].sum())) for e in found for b in e]
 
     one = epochs(batch=6, workers=2)
@@ -118,7 +118,9 @@ def test_a_disk_that_is_gone_ends_the_run(index: Index) -> None:
     for video in index.videos():
         video.path.unlink()
     with (
-        pytest.raises(UserError, match="videos in a row: is the disk there"),
+        pytest.raises(
+            UserError, match=r"^/[^\[]* videos in a row: is the disk there\? `reelbench data check` lists them$"
+        ),
         pipelines.open(index, clip=CLIP, batch=2, transform=TrainTransform()) as stream,
     ):
         list(stream.epoch())
@@ -130,13 +132,13 @@ from reelbench.pipelines.software import DecodedSource
 
 class Hanging(DecodedSource):
     def content(self, row, cut):
-        if row == 3 and row not in self.barred:
+        if row == 3 and row not in self.undecodable:
             time.sleep(1000)
         return super().content(row, cut)
 
 class Crashing(DecodedSource):
     def content(self, row, cut):
-        if row == 3 and row not in self.barred:
+        if row == 3 and row not in self.undecodable:
             os.kill(os.getpid(), signal.SIGSEGV)
         return super().content(row, cut)
 """
@@ -153,18 +155,18 @@ def test_a_decoder_that_hangs_or_crashes_costs_one_video(
     import treacherous  # type: ignore[import-not-found]
 
     def source(self: Stream, epoch: int, number: int):
-        return getattr(treacherous, name)(*real(self, epoch, number), barred=self._barred)
+        return getattr(treacherous, name)(*real(self, epoch, number), undecodable=self._undecodable)
 
     def real(stream: Stream, epoch: int, number: int):
-        return Files(stream._index), stream._order, stream._cutter, epoch, number
+        return Files(stream._index), stream._batch_sampler, stream._clip_sampler, epoch, number
 
     monkeypatch.setattr(Stream, "_source", source)
-    monkeypatch.setattr(_watchdog, "BATCH_PATIENCE", 3.0)
-    monkeypatch.setattr(_watchdog, "FILE_PATIENCE", 2.0)
+    monkeypatch.setattr(_watchdog, "BATCH_TIMEOUT", 3.0)
+    monkeypatch.setattr(_watchdog, "FILE_TIMEOUT", 2.0)
     with pipelines.open(index, clip=CLIP, batch=2, decoder="software", workers=2) as stream:
         assert [batch.video.tolist() for batch in stream.epoch()] == [[0, 1], [2], [4, 5]]
         assert [batch.video.tolist() for batch in stream.epoch()] == [[0, 1], [2], [4, 5]]
-    assert [broken.reason for broken in stream.broken] == [f"{reason} the decoder"]
+    assert [broken.reason for broken in stream.skipped] == [f"{reason} the decoder"]
 
 
 def test_what_workers_know_is_shared_not_copied(index: Index) -> None:
@@ -230,15 +232,15 @@ def survives(index: Index, codecs: list[str], decoder: str, device: str) -> None
     with pipelines.open(index, clip=CLIP, batch=64, decoder=decoder, workers=2, device=device) as stream:  # type: ignore[arg-type]
         seen = [row for batch in stream.epoch() for row in batch.video.tolist()]
     assert len(seen) == len(set(seen))
-    assert len(seen) + len(stream.broken) == len(index)
+    assert len(seen) + len(stream.skipped) == len(index)
     assert {index[row].path.stem for row in seen} >= set(codecs)
-    assert len(stream.broken) > 0
+    assert len(stream.skipped) > 0
 
 
 @pytest.mark.parametrize(("decoder", "codecs"), [("software", list(CODECS)), ("dali", ["vp9", "vp8"])])
 def test_hundreds_of_mutants_end_nothing(tmp_path: Path, decoder: str, codecs: list[str]) -> None:
     index = mutants(tmp_path, codecs, 40)
-    assert len(index) + len(index.rejected) == len(codecs) * 41
+    assert len(index) + len(index.skipped) == len(codecs) * 41
     survives(index, codecs, decoder, "cpu")
 
 
@@ -259,7 +261,7 @@ def test_what_is_damaged_after_the_indexing_is_never_shown(tmp_path: Path, decod
     index = indexing.from_videos(videos, ("a",), tmp_path)
     with pipelines.open(index, clip=CLIP, batch=32, decoder=decoder, workers=2) as stream:  # type: ignore[arg-type]
         seen = {str(index[row].path) for batch in stream.epoch() for row in batch.video.tolist()}
-    assert {broken.path for broken in stream.broken} == damaged
+    assert {broken.path for broken in stream.skipped} == damaged
     assert seen == {str(video.path) for video in videos} - damaged
     assert len(damaged) > len(videos) * 0.4
 

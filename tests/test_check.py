@@ -53,7 +53,7 @@ def test_broken_files_are_named_and_left_out_until_they_are_mended(copied: Path)
         assert words in reasons[video.path.name]
     index = Index.load(copied)
     assert [video.path for video in index.videos()] == [video.path for video in videos[4:]]
-    assert len(index.rejected) == 4
+    assert len(index.skipped) == 4
     videos[3].path.write_bytes(whole)
     assert len(_check(copied)) == 3
     assert len(Index.load(copied)) == 5
@@ -154,4 +154,4 @@ def test_a_video_that_fails_is_rejected_by_name(copied: Path, tmp_path: Path) ->
     Index.load(copied)[0].path.write_bytes(b"gone bad")
     made = transcode(copied, tmp_path / "out", short_side=64, workers=0, progress=False)
     assert len(made) == 7
-    assert len(made.rejected) == 1
+    assert len(made.skipped) == 1

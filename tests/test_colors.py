@@ -26,7 +26,7 @@ CLIP = Clip(frames=4, sampling="segments", size=SIDE, short_side=SIDE, mean=(0.0
 
 def indexed(*films: Path) -> Index:
     index = indexing.build([(path.name, 0) for path in films], ("a",), films[0].parent, workers=0)
-    assert not index.rejected
+    assert not index.skipped
     return index
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from reelbench.harness.explain import contact_sheet
 from reelbench.harness.training.stream import open_stream
-from reelbench.pipelines import Sampler
+from reelbench.pipelines import SamplerState
 from reelbench.pipelines.index import Index
 from reelbench.spec import Clip, Recipe
 
@@ -32,7 +32,7 @@ def test_its_pictures_are_the_clips_of_the_run(
     monkeypatch.setattr(contact_sheet, "_draw", keep)
     sheet = tmp_path / "new" / "sheet.png"
     rows = contact_sheet.show(tiny_index, RECIPE, CLIP, sheet, videos=3, epoch=2, seed=7, **WHERE)
-    with open_stream(tiny_index, RECIPE, CLIP, batch=3, sampler=Sampler(seed=7, epoch=2), **WHERE) as stream:
+    with open_stream(tiny_index, RECIPE, CLIP, batch=3, sampler=SamplerState(seed=7, epoch=2), **WHERE) as stream:
         batch = next(iter(stream.epoch()))
     std, mean = (torch.tensor(v).view(3, 1, 1, 1) for v in (CLIP.std, CLIP.mean))
     expected = (batch.clip * std + mean).round().clamp(0, 255).permute(0, 2, 3, 4, 1)
@@ -44,7 +44,7 @@ def test_its_pictures_are_the_clips_of_the_run(
 
 def test_a_recipe_reaches_the_graph(tiny_index: Index) -> None:
     def first(recipe: Recipe) -> torch.Tensor:
-        with open_stream(tiny_index, recipe, CLIP, batch=4, sampler=Sampler(seed=7), **WHERE) as stream:
+        with open_stream(tiny_index, recipe, CLIP, batch=4, sampler=SamplerState(seed=7), **WHERE) as stream:
             return next(iter(stream.epoch())).clip
 
     plain = first(Recipe())

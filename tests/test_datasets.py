@@ -99,7 +99,7 @@ def test_csv_with_spans_names_and_a_missing_file(tmp_path: Path, put: Callable[.
     index = _build("csv", tmp_path)
     assert index.classes == ("jump", "run")
     assert [(video.label, video.offset, video.frames) for video in index.videos()] == [(1, 3, 6), (0, 0, 15)]
-    assert index.rejected == (("gone.mp4", "missing"),)
+    assert index.skipped == (("gone.mp4", "missing"),)
 
 
 def test_csv_with_many_labels(tmp_path: Path, put: Callable[..., None]) -> None:
@@ -113,7 +113,7 @@ def test_csv_with_many_labels(tmp_path: Path, put: Callable[..., None]) -> None:
 def test_csv_span_after_the_end_is_refused(tmp_path: Path, put: Callable[..., None]) -> None:
     put("a.webm")
     _write(tmp_path / "t.csv", "path,label,start,end\na.webm,0,5,9\na.webm,0,0,1\n")
-    assert [reason for _, reason in _build("csv", tmp_path / "t.csv").rejected] == ["no frame lies in 5.0..9.0 seconds"]
+    assert [reason for _, reason in _build("csv", tmp_path / "t.csv").skipped] == ["no frame lies in 5.0..9.0 seconds"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_filelist_of_videos(tmp_path: Path, put: Callable[..., None]) -> None:
     _write(tmp_path / "train.txt", "run/with blank.webm 1\njump/b.webm 0\ngone/c.mp4 1\n")
     index = _build("filelist", tmp_path / "train.txt")
     assert _rows(index) == [("run/with blank.webm", 1), ("videos/jump/b.webm", 0)]
-    assert index.rejected == (("gone/c.mp4", "missing"),)
+    assert index.skipped == (("gone/c.mp4", "missing"),)
 
 
 def test_filelist_of_frames(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_kinetics(tmp_path: Path, put: Callable[..., None]) -> None:
     index = _build("kinetics", tmp_path, "train")
     assert index.classes[1] == "class_001"
     assert [video.label for video in index.videos()] == [1, 7]
-    assert len(index.rejected) == 398
+    assert len(index.skipped) == 398
     _write(tmp_path / "annotations" / "kinetics_train.csv", _kinetics(399))
     with pytest.raises(UserError, match="399 classes"):
         _build("kinetics", tmp_path, "train")
@@ -193,7 +193,7 @@ def test_ucf101(tmp_path: Path, put: Callable[..., None]) -> None:
     train, test = (_build("ucf101", tmp_path, split) for split in ("train2", "test2"))
     assert [video.label for video in train.videos()] == [0, 1]
     assert [video.label for video in test.videos()] == [1]
-    assert (len(test.rejected), test.metric) == (1, "mean_class")
+    assert (len(test.skipped), test.metric) == (1, "mean_class")
 
 
 def test_hmdb51(tmp_path: Path, put: Callable[..., None]) -> None:
@@ -212,7 +212,7 @@ def test_sthv1_and_jester(tmp_path: Path, name: str, prefix: str) -> None:
     _frames(tmp_path / "rawframes" / "2", 5)
     index = _build(name, tmp_path, "val")
     assert [(video.label, video.frames) for video in index.videos()] == [(2, 3), (0, 5)]
-    assert index.rejected == (("3", "missing"),)
+    assert index.skipped == (("3", "missing"),)
     assert index.mirror == ((0, 1),)
 
 
@@ -231,7 +231,7 @@ def test_diving48(tmp_path: Path, put: Callable[..., None]) -> None:
     _write(tmp_path / "Diving48_vocab.json", [["Back", "15som"], ["Front", "25som"]])
     _write(tmp_path / "Diving48_V2_test.json", [{"vid_name": "x_1", "label": 1}, {"vid_name": "x_2", "label": 0}])
     index = _build("diving48", tmp_path, "test")
-    assert (index.classes[1], index[0].label, len(index.rejected)) == ("Front, 25som", 1, 1)
+    assert (index.classes[1], index[0].label, len(index.skipped)) == ("Front, 25som", 1, 1)
 
 
 def test_moments_in_time(tmp_path: Path, put: Callable[..., None]) -> None:
@@ -272,7 +272,7 @@ def test_omnisource(tmp_path: Path, put: Callable[..., None]) -> None:
     put("kinetics_200_val/x/a.webm")
     _write(tmp_path / "annotations" / "kinetics_200" / "k200_val.txt", "x/a.mp4 199\nx/b.mp4 3\n")
     index = _build("omnisource", tmp_path, "val")
-    assert (len(index.classes), index[0].label, len(index.rejected)) == (200, 199, 1)
+    assert (len(index.classes), index[0].label, len(index.skipped)) == (200, 199, 1)
 
 
 def test_unknown_names_and_splits_show_the_known(tmp_path: Path) -> None:
@@ -316,5 +316,5 @@ def test_a_foreign_annotation_file_is_told_in_one_line(tmp_path: Path, name: str
     for place, text in files.items():
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).write_text(text)
-    with pytest.raises(UserError, match=rf"{name} {split} have another form than the official ones"):
+    with pytest.raises(UserError, match=rf"{name} {split} differ from the official format"):
         _build(name, tmp_path, split)

@@ -14,9 +14,9 @@ from reelbench.pipelines import _device_errors, _handover, _watchdog
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines._files import Files
-from reelbench.pipelines._watchdog import Findings
+from reelbench.pipelines._watchdog import DecodeReport
 from reelbench.pipelines.index import Index
-from reelbench.pipelines.source import Cutter, Order, Source
+from reelbench.pipelines.source import BatchSampler, ClipSampler, EncodedSource
 from reelbench.pipelines.stream import Stream
 from reelbench.spec import Clip
 
@@ -50,9 +50,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     return indexing.build([(f"{number}.webm", number % 2) for number in range(6)], ("a", "b"), root, workers=0)
 
 
-def source(index: Index) -> Source:
-    order = Order(total=len(index), batch=2, training=False)
-    return Source(Files(index), order, Cutter(clip=CLIP))
+def source(index: Index) -> EncodedSource:
+    order = BatchSampler(total=len(index), batch=2, training=False)
+    return EncodedSource(Files(index), order, ClipSampler(clip=CLIP))
 
 
 def test_what_only_the_gpu_fails_to_decode_is_not_broken(index: Index, tmp_path: Path) -> None:
@@ -62,17 +62,17 @@ def test_what_only_the_gpu_fails_to_decode_is_not_broken(index: Index, tmp_path:
     broken.table.loc[1, ["path", "hash", "size"]] = [
         str(tmp_path / "bad.webm"), indexing.file_hash(tmp_path / "bad.webm"), 5000
     ]  # fmt: skip
-    found = _watchdog.culprits(source(broken), [(0, 0), (0, 1)], NOWHERE)
-    assert list(found.broken) == [1]
-    assert list(found.refused) == [0]
+    found = _watchdog.find_failing_videos(source(broken), [(0, 0), (0, 1)], NOWHERE)
+    assert list(found.failed) == [1]
+    assert list(found.gpu_only) == [0]
     assert found.decoded == 0
 
 
 def test_a_gpu_that_decodes_nothing_is_blamed_after_five_videos(index: Index) -> None:
-    found = _watchdog.culprits(source(index), [(0, row) for row in range(6)], NOWHERE)
-    assert not found.broken
-    assert list(found.refused) == [0, 1, 2, 3, 4]
-    assert found.device_at_fault
+    found = _watchdog.find_failing_videos(source(index), [(0, row) for row in range(6)], NOWHERE)
+    assert not found.failed
+    assert list(found.gpu_only) == [0, 1, 2, 3, 4]
+    assert found.gpu_at_fault
 
 
 def test_what_follows_an_error_on_a_gpu_is_tried_in_a_fresh_process(
@@ -81,7 +81,7 @@ def test_what_follows_an_error_on_a_gpu_is_tried_in_a_fresh_process(
     """The second video spoils the process; only the first failure since a success is the video's own."""
     started: list[list[int]] = []
 
-    def examine(_: Source, places: list[tuple[int, int]], device: int | None) -> list[str]:
+    def examine(_: EncodedSource, places: list[tuple[int, int]], device: int | None) -> list[str]:
         if device is None:
             return [""] * len(places)
         rows = [row for _, row in places]
@@ -90,28 +90,28 @@ def test_what_follows_an_error_on_a_gpu_is_tried_in_a_fresh_process(
         return ["spoilt" if number >= spoilt else "" for number in range(len(rows))]
 
     monkeypatch.setattr(_watchdog, "_examine", examine)
-    found = _watchdog.culprits(source(index), [(0, row) for row in range(6)], 0)
+    found = _watchdog.find_failing_videos(source(index), [(0, row) for row in range(6)], 0)
     assert started == [[0, 1, 2, 3, 4], [2, 3, 4, 5]]
-    assert (found.refused, found.decoded, found.broken) == ({1: "spoilt"}, 5, {})
+    assert (found.gpu_only, found.decoded, found.failed) == ({1: "spoilt"}, 5, {})
 
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     """Let the first batch of a stream end in an error."""
-    real, failed = _watchdog.within, []
+    real, failed = _watchdog.call_with_timeout, []
 
-    def within(seconds: float, function: Callable[[], Any]) -> Any:
+    def call_with_timeout(seconds: float, function: Callable[[], Any]) -> Any:
         if not failed:
             failed.append(True)
             raise RuntimeError(DALIS.format(message))
         return real(seconds, function)
 
-    monkeypatch.setattr(_watchdog, "within", within)
+    monkeypatch.setattr(_watchdog, "call_with_timeout", call_with_timeout)
 
 
 def on_a_gpu_that_is_played(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stream, "_device_id", lambda self: None)
-    handed_over = _handover.joined
-    monkeypatch.setattr(_handover, "joined", lambda views, *, on_gpu: handed_over(views, on_gpu=False))
+    handed_over = _handover.to_torch
+    monkeypatch.setattr(_handover, "to_torch", lambda views, *, on_gpu: handed_over(views, on_gpu=False))
     stream.device = "cuda"
 
 
@@ -119,13 +119,13 @@ def test_a_video_that_only_the_gpu_refuses_is_decoded_in_software_from_then_on(
     index: Index, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failing_once(monkeypatch, TOO_SMALL)
-    found = Findings(refused={BAD: f"cannot be decoded: {TOO_SMALL}"}, decoded=1)
-    monkeypatch.setattr(_watchdog, "culprits", lambda *_: found)
+    found = DecodeReport(gpu_only={BAD: f"cannot be decoded: {TOO_SMALL}"}, decoded=1)
+    monkeypatch.setattr(_watchdog, "find_failing_videos", lambda *_: found)
     with pipelines.open(index, clip=CLIP, batch=2, decoder="dali", workers=1) as stream:
         on_a_gpu_that_is_played(stream, monkeypatch)
         seen = [row for batch in stream.epoch() for row in batch.video.tolist()]
     assert seen == [0, 1, 2, 3, 4, 5]
-    assert stream.broken == ()
+    assert stream.skipped == ()
     said = capsys.readouterr().err
     assert f"{index[BAD].path}: on the GPU it cannot be decoded: Video is too small" in said
 
@@ -147,7 +147,7 @@ def test_an_error_of_the_gpu_is_one_line_with_a_remedy(
 ) -> None:
     """All files decode by themselves, so that none is at fault."""
     failing_once(monkeypatch, message)
-    monkeypatch.setattr(_watchdog, "culprits", lambda *_: Findings(decoded=2))
+    monkeypatch.setattr(_watchdog, "find_failing_videos", lambda *_: DecodeReport(decoded=2))
     with pipelines.open(index, clip=CLIP, batch=2, decoder="dali", workers=1) as stream:
         on_a_gpu_that_is_played(stream, monkeypatch)
         with pytest.raises(UserError) as raised:
@@ -156,7 +156,7 @@ def test_an_error_of_the_gpu_is_one_line_with_a_remedy(
     assert remedy in str(raised.value)
     assert "\n" not in str(raised.value)
     assert "traceback" not in str(raised.value)
-    assert stream.broken == ()
+    assert stream.skipped == ()
 
 
 def test_a_gpu_that_refuses_every_video_ends_the_run_and_bars_none(
@@ -165,28 +165,28 @@ def test_a_gpu_that_refuses_every_video_ends_the_run_and_bars_none(
     failing_once(monkeypatch, "an error that names nothing")
     asked: list[list[tuple[int, int]]] = []
 
-    def culprits(_: Source, samples: Iterable[tuple[int, int]], device: int | None) -> Findings:
+    def find_failing_videos(_: EncodedSource, samples: Iterable[tuple[int, int]], device: int | None) -> DecodeReport:
         asked.append(list(samples))
-        return Findings(refused={row: f"cannot be decoded: {FULL}" for _, row in samples})
+        return DecodeReport(gpu_only={row: f"cannot be decoded: {FULL}" for _, row in samples})
 
-    monkeypatch.setattr(_watchdog, "culprits", culprits)
+    monkeypatch.setattr(_watchdog, "find_failing_videos", find_failing_videos)
     with pipelines.open(index, clip=CLIP, batch=2, decoder="dali", workers=1) as stream:
         on_a_gpu_that_is_played(stream, monkeypatch)
         with pytest.raises(UserError, match="memory is full"):
             list(stream.epoch())
     assert asked == [[(0, 0), (0, 1)], [(0, 2), (0, 3)], [(0, 4), (0, 5)]]
-    assert stream.broken == ()
+    assert stream.skipped == ()
 
 
 def test_a_video_that_was_shown_before_proves_the_gpu_sound(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a batch of nothing but odd videos is not taken for a GPU that decodes nothing."""
     asked: list[list[tuple[int, int]]] = []
 
-    def culprits(_: Source, samples: Iterable[tuple[int, int]], device: int | None) -> Findings:
+    def find_failing_videos(_: EncodedSource, samples: Iterable[tuple[int, int]], device: int | None) -> DecodeReport:
         asked.append(list(samples))
-        return Findings(refused={2: "is odd", 3: "is odd"}, decoded=1)
+        return DecodeReport(gpu_only={2: "is odd", 3: "is odd"}, decoded=1)
 
-    monkeypatch.setattr(_watchdog, "culprits", culprits)
+    monkeypatch.setattr(_watchdog, "find_failing_videos", find_failing_videos)
     with pipelines.open(index, clip=CLIP, batch=2, decoder="dali", workers=1) as stream:
         on_a_gpu_that_is_played(stream, monkeypatch)
         batches = stream.epoch()

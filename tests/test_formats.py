@@ -16,7 +16,7 @@ from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index, from_videos, scan
 from reelbench.pipelines.software import DecodedSource
-from reelbench.pipelines.source import Cutter, Order, Source
+from reelbench.pipelines.source import BatchSampler, ClipSampler, EncodedSource
 from reelbench.spec import Clip, Views
 
 CLIP = Clip(frames=5, stride=2, size=40, short_side=48)
@@ -60,14 +60,14 @@ def shown(*videos: indexing.Video) -> tuple[torch.Tensor, str]:
     """Return all views of each video, V x views x 3 x T x S x S, and the decoder that was chosen."""
     with pipelines.open(one(*videos), clip=CLIP, batch=len(videos), views=VIEWS, workers=1) as stream:
         (batch,) = stream.epoch()
-    assert not stream.broken
+    assert not stream.skipped
     return batch.clip.unflatten(0, (len(videos), VIEWS.count)), stream.decoder
 
 
 def check(clips: torch.Tensor, video: indexing.Video) -> None:
     frames = reference.decode(video.path, video.stream, video.rotation)
     assert len(frames) == video.frames
-    wanted = torch.from_numpy(reference.views(frames, Cutter(clip=CLIP, views=VIEWS), 0, 0))
+    wanted = torch.from_numpy(reference.views(frames, ClipSampler(clip=CLIP, views=VIEWS), 0, 0))
     std = torch.tensor(CLIP.std).view(3, 1, 1, 1)
     assert ((clips - wanted) * std).abs().max() < 0.75
 
@@ -173,7 +173,7 @@ def test_sound_alone_and_a_still_are_refused_or_shown(tmp_path: Path) -> None:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     index = indexing.build([("sound.mp4", 0)], ("a",), tmp_path, workers=0)
-    assert index.rejected == (("sound.mp4", "no video stream"),)
+    assert index.skipped == (("sound.mp4", "no video stream"),)
 
 
 # --- Folders of frames
@@ -202,8 +202,8 @@ def test_a_frame_that_changes_breaks_its_folder(tmp_path: Path) -> None:
     with pipelines.open(one(*videos), clip=CLIP, batch=3, workers=1) as stream:
         (batch,) = stream.epoch()
     assert batch.video.tolist() == [0]
-    assert [Path(path).name for path, _ in stream.broken] == ["2", "3"]
-    assert {reason for _, reason in stream.broken} == {"changed since it was indexed"}
+    assert [Path(path).name for path, _ in stream.skipped] == ["2", "3"]
+    assert {reason for _, reason in stream.skipped} == {"changed since it was indexed"}
 
 
 # --- Large files
@@ -237,20 +237,20 @@ def test_a_large_file_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.Monk
     """It is verified once; then the graph gets an excerpt, and the software decoder opens the path."""
     path = tmp_path / "a.webm"
     encode(path, pixels(40, 96, 72), codec="vp9", fps=30, gop=5)
-    video, cutter = scan(path), Cutter(clip=CLIP, views=Views())
-    everything, order = reference.decode(path), Order(total=1, batch=1, training=False)
-    cut = cutter.cut(40, (96, 72), 0, 0)
+    video, clip_sampler = scan(path), ClipSampler(clip=CLIP, views=Views())
+    everything, order = reference.decode(path), BatchSampler(total=1, batch=1, training=False)
+    cut = clip_sampler.sample(40, (96, 72), 0, 0)
     monkeypatch.setattr(_files, "LARGE", 1000)
     monkeypatch.setattr(np, "fromfile", None)
     files = _files.Files(one(video))
-    (data, numbers), _ = Source(files, order, cutter).content(0, cut)
+    (data, numbers), _ = EncodedSource(files, order, clip_sampler).content(0, cut)
     assert data.size < video.size / 2
     (tmp_path / "excerpt.mkv").write_bytes(data.tobytes())
     assert np.array_equal(reference.decode(tmp_path / "excerpt.mkv")[numbers], everything[cut.frames])
-    (frames,), boxes = DecodedSource(files, order, cutter).content(0, cut)
+    (frames,), boxes = DecodedSource(files, order, clip_sampler).content(0, cut)
     x, y = (cut.boxes - boxes)[0, :2].astype(int)
     shown = everything[cut.frames, y : y + frames.shape[1], x : x + frames.shape[2]]
     assert np.array_equal(frames[:, 4:-4, 4:-4], shown[:, 4:-4, 4:-4])  # the region's own edges lack neighbours
     path.write_bytes(bytes(video.size))
-    with pytest.raises(_files.Broken, match="changed since"):
+    with pytest.raises(indexing.UnreadableVideo, match="changed since"):
         files.fetch(0, cut.frames)

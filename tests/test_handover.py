@@ -54,7 +54,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("views", [1, 3])
 def test_a_batch_outlives_the_memory_it_came_in(log: list[str], views: int):
     memory = [torch.full((2, 3, 4, 5, 5), float(view)) for view in range(views)]
-    clip = _handover.joined([Output(part) for part in memory], on_gpu=True)
+    clip = _handover.to_torch([Output(part) for part in memory], on_gpu=True)
     for part in memory:
         part.fill_(-1)  # DALI's next batch, while the consumer has not yet begun
     assert clip.shape == (2 * views, 3, 4, 5, 5)
@@ -62,10 +62,10 @@ def test_a_batch_outlives_the_memory_it_came_in(log: list[str], views: int):
 
 
 def test_only_the_copy_is_waited_for(log: list[str]):
-    _handover.joined([Output(torch.zeros(1, 3, 2, 4, 4))], on_gpu=True)
+    _handover.to_torch([Output(torch.zeros(1, 3, 2, 4, 4))], on_gpu=True)
     assert log == ["on side", "off side", "wait for side", "used on training"]
 
 
 def test_on_a_cpu_nothing_is_copied():
     memory = torch.zeros(1, 3, 2, 4, 4)
-    assert _handover.joined([Output(memory)], on_gpu=False).data_ptr() == memory.data_ptr()
+    assert _handover.to_torch([Output(memory)], on_gpu=False).data_ptr() == memory.data_ptr()

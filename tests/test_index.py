@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from reelbench.errors import UserError
 from reelbench.pipelines import _encode
-from reelbench.pipelines.index import Index, Unreadable, build, scan
+from reelbench.pipelines.index import Index, UnreadableVideo, build, scan
 
 FRAMES = 20
 
@@ -141,7 +141,7 @@ def test_truncated_files_are_refused(encoded: Path, tmp_path: Path) -> None:
     for kept in (0.3, 0.6, 0.9, 0.99):
         path = tmp_path / f"{kept}{encoded.suffix}"
         path.write_bytes(data[: int(len(data) * kept)])
-        with pytest.raises(Unreadable, match=r"truncated|cannot be demuxed"):
+        with pytest.raises(UnreadableVideo, match=r"truncated|cannot be demuxed"):
             scan(path)
 
 
@@ -156,7 +156,7 @@ def test_truncated_files_are_refused(encoded: Path, tmp_path: Path) -> None:
 def test_what_is_no_video_is_refused(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     if name:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(Unreadable, match=reason):
+    with pytest.raises(UnreadableVideo, match=reason):
         scan(tmp_path / (name or "missing.mp4"))
 
 
@@ -166,7 +166,7 @@ def test_sound_alone_is_refused(tmp_path: Path) -> None:
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(Unreadable, match="no video stream"):
+    with pytest.raises(UnreadableVideo, match="no video stream"):
         scan(tmp_path / "sound.wav")
 
 
@@ -244,9 +244,9 @@ def test_build_counts_bad_files_and_keeps_the_order(tiny_index: Index, tmp_path:
     entries = [("b.webm", 1), ("cut.webm", 0), ("gone.webm", 0), ("a.webm", 0)]
     index = build(entries, ("x", "y"), tmp_path, workers=0)
     assert [(video.path.name, video.label) for video in index.videos()] == [("b.webm", 1), ("a.webm", 0)]
-    assert [path for path, _ in index.rejected] == ["cut.webm", "gone.webm"]
+    assert [path for path, _ in index.skipped] == ["cut.webm", "gone.webm"]
     index.save(tmp_path / "i.parquet")
-    assert Index.load(tmp_path / "i.parquet").rejected == index.rejected
+    assert Index.load(tmp_path / "i.parquet").skipped == index.skipped
 
 
 def test_parallel_build_equals_the_serial_one(tiny_index: Index) -> None:

@@ -34,8 +34,8 @@ def answer(codec: int, bits: int) -> nvdec.DecodeCaps:
 def _asked_anew() -> Iterator[None]:
     yield
     nvdec.limits.cache_clear()
-    decoder_choice._say.cache_clear()
-    decoder_choice._given.clear()
+    decoder_choice._print_once.cache_clear()
+    decoder_choice._nvdec_sizes.clear()
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def indexed(*videos: tuple[str, str, int, int], **more: int) -> Index:
 
 
 def on_gpu(*videos: tuple[str, str, int, int], **more: int) -> list[bool]:
-    return decoder_choice.known(indexed(*videos, **more), "cuda").tolist()
+    return decoder_choice.supported(indexed(*videos, **more), "cuda").tolist()
 
 
 def test_the_question_is_laid_out_as_in_nvidias_header():
@@ -167,15 +167,15 @@ def test_sessions_of_another_index_of_the_process_count_too(driver):
         assert pipelines.open(first, **options).decoder == "dali"
         assert pipelines.open(second, **options).decoder == "software"
         assert pipelines.open(first, **options).decoder == "dali"
-        decoder_choice._given.clear()
+        decoder_choice._nvdec_sizes.clear()
 
 
 def test_the_indexed_coded_size_counts_where_it_is_larger(driver):
     """Interlaced H.264 fills up to multiples of 32: 1088 lines are coded for 1056 or more."""
     low, high = indexed(("h264", "yuv420p", 256, 270), ("h264", "yuv420p", 256, 288)).videos()
-    assert decoder_choice.known(from_videos([low, high], ("a",), "/"), "cuda").tolist() == [True, True]
+    assert decoder_choice.supported(from_videos([low, high], ("a",), "/"), "cuda").tolist() == [True, True]
     low = dataclasses.replace(low, coded_width=256, coded_height=288)
-    assert decoder_choice.known(from_videos([low, high], ("a",), "/"), "cuda").tolist() == [False, True]
+    assert decoder_choice.supported(from_videos([low, high], ("a",), "/"), "cuda").tolist() == [False, True]
 
 
 # --- No driver, or none that answers

@@ -12,11 +12,11 @@ import pytest
 import torch
 from reelbench import pipelines
 from reelbench.errors import UserError
-from reelbench.pipelines import Sampler, TrainTransform, reference, software
+from reelbench.pipelines import SamplerState, TrainTransform, reference, software
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index
-from reelbench.pipelines.source import Cutter, Order
+from reelbench.pipelines.source import BatchSampler, ClipSampler
 from reelbench.spec import Clip, Views
 
 CODECS = ("vp9", "vp8", "mjpeg", "h264", "hevc", "mpeg4", "av1")
@@ -47,7 +47,7 @@ def index_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Index]:
             encode(root / f"{number}.{ending}", pixels(length, size), codec=codec, fps=25, gop=8)
         entries = [(f"{number}.{ending}", number % 3) for number in range(len(LENGTHS))]
         index = indexing.build(entries, ("a", "b", "c"), root, workers=0)
-        assert not index.rejected
+        assert not index.skipped
         return index
 
     return make
@@ -69,10 +69,10 @@ def grey(clip: torch.Tensor, of: Clip = CLIP) -> torch.Tensor:
     return clip * torch.tensor(of.std).view(shape) + torch.tensor(of.mean).view(shape)
 
 
-def expected(index: Index, cutter: Cutter, row: int, epoch: int = 0) -> torch.Tensor:
+def expected(index: Index, clip_sampler: ClipSampler, row: int, epoch: int = 0) -> torch.Tensor:
     video = index[row]
     frames = reference.decode(video.path, video.stream, video.rotation)[video.offset : video.offset + video.frames]
-    return torch.from_numpy(reference.views(frames, cutter, epoch, row))
+    return torch.from_numpy(reference.views(frames, clip_sampler, epoch, row))
 
 
 def check(found: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -91,12 +91,12 @@ def test_frames_and_pixels_are_those_of_a_full_decode(index_of: Callable[..., In
         with pipelines.open(index, clip=PLAIN, batch=2, transform=transform) as stream:
             assert stream.decoder == ("dali" if codec in ON_CPU else "software")
             found = list(stream.epoch())
-        cutter = Cutter(clip=PLAIN, transform=transform)
+        clip_sampler = ClipSampler(clip=PLAIN, transform=transform)
         rows = [int(row) for batch in found for row in batch.video]
         clips = torch.cat([batch.clip for batch in found])
         assert len(rows) == (4 if transform else 5)
         for row, clip in zip(rows, clips, strict=True):
-            assert torch.equal(clip, expected(index, cutter, row)[0])
+            assert torch.equal(clip, expected(index, clip_sampler, row)[0])
 
 
 @pytest.mark.parametrize("codec", [c for c in CODECS if c in ON_CPU])
@@ -153,7 +153,7 @@ def test_a_span_of_a_file(vp9: Index):
     index = indexing.from_videos([video], vp9.classes, vp9.root)
     for decoder in ("dali", "software"):
         (batch,) = batches(index, batch=1, decoder=decoder)
-        check(batch.clip, expected(index, Cutter(clip=CLIP, views=Views()), 0))
+        check(batch.clip, expected(index, ClipSampler(clip=CLIP, views=Views()), 0))
 
 
 # --- Clips and views
@@ -164,14 +164,14 @@ def test_a_span_of_a_file(vp9: Index):
 def test_training_clips_match_the_reference(vp9: Index, sampling: str, crop: str):
     clip = dataclasses.replace(CLIP, sampling=sampling)
     transform = TrainTransform(crop=crop, crop_area=(0.2, 1.0), flip=0.5)  # type: ignore[arg-type]
-    with pipelines.open(vp9, clip=clip, batch=4, transform=transform, sampler=Sampler(seed=3)) as stream:
+    with pipelines.open(vp9, clip=clip, batch=4, transform=transform, sampler=SamplerState(seed=3)) as stream:
         (batch,) = stream.epoch()
-    cutter = Cutter(clip=clip, transform=transform, seed=3)
+    clip_sampler = ClipSampler(clip=clip, transform=transform, seed=3)
     assert batch.clip.shape == (4, 3, 6, 48, 48)
     assert batch.clip.dtype == torch.float32
     assert batch.view.tolist() == [0] * 4
     for found, row, label in zip(batch.clip, batch.video, batch.label, strict=True):
-        check(found, expected(vp9, cutter, int(row))[0])
+        check(found, expected(vp9, clip_sampler, int(row))[0])
         assert label == row % 3
 
 
@@ -190,20 +190,20 @@ def test_training_clips_match_the_reference(vp9: Index, sampling: str, crop: str
 def test_test_views_match_the_reference(vp9: Index, sampling: str, views: Views):
     clip = dataclasses.replace(CLIP, sampling=sampling)
     found = batches(vp9, clip=clip, batch=3, views=views)
-    cutter = Cutter(clip=clip, views=views)
+    clip_sampler = ClipSampler(clip=clip, views=views)
     videos = torch.cat([batch.video for batch in found])
     assert videos.tolist() == np.arange(5).repeat(views.count).tolist()
     assert torch.cat([batch.view for batch in found]).tolist() == list(range(views.count)) * 5
     clips = torch.cat([batch.clip for batch in found])
-    assert clips.shape == (5 * views.count, 3, 6, cutter.size, cutter.size)
-    check(clips, torch.cat([expected(vp9, cutter, row) for row in range(5)]))
+    assert clips.shape == (5 * views.count, 3, 6, clip_sampler.size, clip_sampler.size)
+    check(clips, torch.cat([expected(vp9, clip_sampler, row) for row in range(5)]))
 
 
 def test_a_short_video_is_looped_or_its_last_frame_repeated(vp9: Index):
     """The first video has three frames; a clip of six with stride 2 needs eleven."""
     for rule, expected in (("loop", [0, 2, 1, 0, 2, 1]), ("repeat_last", [0, 2, 2, 2, 2, 2])):
         clip = dataclasses.replace(CLIP, out_of_bound=rule, stride=2)
-        cut = Cutter(clip=clip, views=Views()).cut(3, (64, 64), 0, 0)
+        cut = ClipSampler(clip=clip, views=Views()).sample(3, (64, 64), 0, 0)
         assert cut.frames[cut.positions[0]].tolist() == expected
 
 
@@ -211,8 +211,8 @@ def test_a_flip_mirrors_and_changes_nothing_else(vp9: Index):
     (plain,) = batches(vp9, batch=5, transform=TrainTransform(flip=0.0))
     (flipped,) = batches(vp9, batch=5, transform=TrainTransform(flip=1.0))
     assert torch.equal(plain.clip.flip(-1), flipped.clip)
-    cutter = Cutter(clip=CLIP, transform=TrainTransform(flip=0.25))
-    flips = [cutter.cut(30, (64, 64), 0, row).flip for row in range(2000)]
+    clip_sampler = ClipSampler(clip=CLIP, transform=TrainTransform(flip=0.25))
+    flips = [clip_sampler.sample(30, (64, 64), 0, row).flip for row in range(2000)]
     assert 0.21 < np.mean(flips) < 0.29
 
 
@@ -225,10 +225,10 @@ def test_a_flip_exchanges_the_labels_that_it_exchanges(vp9: Index, multi_label: 
     index = indexing.from_videos(videos, vp9.classes, vp9.root, multi_label=multi_label)
     index = dataclasses.replace(index, mirror=((0, 1),))
     transform = TrainTransform(flip=0.5)
-    with pipelines.open(index, clip=CLIP, batch=5, transform=transform, sampler=Sampler(seed=1)) as stream:
+    with pipelines.open(index, clip=CLIP, batch=5, transform=transform, sampler=SamplerState(seed=1)) as stream:
         (batch,) = stream.epoch()
-    cutter = Cutter(clip=CLIP, transform=transform, seed=1)
-    flips = [bool(cutter.cut(v.frames, (v.width, v.height), 0, row).flip) for row, v in enumerate(videos)]
+    clip_sampler = ClipSampler(clip=CLIP, transform=transform, seed=1)
+    flips = [bool(clip_sampler.sample(v.frames, (v.width, v.height), 0, row).flip) for row, v in enumerate(videos)]
     assert any(flips)
     assert not all(flips)
     for row, label in zip(batch.video.tolist(), batch.label, strict=True):
@@ -273,7 +273,8 @@ def test_every_row_once_whatever_the_ranks():
     for total, batch, world in ((10, 3, 1), (10, 3, 4), (7, 2, 3), (2, 4, 3), (24, 4, 2)):
         for training in (False, True):
             orders = [
-                Order(total=total, batch=batch, training=training, rank=rank, world=world) for rank in range(world)
+                BatchSampler(total=total, batch=batch, training=training, rank=rank, world=world)
+                for rank in range(world)
             ]
             rows = [row for o in orders for number in range(o.batches) for row in o.rows(0, number).tolist()]
             assert len(set(rows)) == len(rows)
@@ -281,8 +282,8 @@ def test_every_row_once_whatever_the_ranks():
 
 
 def test_ranks_share_the_global_batches_of_one():
-    one = Order(total=50, batch=8, training=True, seed=5)
-    two = [Order(total=50, batch=4, training=True, seed=5, rank=rank, world=2) for rank in (0, 1)]
+    one = BatchSampler(total=50, batch=8, training=True, seed=5)
+    two = [BatchSampler(total=50, batch=4, training=True, seed=5, rank=rank, world=2) for rank in (0, 1)]
     for epoch in (0, 1):
         for number in range(one.batches):
             halves = [order.rows(epoch, number) for order in two]
@@ -291,12 +292,12 @@ def test_ranks_share_the_global_batches_of_one():
 
 def test_clips_depend_on_seed_epoch_and_row_alone(vp9: Index):
     transform = TrainTransform(flip=0.5)
-    (whole,) = batches(vp9, batch=4, transform=transform, sampler=Sampler(seed=7))
-    ranks = [Sampler(seed=7, rank=rank, world=2) for rank in (0, 1)]
+    (whole,) = batches(vp9, batch=4, transform=transform, sampler=SamplerState(seed=7))
+    ranks = [SamplerState(seed=7, rank=rank, world=2) for rank in (0, 1)]
     halves = [batches(vp9, batch=2, transform=transform, sampler=sampler, workers=1)[0] for sampler in ranks]
     assert torch.equal(torch.cat([half.clip for half in halves]), whole.clip)
     assert torch.equal(torch.cat([half.label for half in halves]), whole.label)
-    (other,) = batches(vp9, batch=4, transform=transform, sampler=Sampler(seed=8))
+    (other,) = batches(vp9, batch=4, transform=transform, sampler=SamplerState(seed=8))
     assert not torch.equal(other.clip, whole.clip)
 
 
@@ -307,7 +308,7 @@ def test_epochs_differ_and_a_resume_sees_the_same(vp9: Index):
     assert [len(epoch) for epoch in epochs] == [2, 2, 2]
     orders = [torch.cat([batch.video for batch in epoch]).tolist() for epoch in epochs]
     assert orders[0] != orders[1]
-    with pipelines.open(vp9, sampler=Sampler(epoch=1, batch=1), **options) as stream:
+    with pipelines.open(vp9, sampler=SamplerState(epoch=1, batch=1), **options) as stream:
         resumed = [list(stream.epoch()), list(stream.epoch())]
     assert [len(epoch) for epoch in resumed] == [1, 2]
     for found, wanted in zip(sum(resumed, []), epochs[1][1:] + epochs[2], strict=True):
@@ -338,7 +339,7 @@ def test_batches_outlive_the_stream(vp9: Index):
 
 
 def test_a_rank_without_videos_has_no_batches(vp9: Index):
-    assert batches(vp9, batch=2, sampler=Sampler(rank=6, world=8)) == []
+    assert batches(vp9, batch=2, sampler=SamplerState(rank=6, world=8)) == []
 
 
 # --- Choices and mistakes
@@ -364,9 +365,9 @@ def test_an_odd_file_among_others_is_decoded_in_software(index_of: Callable[...,
     with pipelines.open(index, clip=CLIP, batch=5, views=Views(clips=2), decoder="dali") as stream:
         (batch,) = stream.epoch()
         assert stream.decoder == "dali"
-    cutter = Cutter(clip=CLIP, views=Views(clips=2))
+    clip_sampler = ClipSampler(clip=CLIP, views=Views(clips=2))
     assert batch.video.tolist() == np.arange(5).repeat(2).tolist()
-    check(batch.clip, torch.cat([expected(index, cutter, row) for row in range(5)]))
+    check(batch.clip, torch.cat([expected(index, clip_sampler, row) for row in range(5)]))
 
 
 @pytest.mark.parametrize(
@@ -376,7 +377,7 @@ def test_an_odd_file_among_others_is_decoded_in_software(index_of: Callable[...,
         ({"device": "gpu"}, "unknown device"),
         ({"batch": 0}, "batch=0"),
         ({"batch": 9, "transform": TrainTransform()}, "5 videos, fewer than one global batch"),
-        ({"sampler": Sampler(batch=3), "transform": TrainTransform()}, "an epoch has 2 batches"),
+        ({"sampler": SamplerState(batch=3), "transform": TrainTransform()}, "an epoch has 2 batches"),
         ({"transform": TrainTransform(short_sides=(16, 64))}, "short_sides"),
         ({"views": Views(size=64)}, "below size=64"),
     ],
@@ -393,7 +394,7 @@ def test_a_mistake_ends_in_one_line(vp9: Index, options: dict, named: str):
         (TrainTransform, {"crop": "centre"}, "did you mean 'center'"),
         (TrainTransform, {"crop_area": (0.5, 0.1)}, "crop_area"),
         (TrainTransform, {"flip": 2.0}, "flip=2.0"),
-        (Sampler, {"rank": 2, "world": 2}, "rank=2"),
+        (SamplerState, {"rank": 2, "world": 2}, "rank=2"),
     ],
 )
 def test_what_a_stream_is_opened_with_checks_itself(kind: type, options: dict, named: str):

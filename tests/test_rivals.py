@@ -22,9 +22,8 @@ from reelbench.pipelines import TrainTransform, reference
 from reelbench.pipelines import rivals as libraries
 from reelbench.pipelines.index import Index, Video
 from reelbench.pipelines.rivals import decord2, pynvvideocodec, torchcodec
-from reelbench.pipelines.source import Cutter, Order
-from reelbench.pipelines.transform import TrainTransform
-from reelbench.spec import Clip
+from reelbench.pipelines.source import BatchSampler, ClipSampler
+from reelbench.spec import Clip, Views
 
 CLIP = Clip(frames=4, stride=2, size=32, short_side=32)
 
@@ -86,8 +85,8 @@ def test_its_clips_are_ours(tiny_index: Index) -> None:
     options = {"clip": CLIP, "transform": TrainTransform()}
     with pipelines.open(tiny_index, batch=4, decoder="software", **options) as stream:
         batches = [batch for _ in range(2) for batch in stream.epoch()]
-    order = Order(total=len(tiny_index), batch=4, training=True)
-    theirs = libraries.batches(tiny_index, Cutter(**options), order, lambda: read, workers=2)
+    order = BatchSampler(total=len(tiny_index), batch=4, training=True)
+    theirs = libraries.batches(tiny_index, ClipSampler(views=Views(), **options), order, lambda: read, workers=2)
     for batch in batches:
         clips = next(theirs)
         assert clips.shape == batch.clip.shape

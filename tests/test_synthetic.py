@@ -29,7 +29,7 @@ def test_every_codec_makes_readable_files(tmp_path: Path, codec: str) -> None:
     paths = synthetic.make(tmp_path, codec=codec, **TINY)
     index = Index.load(paths["train"])
     assert [(video.codec, video.frames, video.width) for video in index.videos()] == [(codec, 8, 64)] * 8
-    assert index.rejected == ()
+    assert index.skipped == ()
     assert sorted(video.label for video in index.videos()) == list(range(8))
 
 
@@ -109,7 +109,7 @@ def test_ensure_begins_again_after_an_interruption(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.slow  # makes two sets of videos
 @pytest.mark.usefixtures("small_defaults")
-@pytest.mark.parametrize("name", splits.EMBEDDED)
+@pytest.mark.parametrize("name", splits.BUILT_IN)
 def test_a_gpu_is_given_the_same_clips_in_files_that_nvdec_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -67,14 +67,14 @@ def index_videos(
     if to is not None or root.exists():
         writable(path)
     made = datasets.build_index(name, root, split)
-    for video, reason in made.rejected:
+    for video, reason in made.skipped:
         print(f"skipped: {video}: {reason}")
     if not len(made):
         raise UserError(f"{root}: none of {made.listed} listed videos can be used, for the reasons above")
     made.save(path)
     if again := int(made.table.duplicated(["path", "offset", "frames"]).sum()):
         print(f"{again} of the videos are listed more than once, and count as often")
-    counts = f"{len(made)} videos of {made.listed} listed, {len(made.rejected)} skipped"
+    counts = f"{len(made)} videos of {made.listed} listed, {len(made.skipped)} skipped"
     print(f"{counts}, {len(made.classes)} classes -> {path}")
 
 
@@ -147,9 +147,9 @@ def transcode_videos(
 
     source, place = _load(index), resolve_device(device)
     made = transcode.transcode(index, out, short_side=short_side, gop=gop, codec=codec, workers=workers)
-    for video, reason in made.rejected:
+    for video, reason in made.skipped:
         print(f"skipped: {video}: {reason}")
-    print(f"{len(made)} videos, {len(made.rejected)} skipped -> {out / index.name}")
+    print(f"{len(made)} videos, {len(made.skipped)} skipped -> {out / index.name}")
     if not len(made):
         raise typer.Exit(1)
     with _status("measuring") as report:
@@ -245,7 +245,7 @@ def _load(path: Path) -> Index:
 
     index = Index.load(path)
     if not len(index):
-        raise UserError(f"index {path}: holds no videos, {len(index.rejected)} were skipped: `reelbench data check` it")
+        raise UserError(f"index {path}: holds no videos, {len(index.skipped)} were skipped: `reelbench data check` it")
     return index
 
 

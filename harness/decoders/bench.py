@@ -166,13 +166,13 @@ def _windows(sizes: Iterator[int], device: Device, seconds: float) -> Iterator[f
 def decoded_per_frame(index: Index, clip: Clip, videos: int = 200) -> float:
     """Return the number of frames decoded per frame kept, from the index's key frames; no file is opened."""
     from ...pipelines._packets import groups
-    from ...pipelines.source import Cutter
+    from ...pipelines.source import ClipSampler
 
-    cutter = Cutter(clip=clip, transform=pipelines.TrainTransform())
+    clip_sampler = ClipSampler(clip=clip, transform=pipelines.TrainTransform())
     kept = decoded = 0
     for row in range(0, len(index), -(-len(index) // videos)):
         video = index[row]
-        wanted = cutter.cut(video.frames, (video.width, video.height), 0, row).frames + video.offset
+        wanted = clip_sampler.sample(video.frames, (video.width, video.height), 0, row).frames + video.offset
         kept += len(wanted)
         decoded += sum(int(group[-1]) - key + 1 for key, group in groups(wanted, video.key_frames))
     return decoded / kept

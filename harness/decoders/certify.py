@@ -20,7 +20,7 @@ from ... import models, pipelines
 from ...pipelines import reference
 from ...pipelines._encode import CODECS
 from ...pipelines.index import Index, Video, build, from_videos
-from ...pipelines.source import Cut, Cutter
+from ...pipelines.source import ClipSampler, ClipSpec
 from ...spec import Clip
 from ..measuring.accuracy import evaluate, scores
 from . import chart
@@ -92,15 +92,15 @@ def certify_colors(
 
 
 def _certify(index: Index, codec: str, decoder: Decoder, device: Device, workers: int) -> Certificate:
-    cutter = Cutter(clip=CLIP)
+    clip_sampler = ClipSampler(clip=CLIP)
     right = frames = 0
     decibels: list[float] = []
     with pipelines.open(index, clip=CLIP, batch=1, device=device, decoder=decoder, workers=workers) as stream:
         for batch in stream.epoch():
             row = int(batch.video)
-            cut = cutter.cut(index[row].frames, upright(index[row]), 0, row)
+            spec = clip_sampler.sample(index[row].frames, upright(index[row]), 0, row)
             shown = batch.clip[0].permute(1, 2, 3, 0).cpu().numpy()
-            wanted, nearest = _compare(shown, index[row], cut, cutter.size)
+            wanted, nearest = _compare(shown, index[row], spec, clip_sampler.size)
             frames, right = frames + len(nearest), right + int(nearest.sum())
             error = float(np.mean((shown - wanted) ** 2))
             decibels.append(min(IDENTICAL, 10 * np.log10(255**2 / error)) if error else IDENTICAL)
@@ -115,13 +115,13 @@ def upright(video: Video) -> tuple[int, int]:
     return (video.height, video.width) if video.rotation % 180 else (video.width, video.height)
 
 
-def _compare(shown: np.ndarray, video: Video, cut: Cut, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _compare(shown: np.ndarray, video: Video, spec: ClipSpec, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the reference's clip (T H W 3, whole gray levels), and for each frame whether it is the right one."""
     everything = reference.decode(video.path, video.stream, video.rotation)
     everything = everything[video.offset : video.offset + video.frames]
-    numbers = cut.frames[cut.positions[0]]
+    numbers = spec.frames[spec.positions[0]]
     beside = [np.clip(numbers + step, 0, len(everything) - 1) for step in (0, -1, 1)]
-    own, before, after = (np.rint(reference.resample(everything[n], cut.boxes[0], size)) for n in beside)
+    own, before, after = (np.rint(reference.resample(everything[n], spec.boxes[0], size)) for n in beside)
     distance = [np.abs(shown - pictures).mean(axis=(1, 2, 3)) for pictures in (own, before, after)]
     return own, distance[0] <= np.minimum(distance[1], distance[2])
 

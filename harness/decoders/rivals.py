@@ -15,7 +15,7 @@ import torch
 
 from ...pipelines import reference, rivals
 from ...pipelines.index import Index
-from ...pipelines.source import Cutter, Order
+from ...pipelines.source import BatchSampler, ClipSampler
 from ...pipelines.transform import TrainTransform
 from ...spec import Clip
 from .bench import BATCH, CLIPS, Device, Speed, drain
@@ -57,10 +57,10 @@ def identical(index: Index, read: rivals.Reader) -> tuple[int, int]:
     A frame is right if no neighbor of the reference's frame of that number is nearer to it.
     """
     right = total = 0
-    cutter = Cutter(clip=CHECK)
+    clip_sampler = ClipSampler(clip=CHECK)
     for row in np.unique(np.linspace(0, len(index) - 1, min(CHECKED, len(index))).astype(int)):
         video = index[int(row)]
-        numbers = cutter.cut(video.frames, (video.width, video.height), 0, int(row)).frames + video.offset
+        numbers = clip_sampler.sample(video.frames, (video.width, video.height), 0, int(row)).frames + video.offset
         shown = read(video, numbers).cpu().numpy()
         right += _right(shown, reference.decode(video.path, video.stream, video.rotation), numbers)
         total += len(numbers)
@@ -82,9 +82,9 @@ def _speed(
     device: Device, workers: int, seconds: float,
 ) -> Speed:  # fmt: skip
     clip, batch = CLIPS[sampling], min(BATCH[device], len(index))
-    order = Order(total=len(index), batch=batch, training=True)
-    cutter = Cutter(clip=clip, transform=TrainTransform())
-    made = rivals.batches(index, cutter, order, lambda: module.reader(device), workers)
+    batch_sampler = BatchSampler(total=len(index), batch=batch, training=True)
+    clip_sampler = ClipSampler(clip=clip, transform=TrainTransform())
+    made = rivals.batches(index, clip_sampler, batch_sampler, lambda: module.reader(device), workers)
     with closing(made) as batches, _one_thread():
         sizes = (len(clips) for clips in batches)
         return drain(

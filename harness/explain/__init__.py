@@ -122,8 +122,8 @@ def read(video: Path, clip: Clip, device: Literal["cpu", "cuda"]) -> tuple[Tenso
     if not video.is_file():
         raise UserError(f"no video {video}")
     index: Index = build([(video.resolve(), 0)], ("video",), video.resolve().parent, workers=0, progress=False)
-    if index.rejected:
-        raise UserError(f"{video} cannot be read: {index.rejected[0][1]}")
+    if index.skipped:
+        raise UserError(f"{video} cannot be read: {index.skipped[0][1]}")
     with pipelines.open(index, clip=clip, views=Views(), batch=1, device=device, workers=1) as stream:
         found = next(iter(stream.epoch())).clip.clone()
     return found, max(0.5, clip.frames * clip.stride / 25)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ...pipelines import Batch, Sampler
+from ...pipelines import Batch, SamplerState
 from ...pipelines.index import Index
 from ...spec import Clip, Recipe
 from ..training.stream import open_stream
@@ -28,7 +28,7 @@ def show(
     count = min(videos, len(index))
     with open_stream(
         index, recipe, clip, batch=count, device="cuda" if device == "cuda" else "cpu", workers=workers,
-        sampler=Sampler(seed=seed, epoch=epoch),
+        sampler=SamplerState(seed=seed, epoch=epoch),
     ) as stream:  # fmt: skip
         batch = next(iter(stream.epoch()))
     names = [_class(index, label) for label in batch.label]

@@ -36,7 +36,7 @@ class Stream(Protocol):
     classes: tuple[str, ...]
 
     @property
-    def broken(self) -> Sequence[tuple[str, str]]: ...  # noqa: D102
+    def skipped(self) -> Sequence[tuple[str, str]]: ...  # noqa: D102
 
     def epoch(self) -> Any: ...  # noqa: D102
 
@@ -117,7 +117,7 @@ def evaluate(
         torch.tensor(list(total), dtype=torch.long),
         torch.stack(list(label.values())) if total else torch.zeros(0, dtype=torch.long),
         torch.stack([total[v] / views[v] for v in total]) if total else torch.zeros(0, 0),
-        broken=tuple((path, reason) for path, reason in stream.broken),
+        broken=tuple((path, reason) for path, reason in stream.skipped),
         listed=stream.listed,
         metric=stream.metric,
         classes=stream.classes,

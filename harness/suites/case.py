@@ -68,7 +68,7 @@ def _measure(case: Case, out: Path, report: Report, timer: PhaseTimer) -> tuple[
         data = datasets.resolve(case.data, case.device)
         index = Index.load(data.test)
         index.verify()
-    details: Details = {"test_videos": len(index), "rejected_videos": len(index.rejected)}
+    details: Details = {"test_videos": len(index), "rejected_videos": len(index.skipped)}
     log: list[dict[str, float]] = []
     weights: str | Path | None = None if case.checkpoint is None else find_checkpoint(case.checkpoint)
     if case.recipe is not None:
@@ -135,7 +135,7 @@ def make_subject(case: Case, index: Index, weights: str | Path | None, log: list
     def open_training(batch: int) -> pipelines.Stream:
         return stream.open_stream(
             index, case.recipe or Recipe(), clip, batch=batch, device=case.device, workers=case.workers,
-            sampler=pipelines.Sampler(seed=case.seed),
+            sampler=pipelines.SamplerState(seed=case.seed),
         )  # fmt: skip
 
     return metrics.Subject(

@@ -126,7 +126,7 @@ class Run:
         job, recipe, step = self.job, self.recipe, self.position.step
         return stream.open_stream(
             self.index, recipe, job.clip, batch=ds.micro_batch(recipe, self.world.size), device=job.device,
-            workers=job.workers, sampler=pipelines.Sampler(
+            workers=job.workers, sampler=pipelines.SamplerState(
                 seed=job.seed, rank=self.world.rank, world=self.world.size, epoch=step // self.steps_per_epoch,
                 batch=step % self.steps_per_epoch * recipe.accumulate,
             ),
@@ -134,7 +134,7 @@ class Run:
 
     def tell_passed_over(self, stream: pipelines.Stream) -> None:
         """Print and store the videos that were skipped on any rank, keeping those of the runs that this one resumes."""
-        found = {pair for part in ds.gather(stream.broken) for pair in part}
+        found = {pair for part in ds.gather(stream.skipped) for pair in part}
         if not self.world.is_main or not found:
             return
         earlier = (
@@ -251,7 +251,7 @@ class Run:
 
         with pipelines.open(
             index, clip=job.clip, views=Views(), batch=batch, device=job.device, workers=job.workers,
-            sampler=pipelines.Sampler(rank=world.rank, world=world.size),
+            sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
         ) as stream:  # fmt: skip
             mine = evaluate(forward, stream)
         if self.recipe.zero == 3:  # ZeRO 3 all-gathers in forward(): pad with dummy passes to the maximum over ranks

@@ -15,7 +15,7 @@ def open_stream(
     batch: int,
     device: pipelines.Device,
     workers: int,
-    sampler: pipelines.Sampler,
+    sampler: pipelines.SamplerState,
 ) -> pipelines.Stream:
     """Open a training stream with the recipe's crop, flip and augmentation; `batch` is per rank, see `pipelines.open`.
 

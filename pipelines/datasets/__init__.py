@@ -1,9 +1,9 @@
-"""Data sets: one file each, with `SPLITS` and `index(root, split) -> Listing`; its docstring shows the folders.
+"""Data sets: one file each, with `SPLITS` and `index(root, split) -> Listing`. Its docstring shows the folder layout.
 
     made = build_index("ucf101", Path("/data/ucf101"), "train1")
     made.save("ucf101_train1.parquet")
 
-What an official list names and the disk lacks is counted: it stands in the index's `rejected` as missing.
+Videos of the official list that are not on disk are listed in the index's `skipped` as missing.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Literal
 
 from ... import discover
 from ...errors import UserError, unknown
-from ..index import Entry, Index, Span, build, mirrored
+from ..index import Entry, Index, SkippedVideo, Span, build, mirrored
 
 __all__ = ["Entry", "Listing", "Span", "build_index", "names"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a data set says about one split: its files with their labels, before any file is opened.
+    """One split of a data set as its annotations list it, before any video is opened.
 
-    The paths of `entries` are absolute or relative to `root`; a folder of JPEG frames counts as a file. `missing`
-    are listed files that are not on the disk. `metric` is how the field scores the set.
+    The paths of `entries` are absolute or relative to `root`; a folder of JPEG frames counts as a file. `missing` are
+    listed videos that are not on disk. `metric` is the data set's usual one. Raises UserError for a label out of range.
     """
 
     entries: tuple[Entry, ...]
@@ -42,12 +42,12 @@ class Listing:
 
     @property
     def listed(self) -> int:
-        """How many videos the list names, on the disk or not."""
+        """Number of listed videos, on disk or not."""
         return len(self.entries) + len(self.missing)
 
 
 def names() -> list[str]:
-    """Return the data sets: the public files of this package."""
+    """Return the names of the data sets: the public modules of this package."""
     return discover.names("pipelines.datasets")
 
 
@@ -56,25 +56,25 @@ def build_index(
 ) -> Index:
     """List and scan one split of a data set.
 
-    An unknown name or split, an empty split, and files of annotations in another form are a `UserError`.
+    Raises UserError if the name or split is unknown, the split has no videos, or an annotation file has another format.
     """
     module = discover.module("pipelines.datasets", name, "data set")
     if module.SPLITS and split not in module.SPLITS:
         raise unknown(f"{name} split", split, module.SPLITS)
     try:
         listing: Listing = module.index(Path(root).expanduser().absolute(), split)
-    except (LookupError, ValueError, TypeError, AttributeError) as error:  # what parsing another file's contents raises
+    except (LookupError, ValueError, TypeError, AttributeError) as error:  # raised by parsing a file of another format
         raise UserError(
-            f"{root}: the annotation files of {name} {split} have another form than the official ones "
+            f"{root}: the annotation files of {name} {split} differ from the official format "
             f"({type(error).__name__}: {error}): download them again, or list your videos in a CSV file: path,label"
         ) from error
     except OSError as error:
         raise UserError(f"{error.filename or root}: {error.strerror}") from None
     if not listing.entries:
-        raise UserError(f"{root}: none of {listing.listed} listed videos of {name} {split} is there")
+        raise UserError(f"{root}: none of the {listing.listed} listed videos of {name} {split} is there")
     made = build(
         listing.entries, listing.classes, listing.root,
         multi_label=listing.multi_label, workers=workers, progress=progress,
     )  # fmt: skip
-    absent = tuple((path, "missing") for path in listing.missing)
-    return replace(made, rejected=absent + made.rejected, metric=listing.metric, mirror=mirrored(listing.classes))
+    missing = tuple(SkippedVideo(path, "missing") for path in listing.missing)
+    return replace(made, skipped=missing + made.skipped, metric=listing.metric, mirror=mirrored(listing.classes))

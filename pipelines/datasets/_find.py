@@ -1,4 +1,4 @@
-"""What the data sets share: reading annotation files, and finding the videos that these name."""
+"""Shared by the data sets: reading annotation files, and finding the videos that they list."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Listed = tuple[tuple[str, ...], Label, Span | None]
 
 
 def annotation(root: Path, *candidates: str) -> Path:
-    """Return the first of these files that lies in the root or its `annotations` folder."""
+    """Return the first of these files found in the root or its `annotations` folder. Raises UserError if none is."""
     for name in candidates:
         for path in (root / name, root / "annotations" / name):
             if path.is_file():
@@ -32,7 +32,7 @@ def folder(root: Path, *candidates: str) -> Path:
 
 
 def lines(path: Path) -> Iterator[str]:
-    """Yield a text file's lines that are neither empty nor comments."""
+    """Yield a text file's lines without empty ones and comments. Raises UserError if it cannot be read as UTF-8."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -48,7 +48,7 @@ def rows(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
 
 
 def read_json(path: Path) -> Any:
-    """Return a JSON file's value."""
+    """Return the contents of a JSON file. Raises UserError if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -58,7 +58,7 @@ def read_json(path: Path) -> Any:
 
 
 def number(text: str, path: Path) -> int:
-    """Read a label's number; a word in its place is a `UserError` that names the file."""
+    """Return a label as a number. Raises UserError, naming the file, if it is none."""
     try:
         return int(text)
     except ValueError:
@@ -66,7 +66,7 @@ def number(text: str, path: Path) -> int:
 
 
 def class_number(name: str, numbers: dict[str, int], path: Path) -> int:
-    """Look a class's name up; one that the list of classes lacks is a `UserError`."""
+    """Return the number of a class name. Raises UserError, naming the file, if it is not in the list of classes."""
     if name not in numbers:
         raise UserError(f"{path}: class '{name}' is not in the list of {len(numbers)} classes")
     return numbers[name]
@@ -89,7 +89,7 @@ def videos_under(top: Path) -> Iterator[Path]:
 
 
 def by_name(top: Path) -> dict[str, Path]:
-    """Map each video below a folder by its path without suffix, and by its bare stem."""
+    """Map path without suffix, and file name without suffix, to each video below a folder."""
     found: dict[str, Path] = {}
     for path in videos_under(top) if top.is_dir() else ():
         plain = path if path.is_dir() else path.with_suffix("")
@@ -99,7 +99,7 @@ def by_name(top: Path) -> dict[str, Path]:
 
 
 def match(listed: Iterable[Listed], top: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """Pair a list of (possible names without suffix, label, span) with the disk; return entries and missing."""
+    """Find listed videos, (possible names without suffix, label, span), below a folder; return (entries, missing)."""
     found = by_name(top)
     entries: list[Entry] = []
     missing: list[str] = []
@@ -113,6 +113,6 @@ def match(listed: Iterable[Listed], top: Path) -> tuple[tuple[Entry, ...], tuple
 
 
 def plain(name: str) -> str:
-    """Return a listed path without its suffix, if that is a video's."""
+    """Return a listed path without its suffix, if that is a video suffix."""
     path = Path(name)
     return path.with_suffix("").as_posix() if path.suffix.lower() in VIDEOS else path.as_posix()

@@ -1,4 +1,4 @@
-"""ActivityNet 1.3 (Heilbron et al. 2015) as clips: every annotated segment is a video, cut out by its times.
+"""ActivityNet 1.3 (Heilbron et al. 2015) as clips: every annotated segment is one video, trimmed by its times.
 
 ROOT/annotations/activity_net.v1-3.min.json     {database: {id: {subset, annotations: [{segment, label}]}}}
 ROOT/videos/v_<id>.mp4                          or <id>.mp4
@@ -16,7 +16,7 @@ SUBSETS = {"train": "training", "val": "validation"}
 
 
 def index(root: Path, split: str) -> Listing:
-    """List a split's segments; classes are the sorted names of all labels. A segment without length is left out."""
+    """List a split's segments; classes are the sorted names of all labels. Segments without length are ignored."""
     database = _find.read_json(_find.annotation(root, "activity_net.v1-3.min.json"))["database"]
     classes = tuple(sorted({note["label"] for record in database.values() for note in record["annotations"]}))
     numbers: dict[str, Label] = {name: number for number, name in enumerate(classes)}

@@ -1,4 +1,4 @@
-"""A table: `path,label[,start,end]` with that header; paths relative to the file, times in seconds.
+"""A CSV table with the header `path,label[,start,end]`; paths are relative to the file, times in seconds.
 
 ROOT is the CSV file, or a folder that holds `SPLIT.csv`. Labels are numbers or names; several are joined by `|`, and
 then the set is multi-label. Names are numbered in sorted order, or by the lines of a `classes.txt` beside the file.
@@ -15,12 +15,12 @@ from .._video import Label, Span
 from . import Entry, Listing, _find
 
 SPLITS: tuple[str, ...] = ()
-MOST = 100_000  # classes: a larger number is a mistake
+MAX_CLASSES = 100_000  # a larger label is a mistake
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 
 
 def index(root: Path, split: str) -> Listing:
-    """Read the table; a missing column, an empty label or an end before its start is a `UserError`."""
+    """Read the table. Raises UserError if a column is missing, a label is empty, or an end is before its start."""
     file = root / f"{split}.csv" if root.is_dir() else root
     if root.is_dir() and not file.is_file():
         raise UserError(f"{file}: no such file: name the CSV file itself, or choose the split that lies in the folder")
@@ -55,9 +55,9 @@ def index(root: Path, split: str) -> Listing:
 
 
 def class_numbers(file: Path, used: set[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return a list's classes, and the number of every label.
+    """Return the class names of a list, and the class number of every label.
 
-    Classes are the lines of a `classes.txt` beside the list, else all numbers up to the largest, or sorted names.
+    Names are the lines of a `classes.txt` beside the list, else all numbers up to the largest, or the sorted names.
     """
     names = file.parent / "classes.txt"
     classes = tuple(_find.lines(names)) if names.is_file() else _named(file, used - {"-1"})
@@ -65,15 +65,15 @@ def class_numbers(file: Path, used: set[str]) -> tuple[tuple[str, ...], dict[str
 
 
 def numbered(classes: tuple[str, ...]) -> dict[str, int]:
-    """Return the number of every label, be it the number itself or a class's name; -1 is an unknown one."""
+    """Map every label, be it a number or a class name, to its class number; -1 means unknown."""
     return {"-1": -1, **{str(i): i for i in range(len(classes))}, **{name: i for i, name in enumerate(classes)}}
 
 
 def _named(file: Path, used: set[str]) -> tuple[str, ...]:
     if used and all(word.isdecimal() for word in used):
         largest = max(map(int, used))
-        if largest >= MOST:
-            raise UserError(f"{file}: label {largest}: classes are numbered from 0, up to {MOST} of them")
+        if largest >= MAX_CLASSES:
+            raise UserError(f"{file}: label {largest}: classes are numbered from 0, up to {MAX_CLASSES} of them")
         return tuple(map(str, range(largest + 1)))
     if used and all(NUMBER.fullmatch(word) for word in used):
         odd = min(word for word in used if not word.isdecimal())

@@ -3,7 +3,7 @@
 ROOT/annotations/Diving48_V2_{train,test}.json, Diving48_vocab.json     [{vid_name, label, …}]; names
 ROOT/videos/<vid_name>.mp4                                              or rgb/, rawframes/<vid_name>/
 
-48 classes, one a video, scored by mean class accuracy. A flip changes no label: no class names a side, and the
+48 classes, one per video; metric mean class accuracy. A flip changes no label: no class names a side, and the
 published recipe flips.
 """
 

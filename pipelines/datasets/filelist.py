@@ -1,4 +1,4 @@
-"""Lists that people already have. ROOT is the text file; paths start there, or in `videos` or `rawframes`.
+"""File lists of other frameworks. ROOT is the text file; paths are relative to its folder, `videos` or `rawframes`.
 
     path label [label…]             MMAction2 and Video Swin, videos; several labels make the set multi-label
     path frames label               MMAction2, raw frames, if `path` is a folder
@@ -23,12 +23,12 @@ LABEL = re.compile(r"-?\d+")
 
 
 def index(root: Path, split: str) -> Listing:
-    """Read a list; a line that fits no format is a `UserError` that quotes it."""
+    """Read a list. Raises UserError, quoting the line, if one fits no format."""
     return read(root, [root.parent / name for name in ("", "videos", "rawframes")], offset=split == "offset")
 
 
 def read(root: Path, tops: list[Path], *, classes: tuple[str, ...] = (), offset: bool = False) -> Listing:
-    """Read the list `root`, whose paths start in one of the folders `tops`, with its classes if they are known."""
+    """Read the list `root`. Paths are relative to one of the folders `tops`; `classes` are the class names if known."""
     rows = [_row(line, tops, root, offset) for line in _find.lines(root)]
     multi_label = any(len(labels) > 1 for _, _, labels, _ in rows)
     if classes:

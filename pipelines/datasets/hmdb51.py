@@ -17,7 +17,7 @@ SPLITS = tuple(f"{part}{number}" for number in (1, 2, 3) for part in ("train", "
 
 
 def index(root: Path, split: str) -> Listing:
-    """List a split; classes are the sorted names of the annotation files."""
+    """List a split; classes are sorted by name. Raises UserError if the official split files are missing."""
     ending = f"_test_split{split[-1]}.txt"
     files = sorted(_find.folder(root, "annotations", "testTrainMulti_7030_splits").glob(f"*{ending}"))
     if not files:

@@ -1,4 +1,4 @@
-"""Holistic Video Understanding (Diba et al. 2020): tags of six categories, several a video.
+"""Holistic Video Understanding (Diba et al. 2020): tags of six categories, several per video.
 
     ROOT/annotations/HVU_{Train,Val}_V1.0.csv         Tags,youtube_id,time_start,time_end; tags joined by |
     ROOT/annotations/HVU_Tags_Categories_V1.0.csv     Tag,Category
@@ -18,7 +18,7 @@ SPLITS = ("train", "val")
 
 
 def index(root: Path, split: str) -> Listing:
-    """List a split; it is scored by the mean average precision of each category."""
+    """List a split, whose metric is the mean average precision within each category."""
     tags = csv.DictReader(_find.lines(_find.annotation(root, "HVU_Tags_Categories_V1.0.csv")))
     pairs = sorted((record["Category"], record["Tag"]) for record in tags)
     numbers = {tag: number for number, (_, tag) in enumerate(pairs)}

@@ -20,7 +20,7 @@ SIZES = (400, 600, 700)
 
 
 def index(root: Path, split: str) -> Listing:
-    """List a split; a train CSV without 400, 600 or 700 classes is a `UserError`."""
+    """List a split. Raises UserError if the train CSV has not 400, 600 or 700 classes."""
     top = _find.folder(root, f"videos_{split}", f"rawframes_{split}", split)
     for size in SIZES:
         for ready in (root / f"kinetics{size}_{split}_list_{kind}.txt" for kind in ("videos", "rawframes")):
@@ -29,7 +29,7 @@ def index(root: Path, split: str) -> Listing:
     train = _find.annotation(root, "kinetics_train.csv", "train.csv")
     classes = tuple(sorted({_plain(record["label"]) for record in csv.DictReader(_find.lines(train))}))
     if len(classes) not in SIZES:
-        raise UserError(f"{train}: {len(classes)} classes, Kinetics has 400, 600 or 700: is the file whole?")
+        raise UserError(f"{train}: {len(classes)} classes, Kinetics has 400, 600 or 700: is the file complete?")
     numbers = {name: number for number, name in enumerate(classes)}
     file = _find.annotation(root, f"kinetics_{split}.csv", f"{split}.csv")
     listed = []

@@ -28,6 +28,6 @@ def index(root: Path, split: str) -> Listing:
 
 
 def categories(file: Path) -> tuple[str, ...]:
-    """Read `name,number` lines into the names in the order of their numbers."""
+    """Return the class names of `name,number` lines, sorted by number."""
     pairs = (line.rsplit(",", 1) for line in _find.lines(file))
     return tuple(name for _, name in sorted((_find.number(pair[-1], file), pair[0]) for pair in pairs))

@@ -1,4 +1,4 @@
-"""Multi-Moments in Time (Monfort et al. 2021): several labels a video.
+"""Multi-Moments in Time (Monfort et al. 2021): several labels per video.
 
 ROOT/annotations/mmit_categories.txt                     name,number
 ROOT/annotations/{trainingSet,validationSet}.csv         class/clip.mp4,number,number,…
@@ -15,7 +15,7 @@ SPLITS = mit.SPLITS
 
 
 def index(root: Path, split: str) -> Listing:
-    """List a split; it is scored by the mean average precision over samples."""
+    """List a split, whose metric is the mean average precision over videos."""
     classes = mit.categories(_find.annotation(root, "mmit_categories.txt", "moments_categories.txt"))
     file = _find.annotation(root, mit.FILES[split][0])
     listed = [

@@ -4,8 +4,8 @@ ROOT/annotations/something-something-v2-{labels,train,validation}.json     {name
   or labels.json, train.json, validation.json, as the later download names them
 ROOT/videos/<id>.webm                                                      or .mp4, rawframes/<id>/
 
-One class a video, scored by top-1 and top-5. A flip exchanges those that name left and right: 86 and 87, 93 and 94,
-166 and 167.
+One class per video; metrics top-1 and top-5. A flip swaps the classes that differ by left and right: 86 and 87, 93 and
+94, 166 and 167.
 """
 
 from __future__ import annotations

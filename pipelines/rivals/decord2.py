@@ -15,7 +15,7 @@ DEVICES = ("cpu",)
 
 
 def reader(device: Device) -> Reader:
-    """Return a function that decodes frames; an ImportError says that the library is not installed."""
+    """Return a function that decodes frames. Raises ImportError if the library is not installed."""
     import decord  # type: ignore[import-not-found]
 
     def read(video: Video, frames: np.ndarray) -> Tensor:

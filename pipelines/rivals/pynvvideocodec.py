@@ -1,4 +1,4 @@
-"""PyNvVideoCodec, NVIDIA's own Python library, on NVDEC: a decoder a thread, given one file after the other."""
+"""PyNvVideoCodec, NVIDIA's own Python library, on NVDEC: one decoder per thread, reused from file to file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ DEVICES = ("cuda",)
 
 
 def reader(device: Device) -> Reader:
-    """Return a function that decodes frames; an ImportError says that the library is not installed.
+    """Return a function that decodes frames. Raises ImportError if the library is not installed.
 
-    Raises UserError where the library shows fewer frames than were asked for: it leaves out what it does not find.
+    The function raises UserError if the library returns fewer frames than requested: it omits those it does not find.
     """
     import PyNvVideoCodec as nvc  # type: ignore[import-not-found]  # noqa: N813
 

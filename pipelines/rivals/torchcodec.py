@@ -1,6 +1,6 @@
-"""torchcodec, on the CPU and on NVDEC. It is told the times and key frames of a file, so that it need not scan it.
+"""torchcodec, on the CPU and on NVDEC. It gets the times and key frames of a file, so it need not scan the file.
 
-Not every wheel has NVDEC in it: one for CUDA says so in its version, as `0.11.0+cu130` does.
+Not every wheel includes NVDEC: those for CUDA have it in their version, such as `0.11.0+cu130`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ DEVICES = ("cpu", "cuda")
 
 
 def reader(device: Device) -> Reader:
-    """Return a function that decodes frames; an ImportError says that the library is not installed.
+    """Return a function that decodes frames. Raises ImportError if the library is not installed.
 
-    Raises UserError where torchcodec would decode on the CPU while it is asked for the GPU.
+    The function raises UserError if torchcodec falls back to the CPU on a GPU.
     """
     from torchcodec.decoders import VideoDecoder, set_cuda_backend  # type: ignore[import-not-found]
 
     def read(video: Video, frames: np.ndarray) -> Tensor:
-        with set_cuda_backend("beta"):  # what later versions call `nvdec`, and take by default
+        with set_cuda_backend("beta"):  # named `nvdec`, and the default, in later versions
             found = VideoDecoder(
                 str(video.path), stream_index=video.stream, dimension_order="NHWC", num_ffmpeg_threads=1,
                 device=device, custom_frame_mappings=_mapping(video),
@@ -41,7 +41,7 @@ def reader(device: Device) -> Reader:
 
 
 def _mapping(video: Video) -> str:
-    """Return what an index knows of a file in the form that `ffprobe -show_frames` writes."""
+    """Return the index's times and key frames as JSON in the format of `ffprobe -show_frames`."""
     last = video.pts[-1] + max(1, int(video.pts[-1] - video.pts[-2])) if len(video.pts) > 1 else video.pts[-1] + 1
     durations = np.diff(video.pts, append=last).tolist()
     keys = np.isin(np.arange(len(video.pts)), video.key_frames).astype(int).tolist()

@@ -20,7 +20,7 @@ from reelbench.pipelines import index as indexing
 from reelbench.pipelines import synthetic
 from reelbench.pipelines._encode import CODECS, encode
 from reelbench.pipelines.index import Index
-from reelbench.pipelines.source import Cutter
+from reelbench.pipelines.source import ClipSampler
 from reelbench.spec import Clip
 from torch.utils.data import DataLoader, Dataset
 
@@ -34,22 +34,22 @@ class Plain(Dataset):
 
     def __init__(self, index: Index, clip: Clip) -> None:
         self.videos, self.clip = list(index.videos()), clip
-        self.cutter = Cutter(clip=clip, transform=pipelines.TrainTransform(flip=0.5))
+        self.clip_sampler = ClipSampler(clip=clip, transform=pipelines.TrainTransform(flip=0.5))
 
     def __len__(self) -> int:
         return len(self.videos) * 1000
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
         video = self.videos[row % len(self.videos)]
-        cut = self.cutter.cut(video.frames, (video.width, video.height), 0, row)
-        x0, y0, x1, y1 = (round(float(edge)) for edge in cut.boxes[0])
-        frames = torch.from_numpy(np.stack(decode(video, cut.frames)))[:, y0:y1, x0:x1].permute(0, 3, 1, 2).float()
+        spec = self.clip_sampler.sample(video.frames, (video.width, video.height), 0, row)
+        x0, y0, x1, y1 = (round(float(edge)) for edge in spec.boxes[0])
+        frames = torch.from_numpy(np.stack(decode(video, spec.frames)))[:, y0:y1, x0:x1].permute(0, 3, 1, 2).float()
         size = (self.clip.size, self.clip.size)
         frames = torch.nn.functional.interpolate(frames, size=size, mode="bilinear", align_corners=False)
-        frames = frames.flip(-1) if cut.flip else frames
+        frames = frames.flip(-1) if spec.flip else frames
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.clip.mean, self.clip.std))
         frames = (frames - mean) / std
-        return frames[torch.from_numpy(cut.positions[0]).long()].transpose(0, 1).contiguous(), 0
+        return frames[torch.from_numpy(spec.positions[0]).long()].transpose(0, 1).contiguous(), 0
 
 
 def decode(video: indexing.Video, wanted: np.ndarray) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from reelbench.pipelines import augment, reference
 from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index
-from reelbench.pipelines.source import Cutter, Source
+from reelbench.pipelines.source import ClipSampler, EncodedSource
 from reelbench.pipelines.stream import Stream
 from reelbench.spec import Clip, Views
 
@@ -51,7 +51,7 @@ def made(root: Path, codec: str, count: int = 6) -> Index:
 def test_nvdec_shows_the_frames_that_were_asked_for(tmp_path: Path, codec: str):
     index = made(tmp_path, codec)
     with pipelines.open(index, clip=CLIP, batch=2, views=Views(clips=2), device="cuda", decoder="dali") as stream:
-        cut = Cutter(clip=CLIP, views=Views(clips=2)).cut
+        cut = ClipSampler(clip=CLIP, views=Views(clips=2)).sample
         for batch in stream.epoch():
             assert batch.clip.is_cuda
             assert batch.label.is_cuda
@@ -73,7 +73,7 @@ def test_nvdec_shows_the_same_frames_of_an_excerpt(tmp_path: Path, monkeypatch: 
         whole = torch.cat([batch.clip for batch in stream.epoch()])
     honest = Stream._source
 
-    def cut_down(self: Stream, epoch: int, number: int) -> Source:
+    def cut_down(self: Stream, epoch: int, number: int) -> EncodedSource:
         source = honest(self, epoch, number)
         source.excerpts = True
         return source

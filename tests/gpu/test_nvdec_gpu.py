@@ -37,7 +37,7 @@ def indexed(root: Path, codec: str, *sizes: tuple[int, int]) -> Index:
 def clips(index: Index, decoder: str, epochs: int = 1) -> torch.Tensor:
     with pipelines.open(index, clip=CLIP, batch=1, device="cuda", decoder=decoder, workers=1) as stream:  # type: ignore[arg-type]
         found = torch.cat([batch.clip for _ in range(epochs) for batch in stream.epoch()])
-        assert stream.broken == ()
+        assert stream.skipped == ()
     return found
 
 
@@ -47,7 +47,7 @@ def test_the_drivers_least_size_is_decoded_and_a_smaller_one_goes_to_software(tm
     assert limits is not None
     width, height = (-(-side // 16) * 16 for side in limits.least)
     index = indexed(tmp_path, codec, (width, height), (width - 16, height))
-    assert decoder_choice.known(index, "cuda").tolist() == [True, False]
+    assert decoder_choice.supported(index, "cuda").tolist() == [True, False]
     assert (clips(index, "dali") - clips(index, "software")).abs().mean() < 8
 
 
@@ -55,7 +55,7 @@ def test_the_embedded_set_is_shown(tiny_index: Index):
     with pipelines.open(tiny_index, clip=CLIP, batch=4, device="cuda") as stream:
         seen = sum(len(batch.video) for batch in stream.epoch())
     assert stream.decoder == "software"
-    assert (seen, stream.broken) == (len(tiny_index), ())
+    assert (seen, stream.skipped) == (len(tiny_index), ())
 
 
 def test_the_engines_have_two_threads_each(tmp_path: Path):
@@ -68,7 +68,7 @@ def test_the_engines_have_two_threads_each(tmp_path: Path):
 def test_two_heights_of_one_coded_size_keep_their_colors(tmp_path: Path):
     """A 256 x 472 video after a 256 x 480 one: DALI would give it that one's session."""
     index = indexed(tmp_path, "h264", (256, 480), (256, 472), (256, 480), (256, 472))
-    assert decoder_choice.known(index, "cuda").tolist() == [True, False, True, False]
+    assert decoder_choice.supported(index, "cuda").tolist() == [True, False, True, False]
     found, expected = clips(index, "dali", epochs=2), clips(index, "software", epochs=2)
     assert (found - expected).abs().flatten(1).mean(dim=1).max() < 8
 
@@ -90,15 +90,15 @@ def test_a_full_card_is_named_and_bars_no_video(tmp_path: Path, monkeypatch: pyt
         finally:
             del ballast
             torch.cuda.empty_cache()
-        assert stream.broken == ()
+        assert stream.skipped == ()
 
 
 def test_a_file_that_the_gpu_refuses_is_shown_by_software(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Were the driver's least size not known: NVDEC refuses the small video alone, and nothing is lost."""
     index = indexed(tmp_path, "vp9", (192, 160), (64, 64), (192, 160))
     with pipelines.open(index, clip=CLIP, batch=3, device="cuda", decoder="dali", workers=1) as stream:
-        monkeypatch.setattr(stream, "_known", np.ones(3, bool))
+        monkeypatch.setattr(stream, "_supported", np.ones(3, bool))
         seen = [row for batch in stream.epoch() for row in batch.video.tolist()]
-    assert (seen, stream.broken) == ([0, 1, 2], ())
+    assert (seen, stream.skipped) == ([0, 1, 2], ())
     assert isinstance(stream, Stream)
-    assert stream._known.tolist() == [True, False, True]
+    assert stream._supported.tolist() == [True, False, True]
