@@ -30,7 +30,7 @@ def sampled(chosen: Augment, count: int = 400, size: int = 224) -> list[AugmentP
 def test_a_policy_draws_each_of_its_operations(name: str) -> None:
     policy = POLICIES[name]
     drawn = sampled(Augment(rand_augment=name))
-    assert {len(params.operations) for params in drawn} == {policy.count}
+    assert {len(params.operations) for params in drawn} == {policy.steps}
     made = {make(np.random.default_rng(0), 224)[0] for make in policy.operations}
     assert {int(operation) for params in drawn for operation in params.operations} == made
     assert not any(params.erased.any() for params in drawn)
@@ -88,7 +88,7 @@ def picture() -> np.ndarray:
 def shown(operation: int, *arguments: float, policy: str = "imgaug_default") -> np.ndarray:
     """Return what the graph makes of the picture, of both frames, which must agree: H W 3."""
     chosen = Augment(rand_augment=policy)
-    values = np.zeros((chosen.steps, augment.NUMBERS), np.float32)
+    values = np.zeros((chosen.steps, augment.NUM_ARGUMENTS), np.float32)
     values[0, : len(arguments)] = arguments
     operations = np.array([operation] + [augment.NOTHING] * (chosen.steps - 1), np.int32)
 

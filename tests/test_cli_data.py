@@ -56,7 +56,7 @@ LISTS = [
     ("csv", b"path,label\r\na b.webm,1\r\n\xc3\xbc \xe2\x80\x93 \xe8\xb5\xb0\xe3\x82\x8b.webm,0\r\n", "2 videos of 2"),
     ("csv", b"\xef\xbb\xbfpath, label\nc.webm, 1\n", "1 videos of 1 listed, 0 skipped, 2 classes"),
     ("csv", b"path,label\nc.webm,0\na b.webm,7\n", "2 videos of 2 listed, 0 skipped, 8 classes"),
-    ("csv", b"path,label\nc.webm,1\nc.webm,1\n", "1 of the videos stand in the list more than once"),
+    ("csv", b"path,label\nc.webm,1\nc.webm,1\n", "1 of the videos are listed more than once"),
     ("csv", b"path,label\nc.webm,-1\na b.webm,2\n", "2 videos of 2 listed, 0 skipped, 3 classes"),
     ("filelist", b"a b.webm 1\r\nc.webm -1\r\n", "2 videos of 2 listed, 0 skipped, 2 classes"),
 ]
@@ -78,7 +78,7 @@ MISTAKES = [
     ("csv", b"path;label\nc.webm;1\n", "the header must name path and label"),
     ("csv", b"", "columns none"),
     ("csv", b"path,label,start,end\nc.webm,1,900,\n", "none of 1 listed videos can be used"),
-    ("filelist", b"", "none of 0 listed videos"),
+    ("filelist", b"", "none of the 0 listed videos"),
     ("filelist", b"folder 0 1\n", "0 frames from 0 on are none"),
     ("folder", b"", "a file, not a folder"),
 ]
