@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -60,10 +60,7 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     index = Index.load(asked.data)
     index.verify()
     world = ds.connect(device) if "RANK" in os.environ else ds.World(0, 1, torch.device(device))
-    network = models.build(asked.model, num_classes=len(index.classes), checkpoint=asked.checkpoint)
-    network = network.to(world.device).eval()
-    execution.set_up(asked.precision, "eager", world.device)
-    run = execution.in_precision(execution.cast(network, asked.precision), asked.precision, world.device)
+    run = _network(asked, len(index.classes), world.device)
     logits: list[Tensor] = []
 
     def forward(clip: Tensor) -> Tensor:
@@ -95,6 +92,13 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     if asked.dump is not None:
         _save(mine, by_view, asked.dump, index)
     return scores(mine, len(index.classes), str(protocol))
+
+
+def _network(asked: Evaluation, num_classes: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return the checkpoint's network in the precision asked for, from `N 3 T H W` to logits."""
+    network = models.build(asked.model, num_classes=num_classes, checkpoint=asked.checkpoint).to(device).eval()
+    execution.set_up(asked.precision, "eager", device)
+    return execution.in_precision(execution.cast(network, asked.precision), asked.precision, device)
 
 
 class _Noted:

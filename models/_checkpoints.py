@@ -29,7 +29,6 @@ PICKLED_LIBRARIES = (
     "argparse.", "deepspeed.", "fvcore.", "lightning.", "lightning_fabric.", "mmcv.", "mmengine.", "numpy.",
     "omegaconf.", "pathlib.", "pytorch_lightning.", "yacs.",
 )  # fmt: skip
-REFUSALS = ("nsupported global", "nsupported GLOBAL", "unrecognized function", "allowlisted")
 SHOWN = 4
 
 

@@ -17,7 +17,7 @@ from ._windows import Size3, WindowedAttention, Windows
 
 
 class PatchEmbed(nn.Module):
-    """Patch embedding with LayerNorm: `N C D H W` -> `N D' H' W' C'`."""
+    """Patch embedding (strided Conv3d), then LayerNorm: `B C D H W` -> `B D' H' W' C'`."""
 
     def __init__(self, ins: int, dim: int, patch: Size3) -> None:
         super().__init__()

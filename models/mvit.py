@@ -183,9 +183,8 @@ class MViT(nn.Module):
         super().__init__()
         self.clip_shape = (frames, size, size)
         self.checkpoint_activations = checkpoint_activations
-        for length, stride in zip(self.clip_shape, patch_stride, strict=True):
-            if length % stride:
-                raise UserError(f"mvit: a clip of {frames}×{size}×{size} is no multiple of patch_stride={patch_stride}")
+        if any(length % stride for length, stride in zip(self.clip_shape, patch_stride, strict=True)):
+            raise UserError(f"mvit: a clip of {frames}×{size}×{size} is no multiple of patch_stride={patch_stride}")
         slots, rows, columns = (n // s for n, s in zip(self.clip_shape, patch_stride, strict=True))
 
         self.patch_embed = nn.Conv3d(3, dim, (3, 7, 7), stride=patch_stride, padding=(1, 3, 3))

@@ -38,7 +38,11 @@ def remux(pictures: list[bytes]) -> np.ndarray:
 
 
 def scan(folder: Path, label: Label = -1) -> Video:
-    """Return the index record of a folder of frames. Raises UnreadableVideo if it has none, or a damaged one."""
+    """Return the index entry of a folder of JPEG frames; size and colors are read from the first frame.
+
+    Raises UnreadableVideo if there are no frames, one is not a complete JPEG (start and end markers), or the first
+    cannot be opened.
+    """
     frames = files(folder)
     if not frames:
         raise UnreadableVideo("no frames named 00001.jpg or img_00001.jpg")

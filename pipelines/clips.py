@@ -181,7 +181,7 @@ def in_source(box: Box, resized: tuple[int, int], source: tuple[int, int]) -> Bo
 
 
 def center_crop(width: int, height: int, size: int) -> list[Box]:
-    """Return the center box of `size` x `size`, as the only element of a list."""
+    """Return one centered `size` x `size` box (x0, y0, x1, y1), in a list; offsets are rounded down."""
     return [_square((width - size) // 2, (height - size) // 2, size)]
 
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from .index import build, mirrored
 CLASSES = tuple(MOTIONS)
 HARD_CLASSES = tuple(PAIRS)
 VIDEOS = (1600, 240, 400)
-HARD: dict[str, Any] = {"hard": True, "videos": (3840, 480, 960), "frames": 32}
+HARD_VIDEOS = (3840, 480, 960)
 # NVDEC decodes no VP9 below 128 pixels. So pixels are doubled; halved again, a clip is the one that a CPU sees.
 CUDA: dict[str, Any] = {"codec": "h264", "zoom": 2}
 SPLITS = ("train", "val", "test")
@@ -39,73 +39,79 @@ VERSION = 7  # increase it when the pixels change, so that cached sets are made 
 
 
 @dataclass(frozen=True, kw_only=True)
+class Film:
+    """How the videos of a set are drawn and encoded. Raises UserError if a number is out of range.
+
+    `size` is (width, height) as drawn, both even; the files are `zoom` times as wide and high. `gop` is the key-frame
+    interval in frames. `hard` draws the 16 harder classes of `_sprites`. The same `seed` gives the same pixels, and on
+    one machine the same bytes.
+    """
+
+    size: tuple[int, int] = (64, 64)
+    zoom: int = 1
+    frames: int = 16
+    fps: int = 15
+    codec: str = "vp9"
+    gop: int = 8
+    seed: int = 0
+    hard: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 64 or any(side % 2 for side in self.size):
+            raise UserError(f"size={self.size[0]}x{self.size[1]}: both sides must be even and at least 64")
+        if min(self.zoom, self.frames, self.fps, self.gop) < 1:
+            raise UserError(f"zoom={self.zoom}, frames={self.frames}, fps={self.fps}, gop={self.gop}: at least 1 each")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The motions, by label."""
+        return HARD_CLASSES if self.hard else CLASSES
+
+
+EASY, HARD = Film(), Film(hard=True, frames=32)
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Video:
-    """The parameters of one file; its randomness depends only on the seed, the split and the number."""
+    """One file; its randomness depends only on the seed, the split and the number."""
 
     out: Path
     split: str
     number: int
-    size: tuple[int, int]
-    zoom: int
-    frames: int
-    fps: int
-    codec: str
-    gop: int
-    seed: int
-    hard: bool
+    film: Film
 
     @property
     def label(self) -> int:
-        return self.number % len(_classes(self.hard))
+        return self.number % len(self.film.classes)
 
     @property
     def motion(self) -> str:
-        return _classes(self.hard)[self.label]
+        return self.film.classes[self.label]
 
     @property
     def path(self) -> Path:
-        return self.out / self.split / self.motion / f"{self.number:06d}{find(self.codec).suffix}"
+        return self.out / self.split / self.motion / f"{self.number:06d}{find(self.film.codec).suffix}"
 
 
 def make(
     out: Path | str,
     *,
     videos: tuple[int, int, int] = VIDEOS,
-    size: tuple[int, int] = (64, 64),
-    zoom: int = 1,
-    frames: int = 16,
-    fps: int = 15,
-    codec: str = "vp9",
-    gop: int = 8,
-    seed: int = 0,
-    hard: bool = False,
+    film: Film = EASY,
     workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, Path]:
     """Write `out/{train,val,test}/<class>/<number>.<suffix>` and an index for each split; return the indexes' paths.
 
-    `videos` is the number of train, val and test videos. `size` is (width, height) as drawn, both even; the files are
-    `zoom` times as wide and high. `gop` is the key-frame interval in frames. `hard` draws the 16 harder classes of
-    `_sprites`. The same `seed` gives the same pixels, and on one machine the same bytes. `workers` defaults to the
-    number of cores; 0 runs in this process. Raises UserError if an argument is out of range or this PyAV cannot write
-    the codec.
+    `videos` is the number of train, val and test videos. `workers` defaults to the number of cores; 0 runs in this
+    process. Raises UserError if a number is negative or this PyAV cannot write the codec.
     """
-    _check(videos, size, zoom, frames, fps, gop)
-    find(codec)
+    if len(videos) != len(SPLITS) or min(videos) < 0:
+        raise UserError(f"{videos=}: the numbers of train, val and test videos must not be negative")
+    find(film.codec)
     out = Path(out).absolute()
-    shared = {
-        "out": out,
-        "size": size,
-        "zoom": zoom,
-        "frames": frames,
-        "fps": fps,
-        "codec": codec,
-        "gop": gop,
-        "seed": seed,
-        "hard": hard,
-    }
     plan = [
-        _Video(split=split, number=number, **shared)
+        _Video(out=out, split=split, number=number, film=film)
         for split, count in zip(SPLITS, videos, strict=True)
         for number in range(count)
     ]
@@ -116,8 +122,8 @@ def make(
     indexes = {split: out / f"{split}.parquet" for split in SPLITS}
     for split, path in indexes.items():
         entries = [(video.path, video.label) for video in plan if video.split == split]
-        index = build(entries, _classes(hard), out, workers=workers, progress=progress)
-        replace(index, mirror=mirrored(_classes(hard))).save(path)
+        index = build(entries, film.classes, out, workers=workers, progress=progress)
+        replace(index, mirror=mirrored(film.classes)).save(path)
     return indexes
 
 
@@ -134,9 +140,9 @@ def ensure(
     `device="cuda"` gives the same motions in files that NVDEC decodes. The folder is named by a hash of the parameters,
     and appears only when complete.
     """
-    chosen = {**(HARD if hard else {}), **(CUDA if device == "cuda" else {})}
-    parameters = {name: value for name, value in (make.__kwdefaults__ or {}).items() if name not in _NOT_HASHED}
-    text = json.dumps([VERSION, {**parameters, **chosen}], sort_keys=True)
+    videos, film = (HARD_VIDEOS, HARD) if hard else (VIDEOS, EASY)
+    film = replace(film, **CUDA) if device == "cuda" else film
+    text = json.dumps([VERSION, videos, asdict(film)], sort_keys=True)
     root = Path(cache_root).expanduser().absolute()
     folder = root / f"synthetic-{'hard-' if hard else ''}{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
     if not folder.is_dir():
@@ -144,38 +150,27 @@ def ensure(
         with (root / f".{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
-                _make_atomically(folder, chosen, workers, progress)
+                _make_atomically(folder, videos, film, workers, progress)
     return {split: folder / f"{split}.parquet" for split in SPLITS}
 
 
-_NOT_HASHED = ("hard", "zoom", "workers", "progress")  # `chosen` contains the first two
-
-
-def _make_atomically(folder: Path, chosen: dict[str, Any], workers: int | None, progress: bool) -> None:
+def _make_atomically(
+    folder: Path, videos: tuple[int, int, int], film: Film, workers: int | None, progress: bool
+) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    make(partial, **chosen, workers=workers, progress=progress)
+    make(partial, videos=videos, film=film, workers=workers, progress=progress)
     os.replace(partial, folder)
 
 
-def _classes(hard: bool) -> tuple[str, ...]:
-    return HARD_CLASSES if hard else CLASSES
-
-
-def _check(videos: tuple[int, int, int], size: tuple[int, int], zoom: int, frames: int, fps: int, gop: int) -> None:
-    if min(size) < 64 or any(side % 2 for side in size):
-        raise UserError(f"size={size[0]}x{size[1]}: both sides must be even and at least 64")
-    if len(videos) != len(SPLITS) or min(videos) < 0 or min(zoom, frames, fps, gop) < 1:
-        raise UserError(f"{videos=}, {zoom=}, {frames=}, {fps=}, {gop=}: counts must be positive")
-
-
 def _write(video: _Video) -> None:
-    rng = np.random.default_rng([video.seed, SPLITS.index(video.split), video.number])
-    drawn = draw_pair if video.hard else draw
-    pixels = drawn(video.motion, rng, frames=video.frames, size=video.size)
-    pixels = repeat(pixels, "t h w c -> t (h zoom_h) (w zoom_w) c", zoom_h=video.zoom, zoom_w=video.zoom)
-    encode(video.path, pixels, codec=video.codec, fps=video.fps, gop=video.gop)
+    film = video.film
+    rng = np.random.default_rng([film.seed, SPLITS.index(video.split), video.number])
+    drawn = draw_pair if film.hard else draw
+    pixels = drawn(video.motion, rng, frames=film.frames, size=film.size)
+    pixels = repeat(pixels, "t h w c -> t (h zoom_h) (w zoom_w) c", zoom_h=film.zoom, zoom_w=film.zoom)
+    encode(video.path, pixels, codec=film.codec, fps=film.fps, gop=film.gop)
 
 
 def _crashed(video: _Video) -> None:
-    raise UserError(f"{video.path}: the {video.codec} encoder crashed: choose another codec")
+    raise UserError(f"{video.path}: the {video.film.codec} encoder crashed: choose another codec")

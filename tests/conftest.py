@@ -82,7 +82,7 @@ def reelbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 def tiny_synthetic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Indexes of a synthetic VP9 set: 24 train, 8 val and 8 test videos of 16 frames, 64×64."""
     out = tmp_path_factory.mktemp("synthetic")
-    return synthetic.make(out, videos=(24, 8, 8), size=(64, 64), frames=16, gop=8, workers=0, progress=False)
+    return synthetic.make(out, videos=(24, 8, 8), workers=0, progress=False)
 
 
 @pytest.fixture(scope="session")

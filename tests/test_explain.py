@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from reelbench import models
 from reelbench.errors import UserError
-from reelbench.harness.explain import cells, explain, pictures
+from reelbench.harness.explain import Method, cells, explain, pictures
 from reelbench.harness.explain.maps import attention, grad_cam
 from reelbench.models.maskfeat import hog_targets
 from reelbench.pipelines.index import Index
@@ -101,7 +101,9 @@ def test_cells_lie_where_the_pixels_were():
 def test_maskfeat_shows_what_it_was_given_and_what_it_says(tiny_synthetic, tmp_path: Path):
     video = next(iter(Index.load(tiny_synthetic["test"]).videos())).path
     save_file(models.build("mvit/micro").state_dict(), str(tmp_path / "w.safetensors"))
-    found = explain("mvit/micro", video, tmp_path / "x.png", checkpoint=tmp_path / "w.safetensors", method="hog")
+    found = explain(
+        "mvit/micro", video, tmp_path / "x.png", checkpoint=tmp_path / "w.safetensors", method=Method(name="hog")
+    )
     assert list(found.panels) == ["given", "predicted", "there is", "frame"]
     shape = models.find("mvit/micro").clip
     assert {panel.shape for panel in found.panels.values()} == {(shape.frames, shape.size, shape.size, 3)}

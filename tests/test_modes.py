@@ -306,7 +306,7 @@ def test_what_needs_videos_runs_on_them(tiny_synthetic, monkeypatch):
     kept = []
     made.keep = kept.append
     told: dict[str, list[tuple[int, int]]] = {}
-    made.report = lambda phase, done=0, total=0: told.setdefault(phase, []).append((done, total))
+    made.report = lambda event: told.setdefault(event.phase, []).append((event.done, event.total))
     found = metrics.measure(made)
     assert {"top1", "top1_reversed", "top1_shuffled", "end_to_end_clips_s"} <= set(found)
     assert len(kept[0].label) == len(index)

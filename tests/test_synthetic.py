@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -17,7 +18,8 @@ from reelbench.pipelines.index import Index
 from reelbench.spec import Clip
 from torch import Tensor, nn
 
-TINY = {"videos": (8, 0, 8), "size": (64, 64), "frames": 8, "workers": 0, "progress": False}
+SHORT = synthetic.Film(frames=8)
+TINY = {"videos": (8, 0, 8), "film": SHORT, "workers": 0, "progress": False}
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -26,7 +28,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("codec", sorted(_encode.CODECS))
 def test_every_codec_makes_readable_files(tmp_path: Path, codec: str) -> None:
-    paths = synthetic.make(tmp_path, codec=codec, **TINY)
+    paths = synthetic.make(tmp_path, **{**TINY, "film": replace(SHORT, codec=codec)})
     index = Index.load(paths["train"])
     assert [(video.codec, video.frames, video.width) for video in index.videos()] == [(codec, 8, 64)] * 8
     assert index.skipped == ()
@@ -35,7 +37,7 @@ def test_every_codec_makes_readable_files(tmp_path: Path, codec: str) -> None:
 
 def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        synthetic.make(tmp_path / name, seed=seed, **TINY)
+        synthetic.make(tmp_path / name, **{**TINY, "film": replace(SHORT, seed=seed)})
     a, b, c = (_files(tmp_path / name) for name in "abc")
     assert a == b
     assert a.keys() == c.keys()
@@ -57,14 +59,19 @@ def test_no_video_is_in_two_splits(tiny_synthetic: dict[str, Path]) -> None:
     "change", [{"size": (95, 96)}, {"size": (32, 32)}, {"codec": "vp99"}, {"frames": 0}, {"videos": (1, -1, 1)}]
 )
 def test_a_mistake_is_one_line(tmp_path: Path, change: dict) -> None:
+    videos = change.pop("videos", TINY["videos"])
+
+    def made() -> None:
+        synthetic.make(tmp_path, **{**TINY, "videos": videos, "film": replace(SHORT, **change)})
+
     with pytest.raises(UserError):
-        synthetic.make(tmp_path, **{**TINY, **change})
+        made()
 
 
 @pytest.fixture
 def small_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(synthetic.make.__kwdefaults__, "videos", (8, 8, 8))
-    monkeypatch.setitem(synthetic.make.__kwdefaults__, "frames", 8)
+    monkeypatch.setattr(synthetic, "VIDEOS", (8, 8, 8))
+    monkeypatch.setattr(synthetic, "EASY", SHORT)
 
 
 def _ensure(root: Path) -> None:
@@ -115,8 +122,8 @@ def test_a_gpu_is_given_the_same_clips_in_files_that_nvdec_takes(
 ) -> None:
     """The clips of both sets differ by what their codecs lose, a fraction of what another video would make."""
     monkeypatch.setenv("REELBENCH_CACHE", str(tmp_path))
-    monkeypatch.setitem(synthetic.HARD, "videos", (8, 8, 8))
-    monkeypatch.setitem(synthetic.HARD, "frames", 8)
+    monkeypatch.setattr(synthetic, "HARD_VIDEOS", (8, 8, 8))
+    monkeypatch.setattr(synthetic, "HARD", replace(synthetic.HARD, frames=8))
     indexes = [Index.load(splits.resolve(name, device).test) for device in ("cpu", "cuda")]
     assert [(v.codec, v.width, v.height) for v in (index[0] for index in indexes)] == [
         ("vp9", 64, 64),
@@ -171,8 +178,8 @@ def test_no_moment_tells_anything() -> None:
 
 
 def test_the_harder_classes_are_pairs_that_a_flip_pairs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(synthetic.HARD, "videos", (16, 0, 2))
-    monkeypatch.setitem(synthetic.HARD, "frames", 8)
+    monkeypatch.setattr(synthetic, "HARD_VIDEOS", (16, 0, 2))
+    monkeypatch.setattr(synthetic, "HARD", replace(synthetic.HARD, frames=8))
     paths = synthetic.ensure(tmp_path, hard=True, workers=0, progress=False)
     index = Index.load(paths["train"])
     assert sorted(video.label for video in index.videos()) == list(range(16))
@@ -229,7 +236,7 @@ def test_the_sprite_that_counts_is_the_red_one_in_front() -> None:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Train and test clips, uint8 `N 3 8 32 32`, with their labels: every second frame of really encoded videos."""
-    paths = synthetic.make(tmp_path_factory.mktemp("control"), videos=(640, 0, 400), size=(64, 64), progress=False)
+    paths = synthetic.make(tmp_path_factory.mktemp("control"), videos=(640, 0, 400), progress=False)
     train, test = (Index.load(paths[split]) for split in ("train", "test"))
     return *_clips(train), *_clips(test)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,10 +43,10 @@ def synthesize(
     from ...pipelines.index import writable
 
     writable(out / "train.parquet")
-    chosen = synthetic.HARD if hard else {"videos": synthetic.VIDEOS}
-    pairs = zip((train, val, test), chosen["videos"], strict=True)
-    videos = tuple(usual if given is None else given for given, usual in pairs)
-    for split, path in synthetic.make(out, **{**chosen, "videos": videos}, codec=codec, seed=seed).items():
+    usual, film = (synthetic.HARD_VIDEOS, synthetic.HARD) if hard else (synthetic.VIDEOS, synthetic.EASY)
+    asked = zip((train, val, test), usual, strict=True)
+    a, b, c = (count if given is None else given for given, count in asked)
+    for split, path in synthetic.make(out, videos=(a, b, c), film=replace(film, codec=codec, seed=seed)).items():
         print(f"{split:6} {path}")
 
 

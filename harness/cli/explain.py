@@ -41,7 +41,7 @@ def explain(
 
     place = resolve_device(device)
     found = explaining.explain(
-        model, video, to, checkpoint=checkpoint, data=data, method=method, label=label, layer=layer, heads=heads,
-        device=place,
+        model, video, to, checkpoint=checkpoint, data=data, device=place,
+        method=explaining.Method(name=method, label=label, layer=layer, heads=heads),
     )  # fmt: skip
     print(f"{found.message}\n{' | '.join(found.panels)} -> {to}")

@@ -56,7 +56,7 @@ class Verdict:
 def certify(
     index: Index, *, device: Device, videos: int, workers: int, report: Callable[[str], None]
 ) -> tuple[Certificate, ...]:
-    """Compare every decoder with the reference on up to `videos` evenly spaced videos of each codec."""
+    """Compare every available decoder with the reference on up to `videos` evenly spaced videos of each codec."""
     found = []
     for codec in dict.fromkeys(index.table["codec"]):
         rows = np.flatnonzero((index.table["codec"] == codec).to_numpy(dtype=bool))

@@ -42,70 +42,74 @@ class Explanation:
     legend: dict[str, Color] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A method with its options. Raises UserError if it does not exist or an option is another's.
+
+    Grad-CAM explains the class `label` (its name or index; the predicted one by default) at a `layer` (a dotted path;
+    the architecture's own by default), `attention` may show every head of the last layer.
+    """
+
+    name: str = "gradcam"
+    label: str | None = None
+    layer: str | None = None
+    heads: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in METHODS:
+            raise unknown("method", self.name, METHODS)
+        given = {"label": self.label is not None, "layer": self.layer is not None, "heads": self.heads}
+        for option, is_given in given.items():
+            if is_given and self.name != OPTIONS[option]:
+                raise UserError(f"--{option} belongs to --method {OPTIONS[option]}, here it is {self.name}")
+
+
 def explain(
     name: str,
     video: Path,
     to: Path,
     *,
     checkpoint: Path,
+    method: Method = Method(),  # noqa: B008 (frozen)
     data: str | None = None,
-    method: str = "gradcam",
-    label: str | None = None,
-    layer: str | None = None,
-    heads: bool = False,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> Explanation:
     """Explain the prediction for the center clip of a video; write the panels to `to` and return them.
 
-    `data` names the classes, see `class_names.names`; `label` is the name or the index of one of them. The clip's
-    shape is the one in the training folder of the checkpoint, else the model's published one. Raises UserError if an
-    option does not fit the method, the video cannot be read, or the method does not exist for the model.
+    `data` names the classes, see `class_names.names`. The clip's shape is the one in the training folder of the
+    checkpoint, else the model's published one. Raises UserError if the video cannot be read, or the method does not
+    exist for the model.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    for option, given in (("label", label is not None), ("layer", layer is not None), ("heads", heads)):
-        if given and method != OPTIONS[option]:
-            raise UserError(f"--{option} belongs to --method {OPTIONS[option]}, here it is {method}")
     if to.suffix.lower() not in pictures.FORMATS:
         raise UserError(f"--to {to}: an explanation ends in {', '.join(pictures.FORMATS)}")
     writable(to)
-    model = _load(name, checkpoint, method).to(device).eval()
+    model = _load(name, checkpoint, method.name).to(device).eval()
     shape = _clip(name, checkpoint)
     clip, seconds = read(video, shape, device)
     frames = _frames(clip, shape)
-    if method == "hog":
+    if method.name == "hog":
         found = _hog(model, clip, frames)
     else:
         with torch.inference_mode():
             probabilities = model(clip)[0].softmax(-1)
         classes = class_names.names(len(probabilities), checkpoint, data)
-        wanted = None if label is None else class_names.find(label, classes)
         message = _top_classes(probabilities, classes)
-        if method == "tokens":
+        if method.name == "tokens":
             found = _tokens(model, clip, frames, classes, message)
         else:
-            panels = look(model, clip, frames, method, classes=classes, label=wanted, layer=layer, heads=heads)
+            panels = look(model, clip, frames, method, classes)
             found = Explanation(panels={"frame": frames, **panels}, message=message)
     pictures.write(found.panels, to, fps=max(1.0, shape.frames / seconds), legend=found.legend)
     return found
 
 
-def look(
-    model: Any,
-    clip: Tensor,
-    frames: Panel,
-    method: str,
-    *,
-    classes: tuple[str, ...],
-    label: int | None = None,
-    layer: str | None = None,
-    heads: bool = False,
-) -> dict[str, Panel]:
+def look(model: Any, clip: Tensor, frames: Panel, method: Method, classes: tuple[str, ...]) -> dict[str, Panel]:
     """Return Grad-CAM or attention panels by title for one clip, `1 3 T H W`; `frames` are its pixels."""
-    if method == "attention":
-        maps = attention(model, clip, heads=heads)
+    if method.name == "attention":
+        maps = attention(model, clip, heads=method.heads)
     else:
-        heat, top = grad_cam(model, clip, layer=layer, label=label)
+        label = None if method.label is None else class_names.find(method.label, classes)
+        heat, top = grad_cam(model, clip, layer=method.layer, label=label)
         maps = {f"Grad-CAM: {classes[top]}": heat}
     drawn = {title: found[0].cpu().numpy() for title, found in maps.items()}
     return {

@@ -176,7 +176,7 @@ class Replayed:
 def _compile(model: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
     if not mode.startswith("compile"):
         return model
-    # A batch sweep compiles once per batch size; the limit is documented, but has no public address.
+    # A batch sweep recompiles for each batch size; older torch has no public name for this limit.
     torch._dynamo.config.cache_size_limit = 64
     # dynamic=False: one specialized kernel per batch size.
     return torch.compile(model, dynamic=False, mode="max-autotune" if mode == "compile_max_autotune" else None)

@@ -119,9 +119,10 @@ def cpu_mhz() -> float | None:
 
 
 def summary(samples: list[dict[str, Any]]) -> MachineState:
-    """Summarize NVML samples: [min, median, max] of clock, temperature and power, throttle reasons, other users.
+    """Summarize NVML samples: [min, median, max] of SM clock, temperature and power; throttle reasons seen.
 
-    Quantities that no sample has are omitted.
+    `other_users` is the largest number of other compute processes. Readings that no sample has are omitted; the
+    throttle reasons are then empty lists. Without samples the result is empty.
     """
     if not samples:
         return {}

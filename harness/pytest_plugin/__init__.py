@@ -31,7 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Collect the suite's tests instead of the project's own."""
+    """With `--reelbench-suite`, collect the benchmark suite's latency tests instead of the project's own tests.
+
+    Raises UsageError if pytest-benchmark is not installed.
+    """
     if not config.getoption("--reelbench-suite"):
         return
     if not hasattr(config.option, "benchmark_skip"):

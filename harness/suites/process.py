@@ -39,7 +39,10 @@ class Message(TypedDict, total=False):
 
 
 class Child:
-    """A child process `python -m reelbench.harness.suites.MODULE ARGUMENTS`, its standard error in the log file."""
+    """A subprocess of `python -m reelbench.harness.suites.MODULE`, with JSON lines over its stdin and stdout.
+
+    Its stderr is appended to the log file.
+    """
 
     def __init__(self, module: str, arguments: list[str], log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)

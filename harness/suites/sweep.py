@@ -69,7 +69,11 @@ def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progr
 
 
 def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
-    """Return the cases to run, with device and data fingerprint filled in. Raises UserError if a model is unknown."""
+    """Return the cases to run, with device and data fingerprint filled in.
+
+    `only` holds glob patterns of model names; if empty, all cases are kept. Raises UserError if a model is unknown or
+    cannot take its clip, if no case matches, or if the data cannot be found.
+    """
     from ... import models
 
     cases = suite.on(device)

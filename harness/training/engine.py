@@ -140,7 +140,11 @@ class Engine:
     def train_step(
         self, batches: Iterable[tuple[Any, ...]], *, lr: float, weight_decay: float, stop_requested: bool = False
     ) -> Step:
-        """Take one optimizer step over micro-batches, each the objective's arguments."""
+        """Run forward and backward on each micro-batch (a tuple of the objective's arguments), then one optimizer step.
+
+        Every rank must call it. The update is skipped on all ranks if any rank's loss is not finite, or on fp16
+        overflow. `stop_requested` is combined over ranks (see `Step`).
+        """
         for group, (scale, decay_scale) in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
             group["lr"], group["weight_decay"] = lr * scale, weight_decay * decay_scale
         if not self.engine.module.training:
