@@ -26,6 +26,7 @@ from .source import ClipSampler, EncodedSource
 
 PREFETCH = 2
 RELEASES = 50  # attempts to release the lock, 0.1 s apart
+LOCK_TIMEOUT = 1.0  # seconds after which a queue's lock belongs to a dead worker
 UINT8, INT32, INT64, FLOAT = DALIDataType.UINT8, DALIDataType.INT32, DALIDataType.INT64, DALIDataType.FLOAT
 
 
@@ -79,6 +80,17 @@ def guard(pipeline: Pipeline, sentinels: list[int]) -> None:
             awake.release()
 
     threading.Thread(target=answer, daemon=True).start()
+
+
+def free_locks(pipeline: Pipeline) -> None:
+    """Release the locks of the queues that killed workers held: to close the pipeline would wait for them forever.
+
+    All of its workers must have ended.
+    """
+    pool: Any = pipeline._py_pool.pool  # type: ignore[union-attr]  # private: DALI never takes a lock back
+    for queue in (pool._result_queue, pool._general_task_queue):
+        queue.lock.acquire(timeout=LOCK_TIMEOUT)  # the main process holds it for an instant only
+        queue.lock.release()
 
 
 def _graph(source: EncodedSource, on_gpu: bool, depth: int) -> tuple[Any, ...]:

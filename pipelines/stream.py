@@ -282,8 +282,14 @@ class Stream:
 
     def _kill(self) -> None:
         """Kill the workers at once and drop the pipeline, which cannot be used again."""
+        from . import dali
+
         for worker in self._processes:
             worker.kill()
+        for worker in self._processes:
+            worker.join()
+        if self._pipeline is not None and self._processes:
+            dali.free_locks(self._pipeline)
         self._stop()
 
     def _stop(self) -> None:

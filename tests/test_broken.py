@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import pickle
 import sys
@@ -167,6 +168,24 @@ def test_a_decoder_that_hangs_or_crashes_costs_one_video(
         assert [batch.video.tolist() for batch in stream.epoch()] == [[0, 1], [2], [4, 5]]
         assert [batch.video.tolist() for batch in stream.epoch()] == [[0, 1], [2], [4, 5]]
     assert [broken.reason for broken in stream.skipped] == [f"{reason} the decoder"]
+
+
+@pytest.mark.slow  # starts decoders
+def test_a_worker_that_was_killed_with_a_lock_does_not_hang_the_run(index: Index) -> None:
+    """A semaphore has no owner: taken here, it is as a worker leaves it that is killed while it writes a result."""
+    stream = pipelines.open(index, clip=CLIP, batch=2, decoder="software", workers=2)
+    next(iter(stream.epoch()))
+    pool = stream._pipeline._py_pool.pool
+    for queue in (pool._result_queue, pool._general_task_queue):
+        assert queue.lock.acquire(timeout=5)
+    del pool, queue
+
+    def end() -> None:
+        stream._kill()
+        gc.collect()  # the pipeline's finalizer joins a thread that closes the queues
+
+    _watchdog.call_with_timeout(60.0, end)
+    stream.close()
 
 
 def test_what_workers_know_is_shared_not_copied(index: Index) -> None:
