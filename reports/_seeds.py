@@ -93,5 +93,5 @@ def _mean(found: list[Metric]) -> Metric:
     warnings = dict.fromkeys(metric.warning for metric in found if metric.warning)
     return replace(
         found[0], value=mean, low=low, high=high, samples=tuple(values), rounds=(), convention=convention,
-        warning="; ".join(warnings),
+        warning="; ".join(warnings), flags=frozenset(flag for metric in found for flag in metric.flags),
     )  # fmt: skip

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,3 +70,12 @@ def test_measuring_processes_begin_with_it(monkeypatch, tmp_path, module, work):
     with pytest.raises(Begun):
         module.main()
     assert seen == [3]
+
+
+def test_a_checkout_names_its_commit():
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout")
+    command = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert environment.collect()["commit"].removesuffix("-dirty") == commit

@@ -94,3 +94,11 @@ def test_learn_trains_every_family_from_three_seeds():
     done = [dataclasses.replace(SEEDS[0], case=case) for case in cases]
     assert [r.details["seeds"] for r in _seeds.merge(done)] == [[0, 1, 2]] * (len(cases) // 3)
     assert {case.data for case in cases} == {"synthetic-hard"}
+
+
+def test_what_makes_one_seed_doubtful_makes_the_mean_doubtful():
+    [first, second, third] = SEEDS
+    doubtful = dataclasses.replace(third.metrics["top1"], flags=frozenset({"machine_disturbed"}))
+    third = dataclasses.replace(third, metrics={**third.metrics, "top1": doubtful})
+    [row] = _seeds.merge([first, second, third])
+    assert row.metrics["top1"].flags == {"machine_disturbed"}

@@ -50,7 +50,7 @@ def gpus() -> list[dict[str, Any]]:
 
 
 def _commit() -> str:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     found = subprocess.run(command, capture_output=True, text=True) if (root / ".git").exists() else None
     return found.stdout.strip() if found and found.returncode == 0 else ""
