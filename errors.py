@@ -15,7 +15,7 @@ class UnsupportedError(UserError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """Return the UserError for an unknown name, with similar and all known names.
+    """Return (not raise) the UserError for an unknown name, with similar names and the first 40 known ones.
 
     >>> print(unknown("suite", "quik", ["quick", "latency"]))
     unknown suite 'quik': did you mean 'quick'? Known: latency, quick

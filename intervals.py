@@ -15,10 +15,11 @@ NUM_BATCHES = 10
 
 
 def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion, in 0..1; `z=1.96` covers 95 %.
+    """Return Wilson's score interval of `successes` of `n`, in 0..1; `z=1.96` covers 95 %.
 
     It stays inside 0..1 and keeps its coverage at 0 % and 100 %, where the textbook interval collapses to a point.
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+    Raises ValueError unless 0 <= successes <= n and n > 0.
 
     >>> tuple(round(x, 4) for x in wilson(81, 100))
     (0.7222, 0.8749)
@@ -37,7 +38,8 @@ def median_interval(samples: Iterable[float], confidence: float = 0.95) -> tuple
     """Return the median and the two samples that enclose the true one with at least `confidence`.
 
     No distribution is assumed: how many of n samples fall below the true median is binomial(n, 1/2). Under six samples
-    not even the extremes reach 95 %: the bounds are then None, as `Metric.low` and `Metric.high` expect.
+    not even the extremes reach 95 %: the bounds are then None, as `Metric.low` and `Metric.high` expect. Raises
+    ValueError without samples.
 
     >>> median_interval([5, 1, 4, 2, 3, 6])
     (3.5, 1, 6)
@@ -53,10 +55,10 @@ def median_interval(samples: Iterable[float], confidence: float = 0.95) -> tuple
 
 
 def serial_interval(samples: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Return the median of a time series and its interval, computed from `batch_medians`.
+    """Return the median of a time series, in order of time, and its 95 % interval, computed from `batch_medians`.
 
     Consecutive timings are autocorrelated (a machine is slow, or fast, for seconds): treated as independent they would
-    give an interval that is far too narrow.
+    give an interval that is far too narrow. Under six samples the bounds are None.
 
     >>> serial_interval([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
     (1.5, 1.0, 2.0)
@@ -77,7 +79,8 @@ def quantile_interval(
 ) -> tuple[float, float | None, float | None]:
     """Return the `share` quantile and the two samples that enclose the true one with at least `confidence`.
 
-    How many of n samples fall below it is binomial(n, share). A bound that lies beyond all samples is None.
+    `share` lies in 0..1, ends excluded (0.9 for the 90th percentile). How many of n samples fall below the quantile is
+    binomial(n, share). A bound that lies beyond all samples is None. Raises ValueError without samples.
 
     >>> quantile_interval(range(1, 102), 0.9)
     (91.0, 85, 97)
@@ -94,7 +97,7 @@ def quantile_interval(
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return a quantile of sorted samples, interpolated linearly between the two nearest ones.
+    """Return the `share` quantile (0..1) of ascending samples, interpolated linearly between the two nearest ones.
 
     >>> quantile([1, 2, 4], 0.75)
     3.0

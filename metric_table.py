@@ -51,8 +51,9 @@ METRICS: dict[str, MetricKind] = {
 class Quantity:
     """One number that a metric emits. Reports show the stored value times `scale`, in `unit`.
 
-    `kind`: a `share` is a percentage of the test videos, a `count` is exact and deterministic, a `time` or a `rate`
-    depends on the machine's state. `headline` quantities are printed when a case finishes.
+    `decimals` None shows three significant digits. `kind`: a `share` is an accuracy in percent, a `count` is exact and
+    deterministic, a `time` or a `rate` depends on the machine's state. `headline` quantities are printed when a case
+    finishes.
     """
 
     name: str
@@ -130,7 +131,10 @@ QUANTITIES: dict[str, Quantity] = {row.name: row for row in _ROWS}
 
 
 def quantity(name: str, unit: str = "", better: Better = "") -> Quantity:
-    """Return a number's row; for one that the table lacks, a row inferred from its unit and `better`."""
+    """Return a number's row; for one that the table lacks, a row inferred from its unit and `better`.
+
+    For a number in the table, `unit` and `better` are ignored.
+    """
     if name in QUANTITIES:
         return QUANTITIES[name]
     inferred = _by_unit(name, unit)

@@ -23,7 +23,7 @@ Flag = Literal["machine_disturbed", "unsteady", "above_peak", "counters_disagree
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One measured number with its 95 % interval (`low`, `high`) and raw samples, in `unit`.
+    """One measured number with its 95 % interval (`low`, `high`; None without one) and raw samples, if any, in `unit`.
 
     `convention` states how it was measured (batch, precision, views, …). `rounds` are the sizes of the consecutive
     groups of `samples` that each round of an interleaved run took; empty otherwise. `flags` name what makes the number
@@ -43,10 +43,12 @@ class Metric:
 
 
 class MachineState(TypedDict, total=False):
-    """The machine's state during a measurement (see `harness/measuring/machine.py`); lists of a GPU: min, median, max.
+    """The machine's state during a measurement (see `harness/measuring/machine.py`).
 
-    `disturbed` lists what invalidates the measurement, in words. `calibration_ms` are the times of a fixed workload
-    before and after. `others_cpu` is the fraction of the cores that other processes used.
+    `disturbed` lists what invalidates the measurement, in words. Loads are one-minute averages. `calibration_ms` are
+    the times of a fixed workload before and after, [] on a GPU. `others_cpu` is the fraction (0..1) of the cores that
+    other processes used. Of a GPU: [min, median, max] of clock, temperature and power; the throttle `reasons` seen, and
+    those of them that invalidate (`slowed`); the largest number of other compute processes (`other_users`).
     """
 
     load_before: float
@@ -64,7 +66,7 @@ class MachineState(TypedDict, total=False):
 
 
 class TrainingSummary(TypedDict):
-    """Summary of a case's training: optimizer steps, seconds, and the loss of the first and the last step."""
+    """Summary of a case's training: optimizer steps, their seconds in total, and the loss of the first and the last."""
 
     steps: int
     seconds: float
@@ -77,12 +79,12 @@ class Details(TypedDict, total=False):
 
     Videos: `test_videos` in the index, `rejected_videos` excluded from it when it was made; in testing `listed` by the
     official list, `videos` tested, `broken` (path, reason) skipped; `passed_over` (path, reason) skipped in training.
-    Accuracy: `views`, `chance` in percent, `learned` (top-1 above twice chance). Cost: `flops_by_operator`,
-    `flops_unsupported_operators`, `batch_sweep`, `best_batch`, `largest_batch`, `view_budget`, clips/s of decoder and
-    model on their own (`alone_clips_s`), the bottleneck in a sentence (`limit`), `idle_w` and `busy_w` in watts,
-    readings that the device does not offer (`not_available`). Measurement: `metric_seconds`, `warm_ups_cut_short`, the
-    `machine`'s state (one per round in `rounds`), and `time_breakdown`, seconds per phase. A mean over seeds has
-    `seeds` and `cases`.
+    Accuracy: `views`, `chance` in percent, `learned` (top-1's lower bound is above twice chance). Cost:
+    `flops_by_operator`, `flops_unsupported_operators`, `batch_sweep`, `best_batch`, `largest_batch`, `view_budget`,
+    clips/s of decoder and model on their own (`alone_clips_s`), the bottleneck in a sentence (`limit`), `idle_w` and
+    `busy_w` in watts, readings that the device does not offer (`not_available`). Measurement: `metric_seconds`,
+    `warm_ups_cut_short`, the `machine`'s state (one per round in `rounds`), and `time_breakdown`, seconds per phase. A
+    mean over seeds has `seeds` and `cases`.
     """
 
     test_videos: int
@@ -119,7 +121,8 @@ class Details(TypedDict, total=False):
 class Result:
     """The result of one case. Unless `status` is `ok`, `error` gives the reason in one line.
 
-    `published` holds the figures that papers print for the model (for a micro: for its full-size siblings).
+    `started` is UTC in ISO 8601, `seconds` the wall time. `published` holds the figures that papers print for the model
+    (for a micro: for its full-size siblings).
     """
 
     case: Case
@@ -142,13 +145,16 @@ class Result:
         return self.case.case_id
 
     def to_json(self) -> str:
-        """Return the result as one line of JSON."""
+        """Return the result as one line of JSON, without a newline. Raises ValueError for NaN and infinity."""
         data = {"schema": SCHEMA, "case_id": self.case_id, **dataclasses.asdict(self)}
         return json.dumps(data, ensure_ascii=False, allow_nan=False, default=sorted)
 
     @classmethod
     def from_json(cls, line: str) -> Result:
-        """Parse one line, of this or an earlier schema. Raises UserError if its schema is missing or newer."""
+        """Parse one line, of this or an earlier schema; a line that is not JSON raises ValueError.
+
+        Raises UserError if its schema is missing or newer, or its case is invalid.
+        """
         data = json.loads(line)
         schema = data.pop("schema", None)
         if not isinstance(schema, int):

@@ -231,7 +231,7 @@ class Recipe:
         )
 
     def lr_at(self, batch: int) -> float:
-        """Return the learning rate scaled linearly to another global batch size."""
+        """Return the peak learning rate scaled linearly to another global batch size, whatever `auto_scale_lr` says."""
         return self.lr * batch / self.batch
 
 
@@ -243,7 +243,8 @@ class Case:
     trained first, with a `checkpoint` (`$VARIABLES` and wildcards are expanded) loaded; with neither its weights are
     random, and accuracy metrics raise UserError. `precision` (`bf16` casts weights and activations, `amp_bf16` is
     autocast), `mode` and the `channels_last` memory format apply to the measured forward pass; training follows the
-    recipe. `clip` and `views` override the model's own. `batch=0` searches for the batch with the best throughput.
+    recipe. `clip` and `views` override the model's own. `batch=0` searches for the batch with the best throughput
+    (latency is always at batch 1, memory then too).
     `time_limit` is in seconds. `fingerprint` identifies the data's contents and is filled in when the suite runs.
     """
 
@@ -283,17 +284,21 @@ class Case:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the case as JSON-compatible values; `Case.from_json` reads them back."""
+        """Return the case as values that `json` can write (tuples stay tuples); `Case.from_json` reads them back."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Case:
-        """Return the case that `to_json` wrote. Raises UserError if it has unknown fields."""
+        """Return the case that `to_json` wrote. Raises UserError if it has unknown fields or invalid values."""
         return from_fields(cls, data)
 
     @cached_property
     def case_id(self) -> str:
-        """The case's id: the first 12 hexadecimal digits of the SHA-256 of all its fields."""
+        """The case's id: the first 12 hexadecimal digits of the SHA-256 of all its fields.
+
+        These include `device` and `fingerprint`, which a run fills in: results may have other ids than the suite's
+        cases.
+        """
         text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -304,14 +309,17 @@ class Case:
 
     @property
     def benchmark(self) -> str:
-        """The case's name as a pytest-benchmark entry, such as `tsm/micro-cpu-fp32-eager`."""
+        """The case's name as a pytest-benchmark entry, such as `tsm/micro-cpu-fp32-eager`.
+
+        Cases that differ only in other fields, such as `batch` or `seed`, share it.
+        """
         clip = f"{self.clip.frames}x{self.clip.stride}x{self.clip.size}" if self.clip else ""
         configuration = (self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
         return "-".join(filter(None, (self.model, clip, *configuration)))
 
 
 def from_fields(cls: type[T], data: dict[str, Any]) -> T:
-    """Build a dataclass of this module from plain values. Raises UserError if a field is unknown."""
+    """Build a dataclass of this module from plain values. Raises UserError if a field is unknown or invalid."""
     fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     strange = sorted(set(data) - fields)
     _require(not strange, f"{cls.__name__}: unknown field {', '.join(strange)} (written by another version?)")
@@ -341,7 +349,7 @@ class Suite:
         _require(all(isinstance(c, Case) for c in every), f"suite {self.name}: cases must be Case values")
 
     def on(self, device: str) -> tuple[Case, ...]:
-        """Return the cases to measure on a device, `cpu` or `cuda`."""
+        """Return the cases to measure on a device, `cpu` or `cuda`; their `device` fields are not changed."""
         return (*self.cases, *self.on_cuda) if device == "cuda" else self.cases
 
 

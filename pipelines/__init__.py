@@ -41,11 +41,12 @@ def open(
     workers: int = 2,
     decoder: Decoder = "auto",
 ) -> Stream:
-    """Open a data set: for training if there is a `transform`, otherwise for testing with `views`.
+    """Open a data set: for training if there is a `transform` (then `views` is ignored), else for testing with `views`.
 
-    `batch` is the number of videos per batch and rank. `sampler` says which shard of the videos this rank reads, and
-    where to resume: a resumed run sees the clips that an uninterrupted one would have seen. Raises UserError if the
-    arguments contradict each other or the index.
+    `index` is an `Index` or the path of an index file. `batch` is the number of videos per batch and rank; `workers`
+    the number of processes. `sampler` says which shard of the videos this rank reads, and where to resume: a resumed
+    run sees the clips that an uninterrupted one would have seen. Raises UserError if the index cannot be read, has
+    fewer videos than a global batch of training, or the arguments contradict each other or the index.
     """
     index = _load(index)
     if transform is not None:

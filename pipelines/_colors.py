@@ -53,7 +53,10 @@ def stated_to_nvdec(codec: str, color_range: str) -> bool:
 
 
 def correction(matrix: str) -> np.ndarray:
-    """Return the matrix from RGB converted by BT.601 to RGB by `matrix` (float32 3 x 3, for column vectors)."""
+    """Return the matrix from RGB converted by BT.601 to RGB by `matrix` (float32 3 x 3, for column vectors).
+
+    `matrix` is FFmpeg's name of the color matrix; the result is the identity if it is not in `WEIGHTS`.
+    """
     if matrix not in WEIGHTS:
         return np.eye(3, dtype=np.float32)
     return (_rgb(*WEIGHTS[matrix]) @ np.linalg.inv(_rgb(*BT601))).astype(np.float32)

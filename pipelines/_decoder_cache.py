@@ -27,7 +27,10 @@ def recall(index: Index, device: str, sampling: str) -> str | None:
 
 
 def remember(index: Index, device: str, chosen: dict[str, str]) -> None:
-    """Store {kind of sampling: fastest decoder}. Raises UserError if the cache folder cannot be written to."""
+    """Store {kind of sampling: fastest decoder} of a device, replacing all that was stored for it.
+
+    Raises UserError if the cache folder cannot be written to.
+    """
     file = _file(index)
     writable(file)
     kept = {**_read(file), device: chosen, "machine": _machine()}

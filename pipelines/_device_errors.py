@@ -30,7 +30,7 @@ REMEDIES = (
 
 
 def gist(error: object) -> str:
-    """Return DALI's error message on one line, without its traceback."""
+    """Return DALI's error message on one line, without its traceback, cut off after `MAX_LENGTH` characters."""
     text = re.sub(r"C\+\+ context:.*|Current pipeline object is no longer valid\.", "", str(error))
     return " ".join(text.rpartition("encountered:\n")[2].split())[:MAX_LENGTH]
 

@@ -58,8 +58,9 @@ def encode(
 ) -> None:
     """Encode frames to `path`, which is written atomically. `gop` is the key-frame interval in frames.
 
-    Arrays are uint8 `H W 3`, shown at `fps`; video frames keep their own times and color tags. Raises UserError if the
-    codec cannot be written.
+    The container is that of the path's suffix: use `find(codec).suffix`. Arrays are uint8 RGB `H W 3`, shown at `fps`;
+    video frames keep their own times and color tags. All frames must have the first one's size. Raises UserError if
+    the codec cannot be written.
     """
     how = find(codec)
     os.environ.setdefault("SVT_LOG", "1")  # else the AV1 encoder fills stderr

@@ -27,7 +27,10 @@ ALIGNED = 8
 
 
 class SharedArrays:
-    """Named arrays in anonymous shared memory. Pickled as a path, mapped again on arrival, freed after the last use."""
+    """Named arrays in anonymous shared memory, read-only. Pickled as a path, mapped again on arrival, freed after use.
+
+    The process that made them must live and hold them until the others have unpickled them.
+    """
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         descriptor = os.memfd_create("reelbench")
@@ -91,7 +94,7 @@ class Files:
         return (height, width) if self.rotation(row) % 180 else (width, height)
 
     def coded_size(self, row: int) -> tuple[int, int]:
-        """Return (width, height) as stored, before rotation, in pixels."""
+        """Return (width, height) before rotation, in pixels; without the padding that `Video.coded_width` includes."""
         return int(self._columns["width"][row]), int(self._columns["height"][row])
 
     def rotation(self, row: int) -> int:
@@ -115,11 +118,11 @@ class Files:
         return int(self._columns["stream"][row])
 
     def times(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the (pts, key frame numbers) of a file."""
+        """Return (pts, key frame numbers) of the whole file, as in `Video`."""
         return self._part("pts", "pts_ends", row), self._part("keys", "key_ends", row)
 
     def labels(self, row: int) -> np.ndarray:
-        """Return the class numbers of a video: one, or any number in a multi-label set."""
+        """Return the class numbers of a video: one (-1: unknown), or any number of them in a multi-label set."""
         return self._part("labels", "label_ends", row)
 
     def is_folder(self, row: int) -> bool:
@@ -131,10 +134,11 @@ class Files:
         return bool(self._columns["size"][row] > LARGE) and not self.is_folder(row)
 
     def fetch(self, row: int, wanted: np.ndarray) -> tuple[np.ndarray | Path, np.ndarray]:
-        """Return a file whose hash was checked, and the numbers of the wanted frames in it (int32).
+        """Return a file whose hash was checked, and the numbers (int32) in it of the frames `wanted`.
 
-        The file is its bytes; for a large file its path; for a folder an MJPEG file of the wanted frames alone. Raises
-        UnreadableVideo if it cannot be read or has changed since it was indexed.
+        `wanted` are numbers in the indexed file. The file is its bytes (uint8); for a large file its path; for a folder
+        the bytes of an MJPEG file of the wanted frames alone. Raises UnreadableVideo if the file cannot be read or has
+        changed since it was indexed.
         """
         path = self.path(row)
         try:

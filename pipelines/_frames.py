@@ -20,13 +20,13 @@ NAME = re.compile(r"(?:img_|image_|frame)?(\d+)\.jpe?g", re.IGNORECASE)
 
 
 def files(folder: Path) -> list[Path]:
-    """Return a folder's frame files, sorted by frame number."""
+    """Return a folder's frame files, sorted by the number in their names; files not named like `NAME` are left out."""
     numbered = ((NAME.fullmatch(path.name), path) for path in folder.iterdir())
     return [path for _, path in sorted((int(found[1]), path) for found, path in numbered if found)]
 
 
 def remux(pictures: list[bytes]) -> np.ndarray:
-    """Return an MJPEG file (AVI, in memory) of these JPEG files, without re-encoding them."""
+    """Return an MJPEG file (AVI, as uint8 bytes) of these JPEG files (at least one), without re-encoding them."""
     file = io.BytesIO()
     with av.open(io.BytesIO(pictures[0]), mode="r") as first, av.open(file, mode="w", format="avi") as target:
         stream = target.add_stream_from_template(first.streams.video[0])

@@ -22,7 +22,10 @@ SLICES = (1, 5)  # NAL unit types of H.264 slices
 
 
 def read(stream: av.VideoStream, packet: av.Packet) -> av.VideoCodecContext | None:
-    """Return a decoder context with size, format and profile of the frames; None if the headers do not hold them."""
+    """Return a decoder context with size, format and profile of the frames, given the stream's first packet.
+
+    None if the headers do not hold them, or the codec is not one of `CODECS`.
+    """
     ours = stream.codec_context
     if ours.codec.canonical_name not in CODECS:
         return None
@@ -40,7 +43,7 @@ def read(stream: av.VideoStream, packet: av.Packet) -> av.VideoCodecContext | No
 
 
 def shown_first(context: av.VideoCodecContext, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
-    """Yield the packets after decoding the first: only then does the context know the coded size."""
+    """Yield all packets, each unchanged; the first is decoded before, so that the context knows the coded size."""
     context.thread_count = 1
     for number, packet in enumerate(packets):
         if not number and packet.size:

@@ -54,7 +54,8 @@ def excerpt(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a file of the packets that decoding `wanted` (ascending) requires, and the frames' numbers in it (int32).
 
-    If the packets do not match the index, returns the whole file and `wanted`.
+    The file is Matroska, or AVI if the source is, as uint8 bytes. `wanted` and `keys` are frame numbers in the source,
+    `pts` the times of all its frames. If the packets do not match the index, returns the whole file and `wanted`.
     """
     file, avi = io.BytesIO(), is_avi(content)
     try:

@@ -36,8 +36,10 @@ def ordered(
 ) -> Iterator[Output]:
     """Yield `function(item)` for each item in order, or `crashed(item)` if it crashes its process or takes too long.
 
-    After `timeout` seconds the process is killed. `function` must be picklable. `workers` defaults to the number of
-    cores; with fewer than two, everything runs in this process. A progress bar is shown on a terminal.
+    Items run in chunks. If a chunk crashes or yields nothing for `timeout` seconds, its process is killed and its items
+    run again, each in a process of its own for up to `timeout` seconds. So `function`, which must be picklable, may see
+    an item twice; an exception that it raises is raised here. `workers` defaults to the number of cores; with fewer
+    than two, everything runs in this process, without protection. A progress bar is shown on a terminal.
     """
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     size = min(CHUNK, max(1, len(items) // (4 * max(workers, 1))))

@@ -27,7 +27,10 @@ BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and
 
 
 def scan(path: Path | str, label: Label = -1) -> Video:
-    """Scan one file, or a folder of JPEG frames. Raises UnreadableVideo if it is missing, cut off or no video."""
+    """Scan one file (its best video stream), or a folder of JPEG frames; the returned path is absolute.
+
+    Raises UnreadableVideo if the file is missing, empty, cut off or no video.
+    """
     path = Path(path).absolute()
     if path.is_dir():
         return _frames.scan(path, label)

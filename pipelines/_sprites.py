@@ -89,7 +89,8 @@ def coordinates(
 ) -> np.ndarray:
     """Return the four coordinates over time, float32 `4 T` in [0, 1); `others` of them go there and back.
 
-    The class only determines the order of their values in time.
+    The rest stay constant. `span` is the range of a path's length, in cycles. The class only determines the order of
+    the values in time.
     """
     place = np.repeat(rng.random((4, 1)), frames, axis=1)
     moving, direction = MOTIONS[motion]

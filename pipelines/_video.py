@@ -17,7 +17,11 @@ class UnreadableVideo(Exception):  # noqa: N818 (it skips one video, and is no f
 
 
 class SkippedVideo(NamedTuple):
-    """The path of a video that was skipped, and the reason."""
+    """A video that was skipped, and the reason.
+
+    `path` includes the root in `Stream.skipped`. In `Index.skipped` it mostly is relative to the root; a video that is
+    missing on disk is named as its list names it, mostly without suffix.
+    """
 
     path: str
     reason: str
@@ -29,7 +33,7 @@ class Video:
 
     Times: `pts` (int64, in units of `time_base`) and `key_frames` (int32, frame numbers) cover the whole file in
     presentation order. The video is `frames` frames long and starts at the file's frame `offset`, which is 0 unless a
-    list trims the file. `duration` is in seconds.
+    list trims the file. `duration` is in seconds, of these frames only; 0 where there are no times.
 
     Pixels: `width` and `height` are the stored frame's, before `rotation` (clockwise: 0, 90, 180 or 270 degrees).
     `coded_width` and `coded_height` include the padding to whole blocks; 0 where the headers do not say.
@@ -72,7 +76,11 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """The part of a file that belongs to the video: `start` inclusive, `end` exclusive (None: the end of the file)."""
+    """The part of a file that belongs to the video: `start` inclusive, `end` exclusive (None: the end of the file).
+
+    Both are in `unit`: seconds after the file's first frame, or frame numbers from 0. Raises ValueError unless
+    0 <= start < end.
+    """
 
     start: float = 0.0
     end: float | None = None
@@ -84,7 +92,11 @@ class Span:
 
 
 def trim(video: Video, span: Span) -> Video:
-    """Return the video restricted to a span. Raises UnreadableVideo if no frame lies in it."""
+    """Return a video of a whole file (not trimmed before) restricted to a span of the file.
+
+    `duration` shrinks with the number of frames. Raises UnreadableVideo if no frame lies in the span, or it is in
+    seconds and the frames carry no times.
+    """
     end = float("inf") if span.end is None else span.end
     times = np.arange(len(video.pts))
     if span.unit == "seconds":

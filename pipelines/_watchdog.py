@@ -34,7 +34,10 @@ class DecodeTimeout(Exception):  # noqa: N818 (named for what happened)
 
 
 def call_with_timeout(seconds: float, function: Callable[[], T]) -> T:
-    """Return `function()`. Raises DecodeTimeout after `seconds`; the call is then abandoned in a daemon thread."""
+    """Return `function()`, or raise what it raises; it runs in a daemon thread.
+
+    Raises DecodeTimeout after `seconds`: the call is then abandoned, and goes on in its thread.
+    """
     answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def call() -> None:
@@ -55,9 +58,10 @@ def call_with_timeout(seconds: float, function: Callable[[], T]) -> T:
 
 @dataclass
 class DecodeReport:
-    """Videos decoded one by one: {row: reason} of those that `failed` and of those that fail on the `gpu_only`.
+    """Videos decoded one by one. `failed` is {row: reason} of those that fail (after a GPU, in software too).
 
-    `decoded` counts the successes.
+    `gpu_only` is {row: reason} of those that only the GPU fails to decode. `decoded` counts the successes at the first
+    try, on the device.
     """
 
     failed: dict[int, str] = field(default_factory=dict)
@@ -77,7 +81,11 @@ class DecodeReport:
 
 
 def find_failing_videos(source: EncodedSource, samples: Iterable[Sample], device_id: int | None) -> DecodeReport:
-    """Decode each (epoch, row) sample by itself in a child process; report which fail, crash or hang."""
+    """Decode each (epoch, row) sample by itself in a child process; report which fail, crash or hang.
+
+    `device_id=None` means the CPU. On a GPU, samples after the first `GPU_FAILURES` are not tried if all those failed.
+    Raises UserError if the child process cannot start.
+    """
     on_gpu = device_id is not None and source.form != "decoded"
     tried = _outcomes(source, list(samples), device_id, max_failures=GPU_FAILURES if on_gpu else None)
     failed = {sample: reason for sample, reason in tried.items() if reason}

@@ -33,7 +33,10 @@ MakeStep = Callable[[np.random.Generator, float], Step]
 
 
 class AugmentParams(NamedTuple):
-    """Sampled parameters of a clip: `operations` int32 K, `arguments` float32 K x 25, `erased` float32 (y, x, h, w)."""
+    """Sampled parameters of a clip: `operations` int32 K, `arguments` float32 K x 25 (padded with zeros), `erased`.
+
+    `erased` is the box (y, x, h, w) to erase, float32, in pixels of the crop; all zeros to erase nothing.
+    """
 
     operations: np.ndarray
     arguments: np.ndarray
@@ -57,7 +60,10 @@ class Policy(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """The augmentation of training clips: recipe fields of the same names. Raises UserError if one is out of range."""
+    """The augmentation of training clips: recipe fields of the same names. Raises UserError if one is out of range.
+
+    `rand_augment` is a name in `POLICIES`, or "" for none; `color_jitter` a strength, `erase` a probability, in 0..1.
+    """
 
     rand_augment: str = ""
     color_jitter: float = 0.0

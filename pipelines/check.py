@@ -38,6 +38,9 @@ def check(
 ) -> tuple[Problem, ...]:
     """Check every video of an index file and rewrite its quarantine list; return the problems, in index order.
 
+    Variable frame rates are among the problems, but not quarantined. The old list is deleted first, and there is no
+    new one if nothing is quarantined. `deep` decodes every frame. `workers` defaults to the number of cores.
+
     Raises UserError if none of the files exists: then they have moved, and are not damaged.
     """
     path = Path(index)

@@ -1,10 +1,11 @@
-"""Frame sampling and crop boxes: which frames and which region of a video a model sees. Pure integer arithmetic.
+"""Frame sampling and crop boxes: which frames and which region of a video a model sees. No pixels are touched.
 
 The rules are those of MMAction2 1.2 (`SampleFrames`, `DenseSampleFrames`, `UniformSample`, `ThreeCrop`, …), shared
-by TSN, TSM, SlowFast and Video Swin. Frames are positions in presentation order, from 0. A box is
-`(x0, y0, x1, y1)`, the last two exclusive. `draw` is `numpy.random.Generator.integers`: `draw(low, high, size)`.
+by TSN, TSM, SlowFast and Video Swin. Frames are positions in presentation order, from 0; `total` is the number of
+frames of the video. A box is `(x0, y0, x1, y1)` in pixels, the last two exclusive. `draw` is
+`numpy.random.Generator.integers`: `draw(low, high, size)`, `high` exclusive.
 
-Beyond the end of a short video, it is looped (`out_of_bound="loop"`), or the clip's last valid frame is repeated:
+A clip that goes beyond the video's end loops the video (`out_of_bound="loop"`), or repeats the clip's last valid frame:
 
     video 0 1 2 3 4       loop          repeat_last
     clip  0 2 4 6 8  ->   0 2 4 1 3     0 2 4 4 4
@@ -33,7 +34,9 @@ def random_starts(total: int, span: int, clips: int, draw: Draw) -> np.ndarray:
 
         total 12, span 1, clips 3:   |....|....|....|     one start drawn in each part of (total - span + 1) // clips
 
-    Frames after the last whole part are never a start, as in the official code.
+    Frames after the last whole part are never a start, as in the official code. With fewer possible starts than clips,
+    starts repeat: sorted random ones if total > max(clips, span), else evenly spaced ones. In a video shorter than the
+    span, all are 0.
     """
     room = total - span + 1
     part = room // clips
@@ -47,7 +50,7 @@ def random_starts(total: int, span: int, clips: int, draw: Draw) -> np.ndarray:
 
 
 def even_starts(total: int, length: int, stride: int, clips: int, *, twice: bool = False) -> np.ndarray:
-    """Return the first frame of each of `clips` clips for testing (`SampleFrames`, test mode).
+    """Return the first frame of each of `clips` clips (2 x clips with `twice`) for testing (`SampleFrames`, test mode).
 
     Single frames lie in the middle of their segment, and `twice` adds each segment's beginning; longer clips are
     spread from the first possible start to the last, a single one in the middle.
@@ -83,8 +86,8 @@ def window(total: int, length: int, stride: int, clips: int = 1, draw: Draw | No
 
         length 4, stride 2 (span 8):   f.f.f..f      a shorter video is spread over whole
 
-    Training samples the start. The official code does so in testing too; here test clips are spread evenly from the
-    first start to the last, a single one in the middle.
+    Training (with `draw`) samples the start of one clip and ignores `clips`. The official code samples in testing too;
+    here test clips are spread evenly from the first start to the last, a single one in the middle.
     """
     room = max(0, total - length * stride - 1)
     if draw is not None:
@@ -98,9 +101,9 @@ def window(total: int, length: int, stride: int, clips: int = 1, draw: Draw | No
 def frames_at(
     starts: np.ndarray, length: int, stride: int, total: int, out_of_bound: OutOfBound = "loop"
 ) -> np.ndarray:
-    """Return the frames of the clips that begin at `starts`: int32, clips x length.
+    """Return the frames of the clips that begin at `starts`: int32, clips x length. Fractions are rounded down.
 
-    length 4, stride 2 (span 7):   fxfxfxf
+    length 4, stride 2:   fxfxfxf        beyond the end of the video by `out_of_bound`
     """
     frames = np.asarray(starts)[:, None] + np.arange(length) * stride
     if out_of_bound == "loop":
@@ -133,7 +136,8 @@ def dense_sample(
 
     sample_range 8, segments 4:   fxfxfxfx.........      and again from each of `positions` starts
 
-    Training (with `draw`) samples one start; never the last possible one, as in the official code.
+    The stride is sample_range // segments; a shorter video is looped. Training (with `draw`) samples one start, never
+    the last possible one, as in the official code.
     """
     room = max(1, 1 + total - sample_range)
     if draw is None:
@@ -166,7 +170,7 @@ def _edges(total: int, length: int) -> np.ndarray:
 
 
 def rescale(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Return the size after a resize of the short side (`mmcv.rescale_size`): int(x * factor + 0.5)."""
+    """Return (width, height) after a resize of the short side (`mmcv.rescale_size`): int(x * factor + 0.5)."""
     factor = short_side / min(width, height)
     return int(width * factor + 0.5), int(height * factor + 0.5)
 
@@ -174,7 +178,8 @@ def rescale(width: int, height: int, short_side: int) -> tuple[int, int]:
 def in_source(box: Box, resized: tuple[int, int], source: tuple[int, int]) -> Box:
     """Map a box from the resized frame to the source frame, so that resize and crop become one resampling.
 
-    A crop of the resized frame samples the same points as this box: pixel centers map to pixel centers.
+    `resized` and `source` are the frames' (width, height); the returned edges may be fractional. A crop of the resized
+    frame samples the same points as this box: pixel centers map to pixel centers.
     """
     x, y = source[0] / resized[0], source[1] / resized[1]
     return box[0] * x, box[1] * y, box[2] * x, box[3] * y
@@ -208,7 +213,7 @@ def ten_crop(width: int, height: int, size: int) -> list[Box]:
 
 
 def random_crop(width: int, height: int, size: int, draw: Draw) -> Box:
-    """Return a random box. (The official code never samples the last position; this does.)"""
+    """Return a random `size` x `size` box within the frame; also at the last position, unlike the official code."""
     return _square(int(draw(width - size + 1)), int(draw(height - size + 1)), size)
 
 
@@ -219,7 +224,10 @@ def random_resized_crop(
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Box:
-    """Return a box of random area and aspect ratio (`RandomResizedCrop`): ten tries, then the center square."""
+    """Return a box of random area and aspect ratio (`RandomResizedCrop`): ten tries, then the center square.
+
+    `area` is the range of the box's share of the frame, `ratio` that of its width / height (sampled in log space).
+    """
     aspects = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), 10))
     areas = rng.uniform(*area, 10) * width * height
     widths = np.round(np.sqrt(areas * aspects)).astype(int)

@@ -45,7 +45,9 @@ def build(
 ) -> Pipeline:
     """Return the built pipeline. Its outputs are the views (float32, C T H W), then flip, row, and skipped videos.
 
-    `device_id=None` means the CPU. `depth` is the number of batches that the workers prepare in advance.
+    There is one output per view, in the order of `ClipSampler.view_order`; row and skipped videos are those of
+    `EncodedSource`. `device_id=None` means the CPU. `batch` is in videos, `workers` the number of processes, `threads`
+    that of DALI's threads, `depth` the number of batches that the workers prepare in advance.
     """
     conditional = source.form == "mixed" or source.corrects or source.clip_sampler.augmented
     graph: Any = pipeline_def(enable_conditionals=conditional)(_graph)

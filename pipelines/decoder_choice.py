@@ -37,9 +37,10 @@ BLOCK = 16  # pixels; encoders pad frames to multiples of at most this (interlac
 
 
 def choose(index: Index, decoder: str, device: Device, sampling: str) -> str:
-    """Return `dali` or `software`; for `auto` the one measured to be fastest, else DALI if it decodes most videos.
+    """Return `dali` or `software`; for `auto` the one measured to be fastest, else the first one of `decoders`.
 
-    Raises UserError if the decoder is unknown, or DALI decodes none of the videos.
+    `sampling` is that of the `Clip`. Raises UserError if the decoder is unknown, or it is `dali`, which decodes none of
+    the videos.
     """
     if decoder not in ("auto", "dali", "software"):
         raise unknown("decoder", decoder, ("auto", "dali", "software"))
@@ -61,7 +62,7 @@ def choose(index: Index, decoder: str, device: Device, sampling: str) -> str:
 def decoders(index: Index, device: Device) -> tuple[Literal["dali", "software"], ...]:
     """Return the decoders that can read an index on a device, the probably faster one first.
 
-    DALI is among them if it decodes any of the videos; the others are then decoded in software.
+    DALI is among them if it decodes any of the videos; the other videos are then decoded in software.
     """
     supported_rows = supported(index, device)
     if not supported_rows.any():
@@ -76,7 +77,10 @@ def decoders(index: Index, device: Device) -> tuple[Literal["dali", "software"],
 
 
 def supported(index: Index, device: Device) -> np.ndarray:
-    """Return for each row whether DALI decodes it correctly on a device (bool, N)."""
+    """Return for each row whether DALI decodes it correctly on a device (bool, N).
+
+    On a GPU, this also depends on the sizes that the process decodes already (`register_nvdec`).
+    """
     table = index.table
     pts, ends = flat(table["pts"])
     early = pts[np.append(0, ends[:-1])] < 0 if len(ends) else np.zeros(0, bool)

@@ -93,6 +93,8 @@ class Entry(NamedTuple):
 class Index:
     """The videos of a data set in a fixed order. `table` has one row per video, with the columns of `SCHEMA`.
 
+    Its paths are relative to `root`, its labels always lists; `index[row]` is a `Video`, with absolute path.
+
     `skipped` lists the files that could not be indexed, or are quarantined. `multi_label`: labels are tuples. `metric`
     is the data set's usual one: `topk`, `mean_class`, `map` (mAP over classes), `map_by_video`, `map_by_category`.
     `mirror` lists the pairs of classes that a horizontal flip swaps; None if a flip makes some label wrong.
@@ -110,7 +112,7 @@ class Index:
     def load(cls, path: Path | str) -> Index:
         """Read an index file. Videos that `reelbench data check` has quarantined are moved to `skipped`.
 
-        Raises UserError if the file is missing, no index, or of another version.
+        Raises UserError if the file is missing, no index, or of another version, or its quarantine list is damaged.
         """
         path = Path(path)
         index = cls._read(path)
@@ -177,7 +179,7 @@ class Index:
 
     @property
     def fingerprint(self) -> str:
-        """A hash (16 hexadecimal digits) of the videos' contents, labels and order; independent of their paths."""
+        """A hash (16 hexadecimal digits) of the classes, and of contents, labels, spans and order of the videos."""
         digest = hashlib.blake2b(json.dumps([self.classes, self.multi_label]).encode(), digest_size=8)
         columns = (self.table[name] for name in ("hash", "label", "offset", "frames"))
         for content, label, offset, frames in zip(*columns, strict=True):
@@ -209,9 +211,9 @@ class Index:
         return (self[position] for position in range(len(self)))
 
     def verify(self) -> None:
-        """Check that the files are there. Raises UserError if half of them or more are missing or changed.
+        """Check that the files are there. Raises UserError if half of them or more are missing or have another size.
 
-        With fewer a run starts: each is skipped as an unreadable video (see `Stream.skipped`).
+        With fewer a run can start: each such file is skipped as an unreadable video (see `Stream.skipped`).
         """
         changed = self.changed()
         if changed and 2 * len(changed) >= len(self):
@@ -241,7 +243,10 @@ def _unchanged(path: Path, codec: str, size: int, digest: str | None) -> bool:
 
 
 def writable(path: Path) -> None:
-    """Create a file's folder, and raise UserError if the file cannot be written: before hours of work, not after."""
+    """Create a file's folder, and raise UserError if the file cannot be written there: before hours of work, not after.
+
+    The file itself is not made.
+    """
     if path.is_dir():
         raise UserError(f"{path}: is a folder: name the file to write in it")
     try:
@@ -258,7 +263,10 @@ def quarantine_file(index: Path) -> Path:
 
 
 def quarantined(index: Path) -> dict[tuple[str, str], str]:
-    """Return {(path, hash): reason} of an index file's quarantined videos. Raises UserError if the list is damaged."""
+    """Return {(path, hash): reason} of an index file's quarantined videos; empty if it has no list.
+
+    Paths are relative to the root. Raises UserError if the list is damaged.
+    """
     file = quarantine_file(index)
     if not file.is_file():
         return {}
@@ -269,7 +277,9 @@ def quarantined(index: Path) -> dict[tuple[str, str], str]:
 
 
 def mirrored(classes: Sequence[str]) -> tuple[tuple[int, int], ...] | None:
-    """Return the pairs of classes that a flip swaps, judged by their names; None if a partner class is missing.
+    """Return the pairs of classes that a flip swaps, judged by `left`, `right` and `(counter)clockwise` in their names.
+
+    Empty if no name has such a word; None if a class that a flip would give is missing.
 
     >>> mirrored(["Swiping Left", "Thumb Up", "Swiping Right"])
     ((0, 2),)
@@ -295,7 +305,9 @@ def build(
     """Scan files into an index, in the order of `entries`, in parallel processes.
 
     Entries are `Entry` or (path, label); paths are absolute or relative to `root`. An unreadable file is listed in
-    `skipped` with the reason. `workers` defaults to the number of cores; 0 scans in this process.
+    `skipped` with the reason. With `multi_label` labels are tuples. `metric` and `mirror` keep their defaults, so that
+    a flip swaps no labels: set them with `dataclasses.replace` (see `mirrored`). `workers` defaults to the number of
+    cores; fewer than 2 scan in this process.
     """
     root = Path(root).absolute()
     files = [entry if isinstance(entry, Entry) else Entry(*entry) for entry in entries]
@@ -319,7 +331,7 @@ def from_videos(
     skipped: Iterable[SkippedVideo] = (),
     multi_label: bool = False,
 ) -> Index:
-    """Make an index of videos that are scanned already."""
+    """Make an index of videos that are scanned already, with absolute paths; `metric` and `mirror` as in `build`."""
     root = Path(root).absolute()
     table = pa.Table.from_pylist([_row(video, root) for video in videos], schema=SCHEMA)
     return Index(

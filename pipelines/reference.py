@@ -19,7 +19,10 @@ EXACT = 0x42002  # swscale: bilinear, full chroma, accurate rounding
 
 
 def decode(path: Path | str, stream: int = 0, rotation: int = 0) -> np.ndarray:
-    """Return all frames of a file, or of a folder's JPEG files, upright: F x H x W x 3 uint8 RGB."""
+    """Return all frames of a file, or of a folder's `*.jpg` files by name, upright: F x H x W x 3 uint8 RGB.
+
+    `stream` is the stream's number in the container, `rotation` in degrees clockwise. A span does not count.
+    """
     path, reformatter, found = Path(path), VideoReformatter(), []
     for file in sorted(path.glob("*.jpg")) if path.is_dir() else [path]:
         with av.open(str(file), mode="r") as container:
@@ -49,7 +52,11 @@ def _axis(values: np.ndarray, axis: int, low: float, high: float, size: int) -> 
 
 
 def views(frames: np.ndarray, clip_sampler: ClipSampler, epoch: int, row: int) -> np.ndarray:
-    """Return all views of a video, V x 3 x T x S x S float32, normalized, given all its frames."""
+    """Return all views of a video, V x 3 x T x S x S float32, normalized, given all its frames.
+
+    `frames` are F x H x W x 3, upright; of a trimmed file only those of the span. `row` is the index's. Of a training
+    transform, crop and flip are applied; augmentation and `flip_keeps` are not.
+    """
     height, width = frames.shape[1:3]
     spec = clip_sampler.sample(len(frames), (width, height), epoch, row)
     found = []

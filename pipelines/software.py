@@ -86,7 +86,10 @@ class MixedSource(DecodedSource):
 
 
 def around(boxes: np.ndarray, width: int, height: int) -> Region:
-    """Return the smallest region, with even edges, that contains all boxes (x0 y0 x1 y1) plus `MARGIN`."""
+    """Return the region x0 y0 x1 y1 of a frame that contains all boxes (N x 4) plus `MARGIN`.
+
+    Edges are even and within the frame; an odd `width` or `height` makes the last ones odd.
+    """
     x0, y0 = (max(math.floor(low) - MARGIN, 0) // 2 * 2 for low in boxes[:, :2].min(axis=0))
     x1, y1 = (math.ceil((math.ceil(high) + MARGIN) / 2) * 2 for high in boxes[:, 2:].max(axis=0))
     return x0, y0, min(x1, width), min(y1, height)
@@ -97,7 +100,8 @@ def decode(
 ) -> np.ndarray:
     """Return a file's frames `wanted` (ascending, distinct) as F x H x W x 3 uint8 RGB, cropped to the region.
 
-    They equal those of a sequential decode from the start. Raises Mismatch if one is missing.
+    The region is x0 y0 x1 y1 in the stored frame: a rotation is not applied. `pts` and `keys` are those of the index.
+    The frames equal those of a sequential decode from the start. Raises Mismatch if one is missing, or FFmpegError.
     """
     # For some H.264 files, FFmpeg learns the reordering delay only by decoding the first frames: hence the second try.
     for options in () if is_avi(content) else (UNDECODED, {}):

@@ -35,7 +35,8 @@ MARKS = "[reelbench worker: ", " :reelbench worker]"
 class SamplerState:
     """Which shard of the data a rank reads, and where it starts: at batch `batch` of epoch `epoch`.
 
-    `seed` determines the shuffling and all other randomness of training.
+    `batch` counts from 0, in batches of this rank. `seed` determines the shuffling and all other randomness of
+    training. Raises UserError unless 0 <= rank < world.
     """
 
     seed: int = 0
@@ -52,6 +53,8 @@ class SamplerState:
 @dataclass(frozen=True, kw_only=True)
 class BatchSampler:
     """Which rows of the index make up each batch of a rank (the role of torch's `DistributedSampler`).
+
+    `total` is the number of rows, `batch` the number of videos per batch and rank.
 
     Training: an epoch is a permutation, seeded by (seed, epoch), split into global batches of `batch * world` videos of
     which each rank takes its slice. So 1 rank with batch 8 and 2 ranks with batch 4 see the same global batches. The
@@ -88,9 +91,10 @@ def _permutation(total: int, seed: int, epoch: int) -> np.ndarray:
 class ClipSpec(NamedTuple):
     """The clips to take from one video.
 
-    `frames`: the distinct frame numbers to decode, ascending (int32). `positions`: each clip's frames as indices into
-    `frames` (int32, clips x T). `boxes`: crop boxes x0 y0 x1 y1 in pixels of the upright video (float32, boxes x 4).
-    `flip`: 1 to mirror horizontally, else 0. `augment`: sampled augmentation parameters, if there is augmentation.
+    `frames`: the distinct frames to decode, ascending (int32), from the video's first frame, which in a trimmed file is
+    not the file's. `positions`: each clip's frames as indices into `frames` (int32, clips x T). `boxes`: crop boxes
+    x0 y0 x1 y1 in pixels of the upright video (float32, boxes x 4). `flip`: 1 to mirror horizontally, else 0.
+    `augment`: sampled augmentation parameters, if there is augmentation.
     """
 
     frames: np.ndarray
@@ -102,7 +106,10 @@ class ClipSpec(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSampler:
-    """Chooses frames, crop boxes, flip and augmentation of a video's clips; without a transform, for testing."""
+    """Chooses frames, crop boxes, flip and augmentation of a video's clips; without a transform, for testing.
+
+    With a transform, `views` is ignored. Raises UserError if the short side, or one of `short_sides`, is below `size`.
+    """
 
     clip: Clip
     views: Views = Views()
@@ -123,7 +130,10 @@ class ClipSampler:
 
     @property
     def short_side(self) -> int:
-        """Short side before the crop, in pixels. Resize and crop are carried out as one resampling."""
+        """Short side before the crop, in pixels, if it is not sampled from the transform's `short_sides`.
+
+        Resize and crop are carried out as one resampling.
+        """
         return self.clip.short_side if self.transform else self.views.short_side or self.clip.short_side
 
     @property
@@ -136,7 +146,11 @@ class ClipSampler:
         return [(box, clip, flipped) for box, flipped in crops for clip in range(self.views.clips)]
 
     def sample(self, total: int, size: tuple[int, int], epoch: int, row: int) -> ClipSpec:
-        """Choose the clips of a video with `total` frames of `size` (width, height)."""
+        """Choose the clips of a video with `total` frames of `size` (width, height), upright and not yet resized.
+
+        In training, `epoch` and `row` seed the random choices. `flip_keeps` is not considered here, but in
+        `EncodedSource.clip_spec`.
+        """
         rng = np.random.default_rng((self.seed, epoch, row))
         wanted = self._train_frames(total, rng) if self.transform else self._test_frames(total)
         frames, positions = np.unique(wanted, return_inverse=True)
@@ -215,7 +229,7 @@ class EncodedSource:
 
     In this order: the content (here the file's bytes and the frames to decode), positions, boxes, flip, row, the
     skipped videos (JSON of [row, reason] pairs, as bytes), with `corrects` the color correction, and with augmentation
-    its parameters.
+    its parameters. The source starts at batch `batch` of epoch `epoch`.
 
     An unreadable video is skipped. Training substitutes another one, chosen by (seed, epoch, row). In testing a single
     frame is decoded to fill its place in the batch, and the row is `PADDING`; so is the rest of an incomplete batch.
@@ -276,7 +290,10 @@ class EncodedSource:
         raise UserError(message.join(MARKS))
 
     def clip_spec(self, epoch: int, sample: int, row: int) -> ClipSpec:
-        """Return the clips to take from `row`, which is `sample` itself or a substitute for it."""
+        """Return the clips to take from `row`, which is `sample` itself or a substitute for it.
+
+        A video with a label in `flip_keeps` is not flipped.
+        """
         spec = self.clip_sampler.sample(self.files.frames(row), self.files.size(row), epoch, sample)
         transform = self.clip_sampler.transform
         if spec.flip and transform and not set(transform.flip_keeps).isdisjoint(self.files.labels(row).tolist()):
@@ -314,7 +331,10 @@ class EncodedSource:
         return correction(self.files.color_matrix(row))
 
     def fetch(self, row: int, spec: ClipSpec) -> tuple[np.ndarray | Path, np.ndarray]:
-        """Return the file of a row and the numbers of the frames in it. Raises UnreadableVideo."""
+        """Return the file of a row (as `Files.fetch`) and the numbers in it of the clips' frames.
+
+        Raises UnreadableVideo if the file cannot be read, has changed, or is one of the `undecodable`.
+        """
         if row in self.undecodable:
             raise UnreadableVideo(self.undecodable[row])
         return self.files.fetch(row, spec.frames + np.int32(self.files.offset(row)))

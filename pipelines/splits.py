@@ -30,6 +30,8 @@ def cache() -> Path:
 def resolve(data: str, device: str = "cpu") -> Data:
     """Return the splits of a built-in synthetic set (`BUILT_IN`, made on first use), a folder, or an index file.
 
+    A folder holds `test.parquet` and optionally `train.parquet` and `val.parquet`; a single file is the test split.
+
     A built-in set has the same clips on every `device`, encoded so that the device can decode them. Raises UserError if
     there is no such data, or a folder has no test split.
     """
@@ -49,7 +51,7 @@ def resolve(data: str, device: str = "cpu") -> Data:
 
 
 def fingerprint(data: Data) -> str:
-    """Return a hash of the contents and order of all splits."""
+    """Return the indexes' fingerprints (12 hexadecimal digits each), of the splits that exist, joined by `-`."""
     from .index import Index
 
     parts = [Index.load(path).fingerprint for path in (data.train, data.val, data.test) if path is not None]

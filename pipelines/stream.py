@@ -40,8 +40,10 @@ NOTHING = 2  # the length of an empty JSON list
 class Batch:
     """A batch of clips: N = videos x views. The views of a video are adjacent, all clips of its first crop first.
 
-    `clip` is float32 N x 3 x T x H x W, normalized. `label` is int64 N, or multi-hot float32 N x classes in a
-    multi-label set; a flipped clip has the swapped label where a flip swaps it. Both are on the stream's device.
+    In testing a batch may hold fewer videos: skipped ones are left out, and the last batch may be incomplete.
+
+    `clip` is float32 N x 3 x T x H x W, normalized. `label` is int64 N (-1: unknown), or multi-hot float32 N x classes
+    in a multi-label set; a flipped clip has the swapped label where a flip swaps it. Both are on the stream's device.
     `video` (the row of the index) and `view` are int64 N, on the CPU.
     """
 
@@ -54,8 +56,11 @@ class Batch:
 class Stream:
     """Epochs of batches. `decoder` is the chosen decoder, `batches` the batches per epoch on this rank.
 
+    A test yields fewer than `batches` if all videos of a batch are skipped.
+
     With `decoder="dali"`, the rows that DALI cannot decode correctly (not `supported`) are decoded in software.
-    `threads` is DALI's number of decoding threads, two per NVDEC engine; it may be changed before the first epoch.
+    `threads` is DALI's number of threads: `workers`, with NVDEC at least two per engine; it may be changed before the
+    first epoch.
     `metric` is the data set's usual metric, `listed` the number of videos in its official list, missing ones included.
     """
 
@@ -97,7 +102,10 @@ class Stream:
 
     @property
     def skipped(self) -> tuple[SkippedVideo, ...]:
-        """The videos skipped so far by any worker, in index order. Training substitutes others for them."""
+        """The videos skipped so far by any worker, in index order; `Index.skipped` is not included.
+
+        Training substitutes other videos for them.
+        """
         paths = self._index.table["path"]
         return tuple(
             SkippedVideo(str(self._index.root / paths.iat[row]), reason)
@@ -105,9 +113,10 @@ class Stream:
         )
 
     def epoch(self) -> Iterator[Batch]:
-        """Return the next epoch's batches. Closing the iterator early skips the rest of the epoch.
+        """Return the next epoch's batches; the first epoch starts where the stream was opened.
 
-        Raises UserError if decoding fails and no single video is the cause.
+        Closing the iterator early, or calling `epoch` again, skips the rest of the epoch. Iterating raises UserError if
+        decoding fails and no single video is the cause.
         """
         if self._running is not None:
             self._running.close()

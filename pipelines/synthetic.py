@@ -103,8 +103,8 @@ def make(
 ) -> dict[str, Path]:
     """Write `out/{train,val,test}/<class>/<number>.<suffix>` and an index for each split; return the indexes' paths.
 
-    `videos` is the number of train, val and test videos. `workers` defaults to the number of cores; 0 runs in this
-    process. Raises UserError if a number is negative or this PyAV cannot write the codec.
+    `videos` is the number of train, val and test videos. Labels take turns. `workers` defaults to the number of
+    cores; fewer than 2 run in this process. Raises UserError if a number is negative or the codec cannot be written.
     """
     if len(videos) != len(SPLITS) or min(videos) < 0:
         raise UserError(f"{videos=}: the numbers of train, val and test videos must not be negative")

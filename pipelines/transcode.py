@@ -3,7 +3,8 @@
     small = transcode("k400_train.parquet", Path("k400_256"))   # writes k400_256/… and k400_256/k400_train.parquet
 
 Run again after an interruption, it resumes: complete files are not made twice. One folder takes one setting. A trimmed
-video becomes a file of its own, a rotated one is stored upright, and audio is dropped.
+video becomes a file of its own, a rotated one is stored upright, and audio is dropped. Times count from each video's
+first frame; a folder of frames, which has no times, becomes a video of 25 frames per second.
 
 Width and height become multiples of 16, with which DALI can reuse its NVDEC sessions (docs/dali-nvdec-cache.md): up to
 15 pixels of the scaled frame are cropped, half on each side.
@@ -61,7 +62,8 @@ def transcode(
     `short_side` is in pixels, before both sides are cropped to multiples of 16; smaller videos are not enlarged. `gop`
     is the key-frame interval in frames. A video that fails is listed in the new index's `skipped`.
 
-    Raises UserError if the codec stores no frame times, or `out` was made with other settings.
+    Raises UserError if the codec stores no frame times, `short_side` is below 64, half of the videos or more are
+    missing or changed, or `out` holds the index or its videos, or was made with other settings.
     """
     if codec not in CODECS:
         raise unknown("transcoding codec", codec, CODECS)

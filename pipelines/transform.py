@@ -14,9 +14,12 @@ from .augment import Augment
 class TrainTransform:
     """The random transform of training clips, from the `Recipe` fields of the same names; testing has none.
 
-    The short side is sampled from `short_sides`, both ends included. A flip also swaps the labels that `flip_swaps`, or
-    else the index, pairs. Videos with a label in `flip_keeps` are never flipped, nor is any if the index says that
-    flipping makes some label wrong (`mirror` is None). Raises UserError if a field is out of range.
+    `crop_area` is the range of the share of the frame that a `random_resized` crop takes; other crops ignore it. The
+    short side, in pixels, is sampled from `short_sides`, both ends included (None: the clip's own). `flip` is the
+    probability of a horizontal flip. A flip also swaps the labels that `flip_swaps`, or else the index, pairs. Videos
+    with a label in `flip_keeps` are never flipped, nor is any if the index says that flipping makes some label wrong
+    (`mirror` is None) and `flip_swaps` is empty. Raises UserError if `crop`, `crop_area` or `flip` is out of range; the
+    other fields are checked by `pipelines.open`.
     """
 
     crop: Crop = "random_resized"

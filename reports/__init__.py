@@ -1,6 +1,6 @@
 """Reports: render results as text, tables or figures. Needs no torch.
 
-Each public file is a format with `render(results, *, title)`, which returns text or an image's bytes.
+Each public file except `compare` is a format with `render(results, *, title)`, which returns text or an image's bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ def formats() -> list[str]:
 
 
 def render(results: Sequence[Result], kind: str, *, title: str = TITLE) -> str | bytes:
-    """Render results in one of `formats()`. Raises UserError if there are no results or the format is unknown."""
+    """Render results in one of `formats()`, as text or, for `figure`, as bytes (PNG).
+
+    Except in CSV, cases that differ only in their seed are merged into their mean. Raises UserError if there are no
+    results, the format is unknown, or it has nothing to show.
+    """
     if kind not in formats():
         raise unknown("report format", kind, formats())
     if not results:
@@ -33,7 +37,11 @@ def render(results: Sequence[Result], kind: str, *, title: str = TITLE) -> str |
 
 
 def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE) -> list[Path]:
-    """Write a report to a file and return the files written; for HTML also the plot as PNG and SVG beside it."""
+    """Write a report to a file, in existing or new folders, and return the files written.
+
+    For HTML these include the plot as PNG and SVG beside it, if there is one. A figure's format follows the suffix of
+    `to`. Seeds are merged and errors raised as in `render`.
+    """
     from . import figure, terminal
     from ._points import plot
 

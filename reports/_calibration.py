@@ -18,7 +18,7 @@ def calibration(results: Sequence[Result]) -> float:
 
 
 def remarks(results: Sequence[Result]) -> list[str]:
-    """Return a note on each result's times: how much slower the machine was than at its best, or "" ."""
+    """Return a note per result: "" unless the machine was over `SLOWER` times slower than at its best in `results`."""
     best: dict[Any, float] = {}
     for result in results:
         if found := _calibrations(states(result)):
@@ -27,7 +27,7 @@ def remarks(results: Sequence[Result]) -> list[str]:
 
 
 def states(result: Result) -> Sequence[MachineState]:
-    """Return the machine's states: one per round of an interleaved case, otherwise one."""
+    """Return the machine's states: one per round of an interleaved case, otherwise one, {} if not recorded."""
     return result.details.get("rounds") or [result.details.get("machine", MachineState())]
 
 

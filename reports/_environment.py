@@ -10,7 +10,7 @@ from ._table import Cell, Column, Row, Table, machine
 
 
 def table(results: Sequence[Result]) -> Table:
-    """Return one column per machine; a property that differed between its cases lists all its values."""
+    """Return one column per machine; a property that differed between its cases lists its first four values."""
     found: dict[str, dict[str, dict[str, None]]] = {}
     for result in (r for r in results if r.environment):
         seen = found.setdefault(machine(result.environment), {})

@@ -34,7 +34,7 @@ def place(
 ) -> Boxes | None:
     """Return the nearest box of `size` beside a circle, inside `within` and free of `taken`; None if there is none.
 
-    `gaps` are the distances from the circle to try, in pixels.
+    `size` is (width, height), `within` a box. `gaps` are the distances from the circle to try, in pixels, ascending.
     """
     for box in _candidates(center, radius, size, gaps):
         inside = (box[:2] >= np.array(within[:2])).all() and (box[2:] <= np.array(within[2:])).all()

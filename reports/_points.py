@@ -44,7 +44,7 @@ class Plot:
 
 
 def plot(results: Sequence[Result]) -> Plot | None:
-    """Return accuracy against latency, or else throughput or GFLOPs; None if no case has both.
+    """Return top-1 (or else mAP or top-5) against latency (or else throughput or GFLOPs); None if no case has both.
 
     If the results cover several data sets, the one with the most cases is plotted.
     """

@@ -52,14 +52,21 @@ def read(path: Path, name: str) -> Predictions:
 
 
 def tables(models: Sequence[Predictions], classes: Sequence[str] = ()) -> list[Table]:
-    """Return tables of accuracy, paired tests (with two or more models), per-class accuracy, frequent confusions."""
+    """Return tables of accuracy, paired tests (with two or more models), per-class accuracy, frequent confusions.
+
+    All are of the videos that every model was tested on (`common`); labels without a name in `classes` are shown as
+    numbers.
+    """
     videos = common(models)
     paired = [_pairs(models, videos)] if len(models) > 1 else []
     return [_accuracy(models, videos), *paired, _classes(models, videos, classes), _confusions(models, videos, classes)]
 
 
 def common(models: Sequence[Predictions]) -> list[str]:
-    """Return the videos that all models were tested on. Raises UserError if there are none, or labels differ."""
+    """Return the paths of the videos that all models were tested on, sorted.
+
+    Raises UserError if there are none, or if the models' labels of one differ.
+    """
     videos = sorted(set.intersection(*(set(m.label) for m in models)))
     if not videos:
         raise UserError(f"{', '.join(m.name for m in models)} have no video in common: test them on one index")
@@ -143,7 +150,10 @@ def _confusions(models: Sequence[Predictions], videos: Sequence[str], classes: S
 
 
 def matrix(model: Predictions, classes: Sequence[str] = ()) -> str:
-    """Return the full confusion matrix as CSV: one row per true class, one column per predicted class."""
+    """Return the confusion matrix of all the model's videos as CSV: a row per true class, a column per predicted one.
+
+    Classes that are neither are left out.
+    """
     labels = sorted({*model.label.values(), *model.predicted.values()})
     counts = Counter((model.label[v], model.predicted[v]) for v in model.label)
     quoted = ['"' + _name(label, classes).replace('"', '""') + '"' for label in labels]

@@ -14,7 +14,7 @@ MOST = 50  # sentences
 def reversals(results: Sequence[Result]) -> list[str]:
     """Return a sentence per pair of models whose latency order differs between two configurations.
 
-    A model counts as faster only if the 95 % intervals do not overlap.
+    A model counts as faster only if the 95 % intervals do not overlap. After `MOST` sentences one counts the rest.
     """
     configurations: dict[str, dict[str, Metric]] = defaultdict(dict)
     for result in results:

@@ -18,7 +18,8 @@ from ._table import machine
 def merge(results: Sequence[Result]) -> list[Result]:
     """Merge finished cases that differ only in their seed, in order of first appearance.
 
-    A merged result's `details` have the `seeds` and the `cases`. Other results are returned unchanged.
+    A merged result is the first case's, with means, and its `details` have the `seeds` and the `cases`. Other results
+    are returned unchanged: failed ones, other machines, and groups in which a seed occurs twice.
     """
     groups: dict[Any, list[Result]] = {}
     for number, result in enumerate(results):
@@ -27,7 +28,7 @@ def merge(results: Sequence[Result]) -> list[Result]:
 
 
 def mean_interval(samples: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean of normally distributed samples and its 95 % t-interval.
+    """Return the mean of two or more normally distributed samples and its 95 % t-interval.
 
     Student, "The probable error of a mean", Biometrika 6 (1908).
     """

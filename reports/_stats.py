@@ -29,7 +29,7 @@ def pareto(points: Sequence[tuple[float, float]], *, lower_x: bool = True, highe
 
 
 def kernel_width(ordered: Sequence[float]) -> float:
-    """Return the Gaussian kernel bandwidth (at least 0.002) for the density of the logarithms of sorted samples.
+    """Return the Gaussian kernel bandwidth (at least 0.002) for the density of the logs of ascending positive samples.
 
     B. W. Silverman, "Density Estimation for Statistics and Data Analysis" (1986), equation 3.31.
     """
@@ -63,7 +63,7 @@ def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def smallest_p(n: int, m: int) -> float:
-    """Return the smallest p-value that the exact test of n against m samples can give."""
+    """Return the smallest two-sided p-value that the exact test of n against m samples can give."""
     return min(1.0, 2 / math.comb(n + m, n))
 
 
@@ -81,7 +81,7 @@ def ratio_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0
 
 
 def spread(values: Sequence[float]) -> float:
-    """Return the geometric standard deviation of positive values, as a factor >= 1."""
+    """Return the geometric standard deviation of two or more positive values, as a factor >= 1."""
     return math.exp(stdev(map(math.log, values)))
 
 
@@ -91,7 +91,7 @@ def effect_size(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values after Holm's correction, which controls the family-wise error rate.
+    """Return the p-values, in the given order, after Holm's correction, which controls the family-wise error rate.
 
     S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979).
     """

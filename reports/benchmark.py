@@ -18,7 +18,9 @@ from ..result import Result
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the latency samples (seconds) of every case, with their statistics; the title is unused.
+    """Return JSON of the latency samples (seconds) and their statistics; the title is unused.
+
+    Cases without latency samples are left out. The machine is that of the last case.
 
     Raises UserError if no result has a latency, or pytest-benchmark is not installed.
     """

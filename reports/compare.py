@@ -36,7 +36,8 @@ MARGIN = 1.05  # least ratio to report with one run per side, which does not sho
 class Difference:
     """One metric of one case in both runs, in the metric's unit.
 
-    `ratio` is b / a with its interval, `effect` Cliff's delta, `p` the uncorrected p-value (None if not testable),
+    `a` and `b` are medians over the results of the case, not scaled for display. `ratio` is b / a with its interval, if
+    any (None if a is 0), `effect` Cliff's delta, `p` the uncorrected p-value (None if not testable),
     `smallest` the lowest p-value that this number of rounds can give. A ratio interval that reaches within `margin` is
     no difference. `drift` is the ratio of the calibration times, b / a.
     """
@@ -55,7 +56,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The verdict on one metric of one case, with its corrected p-value (None if not tested)."""
+    """The verdict on one metric of one case, with its corrected p-value (None if not tested); `result` is B's last."""
 
     result: Result
     difference: Difference
@@ -70,7 +71,7 @@ class Verdict:
 
 
 def render(a: Sequence[Result], b: Sequence[Result], *, width: int | None = None) -> str:
-    """Return the comparison as text for a terminal."""
+    """Return the comparison as text for a terminal; `width` in character cells, by default the window's."""
     return terminal.show([compare(a, b)], title="ReelBench: B compared with A", width=width)
 
 
@@ -113,7 +114,8 @@ def judge(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Verdict], list
 def failing(a: Sequence[Result], b: Sequence[Result], rule: str) -> list[str]:
     """Return a line per violation of a rule such as `slower:5%`. Raises UserError if the rule is malformed.
 
-    A verdict of that name violates it if it differs by at least that percentage.
+    A verdict of that name violates it if b differs from a by at least that percentage of the smaller value;
+    doubtful differences violate none. Raises UserError, too, if the runs have no case in common.
     """
     match = re.fullmatch(rf"({'|'.join(BAD)}):(\d+(?:\.\d+)?)%?", rule)
     if match is None:
@@ -256,7 +258,7 @@ def _ratio(ratio: tuple[float, float | None, float | None] | None) -> Cell:
 
 
 def verdict(d: Difference, p: float | None, tests: int) -> str:
-    """Return the verdict in words, given the corrected p-value of one of `tests` tests."""
+    """Return the verdict in words, given the corrected p-value of one of `tests` tests (None if not tested)."""
     if p is None:
         if d.a == d.b:
             return "equal"

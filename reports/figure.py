@@ -51,7 +51,10 @@ LABELS = 60  # most points labeled besides those on the front
 
 
 def render(results: Sequence[Result], *, title: str, format: str = "png") -> bytes:
-    """Return the figure as bytes. Raises UserError if no result has both accuracy and speed."""
+    """Return the figure as bytes, in `png`, `svg` or `pdf`. Raises UserError if no result has both accuracy and speed.
+
+    Of several data sets, only the one with the most cases is plotted.
+    """
     shown = plot(results)
     if shown is None:
         raise UserError("nothing to plot: no case has both an accuracy and a latency, throughput or GFLOPs")

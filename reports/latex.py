@@ -35,12 +35,12 @@ ESCAPES = str.maketrans(
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return one `table*` for the measured rows and one for the published ones."""
+    """Return one `table*` for the measured rows and, if there are any, one for the published ones."""
     return "\n".join(table(shown, title) for shown in tables(results))
 
 
 def table(shown: Table, title: str) -> str:
-    """Return one table with its caption, and footnotes below the rows."""
+    """Return one `table*` with its caption, which `title` begins, and footnotes below the rows."""
     lines = [
         r"% \usepackage{booktabs,graphicx}",
         r"\begin{table*}[t]",

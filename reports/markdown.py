@@ -15,7 +15,7 @@ PLAIN = re.compile(r"(?:[^\W_]|[.,/×–-])*")  # most cells are a number
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the measured, published and detail tables under a heading."""
+    """Return the measured table, and the published and detail tables that have data, under a heading."""
     shown = [*tables(results), *_details.tables(results)]
     return "\n\n".join([f"# {escape(title)}", *map(table, shown)]) + "\n"
 

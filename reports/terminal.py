@@ -24,12 +24,15 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def render(results: Sequence[Result], *, title: str, width: int | None = None, plain: bool = False) -> str:
-    """Return the report, in color on a terminal unless `plain`. `width` is in character cells."""
+    """Return the report, in color if standard output is a terminal, unless `plain`.
+
+    `width` is in character cells; by default the window's, or 200 without a terminal or if `plain`.
+    """
     return show(tables(results), title=title, width=width, plain=plain)
 
 
 def show(shown: Sequence[Table], *, title: str, width: int | None = None, plain: bool = False) -> str:
-    """Return tables as text, with colors on a terminal unless `plain`."""
+    """Return tables as text; `width` and `plain` as in `render`."""
     terminal = sys.stdout.isatty() and not plain
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=width or (None if terminal else WIDE), highlight=False)

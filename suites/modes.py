@@ -1,4 +1,6 @@
-"""One model per family in every precision and execution mode; the report says where they change the ranking.
+"""One model per family in twelve combinations of precision, mode and memory format, at batch 8.
+
+The report says where they change the ranking of latencies.
 
 What a machine cannot run (TF32 or CUDA graphs without a GPU) gets the status `unsupported`.
 """

@@ -41,8 +41,8 @@ class Speed:
 
     `frames` is frames/s delivered; `decoded` is the number of frames that must be decoded per delivered one, given the
     files' key frames. `cores` is the mean number of busy CPU cores, `nvdec` the utilization of the GPU's decoders in
-    percent, `threads` DALI's threads besides the worker processes. `same` is set for other libraries only: (correct
-    frames, checked frames).
+    percent, `threads` DALI's threads besides the worker processes. `memory` counts shared pages once. `same` is set for
+    other libraries only: (correct frames, checked frames).
     """
 
     device: Device
@@ -67,7 +67,10 @@ class Speed:
 def bench(
     index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None]
 ) -> tuple[Speed, ...]:
-    """Measure every decoder that can read the index, dense and sparse; `report` receives each one's name."""
+    """Measure every decoder that can read the index, dense and sparse, at each of `thread_counts`.
+
+    Each measurement lasts `seconds` besides its startup; `report` receives its name.
+    """
     found = []
     for sampling, decoder in itertools.product(CLIPS, pipelines.decoders(index, device)):
         for threads in thread_counts(decoder, device, workers):
@@ -79,14 +82,17 @@ def bench(
 
 
 def thread_counts(decoder: Decoder, device: Device, workers: int) -> list[int]:
-    """Return the thread counts to measure: on a GPU, one, two and four threads per NVDEC engine."""
+    """Return the thread counts to measure, ascending: `workers`, and for DALI on a GPU 1, 2 and 4 per NVDEC engine.
+
+    None is below `workers`.
+    """
     if device == "cpu" or decoder == "software":
         return [workers]
     return sorted({workers, *(max(workers, times * nvdec.engines()) for times in (1, 2, 4))})
 
 
 def recommend(speeds: tuple[Speed, ...]) -> dict[str, str]:
-    """Return the fastest of our decoders for each kind of frame sampling."""
+    """Return the fastest of our decoders by sampling, such as {"dense": "dali"}; other libraries are ignored."""
     fastest: dict[str, Speed] = {}
     for found in speeds:
         if found.decoder not in get_args(Decoder):
@@ -107,7 +113,10 @@ def speed(
     seconds: float,
     threads: int | None = None,
 ) -> Speed:
-    """Drain a training stream for `seconds` after its startup; `threads` overrides the stream's own choice."""
+    """Drain a training stream for `seconds` after its startup; `threads` overrides the stream's own choice.
+
+    `sampling` is a key of `CLIPS`.
+    """
     clip, batch = CLIPS[sampling], min(BATCH[device], len(index))
     with pipelines.open(
         index,
@@ -131,7 +140,10 @@ def drain(
     sizes: Iterator[int], index: Index, sampling: str, decoder: str, *, device: Device, workers: str, seconds: float,
     same: tuple[int, int] | None = None,
 ) -> Speed:  # fmt: skip
-    """Consume an iterator of batch sizes (clips) for `seconds` after a warm-up; `workers` describes its producers."""
+    """Consume an iterator of batch sizes (clips) for `seconds` after `WARM_UP` batches; it should be endless.
+
+    `sampling` is a key of `CLIPS`; `workers` describes the producers, as text.
+    """
     clip = CLIPS[sampling]
     batch = [next(sizes) for _ in range(WARM_UP)][-1]
     with decoder_load.watch(torch.device(device)) as load:
@@ -164,7 +176,10 @@ def _windows(sizes: Iterator[int], device: Device, seconds: float) -> Iterator[f
 
 
 def decoded_per_frame(index: Index, clip: Clip, videos: int = 200) -> float:
-    """Return the number of frames decoded per frame kept, from the index's key frames; no file is opened."""
+    """Return the number of frames decoded per frame kept, from the index's key frames; no file is opened.
+
+    Clips are those of training in epoch 0, one of each of at most `videos` evenly spaced videos.
+    """
     from ...pipelines._packets import groups
     from ...pipelines.source import ClipSampler
 

@@ -33,7 +33,10 @@ ALIKE = 45.0  # least PSNR in dB of two charts with the same colors: a little mo
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """One decoder's result on one codec: correct frames (`right`) of `frames`; `psnr` in dB, worst clip and median."""
+    """One decoder's result on one codec: correct frames (`right`) of `frames`; `psnr` in dB, worst clip and median.
+
+    PSNR is at most 99 dB (`IDENTICAL`). `videos` counts those that the decoder could read; without any, PSNR is 0.
+    """
 
     codec: str
     decoder: Decoder
@@ -74,7 +77,7 @@ def certify_colors(
 ) -> tuple[Certificate, ...]:
     """Compare every decoder with the reference on a color chart, made for each codec and color tags of the index.
 
-    Formats that PyAV cannot encode, such as folders of frames, are skipped.
+    Formats that PyAV cannot encode, such as folders of frames, and color matrices that swscale lacks are skipped.
     """
     found = []
     kinds = dict.fromkeys(zip(*(index.table[name] for name in ("codec", "color_matrix", "color_range")), strict=True))
@@ -129,7 +132,7 @@ def _compare(shown: np.ndarray, video: Video, spec: ClipSpec, size: int) -> tupl
 def compare_accuracy(
     index: Index, model: str, checkpoint: Path, *, device: Device, workers: int, report: Callable[[str], None]
 ) -> tuple[Verdict, ...]:
-    """Evaluate a checkpoint with each decoder, under the model's own views."""
+    """Evaluate a checkpoint of a single-label index with each decoder, under the model's own clip and views."""
     variant, place = models.find(model), torch.device(device)
     network = models.build(model, num_classes=len(index.classes), checkpoint=checkpoint).to(place).eval()
     found: list[Verdict] = []

@@ -26,7 +26,7 @@ def picture() -> np.ndarray:
 
 
 def film(path: Path, codec: str, matrix: str, color_range: str) -> Path:
-    """Encode `FRAMES` frames of the chart in the colors of a matrix and a range, by FFmpeg's names; return the path."""
+    """Encode `FRAMES` frames of the chart in a matrix of `SWSCALE` and a range, `tv` or `pc`; return the path."""
     frames = (_frame(number, CODECS[codec].pix_fmt, matrix, color_range) for number in range(FRAMES))
     encode(path, frames, codec=codec, fps=25, gop=2)
     return path

@@ -27,7 +27,10 @@ CHECK = Clip(frames=8, sampling="segments")
 def bench(
     index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None]
 ) -> tuple[tuple[Speed, ...], tuple[str, ...]]:
-    """Measure every installed library with `workers` threads; also return a message per library that failed."""
+    """Measure every installed library with `workers` threads, for `seconds` with each sampling of `CLIPS`.
+
+    Also returns a message per library that failed or is not installed.
+    """
     found: list[Speed] = []
     missing: list[str] = []
     for name, module in rivals.find(device).items():
@@ -52,9 +55,10 @@ def _missing(module: ModuleType, error: ImportError) -> str:
 
 
 def identical(index: Index, read: rivals.Reader) -> tuple[int, int]:
-    """Return (correct frames, checked frames) of a reader.
+    """Return (correct frames, checked frames) of a reader, on up to `CHECKED` videos of the index.
 
-    A frame is right if no neighbor of the reference's frame of that number is nearer to it.
+    A frame is right if no neighbor of the reference's frame of that number is nearer to it; one of another size, for
+    example without the video's rotation, is wrong.
     """
     right = total = 0
     clip_sampler = ClipSampler(clip=CHECK)

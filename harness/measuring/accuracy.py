@@ -59,7 +59,10 @@ class Predictions:
 
     @classmethod
     def join(cls, parts: list[Predictions]) -> Predictions:
-        """Merge the predictions of several ranks in the index's order; at least one must not be empty."""
+        """Merge the predictions of several ranks, sorted by row in the index; `parts` must not be an empty list.
+
+        A video that several ranks tested is kept several times.
+        """
         full = [p for p in parts if len(p.video)] or parts[:1]
         video = torch.cat([p.video for p in full])
         order = video.argsort()
@@ -76,7 +79,10 @@ class Predictions:
         return MAIN.get(self.metric, "map")
 
     def save(self, path: Path, paths: list[str]) -> None:
-        """Write a parquet file: path, label (a list if multi-label), predicted class, `score_0` … `score_{K-1}`."""
+        """Write a parquet file: path, label (a list if multi-label), predicted class, `score_0` … `score_{K-1}`.
+
+        `paths` has the path of every row of the index, in its order. The predicted class is that of the highest score.
+        """
         import pandas as pd
 
         multi = self.label.ndim == 2
@@ -97,8 +103,9 @@ def evaluate(
 ) -> Predictions:
     """Run one epoch of a test stream and return its predictions; `forward` maps N×3×T×H×W to logits N×K.
 
-    `progress` receives the number of finished videos. The loop from its first batch on counts as
-    `measured` on the `timer`.
+    Scores are softmax probabilities, also for multi-label sets; gradients are off, but the model is not put into eval
+    mode. `progress` receives the number of videos seen so far. The loop from its first batch on counts as `measured` on
+    the `timer`.
     """
     timer = timer or PhaseTimer()
     total: dict[int, Tensor] = {}
@@ -127,7 +134,8 @@ def evaluate(
 def scores(predictions: Predictions, num_classes: int, views: str) -> dict[str, Metric]:
     """Return top-1, top-5 (if there are more than five classes) and mean class accuracy, in percent.
 
-    For a multi-label set, only the mean average precision. Raises UserError if there are no videos or no labels.
+    For a multi-label set, only the mean average precision. `views` is text for the convention, such as `4x3`. Raises
+    UserError if there are no videos or no labels.
     """
     _check(predictions)
     convention = _convention(predictions, views)

@@ -20,11 +20,12 @@ SEED = 0
 def interval(
     value: float, statistic: Callable[[Tensor], Tensor], videos: int, *, work: float = 1
 ) -> tuple[float | None, float | None, str]:
-    """Return the bounds of a 95 % interval around `value` (percent) and the method as text; (None, None, "") if none.
+    """Return the bounds of a 95 % interval around `value` (percent), clipped to 0..100, and the method as text.
 
     `statistic` maps each video's multiplicity in a resample (float64 V) to a fraction; all ones must give `value`. It
     costs `work` operations per video. The bounds are ±1.96 bootstrap standard errors, not percentiles: repeated videos
-    in a resample bias average precision upwards.
+    in a resample bias average precision upwards. Returns (None, None, "") if the resamples do not vary, or if
+    `FEWEST` of them would cost more than `WORK` operations.
     """
     resamples = min(RESAMPLES, int(WORK / (max(videos, 1) * work)))
     if resamples < FEWEST:

@@ -53,7 +53,8 @@ class Queue:
 def forward_times(forward: Callable[[Tensor], Tensor], clip: Tensor, budget: Budget) -> tuple[list[float], str]:
     """Return the device-side seconds of each forward pass of a clip, and the method as text.
 
-    Returns ([], "") if the pass synchronizes internally, so that it can be neither queued as a whole nor captured.
+    Returns ([], "") if the pass synchronizes internally, so that it can be neither queued as a whole nor captured. The
+    clip must be on a CUDA device. There is no warm-up: call `forward` on a clip of this shape before.
     """
     queue = Queue(clip.device)
     found = times(lambda: forward(clip), queue, budget)
@@ -69,9 +70,10 @@ def forward_times(forward: Callable[[Tensor], Tensor], clip: Tensor, budget: Bud
 
 
 def times(step: Callable[[], object], queue: Any, budget: Budget) -> list[float]:
-    """Return the device-side seconds of each call whose queue never ran empty; [] if it always does.
+    """Return the device-side seconds of each call whose queue never ran empty.
 
-    `queue` is a `Queue`, or a fake with its methods.
+    Returns [] once the queue ran empty even behind the longest spin (`LONGEST` seconds). `queue` is a `Queue`, or a
+    fake with its methods.
     """
     found: list[float] = []
     begin, busy = time.perf_counter(), FIRST

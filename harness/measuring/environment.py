@@ -66,7 +66,7 @@ def _cpu_model() -> str:
 def threads() -> int:
     """Return the number of intra-op threads for torch: `OMP_NUM_THREADS`, or else one per available core.
 
-    If torch's own default is lower (one per physical core), that is used.
+    Without the variable it is never more than torch's present number, by default one per physical core.
     """
     import torch
 

@@ -29,8 +29,10 @@ TOLERANCE = {"bf16": 0.1, "amp_bf16": 0.1, "fp16": 0.0125, "amp_fp16": 0.0125}
 def prepare(model: nn.Module, case: Case, device: torch.device) -> Forward:
     """Return the model's inference function in the case's precision and mode, from N×3×T×H×W to logits.
 
-    If the precision casts or quantizes, a copy runs and the fp32 original moves to the CPU, where parameters and FLOPs
-    are counted, to free GPU memory. Raises UnsupportedError if the device lacks the precision or mode.
+    The model must be in eval mode on the device; clips are fp32. If the precision casts or quantizes, a copy runs and
+    the fp32 original moves to the CPU, where parameters and FLOPs are counted, to free GPU memory. With `cuda_graphs`
+    the next call overwrites the logits. Sets global flags (`set_up`). Raises UnsupportedError if the device lacks the
+    precision or mode.
     """
     set_up(case.precision, case.mode, device)
     original, model = model, cast(model, case.precision)
@@ -49,9 +51,10 @@ def prepare(model: nn.Module, case: Case, device: torch.device) -> Forward:
 
 
 def set_up(precision: str, mode: str, device: torch.device) -> None:
-    """Set this process's global precision flags. Raises UnsupportedError if the device lacks the precision or mode.
+    """Set this process's TF32 and cuDNN flags. Raises UnsupportedError if the device lacks the precision or mode.
 
-    TF32 is allowed only for precision `tf32`: by default torch lets cuDNN use it for fp32 convolutions.
+    TF32 is allowed only for precision `tf32`: by default torch lets cuDNN use it for fp32 convolutions. cuDNN's
+    autotuning is switched on.
     """
     _check(precision, mode, device)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -60,7 +63,7 @@ def set_up(precision: str, mode: str, device: torch.device) -> None:
 
 
 def cast(model: nn.Module, precision: str) -> nn.Module:
-    """Return the model itself, or a copy with its weights cast or quantized to the precision."""
+    """Return a copy with weights cast or quantized for `bf16`, `fp16` and `fp8`, else the model itself."""
     if precision in CAST:
         return copy.deepcopy(model).to(CAST[precision])
     if precision == "fp8":
@@ -70,7 +73,10 @@ def cast(model: nn.Module, precision: str) -> nn.Module:
 
 
 def in_precision(model: Callable[[Tensor], Tensor], precision: str, device: torch.device) -> Forward:
-    """Return the inference function of a model that was `cast` to the precision; it takes fp32 clips."""
+    """Return the inference function of a model that was `cast` to the precision; it takes fp32 clips.
+
+    The logits have the dtype that the precision computes in.
+    """
     dtype = CAST.get(precision, torch.float32)
 
     def forward(clip: Tensor) -> Tensor:
@@ -121,7 +127,7 @@ class Float8Linear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply in 8 bits, accumulate and return in bf16."""
+        """Multiply in fp8 on a GPU; the result is bf16, whatever the input's dtype."""
         flat = x.reshape(-1, x.shape[-1])
         scale = _scale(flat)
         # The public torch.nn.functional.scaled_mm is younger than the oldest torch that pyproject.toml allows.
@@ -141,7 +147,8 @@ class Replayed:
     """A forward pass captured as a CUDA graph for each input shape, then replayed without launch overhead.
 
     All graphs share one memory pool, as only their logits must outlive a replay. Capture is thread-local, so that other
-    threads, such as a decoder's, may allocate meanwhile.
+    threads, such as a decoder's, may allocate meanwhile. The first call with a shape runs the pass three times, then
+    captures it, which raises RuntimeError if the pass synchronizes with the host.
     """
 
     def __init__(self, forward: Forward) -> None:

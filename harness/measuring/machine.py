@@ -27,7 +27,7 @@ BUSY = {"cpu": 0.1, "cuda": 0.5}  # fraction of the cores that other processes m
 
 @contextmanager
 def watch(device: torch.device) -> Iterator[MachineState]:
-    """Record the machine's state during the block; the yielded dict is filled when the block ends.
+    """Record the machine's state during the block; the yielded dict is filled when the block ends, also by an error.
 
     `disturbed` lists what invalidates a measurement: a throttled or shared GPU, cores used by other processes.
     """
@@ -55,7 +55,10 @@ def watch(device: torch.device) -> Iterator[MachineState]:
 
 
 def disturbances(found: MachineState, device: str) -> list[str]:
-    """Return the reasons in a machine state that invalidate a measurement, in words."""
+    """Return the reasons in a machine state that invalidate a measurement on `cpu` or `cuda`, in words.
+
+    Calibrations are compared only with the state's own fastest; for another reference see `slowed`.
+    """
     reasons = list(found.get("slowed", ()))
     if found.get("other_users"):
         reasons.append("the GPU has other users")
@@ -65,7 +68,7 @@ def disturbances(found: MachineState, device: str) -> list[str]:
 
 
 def slowed(found: MachineState, best: float) -> list[str]:
-    """Return a reason if the state's slowest calibration is far above the `best` one (ms), else nothing."""
+    """Return [a reason] if the state's slowest calibration is over `SLOWER` times the `best` one (ms), else []."""
     worst = max(found.get("calibration_ms") or [0.0])
     return [f"the machine itself ran {worst / best:.2f} times slower than at its best"] if worst > SLOWER * best else []
 
@@ -111,7 +114,7 @@ def _own_seconds() -> float:
 
 
 def cpu_mhz() -> float | None:
-    """Return the mean frequency of the cores; None if the system does not report it."""
+    """Return the cores' present mean frequency in MHz; None if the system does not report it."""
     import psutil
 
     frequency = psutil.cpu_freq()

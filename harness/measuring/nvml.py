@@ -50,7 +50,7 @@ def handles() -> list[Any]:
 
 
 def handle(device: torch.device) -> Any:
-    """Return the NVML handle of the GPU or MIG slice that torch computes on; None if NVML does not know it.
+    """Return the NVML handle of the CUDA device or MIG slice that torch computes on; None if NVML does not know it.
 
     Looked up by UUID, since NVML ignores CUDA_VISIBLE_DEVICES; for a slice torch may report only the GPU's UUID, while
     the variable names the slice.
@@ -63,7 +63,7 @@ def handle(device: torch.device) -> Any:
 
 
 def joules(handle: Any) -> float | None:
-    """Return the board's energy counter in joules, counted since the driver was loaded."""
+    """Return the board's energy counter in joules since the driver was loaded; None if it has none."""
     millijoules = read("DeviceGetTotalEnergyConsumption", handle)
     return None if millijoules is None else millijoules / 1e3
 
@@ -77,8 +77,8 @@ def process_memory(handle: Any) -> int | None:
 def look(handle: Any, own: Sequence[int] | set[int]) -> dict[str, Any]:
     """Return one sample: SM clock, temperature, power, throttle reasons, number of compute processes not in `own`.
 
-    In a container with its own PID namespace NVML lists the host's PIDs: `others` is None if this process is not among
-    them.
+    Each is None if not available; `reasons` is NVML's bit mask. In a container with its own PID namespace NVML lists
+    the host's PIDs: `others` is None if this process is not among them.
     """
     power = read("DeviceGetPowerUsage", handle)
     processes = {process.pid for process in read("DeviceGetComputeRunningProcesses", handle) or ()}
@@ -92,7 +92,7 @@ def look(handle: Any, own: Sequence[int] | set[int]) -> dict[str, Any]:
 
 
 def describe(handle: Any) -> dict[str, Any]:
-    """Return name, driver, memory, clocks and temperature of a GPU."""
+    """Return name, driver, memory, clocks and temperature of a GPU; None for each but the name if not available."""
     memory = read("DeviceGetMemoryInfo", handle)
     return {
         "name": read("DeviceGetName", handle) or "GPU without a name",

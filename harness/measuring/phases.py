@@ -39,12 +39,12 @@ class PhaseTimer:
             self._open.pop()
 
     def move(self, name: Phase, seconds: float) -> None:
-        """Reattribute seconds from the currently open phase to another one."""
+        """Reattribute seconds from the currently open phase to another one; both must have had time before (`read`)."""
         self.seconds[name] += seconds
         self.seconds[self._open[-1]] -= seconds
 
     def batches(self, stream: Any) -> Iterator[Any]:
-        """Yield an epoch's batches; the wait for the first one, in which decoders start, counts as `start`."""
+        """Yield the batches of `stream.epoch()`; the wait for the first, in which decoders start, counts as `start`."""
         batches = iter(stream.epoch())
         with self.phase("start"):
             first = next(batches, None)
@@ -65,9 +65,10 @@ class PhaseTimer:
 
 
 def finalize(phases: Mapping[str, float], *, start: float, wall: float) -> Seconds:
-    """Return the time breakdown of a process that ran for `wall` seconds; its timer began `start` seconds in.
+    """Return the time breakdown of a process that ran for `wall` seconds and began its timer `start` seconds in.
 
-    The unattributed remainder is the harness's (`rest`), or `lost` for a process that died without reporting any phase.
+    `phases` are those of `PhaseTimer.read`. The result has them and `wall`, in seconds rounded to milliseconds. The
+    unattributed remainder is the harness's (`rest`), or `lost` for a process that died without reporting any phase.
     """
     found = {"wall": wall, **phases, "start": phases.get("start", 0.0) + start}
     found.pop("rest", None)

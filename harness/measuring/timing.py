@@ -1,9 +1,9 @@
 """The timing loop: warm up until steady, then time single steps until the median is known precisely enough.
 
 The device is synchronized before and after each step, so a sample is the latency that a user sees. The loop ends when
-the 95 % interval of the median is within ±`precision` of it, or at `max_seconds`; never before `min_seconds`, nor
-before the median has an interval at all. The interval comes from 10 contiguous batches of samples, because consecutive
-samples are autocorrelated.
+the 95 % interval of the median is within ±`precision` of it, after `min_seconds` and 10 samples at least; or at
+`max_seconds`, once it has `least` samples. The interval comes from 10 contiguous batches of samples, because
+consecutive samples are autocorrelated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ BEYOND = 2  # least samples beyond a percentile
 class Budget:
     """Limits of a measurement in seconds, and the target `precision` (relative half-width of the median's interval).
 
-    At least `least` samples are taken however slow a step is: a median has an interval from six samples on.
+    At least `least` samples are taken however slow a step is: a median has an interval from six samples on. The seconds
+    do not include the warm-up, which may take half of `max_seconds` more.
     """
 
     min_seconds: float = 0.5
@@ -55,7 +56,7 @@ class Timing:
 
 
 def take(step: Callable[[], object], device: torch.device | str, budget: Budget = Budget()) -> Timing:
-    """Warm up until steady, then time calls of `step` within the budget."""
+    """Warm up until steady, for at most half of `max_seconds`, then time calls of `step` within the budget."""
     begin = time.perf_counter()
     calls, steady = warm_up(step, device, limit=budget.max_seconds / 2)
     start = time.perf_counter()
@@ -66,7 +67,7 @@ def take(step: Callable[[], object], device: torch.device | str, budget: Budget 
 
 
 def samples(step: Callable[[], object], device: torch.device | str, budget: Budget = Budget()) -> list[float]:
-    """Return the host-side seconds of each call of `step` after the warm-up."""
+    """Warm up like `take`; return the host-side seconds of each later call of `step`."""
     return take(step, device, budget).host
 
 
@@ -94,7 +95,10 @@ def warm_up(step: Callable[[], object], device: torch.device | str, limit: float
 
 
 def summary(values: list[float], unit: str, convention: str = "") -> Metric:
-    """Return the median of a time series as a metric, with its 95 % interval; flagged `unsteady` if wider than ±5 %."""
+    """Return the median of a time series as a metric, with its 95 % interval; at least one value, in `unit`.
+
+    Flagged `unsteady` if the interval is wider than ±5 % or, under six values, missing.
+    """
     return _metric(values, serial_interval(values), unit, convention)
 
 
@@ -111,7 +115,11 @@ def _metric(
 
 
 def percentile(values: list[float], share: float, unit: str, convention: str = "") -> Metric | None:
-    """Return a quantile of the samples with its 95 % interval; None if fewer than `BEYOND` samples lie beyond it."""
+    """Return the `share` quantile (0..1: 0.9 for the 90th percentile) of values in `unit`, with its 95 % interval.
+
+    Returns None if fewer than `BEYOND` values are expected above it. A bound beyond all values is None. The metric has
+    no samples.
+    """
     if len(values) * (1 - share) < BEYOND:
         return None
     value, low, high = quantile_interval(values, share)
@@ -119,7 +127,7 @@ def percentile(values: list[float], share: float, unit: str, convention: str = "
 
 
 def disturbed(metric: Metric, reasons: str) -> Metric:
-    """Return the metric flagged `machine_disturbed`, with the reasons as its warning; comparisons then doubt it."""
+    """Return the metric flagged `machine_disturbed`, for `reasons`; its other flags and its warning are replaced."""
     return replace(metric, warning=reasons, flags=frozenset({"machine_disturbed"}))
 
 
@@ -127,7 +135,8 @@ def combine(rounds: Sequence[Metric]) -> Metric:
     """Merge a metric's rounds: the median of the rounds' medians, with the interval that those medians give.
 
     Samples within a round are correlated and the machine drifts between rounds, so only the medians are treated as
-    independent. A round without samples (a percentile) contributes its value.
+    independent: under six rounds there is no interval, and the metric is flagged `unsteady`. The rounds' own flags and
+    warnings are dropped. A round without samples (a percentile) contributes its value.
     """
     medians = [m.value for m in rounds]
     merged = _metric(medians, median_interval(medians), rounds[0].unit, rounds[0].convention)
@@ -140,7 +149,7 @@ def combine(rounds: Sequence[Metric]) -> Metric:
 
 
 def done(taken: list[float], elapsed: float, budget: Budget) -> bool:
-    """Whether the samples taken in `elapsed` seconds satisfy the budget."""
+    """Whether timing may stop, given the samples (seconds) taken in `elapsed` seconds."""
     if len(taken) >= budget.least and elapsed >= budget.max_seconds:
         return True
     if len(taken) < ENOUGH or elapsed < budget.min_seconds:

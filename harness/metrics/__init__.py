@@ -32,9 +32,10 @@ class Subject:
     """The model under test, in eval mode on its device, and everything else that a metric may use.
 
     `open_stream` opens the test split, of `videos` videos, in evaluation mode (see `pipelines.open`); `open_training`
-    the same videos with the recipe's augmentation, given a batch size. `train_log` has one record per training step.
-    `budget` bounds each timing loop. `notes` become the result's `details`; `keep` stores the predictions under the
-    case's own views. `timer` attributes time to phases, `report` receives progress events.
+    the same videos with the recipe's augmentation, given a batch size. `train_log` has one record per training step,
+    with its `wait` and `compute` seconds; it is empty if the case was not trained. `views` are the case's or its
+    model's. `budget` bounds each timing loop. `notes` become the result's `details`; `keep` stores the predictions
+    under the case's own views. `timer` attributes time to phases, `report` receives progress events.
     """
 
     model: nn.Module
@@ -67,7 +68,7 @@ class Subject:
         return ", ".join([self.case.precision, *mode, *(["channels last"] if self.case.channels_last else [])])
 
     def example(self, batch: int) -> Tensor:
-        """Return random clips, N×3×T×H×W float32 on the subject's device."""
+        """Return `batch` random clips of a test view's size, N×3×T×H×W float32 on the subject's device."""
         return torch.randn(batch, 3, self.clip.frames, self.size, self.size, device=self.device)
 
     @cached_property
@@ -75,7 +76,11 @@ class Subject:
         return prepare(self.model, self.case, self.device)
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Return logits N×classes under the case's precision and mode, without gradients."""
+        """Return logits N×classes under the case's precision and mode, without gradients, of a fp32 clip N×3×T×H×W.
+
+        The clip is on the subject's device. With `cuda_graphs` the next call overwrites the logits. With a new shape, a
+        mode other than eager compiles or captures first.
+        """
         if self.case.mode == "eager" or clip.shape in self._seen:
             return self._execute(clip)
         self._seen.add(clip.shape)
@@ -92,7 +97,7 @@ class Subject:
         return taken
 
     def on_device(self, clip: Tensor) -> tuple[list[float], str]:
-        """Return the device-side seconds of forward passes and how they were measured; empty if not measurable."""
+        """Return the device-side seconds of forward passes on a GPU, and the method; ([], "") if not measurable."""
         with self.timer.phase("measured"):
             return device_time.forward_times(self.forward, clip, self.budget)
 

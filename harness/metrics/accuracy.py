@@ -12,7 +12,7 @@ from . import Subject
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Test every video once under the case's views."""
+    """Test every video once under the subject's views; keep the predictions. Raises UserError if none can be scored."""
     predictions = subject.test("accuracy", subject.forward, subject.views)
     subject.keep(predictions)
     found = scores(predictions, subject.num_classes, str(subject.views))

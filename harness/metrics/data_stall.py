@@ -1,4 +1,6 @@
-"""`data_wait_fraction`, `step_ms`, `train_clips_s`: training speed, and the fraction of it spent waiting for data.
+"""`data_wait_fraction`, `step_ms`, `train_clips_s`: training speed, waits included, and the waits' share.
+
+`data_wait_fraction` is the fraction (0..1) of the time of all steps that was spent waiting for data.
 
 Read from the training log, which records each step's wait and compute time separately.
 """
@@ -13,7 +15,7 @@ WARM_UP = 5
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Summarize the training steps after the first `WARM_UP`; returns {} if the case was not trained."""
+    """Summarize the training steps after the first `WARM_UP`; returns {} if none is left, or without a recipe."""
     steps = subject.train_log[WARM_UP:]
     if not steps or subject.case.recipe is None:
         return {}

@@ -16,7 +16,7 @@ BATCHES = 8
 def measure(subject: Subject) -> dict[str, Metric]:
     """Drain the test stream within the time budget, one timing per batch, without each epoch's first (startup).
 
-    Returns {} if the index has too few videos to time three batches.
+    Every view counts as a clip. Returns {} if fewer than three batches could be timed.
     """
     rates: list[float] = []
     batch = max(1, min(LARGEST, subject.videos // BATCHES))

@@ -1,8 +1,8 @@
 """`end_to_end_clips_s`: throughput from encoded files to logits, and its bottleneck.
 
-Decoder and model are also timed alone, at the same batch and views. `notes["limit"]` names the bottleneck in one
-sentence: the decoder (on a GPU including the transfer), the model (with its kernel-launch overhead), or the host, if
-both together are slower than either alone.
+Every view counts as a clip. Decoder and model are also timed alone, at the same batch and views. `notes["limit"]` names
+the bottleneck in one sentence: the decoder (on a GPU including the transfer), the model (with its kernel-launch
+overhead), or the host, if both together are slower than either alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOGETHER = 0.85  # fraction of the slower part's rate that both reach together i
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Time stream and model together, then each alone; returns {} if the index has fewer than three batches."""
+    """Time stream and model together, then each alone; returns {} if fewer than three batches could be timed."""
     batch = max(1, min(LARGEST, subject.videos // BATCHES))
     with subject.open_stream(batch=batch) as stream, subject.timer.phase("measured"):
         both = _rates("end_to_end", stream, subject, lambda b: subject.forward(b.clip))
@@ -47,8 +47,9 @@ def measure(subject: Subject) -> dict[str, Metric]:
 def limit(together: float, alone: dict[str, float], launching: float = 0.0) -> str:
     """Return a sentence that names the bottleneck of `together` clips/s, given the clips/s of each part `alone`.
 
-    `launching` is the fraction of the model's time in which the device waits for the host's launches. A part that was
-    slower alone than together means a disturbed measurement: then the sentence says that no bottleneck can be named.
+    `launching` is the fraction (0..1) of the model's time in which the device waits for the host's launches. A part
+    that was slower alone than together means a disturbed measurement: then the sentence says that no bottleneck can be
+    named.
     """
     slowest = min(alone, key=lambda name: alone[name])
     others = ", ".join(f"{name} alone {rate:.4g}" for name, rate in sorted(alone.items(), key=lambda item: item[1]))

@@ -22,7 +22,10 @@ IDLE = 1.0
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Run the model at its best batch for `WINDOW` seconds and divide the joules by the number of clips."""
+    """Run the model at its best batch for `WINDOW` seconds and divide the joules by the number of clips.
+
+    Returns {} on a CPU and on a GPU without the counter. Raises UnsupportedError if the counter stops answering.
+    """
     if subject.device.type != "cuda":
         return {}
     handle = nvml.handle(subject.device)

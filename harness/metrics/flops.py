@@ -31,7 +31,7 @@ TOLERANCE = 0.005
 
 @dataclass(frozen=True)
 class Counts:
-    """Multiply-adds of one forward pass, by three independent counters.
+    """Multiply-adds of one forward pass (of the whole batch), by three independent counters.
 
     `total` and `by_operator` are fvcore's, `torch_products` torch's (convolutions and matrix products only),
     `attention` the closed form. `skipped` maps operators that fvcore does not count to the number of their calls.
@@ -60,7 +60,7 @@ class Counts:
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Count the FLOPs of one view and of all views of a video."""
+    """Count the GFLOPs (billions of multiply-adds) of one view and of all views of a video."""
     with subject.timer.phase("counting"):
         counts = count_all(subject.model, subject.example(1))
     subject.notes["flops_unsupported_operators"] = counts.skipped
@@ -75,7 +75,10 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
 
 def count(model: nn.Module, clip: torch.Tensor) -> tuple[float, dict[str, int]]:
-    """Return fvcore's multiply-adds of one forward pass, and the uncounted operators with their numbers of calls."""
+    """Return fvcore's multiply-adds of one forward pass, and the uncounted operators with their numbers of calls.
+
+    The clip, N×3×T×H×W, must be on the model's device; all N are counted. The model runs in eval mode.
+    """
     total, _, skipped = _fvcore(model, clip)
     return total, skipped
 
@@ -93,7 +96,10 @@ def count_all(model: nn.Module, clip: torch.Tensor) -> Counts:
 
 
 def count_shapes(model: nn.Module, clip: torch.Tensor, others: dict[Any, Any] | None = None) -> float:
-    """Return torch's multiply-adds of one forward pass; `others` maps further operators to their FLOP formulas."""
+    """Return torch's multiply-adds of one forward pass: products and convolutions only, on any device, `meta` too.
+
+    The model's mode is kept. `others` maps further operators to their FLOP formulas, of two FLOPs per multiply-add.
+    """
     counter = FlopCounterMode(display=False, custom_mapping=others)
     # FlopCounterMode does not know the fused attention kernels of every device; the math backend uses plain matmuls.
     with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):

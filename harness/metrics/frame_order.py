@@ -1,7 +1,8 @@
-"""`top1_reversed`, `top1_shuffled`: top-1 (or mAP) with the frames of every clip reversed, or shuffled.
+"""`top1_reversed`, `top1_shuffled`: top-1 with the frames of every clip reversed, or shuffled.
 
 A model whose accuracy does not drop ignores frame order (D.-A. Huang and others, "What makes a video a video", CVPR
-2018). The shuffle is one permutation, drawn from the case's seed; views and videos are those of `top1`.
+2018). The shuffle is one permutation, drawn from the case's seed; views and videos are those of `top1`. For a data
+set with another primary metric they are `map_reversed`, `mean_class_accuracy_reversed` and so on.
 """
 
 from __future__ import annotations

@@ -45,5 +45,5 @@ def _on_device(subject: Subject, clip: Tensor, host: Metric) -> dict[str, Metric
 
 
 def launch_bound(host: float, device: float) -> float:
-    """Return the fraction of the host's time in which the device was idle."""
+    """Return the fraction of the host's time beyond the device's, both in one unit; never below 0."""
     return max(0.0, 1 - device / host)

@@ -1,9 +1,10 @@
 """Peak memory of one forward pass, in MiB, by four separate measures.
 
 `memory_allocated_mib` and `memory_reserved_mib` are the CUDA allocator's peaks, `memory_process_mib` NVML's figure for
-this process (GPU only); `memory_resident_mib` is the peak resident set size on the host, libraries included. Peaks are
-reset beforehand. A CUDA graph replays in a private memory pool, which the allocated peak does not see: it is omitted
-then, and the reserved memory includes the pool.
+this process after the pass (GPU only, omitted if not available); `memory_resident_mib` is the peak resident set size on
+the host, libraries included (Linux only). Peaks are reset beforehand, as far as the system permits. A CUDA graph
+replays in a private memory pool, which the allocated peak does not see: that peak is omitted then, and the reserved
+memory includes the pool.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ ABOVE = "above the matmul's: convolutions need fewer operations than are counted
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Time the model at its best batch and the matmul, and divide their FLOP rates."""
+    """Divide the FLOP rates of the model at its best batch and of the matmul, fastest step of each; {} for fp8."""
     if subject.case.precision == "fp8":
         return {}  # only the linear layers run in fp8: there is no single peak
     batch = throughput.best_batch(subject)

@@ -7,6 +7,6 @@ from . import Subject
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Count the parameters."""
+    """Count the parameters: a plain number, not millions."""
     count = sum(p.numel() for p in subject.model.parameters())
     return {"params": Metric(value=count, unit="", convention=f"{subject.num_classes} classes, head included")}

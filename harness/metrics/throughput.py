@@ -1,7 +1,8 @@
 """`throughput_clips_s`, `throughput_frames_s`: throughput of the model alone at its best batch size.
 
-The batch doubles until throughput no longer improves; if one runs out of memory, bisection finds the largest that fits.
-`notes["batch_sweep"]` keeps the time and rate of every batch tried.
+If the case leaves the batch open, the batch doubles, from 1 to at most 256, until throughput improves by less than 3 %;
+if one runs out of memory, bisection approaches the largest that fits. `notes["batch_sweep"]` keeps the time and rate of
+every batch tried.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
 
 def best_batch(subject: Subject) -> int:
-    """Return the case's batch, or the one with the highest throughput, searched for once per subject."""
+    """Return the case's batch, or the one with the highest throughput, searched for once per subject.
+
+    Raises OutOfMemoryError if not even one clip fits.
+    """
     if "best_batch" not in subject.notes:
         subject.notes["best_batch"] = subject.case.batch or _sweep(subject)
     return subject.notes["best_batch"]
@@ -69,7 +73,7 @@ def _sweep(subject: Subject) -> int:
 
 
 def bisect(fitting: int, failing: int, fits: Callable[[int], bool]) -> int:
-    """Bisect between a batch that fits and one that does not; return the largest that fits, within an eighth of it."""
+    """Bisect between a batch that fits and one that does not; return one that fits, within an eighth of the largest."""
     while failing - fitting > max(1, fitting // 8):
         middle = (fitting + failing) // 2
         if fits(middle):

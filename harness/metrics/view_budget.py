@@ -1,7 +1,7 @@
-"""`notes["view_budget"]`: top-1 (or mAP) against the cost per video, from 1x1 to 10x3 views.
+"""`notes["view_budget"]`: top-1 (or the data set's own metric) against the cost per video, from 1x1 to 10x3 views.
 
-GFLOPs and milliseconds (and joules if `energy` was measured) cover all views of a *video*. The model's own protocol is
-among the budgets. The metric emits no number: reports draw the curve.
+GFLOPs and milliseconds cover all views of a *video*; reports add joules if `energy` was measured. The subject's own
+views are among the budgets. The metric emits no number: reports draw the curve.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BUDGETS = ("1x1", "2x1", "4x1", "1x3", "4x3", "10x3")
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Test every video under each view budget, the cheapest first."""
+    """Test every video under each view budget, the cheapest first; fills `notes["view_budget"]` and returns {}."""
     own = subject.views
     budgets = {str(v): v for v in (*(_like(own, Views.parse(text)) for text in BUDGETS), own)}
     with subject.timer.phase("counting"):

@@ -1,9 +1,12 @@
-"""Data sets: one file each, with `SPLITS` and `index(root, split) -> Listing`. Its docstring shows the folder layout.
+"""Data sets: one module each, with `SPLITS` and `index(root, split) -> Listing`; its docstring shows the layout.
+
+If `SPLITS` is empty, any split name may be asked for.
 
     made = build_index("ucf101", Path("/data/ucf101"), "train1")
     made.save("ucf101_train1.parquet")
 
-Videos of the official list that are not on disk are listed in the index's `skipped` as missing.
+Videos of the official list that are not on disk are listed in the index's `skipped` as missing, unreadable ones with
+the reason.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ __all__ = ["Entry", "Listing", "Span", "build_index", "names"]
 class Listing:
     """One split of a data set as its annotations list it, before any video is opened.
 
-    The paths of `entries` are absolute or relative to `root`; a folder of JPEG frames counts as a file. `missing` are
-    listed videos that are not on disk. `metric` is the data set's usual one. Raises UserError for a label out of range.
+    The paths of `entries` are absolute or relative to `root`; a folder of JPEG frames counts as a file. `missing` names
+    the listed videos that are not on disk. `metric` is the data set's usual one (see `Index`). Raises UserError if a
+    label is neither -1 (unknown) nor the number of a class.
     """
 
     entries: tuple[Entry, ...]
@@ -54,9 +58,10 @@ def names() -> list[str]:
 def build_index(
     name: str, root: Path | str, split: str = "all", *, workers: int | None = None, progress: bool = True
 ) -> Index:
-    """List and scan one split of a data set.
+    """List and scan one split of a data set. `root` is its folder; for `csv` and `filelist` the list itself.
 
-    Raises UserError if the name or split is unknown, the split has no videos, or an annotation file has another format.
+    `split="all"` exists only where `SPLITS` is empty or has it. `workers` is that of `build`. Raises UserError if the
+    name or split is unknown, no video of the split is on disk, or an annotation file is missing or has another format.
     """
     module = discover.module("pipelines.datasets", name, "data set")
     if module.SPLITS and split not in module.SPLITS:

@@ -27,12 +27,15 @@ def annotation(root: Path, *candidates: str) -> Path:
 
 
 def folder(root: Path, *candidates: str) -> Path:
-    """Return the first of these folders that exists, or the root itself."""
+    """Return the first of these sub-folders of the root that exists, else the root itself."""
     return next((root / name for name in candidates if (root / name).is_dir()), root)
 
 
 def lines(path: Path) -> Iterator[str]:
-    """Yield a text file's lines without empty ones and comments. Raises UserError if it cannot be read as UTF-8."""
+    """Yield a text file's lines, stripped, without empty ones and those that start with `#`.
+
+    Raises UserError if the file cannot be read as UTF-8.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -43,12 +46,15 @@ def lines(path: Path) -> Iterator[str]:
 
 
 def rows(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
-    """Yield a delimited file's rows, quotes resolved."""
+    """Yield a delimited file's rows, quotes resolved, the header too if there is one.
+
+    Empty lines and lines that start with `#` are dropped. Raises UserError if the file cannot be read as UTF-8.
+    """
     return csv.reader(lines(path), delimiter=delimiter)
 
 
 def read_json(path: Path) -> Any:
-    """Return the contents of a JSON file. Raises UserError if it cannot be read."""
+    """Return the contents of a JSON file. Raises UserError if it cannot be read or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -73,12 +79,15 @@ def class_number(name: str, numbers: dict[str, int], path: Path) -> int:
 
 
 def is_frames(path: Path) -> bool:
-    """Whether a path is a folder of JPEG frames."""
+    """Whether a path is a folder that holds a JPEG file, whatever its name."""
     return path.is_dir() and any(child.suffix.lower() in FRAMES for child in path.iterdir())
 
 
 def videos_under(top: Path) -> Iterator[Path]:
-    """Yield the videos below a folder, sorted: files by their suffix, and folders of JPEG frames."""
+    """Yield the videos at any depth below a folder, sorted: files by their suffix, and folders of JPEG frames.
+
+    Names that start with a dot are left out, and so is what lies in a folder of frames.
+    """
     for path in sorted(top.iterdir()):
         if path.name.startswith("."):
             continue
@@ -89,7 +98,10 @@ def videos_under(top: Path) -> Iterator[Path]:
 
 
 def by_name(top: Path) -> dict[str, Path]:
-    """Map path without suffix, and file name without suffix, to each video below a folder."""
+    """Map path (relative to the folder) and file name, both without suffix, to each video below a folder.
+
+    Of several videos with one file name, the name means the first. Empty if there is no such folder.
+    """
     found: dict[str, Path] = {}
     for path in videos_under(top) if top.is_dir() else ():
         plain = path if path.is_dir() else path.with_suffix("")
@@ -99,7 +111,10 @@ def by_name(top: Path) -> dict[str, Path]:
 
 
 def match(listed: Iterable[Listed], top: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """Find listed videos, (possible names without suffix, label, span), below a folder; return (entries, missing)."""
+    """Find listed videos, (possible names without suffix, label, span), below a folder; return (entries, missing).
+
+    A name is a path relative to `top` or a file name. The first one found counts; a missing video has its first name.
+    """
     found = by_name(top)
     entries: list[Entry] = []
     missing: list[str] = []

@@ -10,7 +10,7 @@ FILES = {"train": "train", "val": "validation", "test": "test"}
 
 
 def listing(root: Path, split: str, prefix: str) -> Listing:
-    """List a split of `prefix`, whose class order is that of the labels file. A test split has no labels: -1."""
+    """List a split of `prefix`, whose class order is that of the labels file. Rows without a class have label -1."""
     classes = tuple(_find.lines(_find.annotation(root, f"{prefix}-labels.csv")))
     numbers = {name: number for number, name in enumerate(classes)}
     file = _find.annotation(root, f"{prefix}-{FILES[split]}.csv")

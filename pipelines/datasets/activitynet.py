@@ -16,7 +16,10 @@ SUBSETS = {"train": "training", "val": "validation"}
 
 
 def index(root: Path, split: str) -> Listing:
-    """List a split's segments; classes are the sorted names of all labels. Segments without length are ignored."""
+    """List a split's segments; classes are the sorted names of all labels, of any split.
+
+    Segments that are empty or start before 0 s are left out.
+    """
     database = _find.read_json(_find.annotation(root, "activity_net.v1-3.min.json"))["database"]
     classes = tuple(sorted({note["label"] for record in database.values() for note in record["annotations"]}))
     numbers: dict[str, Label] = {name: number for number, name in enumerate(classes)}

@@ -1,7 +1,8 @@
-"""A CSV table with the header `path,label[,start,end]`; paths are relative to the file, times in seconds.
+"""A CSV table with the header `path,label[,start,end]`; paths are relative to the file, or absolute.
 
-ROOT is the CSV file, or a folder that holds `SPLIT.csv`. Labels are numbers or names; several are joined by `|`, and
-then the set is multi-label. Names are numbered in sorted order, or by the lines of a `classes.txt` beside the file.
+Times are in seconds after the file's first frame. ROOT is the CSV file, or a folder that holds `SPLIT.csv`. Labels are
+numbers or names, -1 means unknown; several are joined by `|`, and then the set is multi-label. Names are numbered in
+sorted order, or by the lines of a `classes.txt` beside the file. Empty lines and lines that start with `#` are dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 
 
 def index(root: Path, split: str) -> Listing:
-    """Read the table. Raises UserError if a column is missing, a label is empty, or an end is before its start."""
+    """Read the table; `split` matters only if `root` is a folder. Rows whose file is not on disk become `missing`.
+
+    Raises UserError if there is no table, a column is missing, a label is no class or empty (in a multi-label set it
+    may be), or not 0 <= start < end.
+    """
     file = root / f"{split}.csv" if root.is_dir() else root
     if root.is_dir() and not file.is_file():
         raise UserError(f"{file}: no such file: name the CSV file itself, or choose the split that lies in the folder")
@@ -55,9 +60,11 @@ def index(root: Path, split: str) -> Listing:
 
 
 def class_numbers(file: Path, used: set[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return the class names of a list, and the class number of every label.
+    """Return the class names of a list, and the class number of every label (see `numbered`).
 
-    Names are the lines of a `classes.txt` beside the list, else all numbers up to the largest, or the sorted names.
+    Names are the lines of a `classes.txt` beside the list; else they come from the labels `used`: all numbers from 0 to
+    the largest if those are numbers, or the sorted names. Raises UserError if such a number is negative (-1 may be),
+    fractional, or `MAX_CLASSES` or more.
     """
     names = file.parent / "classes.txt"
     classes = tuple(_find.lines(names)) if names.is_file() else _named(file, used - {"-1"})
@@ -65,7 +72,10 @@ def class_numbers(file: Path, used: set[str]) -> tuple[tuple[str, ...], dict[str
 
 
 def numbered(classes: tuple[str, ...]) -> dict[str, int]:
-    """Map every label, be it a number or a class name, to its class number; -1 means unknown."""
+    """Map every label as text, be it a number or a class name, to its class number; "-1" (unknown) to -1.
+
+    A class whose name is a number goes by its name.
+    """
     return {"-1": -1, **{str(i): i for i in range(len(classes))}, **{name: i for i, name in enumerate(classes)}}
 
 

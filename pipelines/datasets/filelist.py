@@ -1,11 +1,14 @@
-"""File lists of other frameworks. ROOT is the text file; paths are relative to its folder, `videos` or `rawframes`.
+"""File lists of other frameworks. ROOT is the text file; paths are relative to its folder.
+
+Paths may also be relative to `videos` or `rawframes` in that folder. One line per video:
 
     path label [label…]             MMAction2 and Video Swin, videos; several labels make the set multi-label
     path frames label               MMAction2, raw frames, if `path` is a folder
     path offset frames label        the same with an offset: `split="offset"`
     path<TAB>class name             VideoTransformer
 
-Class names come from the lines of a `classes.txt` beside the list, else from the list itself.
+Offsets count frames from 0. Class names come from the lines of a `classes.txt` beside the list, else from the list
+itself. Empty lines and lines that start with `#` are dropped.
 """
 
 from __future__ import annotations
@@ -23,12 +26,18 @@ LABEL = re.compile(r"-?\d+")
 
 
 def index(root: Path, split: str) -> Listing:
-    """Read a list. Raises UserError, quoting the line, if one fits no format."""
+    """Read a list. Without a label a video has -1, or () in a multi-label set.
+
+    Raises UserError if a folder of frames lacks its numbers, or a label is no class.
+    """
     return read(root, [root.parent / name for name in ("", "videos", "rawframes")], offset=split == "offset")
 
 
 def read(root: Path, tops: list[Path], *, classes: tuple[str, ...] = (), offset: bool = False) -> Listing:
-    """Read the list `root`. Paths are relative to one of the folders `tops`; `classes` are the class names if known."""
+    """Read the list `root`. Paths are relative to one of the folders `tops`, the first where the path exists.
+
+    `classes` are the class names if known, else as the module says. With `offset`, folders of frames have one.
+    """
     rows = [_row(line, tops, root, offset) for line in _find.lines(root)]
     multi_label = any(len(labels) > 1 for _, _, labels, _ in rows)
     if classes:

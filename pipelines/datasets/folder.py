@@ -1,7 +1,7 @@
 """One sub-folder per class: `ROOT/[SPLIT/]CLASS/…/video.mp4`. A folder of JPEG frames counts as a video.
 
 `split="all"` reads ROOT itself. Classes are the sorted names of the sub-folders. A folder without sub-folders is one
-class, named like the folder: enough to measure speed.
+class, named like the folder: enough to measure speed. Names that start with a dot are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ SPLITS: tuple[str, ...] = ()
 
 
 def index(root: Path, split: str) -> Listing:
-    """List every video below the class folders. Raises UserError if there is none."""
+    """List every video below the class folders; videos beside them are left out.
+
+    Raises UserError if there is no such folder, or it has neither sub-folders nor videos.
+    """
     top = root if split == "all" else root / split
     if not top.is_dir():
         raise UserError(f"{top}: {'a file, not a' if top.exists() else 'no such'} folder")

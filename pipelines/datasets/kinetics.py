@@ -1,10 +1,12 @@
 """Kinetics-400, -600 and -700 (Kay et al. 2017), by the official CSV files or MMAction2's lists.
 
     ROOT/annotations/kinetics_{train,val,test}.csv     label,youtube_id,time_start,time_end,split
-      or ROOT/kinetics{400,600,700}_{train,val}_list_videos.txt     path label
+      or ROOT/kinetics{400,600,700}_{train,val}_list_{videos,rawframes}.txt     see `filelist`
     ROOT/videos_{train,val}/<class_name>/<id>_<start>_<end>.mp4     or <id>.mp4; rawframes_{train,val} likewise
 
-Classes are the sorted names of the train CSV, blanks as `_` and quotes dropped, as every released checkpoint has them.
+If there is a list, it is read instead of the CSV files, and the class names are the numbers `0`, `1`, …. Otherwise
+classes are the sorted names of the train CSV (required for every split), blanks as `_` and quotes dropped, as every
+released checkpoint has them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ROOT/annotations/kinetics_200/k200_{train,val}.txt     path label
 ROOT/kinetics_200_{train,val}/…                        the paths of the lists
-ROOT/annotations/classes.txt                           class names, one per line (optional)
+ROOT/annotations/classes.txt                           class names, one per line (else `0`, `1`, …)
 """
 
 from __future__ import annotations

@@ -41,9 +41,11 @@ def find(device: Device) -> dict[str, ModuleType]:
 def batches(
     index: Index, clip_sampler: ClipSampler, batch_sampler: BatchSampler, make: Callable[[], Reader], workers: int
 ) -> Generator[Tensor, None, None]:
-    """Yield batches of training clips, epoch after epoch: N x 3 x T x S x S float32, normalized. One reader per thread.
+    """Yield batches of training clips, epoch after epoch without end: N x 3 x T x S x S float32, normalized.
 
-    Frames and boxes are those of `pipelines.open` with the same samplers; box edges are rounded to whole pixels.
+    `make` is called once in each of `workers` threads. Frames and boxes are those of `pipelines.open` with the same
+    samplers; box edges are rounded to whole pixels. Flips and augmentation are left out, boxes are chosen for the frame
+    as stored, before rotation, and a video that cannot be decoded raises the library's error.
     """
     own = threading.local()
 

@@ -22,7 +22,7 @@ DEVICES = ("cpu", "cuda")
 def reader(device: Device) -> Reader:
     """Return a function that decodes frames. Raises ImportError if the library is not installed.
 
-    The function raises UserError if torchcodec falls back to the CPU on a GPU.
+    The function raises UserError if `device` is "cuda" but torchcodec decodes the file on the CPU.
     """
     from torchcodec.decoders import VideoDecoder, set_cuda_backend  # type: ignore[import-not-found]
 
