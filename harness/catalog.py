@@ -19,7 +19,10 @@ from .progress import bar
 
 
 def render(format: str) -> str:
-    """Return the catalog as a `table` or as `json`. Raises UserError for another format."""
+    """Return the catalog as text: a `table`, or a `json` array of one object per model. Raises UserError otherwise.
+
+    Progress is shown on stderr. `gflops_view` is per view (multiply-add = 1), `top1` and `top5` in percent.
+    """
     if format not in ("table", "json"):
         raise unknown("format", format, ("table", "json"))
     with bar(Console(stderr=True)) as progress:
@@ -30,6 +33,7 @@ def render(format: str) -> str:
 def gflops(model: nn.Module, clip: Tensor) -> float:
     """Return the GFLOPs (multiply-add = 1) of one view of a model on the meta device.
 
+    `model`, in eval mode, and `clip`, one view `1 3 T H W`, must be on the meta device: all clips of a batch count.
     Convolutions and matrix products are counted by torch, norms at fvcore's rate: 5 operations per element for layer
     norm, 2 for batch norm. The figure equals that of `metrics.flops`, without running the model.
     """

@@ -1,4 +1,4 @@
-"""`reelbench export`: a checkpoint as one safetensors file, a `torch.export` program or ONNX, checked against eager."""
+"""`reelbench export`: a checkpoint as safetensors, or as a `torch.export` program or ONNX, checked against eager."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ FORMATS = (".safetensors", ".pt2", ".onnx")
 def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
     """Export a checkpoint in the format of `out`'s suffix and return a summary line.
 
-    A .pt2 or .onnx program takes any batch N of clips N×3×T×H×W, of the model's own or the given clip. Raises
-    UserError, and writes nothing, if its logits differ from eager mode's by more than `TOLERANCE` of the largest.
+    A .pt2 or .onnx program takes a batch of 1 to 4096 clips, `N 3 T H W`, of the shape of `clip` (by default the
+    model's own), and returns the logits of eval mode. Raises UserError, and writes nothing, if its logits differ from
+    eager mode's by more than `TOLERANCE` of the largest, the suffix is none of `FORMATS`, or ONNX lacks a package or an
+    operator. A .safetensors file holds the weights alone, without those that only training needs, and is not checked.
     """
     if out.suffix not in FORMATS:
         raise unknown("export format", out.suffix, FORMATS)
@@ -52,7 +54,11 @@ def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
 
 
 def load(model: str, checkpoint: Path) -> nn.Module:
-    """Build the model with a checkpoint's weights and number of classes; ZeRO shards are consolidated."""
+    """Build the model, in training mode, with a checkpoint's weights and number of classes.
+
+    Shards of ZeRO 3 are consolidated; DualFormer's token-label head is dropped. Raises UserError if the checkpoint does
+    not fit.
+    """
     from .training import engine
 
     joined = engine.joined_weights(checkpoint) if checkpoint.is_dir() else None

@@ -1,7 +1,8 @@
 """The zoo. `models.build("video_swin/t", num_classes=400)` returns an ordinary `nn.Module`.
 
-A name is an address: `video_swin/t` is the entry `t` of `VARIANTS` in `models/video_swin.py`. Every model takes a
-`clip` float `N×3×T×H×W` and returns logits `N×classes`. To add an architecture, write one file that ends in `VARIANTS`.
+A name is an address: `video_swin/t` is the entry `t` of `VARIANTS` in `models/video_swin.py`. Every model takes a float
+clip `N 3 T H W`, normalized by the mean and deviation of its `Clip`, and returns logits `N classes`. To add an
+architecture, write one file that ends in `VARIANTS`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["Variant", "build", "check_clip", "choose_clip", "families", "find", 
 
 
 def families() -> list[str]:
-    """Return the architecture families: the public files of this package."""
+    """Return the architecture families: the public files of this package (`maskfeat` has no variants of its own)."""
     return discover.names("models")
 
 
@@ -51,12 +52,12 @@ def build(
     pretrained: str | Path | Mapping[str, Tensor] | None = None,
     **overrides: Any,
 ) -> nn.Module:
-    """Build a model by its address.
+    """Build a model by its address, in training mode; without a checkpoint its weights are random.
 
-    `checkpoint` is a video checkpoint (with our parameter names or the official release's) and is loaded strictly;
-    `pretrained` is a 2D image checkpoint, inflated by the architecture's official rule. `overrides` are arguments of
-    the architecture's constructor. Raises UserError if the address or an argument is unknown, or a checkpoint does not
-    fit.
+    `num_classes` is by default the variant's, not the checkpoint's. `checkpoint` is a video checkpoint, loaded strictly
+    as by `load_checkpoint`; `pretrained` is a 2D image checkpoint, inflated by the architecture's official rule, and
+    leaves the classifier random. `overrides` are arguments of the architecture's constructor. Raises UserError if the
+    address or an argument is unknown, or a checkpoint does not fit.
     """
     from . import _checkpoints
 
@@ -78,8 +79,9 @@ def build(
 def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
     """Load a video checkpoint into a model that `build` made, strictly.
 
-    `source` is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder, or a state dict, with our parameter
-    names or the official release's. Raises UserError, which names them, if keys are missing, unexpected or mis-shaped.
+    `source` is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder (ZeRO 3's must be consolidated first), or a
+    state dict, with our parameter names or the official release's. Raises UserError, which names them, if keys are
+    missing (`num_batches_tracked` may be), unexpected or mis-shaped.
     """
     from . import _checkpoints
 
@@ -87,9 +89,10 @@ def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Tensor])
 
 
 def init_from(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
-    """Initialize fine-tuning from a video checkpoint of another data set; return the keys that were not loaded.
+    """Initialize fine-tuning from a video checkpoint of another data set, into a model that `build` made.
 
-    If the number of classes differs the classifier keeps its own weights; it is never listed. `source` is as in
+    Returns the keys that were not loaded: those that only the model or only the checkpoint has, or mis-shaped. The
+    classifier is never listed; it keeps its own weights if the number of classes differs. `source` is as in
     `load_checkpoint`. Raises UserError if no weight but the classifier's fits.
     """
     from . import _checkpoints

@@ -17,7 +17,10 @@ PIECE = 2 << 20  # bytes of scores at a time: about the cache of one core
 
 
 class BiasedAttention(torch.autograd.Function):
-    """softmax(q k^T / sqrt(d) + bias) v, `B heads N d`, with `bias` as `1 heads N M` in the dtype of q."""
+    """`BiasedAttention.apply(q, k, v, bias)`: softmax(q k^T / sqrt(d) + bias) v, on a CPU only.
+
+    q is `B heads N d`, k and v `B heads M d`, `bias` `1 heads N M` in the dtype of q; the result is `B heads N d`.
+    """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:

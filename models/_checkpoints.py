@@ -1,7 +1,8 @@
 """Load weights: video checkpoints (strictly), 2D image checkpoints (inflated), initializations for fine-tuning.
 
-A source is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder, or a mapping of tensors. Parameter names may
-be ours or the official release's: `Variant.key_map` translates the latter. Errors are `UserError`s that name the keys.
+A source is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder, or a mapping of tensors. Parameter names may be
+ours or the official release's: `Variant.key_map` translates the latter. Tensors are read onto the CPU. Errors are
+`UserError`s that name the keys.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ class _Inert:
 
 
 def load(model: nn.Module, variant: Variant, source: Source) -> None:
-    """Load a video checkpoint strictly. Raises UserError if a key is missing, unexpected or mis-shaped."""
+    """Load a video checkpoint strictly. Raises UserError if a key is missing, unexpected or mis-shaped.
+
+    Only batch norms' `num_batches_tracked` may be missing.
+    """
     state = rename(read(source), model, variant)
     problems = _problems(model, state, missing_allowed=())
     if problems:
@@ -71,8 +75,9 @@ def load_pretrained(model: nn.Module, variant: Variant, source: Source) -> None:
 def init_from(model: nn.Module, variant: Variant, source: Source) -> list[str]:
     """Initialize from a video checkpoint of another data set; return the keys not loaded, except the classifier's.
 
-    The classifier is loaded if the number of classes agrees and keeps its initialization otherwise. Raises UserError
-    if no other weight fits.
+    They are the keys, in our naming, that only the model or only the checkpoint has, or mis-shaped. The classifier is
+    loaded if the number of classes agrees and keeps its initialization otherwise. Raises UserError if no other weight
+    fits.
     """
     state = rename(read(source), model, variant)
     own = _shapes(model)
@@ -85,7 +90,10 @@ def init_from(model: nn.Module, variant: Variant, source: Source) -> list[str]:
 
 
 def rename(state: State, model: nn.Module, variant: Variant) -> State:
-    """Return the state dict in our naming: keys of ours stay, others go through `variant.key_map`, `None` drops one."""
+    """Return the state dict in our naming: keys of ours stay, others go through `variant.key_map`, `None` drops one.
+
+    Raises UserError if two keys get the same name.
+    """
     own = _shapes(model)
     renamed: State = {}
     for key, value in state.items():
@@ -99,9 +107,10 @@ def rename(state: State, model: nn.Module, variant: Variant) -> State:
 
 
 def read(source: Source) -> State:
-    """Return the tensors of a source by name, unpacked from containers (`state_dict`) and without `WRAPPERS`.
+    """Return the tensors of a source by name, unpacked from `CONTAINERS`, other values left out.
 
-    Raises UserError if it cannot be read, or holds no tensors.
+    A prefix of `WRAPPERS` is removed if every name has it. No code in a file is run. Raises UserError if the source
+    cannot be read (as ZeRO 3's shards), would run code, or holds no tensors.
     """
     if isinstance(source, Mapping):
         content: Any = source

@@ -1,7 +1,8 @@
-"""The 2D backbones of TSM: ResNet (with non-local blocks) and MobileNetV2. Frames in, `(N T) C H W`.
+"""The 2D backbones of TSM, without head: ResNet (with non-local blocks) and MobileNetV2. Frames in, `(N T) C H W`.
 
-Every forward takes the temporal shift as its second argument; the shifted blocks apply it. Parameter names are those
-of MMAction2 without the wrappers (`.net`, `.block`) that its shift and its non-local blocks add.
+The forward of a backbone, and of its blocks, takes the temporal shift as its second argument: `forward(x, shift)`, see
+`_shift`. The shifted blocks apply it. Parameter names are those of MMAction2 without the wrappers (`.net`, `.block`)
+that its shift and its non-local blocks add.
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ class ConvBN(nn.Module):
 
 
 class NonLocal(nn.Module):
-    """Non-local block: attention over all positions of the clip, max-pooled keys, residual. `N C T H W` -> the same.
+    """Non-local block: attention over all positions of the clip, residual. `N C T H W` -> the same.
 
+    With `pool`, keys and values are max-pooled 2x2 in space. A new block is the identity (its batch norm scales by 0).
     Wang et al., Non-local Neural Networks, 2018; as NonLocal3d of mmcv: no scaling of the scores, `dot` divides by the
     number of keys instead of taking the softmax, `gauss` compares the features themselves.
     """
@@ -123,7 +125,11 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class Bottleneck(nn.Module):
-    """ResNet's 1x1, 3x3, 1x1 block; `shifted` applies the shift to the input of the residual branch only."""
+    """ResNet's 1x1, 3x3, 1x1 block: `forward(x, shift)`, `(N T) ins H W` -> `(N T) (4 width) H/stride W/stride`.
+
+    `shifted` applies the shift to the input of the residual branch only. `non_local` adds a `NonLocal` block of that
+    kind, over clips of `shift.frames` frames.
+    """
 
     def __init__(self, ins: int, width: int, stride: int, *, shifted: bool, non_local: NonLocalKind | None) -> None:
         super().__init__()
@@ -146,10 +152,11 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet with bottlenecks, `(N T) 3 H W` -> `(N T) C H/32 W/32`.
+    """ResNet with bottlenecks, without head: `forward(x, shift)`, `(N T) 3 H W` -> `(N T) C H/32 W/32`.
 
-    Very deep ones (a third stage of 23 blocks or more) shift every second block only. With `non_local`, every second
-    block of the stages in `NON_LOCAL_STAGES` ends in a non-local block.
+    `depths` are the blocks of its four stages; C, in `channels`, is 32 `width`. Very deep ones (a third stage of 23
+    blocks or more) shift every second block only. With `non_local`, every second block of the stages in
+    `NON_LOCAL_STAGES` ends in a non-local block.
     """
 
     NON_LOCAL_STAGES = (1, 2)
@@ -180,7 +187,10 @@ class ResNet(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block: expand 1x1, depthwise 3x3, project 1x1. Residual blocks that expand are shifted."""
+    """MobileNetV2's block: expand 1x1, depthwise 3x3, project 1x1. `forward(x, shift)` on `(N T) C H W`.
+
+    It has a shortcut if `stride` is 1 and `ins` = `outs`; if it also expands, the residual branch is shifted.
+    """
 
     def __init__(self, ins: int, outs: int, stride: int, expand: int) -> None:
         super().__init__()
@@ -201,7 +211,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 (Sandler et al., 2018), `(N T) 3 H W` -> `(N T) 1280 H/32 W/32`."""
+    """MobileNetV2 (Sandler et al., 2018), headless: `forward(x, shift)`, `(N T) 3 H W` -> `(N T) 1280 H/32 W/32`."""
 
     # (expansion, channels, blocks, stride) of each layer
     LAYERS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -229,7 +239,7 @@ class MobileNetV2(nn.Module):
 
 
 def init_convs(module: nn.Module) -> None:
-    """Initialize 2D convolutions for ReLU (He et al., 2015); batch norms start as the identity."""
+    """Initialize the weights of 2D convolutions for ReLU (He et al., 2015, fan-out); all else is left as it is."""
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")

@@ -17,7 +17,7 @@ from ._windows import Size3, WindowedAttention, Windows
 
 
 class PatchEmbed(nn.Module):
-    """Patch embedding (strided Conv3d), then LayerNorm: `B C D H W` -> `B D' H' W' C'`."""
+    """Patch embedding (strided Conv3d), then LayerNorm: `B C D H W` -> `B D' H' W' C'`. Drops incomplete patches."""
 
     def __init__(self, ins: int, dim: int, patch: Size3) -> None:
         super().__init__()
@@ -29,7 +29,10 @@ class PatchEmbed(nn.Module):
 
 
 class LocalAttention(WindowedAttention):
-    """Attention inside windows that neither shift nor overlap. `B D H W C` -> the same."""
+    """Attention inside windows that neither shift nor overlap. `B D H W C` -> the same.
+
+    Raises UserError if a side of the grid is no multiple of the window's.
+    """
 
     def __init__(self, dim: int, heads: int, window: Size3) -> None:
         super().__init__()
@@ -58,7 +61,7 @@ class PyramidAttention(nn.Module):
     """Every token attends to the clip pooled to a fine and a coarse grid. `B D H W C` -> the same.
 
     `fine` is the kernel (and stride) of the fine pooling, (1, 1, 1) for no pooling at all; `coarse` the kernels of the
-    two coarse pooling convolutions.
+    two coarse pooling convolutions, `None` for no coarse grid.
     """
 
     def __init__(self, dim: int, heads: int, fine: Size3, coarse: tuple[Size3, Size3] | None) -> None:
@@ -94,7 +97,7 @@ class PyramidAttention(nn.Module):
 
 
 class PositionEncoding(nn.Module):
-    """Convolutional position encoding: depthwise 3x3x3, residual; there is no other. `B D H W C` -> the same."""
+    """Position encoding by a depthwise 3x3x3 convolution, added to its input. `B D H W C` -> the same."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -105,7 +108,11 @@ class PositionEncoding(nn.Module):
 
 
 class DualFormerBackbone(nn.Module):
-    """`N 3 T H W` -> `N C D H W`, D = T / 2. The pooling kernels are those of a clip of `frames` x `size` x `size`."""
+    """`N 3 T H W` -> `N C D H' W'`: C = dims[-1], D = T / 2, and with four stages H' = H / 32.
+
+    The pooling kernels are those of a clip of `frames` x `size` x `size` pixels. Raises UserError if a stage's grid is
+    no multiple of the window `local`.
+    """
 
     def __init__(
         self,

@@ -17,9 +17,9 @@ CELL = 8
 
 
 def hog(images: Tensor) -> Tensor:
-    """Return the histograms of 8×8 cells: `... 3 H W` (0..255, any dtype) -> float `... H/8 W/8 27`, channel-major.
+    """Return the histograms of 8×8 cells: `... 3 H W` (0..255, any dtype) -> float32 `... H/8 W/8 (3 x 9)`.
 
-    Each histogram has L2 norm 1, or is zero if the cell has no gradient.
+    H and W must be multiples of 8. The 9 bins of each channel have L2 norm 1, or are zero if the cell has no gradient.
     """
     rows, columns = _gradients(images.to(torch.float32))
     votes = torch.hypot(rows, columns).unflatten(-1, (-1, CELL)).unflatten(-3, (-1, CELL))

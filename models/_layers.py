@@ -22,8 +22,9 @@ SCORES = (
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drop a residual branch per sample and scale the others by 1 / (1 - rate). `N ...` -> `N ...`.
+    """Stochastic depth: in training, zero each sample with probability `rate`, and scale the rest by 1 / (1 - rate).
 
+    A sample is an entry of the first axis: `N ...` -> `N ...`. In eval mode, the identity.
     Huang et al., Deep Networks with Stochastic Depth, 2016.
     """
 
@@ -91,13 +92,16 @@ def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return softmax(q k^T / sqrt(d) + bias) v with the heads concatenated: `B heads N d` -> `B N (heads d)`.
 
-    `bias` is added to the scores: broadcastable to `B heads N M`, in the dtype of q.
+    k and v are `B heads M d`, `bias` is `1 heads N M` or `B heads N M` in the dtype of q.
     """
     return fused_attention(q, k, v, bias).transpose(1, 2).flatten(2)
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return softmax(q k^T / sqrt(d) + bias) v, `B heads N d`, in calls small enough for CUDA's fused kernels."""
+    """Return softmax(q k^T / sqrt(d) + bias) v, `B heads N d`, in calls small enough for CUDA's fused kernels.
+
+    The arguments are those of `attend`.
+    """
     shared = bias is None or bias.shape[0] == 1
     if bias is not None and shared and _trains_on_cpu(bias):
         if q.shape[0] * bias.numel() * q.element_size() <= SCORES:
@@ -117,20 +121,21 @@ def _trains_on_cpu(bias: Tensor) -> bool:
 
 
 def drop_rates(rate: float, depth: int) -> list[float]:
-    """Return the stochastic-depth rates of `depth` blocks, linear from 0 to `rate`, both ends included."""
+    """Return the stochastic-depth rates of `depth` blocks, linear from 0 to `rate`, both included (one block: 0)."""
     return [rate * i / max(depth - 1, 1) for i in range(depth)]
 
 
 def run(block: Callable[..., Tensor], *inputs: Any, checkpointed: bool) -> Tensor:
-    """Call a block, with activation checkpointing (recomputed in the backward pass) if `checkpointed`."""
+    """Call a block, with activation checkpointing (recomputed in backward) if `checkpointed` and gradients are on."""
     if checkpointed and torch.is_grad_enabled():
         return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[return-value]
     return block(*inputs)
 
 
 def init_transformer(model: nn.Module, std: float = 0.02) -> None:
-    """Initialize linear layers and relative-position tables with a truncated normal, biases with zero.
+    """Initialize linear layers and relative-position tables with a truncated normal, linear biases with zero.
 
+    Convolutions, norms and other parameters are left as they are.
     The published 0.02 suits widths of a hundred and more; the narrow layers of a micro need about 1 / sqrt(width).
     """
     for module in model.modules():

@@ -50,7 +50,11 @@ class SqueezeExcite(nn.Module):
 
 
 class MobileOneBlock(nn.Module):
-    """A convolution as the sum of its branches: itself, a 1x1 scale, the identity. `deploy` builds the fused form."""
+    """A convolution as the sum of branches, then squeeze-and-excitation with `se`, and ReLU.
+
+    `N ins H W` -> `N outs H/stride W/stride`. The branches, each with batch norm: the convolution; a 1x1 one if
+    `kernel` is larger; the identity if the shape stays. `deploy` builds the fused form, for weights that were fused.
+    """
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class MobileOneBlock(nn.Module):
         return F.relu(self.se(sum(outputs[1:], outputs[0])))
 
     def reparameterize(self) -> None:
-        """Fuse the branches into `branch_reparam`, which computes the same as they do in eval mode."""
+        """Replace the branches, for good, by one convolution `branch_reparam`, which computes the same in eval mode."""
         if self.branch_reparam is not None:
             return
         branches = (*self.branch_conv_list, self.branch_scale, self.branch_norm)
@@ -112,9 +116,10 @@ class MobileOneBlock(nn.Module):
 
 
 class MobileOne(nn.Module):
-    """MobileOne, `(N T) 3 H W` -> `(N T) C H/32 W/32`; every block is shifted, its identity branch included.
+    """MobileOne, without head: `forward(x, shift)`, `(N T) 3 H W` -> `(N T) C H/32 W/32`, with C in `channels`.
 
-    A stage is (blocks, channels, blocks with squeeze-and-excitation at its end); a block is a depthwise 3x3 and a 1x1.
+    The shift (see `_shift`) is applied to the input of every `MobileOneBlock`, its identity branch included. A stage is
+    (pairs, channels, pairs with squeeze-and-excitation at its end); a pair is a depthwise 3x3 block and a 1x1 block.
     """
 
     S4 = ((2, 192, 0), (8, 448, 0), (10, 896, 5), (1, 2048, 1))
@@ -143,7 +148,7 @@ class MobileOne(nn.Module):
         return x
 
     def reparameterize(self) -> None:
-        """Fuse every block's branches into one convolution."""
+        """Replace every block's branches, in place and for good, by one convolution, the same in eval mode."""
         for module in self.modules():
             if isinstance(module, MobileOneBlock):
                 module.reparameterize()

@@ -57,7 +57,11 @@ class _Both(torch.autograd.Function):
 
 
 def both(x: Tensor, frames: int, fold: int, reverse: bool = False) -> Tensor:
-    """Shift `fold` channels of `(N T) C H W` each way in time, zero-padded at both ends of a clip."""
+    """Shift `fold` channels of `(N T) C H W` each way in clips of `frames` frames, zero-padded at both ends of a clip.
+
+    The first `fold` channels come from the next frame, the next `fold` from the previous one; with `reverse` the other
+    way.
+    """
     if fold == 0:
         return x
     # torch.jit.trace, which the FLOP counter uses, does not support autograd functions.
@@ -67,7 +71,10 @@ def both(x: Tensor, frames: int, fold: int, reverse: bool = False) -> Tensor:
 
 
 def past(x: Tensor, frames: int, fold: int) -> Tensor:
-    """Shift `fold` channels of `(N T) C H W` from the previous frame only: the online (causal) form."""
+    """Take the first `fold` channels of `(N T) C H W` from the previous frame, in a clip's first zeros: causal.
+
+    Clips have `frames` frames.
+    """
     x = x.unflatten(0, (-1, frames))
     before = torch.cat([torch.zeros_like(x[:, :1, :fold]), x[:, :-1, :fold]], dim=1)
     return torch.cat([before, x[:, :, fold:]], dim=2).flatten(0, 1)
@@ -89,7 +96,8 @@ class ClipShift:
 class Stream:
     """Online inference, a frame at a time: `N 3 H W` -> logits `N classes`; caches the shifted channels of each block.
 
-    `step` runs the network on frames with a given shift. Before the first frame the caches are zeros.
+    `step(frames, shift)` runs the network, in eval mode, with the stream as the shift. Before the first frame the
+    caches are zeros; they are never reset, and N must stay the same: make a new `Stream` for new videos.
     """
 
     frames = 1

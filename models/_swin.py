@@ -66,7 +66,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width, then patch merging (none after the last stage)."""
+    """Blocks of one width, then patch merging (none after the last stage). Has no forward: `SwinBackbone` runs them."""
 
     def __init__(self, blocks: list[Block], downsample: PatchMerging | None) -> None:
         super().__init__()
@@ -75,7 +75,10 @@ class Stage(nn.Module):
 
 
 class SwinBackbone(nn.Module):
-    """`N 3 T H W` -> `N C D H W`. `attention(dim, heads, index)` makes the attention of a stage's block `index`."""
+    """`N 3 T H W` -> `N C D H' W'`, normalized: C is the last stage's width, D = T / patch[0] rounded up.
+
+    `attention(dim, heads, index)` makes the attention of block `index`, counted from 0 in each stage.
+    """
 
     def __init__(
         self,
@@ -116,7 +119,7 @@ class SwinBackbone(nn.Module):
 
 
 def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Inflate a 2D Swin checkpoint to 3D by the official rule.
+    """Return the state dict of a 2D Swin checkpoint inflated to 3D by the official rule.
 
     The patch filter is repeated along time and divided by its length; each relative-position table is
     resized bicubically to the model's window and repeated for every temporal offset. Indices, masks and the classifier

@@ -3,8 +3,9 @@
     shift = TimeShift(patch=True, heads=12, grid=(14, 14))
     x = x + shift.back(attend(shift(norm(x), frames)), frames)      # (N T) L C, L = class tokens + H W
 
-Patch shift moves whole tokens along time, by the number of frames in this pattern, and back after attention. Channel
-shift replaces some channels of every head by those of the neighboring frames, and is not undone.
+Patch shift moves whole tokens along time, by the number of frames in this pattern (positive: to a later frame), and
+back after attention. Channel shift replaces some channels of every head by those of the neighboring frames, and is not
+undone.
 
     -4 +1 +2      tiled over the grid, or over a window; time wraps around
     -1  0 +3
@@ -22,7 +23,10 @@ PATTERN = ((-4, 1, 2), (-1, 0, 3), (-2, -3, 4))
 
 
 class TimeShift:
-    """Patch or channel shift of `(N T) L C`: of the last H W tokens, `grid` = (H, W), not of class tokens before."""
+    """Patch or channel shift, `shift(x, frames)`, of `(N T) L C` in clips of `frames` frames.
+
+    The last H W tokens are shifted, `grid` = (H, W), not the class tokens before them. `heads` is for channel shift.
+    """
 
     def __init__(self, *, patch: bool, heads: int, grid: tuple[int, int]) -> None:
         self.patch = patch
@@ -49,8 +53,9 @@ class TimeShift:
 
 
 def shift_channels(x: Tensor, heads: int) -> Tensor:
-    """Replace an eighth of every head's channels by the previous frame's, and an eighth by the next's: `B D ... C`.
+    """Replace an eighth of every head's channels by the previous frame's, the next eighth by the next frame's.
 
+    `B D ... C` -> the same, with frames along D and heads concatenated in C.
     At the ends of the clip, where there is no neighbor, the channels keep their own values.
     """
     x = x.unflatten(-1, (heads, -1))
@@ -63,12 +68,12 @@ def shift_channels(x: Tensor, heads: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def steps(height: int, width: int, device: torch.device) -> Tensor:
-    """Return by how many frames each token of a grid is shifted, `(H W)`."""
+    """Return by how many frames each token of a grid is patch-shifted, positive to a later one: int64 `(H W)`."""
     with torch.inference_mode(False):
         rows, columns = (torch.arange(length, device=device) % 3 for length in (height, width))
         return torch.tensor(PATTERN, device=device)[rows[:, None], columns[None, :]].flatten()
 
 
 def sources(frames: int, steps: Tensor) -> Tensor:
-    """Return the frame that each token comes from after the patch shift, (t - step) mod D: `D tokens`."""
+    """Return the frame that each token comes from after the patch shift, (t - step) mod D: `D tokens`, D = `frames`."""
     return (torch.arange(frames, device=steps.device)[:, None] - steps[None, :]) % frames

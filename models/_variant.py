@@ -19,11 +19,12 @@ class Variant:
       the arguments that make this variant of it.
     - `clip` is the published input, `views` the published test protocol.
     - `unused_parameters` are those that get no gradient in training, by design.
-    - `key_map` translates a parameter name of the official release into ours; `None` drops it.
+    - `key_map` translates a parameter name of the official release into ours, or returns `None` to drop it.
     - `inflate(model, state)` turns a 2D image checkpoint into this model's state dict by the official rule, without the
-      classifier, whose parameter names start with `head`.
+      classifier, whose parameter names start with `head`. It is `None` if there is no such rule.
     - `gradcam_layer` and `attention_stage` are dotted paths, where `-1` is the last of a list: the layer that Grad-CAM
-      explains by default, and the stage that attention maps are taken from (`None`: the whole model).
+      explains by default (`None`: no default), and the stage that attention maps are taken from (`None`: the whole
+      model).
     """
 
     build: Callable[..., nn.Module]

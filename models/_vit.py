@@ -54,7 +54,8 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Pre-norm self-attention over all tokens, with its residual. `N L D` -> `N L D`.
 
-    With a `shift`, rows are the frames of clips of `frames` frames, and tokens are shifted in time before attention.
+    `forward(x, frames)`: with a `shift`, N counts the frames of clips of `frames` frames, and tokens are shifted in
+    time before attention; otherwise `frames` is unused.
     """
 
     def __init__(self, dim: int, heads: int, drop_path: float, shift: TimeShift | None = None) -> None:
@@ -80,7 +81,8 @@ class Attention(nn.Module):
 class TimeAttention(Attention):
     """Temporal attention at each patch position; the class token is unchanged. `N (1 + P T) D` -> the same.
 
-    The output projection `temporal_fc` is initialized to zero, so that the block is initially an image model's.
+    In `forward(x, frames)`, `frames` is T. The output projection `temporal_fc` is initialized to zero, so that the
+    block is initially an image model's.
     """
 
     def __init__(self, dim: int, heads: int, drop_path: float) -> None:
@@ -97,7 +99,10 @@ class TimeAttention(Attention):
 
 
 class SpaceAttention(Attention):
-    """Spatial attention in each frame; the class token's T updates are averaged. `N (1 + P T) D` -> the same."""
+    """Spatial attention in each frame; the class token's T updates are averaged. `N (1 + P T) D` -> the same.
+
+    In every method, `x` is not normalized yet, and `frames` is T.
+    """
 
     def rows(self, x: Tensor, frames: int) -> Tensor:
         """Return each frame's normalized tokens, class token first: `(N T) (1 + P) D`."""
@@ -119,7 +124,10 @@ class SpaceAttention(Attention):
 
 
 class Block(nn.Module):
-    """Transformer block: joint attention, or with `divided` temporal then spatial attention; then the MLP."""
+    """Transformer block: joint attention, or with `divided` temporal then spatial attention; then the MLP.
+
+    `forward(x, frames)`, `N L D` -> `N L D`, see the attentions. With `divided`, `shift` is ignored.
+    """
 
     def __init__(
         self, dim: int, heads: int, drop_path: float, divided: bool = False, shift: TimeShift | None = None
@@ -145,7 +153,8 @@ def make_blocks(
 ) -> nn.ModuleList:
     """Return an encoder's blocks, their stochastic depth rising linearly to `drop_path`.
 
-    With `shift_grid`, a frame's (H, W) in patches, even blocks shift channels in time and odd blocks patches.
+    With `shift_grid`, a frame's (H, W) in patches, even blocks shift channels in time and odd blocks patches, unless
+    attention is `divided`.
     """
     blocks = nn.ModuleList()
     for i, rate in enumerate(drop_rates(drop_path, depth)):
@@ -155,20 +164,26 @@ def make_blocks(
 
 
 def encode(blocks: Iterable[nn.Module], x: Tensor, frames: int, checkpointed: bool) -> Tensor:
-    """Run the blocks in order. `B L D` -> `B L D`."""
+    """Run the blocks in order on clips of `frames` time steps. `B L D` -> `B L D`. For `checkpointed` see `run`."""
     for block in blocks:
         x = run(block, x, frames, checkpointed=checkpointed)
     return x
 
 
 def frame_tokens(patches: Tensor, cls: Tensor, positions: Tensor) -> Tensor:
-    """Return a sequence for each frame, class token first: `N T P D` -> `(N T) (1 + P) D`."""
+    """Return a sequence for each frame, class token first: `N T P D` -> `(N T) (1 + P) D`.
+
+    `cls` is `1 1 D`; `positions`, `1 (1 + P) D`, are added.
+    """
     cls = cls[:, None].expand(*patches.shape[:2], -1, -1)
     return (torch.cat((cls, patches), dim=2) + positions).flatten(0, 1)
 
 
 def clip_tokens(patches: Tensor, cls: Tensor, positions: Tensor, times: Tensor) -> Tensor:
-    """Return one sequence for each clip, with position and time embeddings: `N T P D` -> `N (1 + P T) D`."""
+    """Return one sequence for each clip, class token first, then time-minor: `N T P D` -> `N (1 + P T) D`.
+
+    `cls` is `1 1 D`; `positions`, `1 (1 + P) D`, are added to all tokens, `times`, `1 T D`, to the patches.
+    """
     cls = (cls + positions[:, :1]).expand(patches.shape[0], -1, -1)
     patches = patches + positions[:, None, 1:] + times[:, :, None]
     return torch.cat((cls, patches.transpose(1, 2).flatten(1, 2)), dim=1)

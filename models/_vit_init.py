@@ -37,7 +37,7 @@ def inflate(model: nn.Module, state: State) -> State:
     copies the spatial weights, `set_zero` sets them to zero, an identity block. `extend_strategy` inflates the patch
     filter to tubelets: `temporal_avg` averages over all frames, `center_frame` uses frame `tubelet // 2` alone. Time
     embeddings and `temporal_fc` keep the model's own initialization; with a MAE encoder, which has sine positions and
-    no class token, so do position embedding and class token.
+    no class token, so do position embedding and class token. Position embeddings are not resized.
     """
     own = model.state_dict()
     fresh = [key for key in own if key == "time_embed" or ".temporal_fc." in key]

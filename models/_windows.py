@@ -30,11 +30,14 @@ KEPT = torch.empty(0)
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """A window partition of a grid of D x H x W tokens: `order` is the source index of each token of each window.
+    """A window partition of a grid of D x H x W tokens.
+
+    `order` is the source index, in the flattened padded grid, of each token of each window, `inverse` its inverse.
 
     `counts` are the numbers of windows in each group with one mask, `masks` those masks, `groups 1 tokens tokens`: -100
     between tokens that are adjacent only by the cyclic shift, 0 elsewhere; `None` without a shift. `padded` is the grid
-    rounded up to whole windows of `tokens`, `pairs` the row of the relative-position table for each pair of tokens.
+    rounded up to whole windows of `tokens` tokens, `pairs` the row of the relative-position table for each pair of
+    tokens.
     """
 
     grid: Size3
@@ -93,7 +96,7 @@ class WindowedAttention(nn.Module):
         raise NotImplementedError
 
     def windows(self, grid: Size3, device: torch.device) -> Windows:
-        """Return the cached window partition of a grid."""
+        """Return the window partition of a grid of D x H x W tokens, from the cache or by `plan`."""
         _keep(self, grid, device)
         return self.plans[grid, device]
 
@@ -112,7 +115,10 @@ _keep._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def attend_groups(windows: Windows, batch: int, attend: Callable[..., Tensor], *inputs: Tensor, bias: Tensor) -> Tensor:
-    """Run `attend(*inputs, bias)` on each group of windows, its mask added to the bias, and concatenate the results."""
+    """Run `attend(*inputs, bias)` on each group of windows, its mask added to the bias, and concatenate the results.
+
+    `inputs` are `(windows B) ...` in the order of `Windows.partition`, `batch` is B, `bias` `1 heads tokens tokens`.
+    """
     if windows.masks is None:
         return attend(*inputs, bias)
     groups = zip(*(x.split([count * batch for count in windows.counts]) for x in inputs), strict=True)
@@ -141,8 +147,9 @@ def plan(
 ) -> Windows:
     """Return the partition of a grid of D x H x W tokens into windows, cyclically shifted by `shift`.
 
-    Tokens attend to each other in sub-windows of size `within`, by default the whole window. `shift_tokens` permutes
-    the token indices of each window, `windows D tokens` -> the same.
+    Masks are those of attention in sub-windows of size `within`, by default the whole window. `shift_tokens` permutes
+    the token indices of each window, `windows D tokens` -> the same. `pairs` is stored in the result, which is cached:
+    do not change it in place.
     """
     padded: Size3 = tuple(-(-g // w) * w for g, w in zip(grid, window, strict=True))  # type: ignore[assignment]
     with torch.inference_mode(False):

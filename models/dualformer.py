@@ -44,7 +44,11 @@ class TokenHead(_layers.PooledHead):
 
 
 class DualFormer(nn.Module):
-    """`N 3 T H W` -> logits `N classes`. `token_labels` adds the head that `forward_tokens` needs."""
+    """`N 3 T H W` -> logits `N classes`. `token_labels` adds the head that `forward_tokens` needs.
+
+    `frames` and `size` (pixels) are those of the clip, `local`, `fine` and `coarse` T x H x W in tokens. Raises
+    UserError if the grid of a stage is no multiple of `local`.
+    """
 
     def __init__(
         self,
@@ -104,8 +108,10 @@ def token_label_loss(
 ) -> Tensor:
     """Return the token-labeling loss: gamma x the clip's cross-entropy + (1 - gamma) x the tokens'.
 
-    `logits` are `N classes`, `tokens` `N D H W classes` (or `M classes`), `annotation` the annotator's (teacher's)
-    logits in the same shape, or with a multiple of D: frames t and t + D are then averaged, as in the official code.
+    `logits` are `N classes`, `labels` int64 `N` (or soft, `N classes`), `tokens` `N D H W classes` (or `M classes`),
+    `annotation` the annotator's (teacher's) logits in the shape of `tokens`, or with a multiple of D: steps t and t + D
+    are then averaged, as in the official code. A token's target is softened from its `top` classes, see
+    `token_targets`.
     """
     if tokens.ndim == 5 and annotation.shape[1] != tokens.shape[1]:
         annotation = annotation.unflatten(1, (-1, tokens.shape[1])).mean(dim=1)
@@ -116,7 +122,7 @@ def token_label_loss(
 
 
 def token_targets(annotation: Tensor, top: int = 5) -> Tensor:
-    """Return the soft label of each token: its `top` logits (ties kept), zeros elsewhere, then softmax over `... C`."""
+    """Return the soft label of each token: logits but the `top` (ties kept) set to 0, then softmax over `... C`."""
     least = annotation.topk(top, dim=-1).values[..., -1:]
     return torch.where(annotation >= least, annotation, 0.0).softmax(dim=-1)
 
@@ -127,7 +133,7 @@ def official_keys(key: str) -> str | None:
 
 
 def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Inflate the 2D checkpoint of the image model to 3D by the official rule.
+    """Return the state dict of the image model's 2D checkpoint inflated to 3D by the official rule, without classifier.
 
     Filters are repeated along time and divided by its length, except the last of the coarse pooling, which is set
     to a mean filter whether the file has it or not. The official constants (1/16 and 1/4) are that mean for 32 frames.

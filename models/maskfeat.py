@@ -30,7 +30,10 @@ VARIANTS: dict[str, Variant] = {}
 
 @dataclass(frozen=True)
 class CubeMask:
-    """The mask of one clip: `patches`, bool T×H×W, True where masked; `cubes` as (first slot, slots) along time."""
+    """The mask of one clip on the encoder's output grid of time slots and patches, not of frames and pixels.
+
+    `patches` is bool `slots H W`, True where masked; `cubes` are (first slot, number of slots) along time.
+    """
 
     patches: Tensor
     cubes: tuple[tuple[int, int], ...]
@@ -43,10 +46,11 @@ def draw_mask(
     ratio: float = 0.4,
     min_aspect: float = 0.3,
 ) -> CubeMask:
-    """Draw cubes until `ratio` of the time slots are masked, each over about `ratio` of its patches.
+    """Draw cubes until `ratio` of the time slots, rounded down, are masked, each over at most `ratio` of its patches.
 
-    The same `rng` state gives the same mask as the official generator. With 8×14×14 and 0.4, 78 patches in
-    each of three slots are masked: 15 % of all. A rectangle covers at least 16 of 14×14 patches, on any grid.
+    `grid` is (slots, rows, columns), such as `MaskFeat.grid`. The same `rng` state gives the same mask as the official
+    generator. With 8×14×14 and 0.4, up to 78 patches in each of three slots are masked: 15 % of all. A cube is a union
+    of rectangles, of height / width from `min_aspect` to its inverse, and of about 16 of 14×14 patches or more.
     """
     slots, rows, columns = grid
     wanted = int(slots * ratio)
@@ -118,8 +122,8 @@ def hog_targets(frames: Tensor, patch: int) -> Tensor:
 def center_loss(prediction: Tensor, target: Tensor, mask: Tensor, center: Tensor) -> Tensor:
     """Return the mean squared error over the masked patches of the center frames.
 
-    `prediction` is `N T H W C`, `target` `K H W C` for the K centers, `mask` bool `N slots H W`, `center` as `centers`
-    returns it.
+    `prediction` is `N T H W C` (T frames, H W patches), `target` `K H W C` for the K centers, `mask` bool
+    `N slots H W`, `center` as `centers` returns it.
     """
     sample, frame = center.unbind(1)
     slot_frames = prediction.shape[1] // mask.shape[1]
@@ -132,7 +136,7 @@ class MaskFeat(nn.Module):
     """MaskFeat around an MViT encoder: predicts the HOG features of masked patches.
 
     The encoder's `decoder_pred` must be as wide as a token's target: `frames of a slot x cells of a patch x 27`. Raises
-    UserError otherwise.
+    UserError otherwise. The encoder is not copied, and its `decoder_pred` is made trainable.
     """
 
     def __init__(self, encoder: MViT) -> None:

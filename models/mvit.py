@@ -69,7 +69,7 @@ MASKFEAT = replace(
 class Pool(nn.Module):
     """Pool the tokens of a T×H×W grid with one depthwise 3×3×3 filter for all heads; the class token is not pooled.
 
-    `N (1 + T H W) C` -> `N (1 + T H' W') C`, H' = H / stride rounded up.
+    `forward(x, grid)` with `grid` = (T, H, W): `N (1 + T H W) C` -> `N (1 + T H' W') C`, H' = H / stride rounded up.
     """
 
     def __init__(self, head_dim: int, stride: int) -> None:
@@ -90,7 +90,7 @@ class Pool(nn.Module):
 class PooledAttention(nn.Module):
     """Self-attention with pooled keys and values, and pooled queries where `q_stride` is above 1.
 
-    `N (1 + T H W) C` on a grid -> `N (1 + T H' W') C`.
+    `forward(x, grid)` with `grid` = (T, H, W): `N (1 + T H W) C` -> `N (1 + T H' W') C`.
     """
 
     def __init__(self, dim: int, heads: int, q_stride: int, kv_stride: int) -> None:
@@ -129,7 +129,10 @@ class WideningMlp(Mlp):
 
 
 class MultiscaleBlock(nn.Module):
-    """Pooled attention, then an MLP that may widen. `N (1 + T H W) dim` -> `N (1 + T H' W') dim_out`."""
+    """Pooled attention, then an MLP that may widen.
+
+    `forward(x, grid)` with `grid` = (T, H, W): `N (1 + T H W) dim` -> `N (1 + T H' W') dim_out`.
+    """
 
     def __init__(self, dim: int, dim_out: int, heads: int, q_stride: int, kv_stride: int, drop_path: float) -> None:
         super().__init__()
@@ -158,9 +161,10 @@ class MultiscaleBlock(nn.Module):
 class MViT(nn.Module):
     """Multiscale Vision Transformer. `N 3 T H W` -> `N classes`.
 
-    Width and heads double at the blocks in `widen_at`, queries are pooled by 2 at those in `pool_at`; the stride of
+    Raises UserError if the clip is not of `frames` x `size` x `size`, which must be multiples of `patch_stride`. Width
+    and heads double at the blocks in `widen_at`, queries are pooled 2x2 in space at those in `pool_at`; the stride of
     keys and values starts at `kv_stride` and halves at each pooling of queries. `mask_token` and `decoder_pred`
-    (`feature_dim` wide) are for MaskFeat's pre-training only; fine-tuned files of that repository contain them.
+    (`feature_dim` wide, frozen) are for MaskFeat's pre-training only; fine-tuned files of the reference contain them.
     """
 
     def __init__(
@@ -220,7 +224,7 @@ class MViT(nn.Module):
 
     @property
     def output_grid(self) -> Grid:
-        """Return the grid of the tokens after the last block."""
+        """Return the grid (T, H, W) of the tokens after the last block."""
         return self.grids[-1]
 
     def encode(self, clip: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -64,6 +64,8 @@ KINETICS600 = replace(
 class TimeSformer(nn.Module):
     """Vision Transformer on the patches of all frames. `N 3 T H W` -> `N classes`.
 
+    T must be `frames` (else UserError is raised), but may be any with space-only attention. Positions are resized if
+    H or W is not `size`; incomplete patches are dropped.
     `copy_strategy` initializes the temporal layers from an image checkpoint: see `_vit_init.inflate`. `time_shift` adds
     the shifts of TPS, which have no parameters, to space-only attention: see `_time_shift`.
     """
@@ -145,7 +147,8 @@ class TimeSformer(nn.Module):
     def attention_map(self, clip: Tensor) -> Tensor:
         """Return the weights of the last block's spatial attention, `(N T) heads (1 + P) (1 + P)`.
 
-        Row 0 holds the class token's attention. Raises UserError if attention is not divided.
+        Row 0 holds the class token's attention, its first entry to itself. The model should be in eval mode. Raises
+        UserError if attention is not divided.
         """
         if self.attention != "divided":
             raise UserError("attention maps are per frame: they need timesformer's divided attention")

@@ -25,7 +25,8 @@ class ShiftAttention(_windows.WindowedAttention):
     """Attention inside windows of one frame, over tokens or channels shifted in time. `B D H W C` -> the same.
 
     `patch` shifts tokens (and the windows by half), otherwise channels are shifted. The relative-position table
-    and the pattern of shifts are those of `frames` tokens along time.
+    and the pattern of shifts are those of `frames` tokens along time. Raises UserError if D is not `frames`, or the
+    grid's H or W is below `side`, the window's.
     """
 
     def __init__(self, dim: int, heads: int, frames: int, side: int, *, patch: bool) -> None:
@@ -97,7 +98,10 @@ def _bias_index(frames: int, side: int, patch: bool, device: torch.device) -> Te
 
 
 class TPSSwin(nn.Module):
-    """`N 3 T H W` -> logits `N classes`; T must be `frames` x `patch[0]`."""
+    """`N 3 T H W` -> logits `N classes`; T must be `frames` x `patch[0]`.
+
+    `side` is the window's, in tokens. Raises UserError if T is another, or any stage's grid is smaller than the window.
+    """
 
     def __init__(
         self,

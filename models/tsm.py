@@ -43,8 +43,9 @@ class FrameHead(nn.Module):
 class TSM(nn.Module):
     """`N 3 T H W` -> logits `N classes`, on any backbone that takes frames and a shift.
 
-    Channels are shifted within groups of `segments` frames, 0 for the whole clip. `past_only` shifts from the past
-    only (causal), which allows `stream`. Raises UserError if a clip is no multiple of `segments`.
+    1/`shift_div` of the channels are shifted each way, within groups of `segments` frames, 0 for the whole clip.
+    `past_only` shifts from the past only (causal), which allows `stream`. Raises UserError if a clip is no multiple of
+    `segments`.
     """
 
     def __init__(
@@ -76,13 +77,14 @@ class TSM(nn.Module):
         return logits.unflatten(0, (-1, frames)).mean(dim=1)
 
     def frame_logits(self, images: Tensor, shift: Shift) -> Tensor:
-        """Return the logits of every frame: `(N T) 3 H W` -> `(N T) classes`."""
+        """Return the logits of every frame, not averaged: `(N T) 3 H W` -> `(N T) classes`."""
         return self.cls_head(self.backbone(images, shift))
 
     def stream(self) -> Stream:
         """Return a stream for online inference: `push` takes a frame `N 3 H W` and returns its logits `N classes`.
 
-        Raises UserError unless the model is `past_only`.
+        They are those of this frame alone, not averaged over frames. The model should be in eval mode. Raises UserError
+        unless the model is `past_only`.
         """
         if not self.past_only:
             raise UserError("this TSM shifts from future frames and cannot stream: use tsm/mobilenetv2_online")
@@ -98,7 +100,10 @@ def resnet(
     non_local: NonLocalKind | None = None,
     dropout: float = 0.5,
 ) -> TSM:
-    """Build TSM on a ResNet of `depth` layers, or with `depths` blocks a stage, its stem `width` channels wide."""
+    """Build TSM on a ResNet of `depth` layers, or with `depths` blocks a stage, its stem `width` channels wide.
+
+    Raises UserError if `depth` is neither 50 nor 101 and `depths` is not given.
+    """
     if depths is None and depth not in DEPTHS:
         raise UserError(f"tsm: depth={depth} is none of {', '.join(map(str, DEPTHS))}")
     backbone = ResNet(depths or DEPTHS[depth], width=width, non_local=non_local)
@@ -111,7 +116,10 @@ def mobilenetv2(*, num_classes: int = 400, dropout: float = 0.5, online: bool = 
 
 
 class MobileOneTSM(TSM):
-    """TSM on MobileOne. After training, `reparameterize` fuses the branches of every block."""
+    """TSM on MobileOne. After training, `reparameterize` fuses the branches of every block.
+
+    `deploy` builds the fused form, for weights that were fused. By default, clips must be a multiple of 8 frames.
+    """
 
     def __init__(
         self, *, num_classes: int = 400, dropout: float = 0.5, segments: int = 8, deploy: bool = False
@@ -157,7 +165,10 @@ def _torchvision_mobilenet(key: str) -> str:
 
 
 def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a 2D image checkpoint of torchvision or MMPretrain. Non-local blocks keep their initialization."""
+    """Return a 2D image checkpoint of torchvision or MMPretrain in our naming, without its classifier.
+
+    Non-local blocks are added with the model's own initialization.
+    """
     own = model.state_dict()
     fresh = {key: value for key, value in own.items() if ".non_local." in key}
     images = {key: value for key, value in state.items() if not key.startswith(("fc.", "head.", "classifier."))}

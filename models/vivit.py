@@ -45,9 +45,10 @@ KINETICS400 = Recipe(
 class ViViT(nn.Module):
     """Vision Transformer on tubelets. `N 3 T H W` -> `N classes`.
 
-    The factorized temporal encoder's input is the class token of the first tubelet slot and the mean patch of every
-    slot. (The official code takes that class token from the wrong clip of a batch; with one clip they agree.)
-    `copy_strategy` and `extend_strategy` control the inflation of image checkpoints: see `_vit_init.inflate`.
+    Raises UserError if the clip is not of `frames` x `size` x `size`. The factorized temporal encoder's input is the
+    class token of the first tubelet slot and the mean patch of every slot. (The official code takes that class token
+    from the wrong clip of a batch; with one clip they agree.) `copy_strategy` and `extend_strategy` control the
+    inflation of image checkpoints: see `_vit_init.inflate`.
     """
 
     def __init__(

@@ -35,7 +35,10 @@ ALPHA = 0.55  # opacity of a token's color over its frame
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Panels, `T H W 3` in 0..1, by title; a message (the top classes); the legend of colors."""
+    """Panels, `T H W 3` in 0..1, by title; a message; the legend: for `tokens`, the color of each class (RGB in 0..1).
+
+    The message names the top classes, or for `hog` the share of masked patches.
+    """
 
     panels: dict[str, Panel]
     message: str
@@ -44,10 +47,10 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A method with its options. Raises UserError if it does not exist or an option is another's.
+    """A method of `METHODS` with its options. Raises UserError for another name, or an option of another method.
 
     Grad-CAM explains the class `label` (its name or index; the predicted one by default) at a `layer` (a dotted path;
-    the architecture's own by default), `attention` may show every head of the last layer.
+    the architecture's own by default). With `heads`, `attention` shows each head of the last layer.
     """
 
     name: str = "gradcam"
@@ -77,8 +80,9 @@ def explain(
     """Explain the prediction for the center clip of a video; write the panels to `to` and return them.
 
     `data` names the classes, see `class_names.names`. The clip's shape is the one in the training folder of the
-    checkpoint, else the model's published one. Raises UserError if the video cannot be read, or the method does not
-    exist for the model.
+    checkpoint, else the model's published one. `hog` needs a checkpoint of MaskFeat's pre-training, and hides patches
+    by a mask that is the same in every call. Raises UserError if the video or the checkpoint cannot be read, `to` has
+    another suffix than `pictures.FORMATS`, the class or layer does not exist, or the method does not suit the model.
     """
     if to.suffix.lower() not in pictures.FORMATS:
         raise UserError(f"--to {to}: an explanation ends in {', '.join(pictures.FORMATS)}")
@@ -104,7 +108,10 @@ def explain(
 
 
 def look(model: Any, clip: Tensor, frames: Panel, method: Method, classes: tuple[str, ...]) -> dict[str, Panel]:
-    """Return Grad-CAM or attention panels by title for one clip, `1 3 T H W`; `frames` are its pixels."""
+    """Return panels by title for one clip, `1 3 T H W`: attention's if that is the method, else Grad-CAM's.
+
+    `frames` are the clip's pixels, `T H W 3` in 0..1; `classes` the names of all classes.
+    """
     if method.name == "attention":
         maps = attention(model, clip, heads=method.heads)
     else:
@@ -119,7 +126,9 @@ def look(model: Any, clip: Tensor, frames: Panel, method: Method, classes: tuple
 
 
 def read(video: Path, clip: Clip, device: Literal["cpu", "cuda"]) -> tuple[Tensor, float]:
-    """Return the center clip of a video, `1 3 T H W`, normalized, and its duration in seconds (at 25 fps).
+    """Return the center clip of a video, `1 3 T H W`, normalized, on `device`, and its nominal duration in seconds.
+
+    That is frames x stride at 25 fps, whatever the video's frame rate and the clip's sampling, and at least 0.5.
 
     Raises UserError if the video does not exist or cannot be read.
     """

@@ -12,10 +12,11 @@ from ..training.run_folder import CLASSES
 
 
 def names(count: int, checkpoint: Path, data: str | None) -> tuple[str, ...]:
-    """Return the names of a classifier's `count` classes, `class 3` and so on if none are known.
+    """Return the names of a classifier's `count` classes: `class 0`, `class 1`, … if none are known.
 
     `data` is an index, a folder of indexes or a built-in synthetic set; without it the names are those that `reelbench
-    train` wrote beside the checkpoint. Raises UserError if `data` has another number of classes.
+    train` wrote beside the checkpoint, if it did. Raises UserError if `data`, or that file, has another number of
+    classes.
     """
     source, found = _known(checkpoint, data)
     if source is None:
@@ -28,7 +29,7 @@ def names(count: int, checkpoint: Path, data: str | None) -> tuple[str, ...]:
 
 
 def find(label: str, known: tuple[str, ...]) -> int:
-    """Return the index of a class given by its name or index. Raises UserError if there is no such class."""
+    """Return the index of a class given by its name, or else by index, from 0. Raises UserError if there is none."""
     if label in known:
         return known.index(label)
     if label.isdecimal():

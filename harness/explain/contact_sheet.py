@@ -20,10 +20,11 @@ INCH = 1.2
 def show(
     index: Index, recipe: Recipe, clip: Clip, to: Path, *, videos: int, epoch: int, device: str, workers: int, seed: int
 ) -> list[str]:
-    """Draw the first `videos` clips of an epoch, one row of frames each, into an image file.
+    """Draw the first `videos` clips of an epoch, in its shuffled order, into an image file: one row of frames each.
 
-    The frames are the model's input after augmentation, without normalization. Returns a line of text for each row: the
-    class and the path of its video.
+    A row is up to `COLUMNS` frames, evenly spaced, after the recipe's augmentation (but not mixup or cutmix) and with
+    normalization undone. Returns a line of text for each row: the class (or classes) and the path of its video.
+    Matplotlib chooses the format by the suffix of `to`.
     """
     count = min(videos, len(index))
     with open_stream(

@@ -1,6 +1,7 @@
 """Saliency maps: Grad-CAM for every family, attention maps for the transformers.
 
-Maps are `N T H W` in 0..1, of the size of the clip they explain.
+Maps are `N T H W`, of the size of the clip they explain, each clip's scaled to 0..1 by its own least and largest value
+(a constant map is 0).
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ CORE_TITLE = f"{CORE:.0%} of it"
 def grad_cam(
     model: nn.Module, clip: Tensor, *, layer: str | None = None, label: int | None = None
 ) -> tuple[Tensor, int]:
-    """Return the Grad-CAM map of `label` (by default the predicted class), and that class.
+    """Return the Grad-CAM maps of `label` for every clip of `N 3 T H W`, and that class's index.
 
-    R. Selvaraju and others, "Grad-CAM", ICCV 2017; channel weights are averages over each frame separately, as in
-    MMAction2. `layer` is a dotted path, where `-1` is the last of a list. `clip` is `N 3 T H W`. Raises UserError if
-    the layer does not exist.
+    By default it is the class predicted for the first clip. R. Selvaraju and others, "Grad-CAM", ICCV 2017; as in
+    MMAction2, the gradient is that of the softmax probability, and channel weights are averages over each frame
+    separately. `layer` is as in `find_layer`. The model, made by `models.build`, should be in eval mode; the gradients
+    of its parameters are cleared. Raises UserError if the layer does not exist, or none is given and there is no
+    default.
     """
     name = str(model.variant_name)
     chosen = layer or models.find(name).gradcam_layer
@@ -46,7 +49,7 @@ def grad_cam(
 
 
 def find_layer(model: nn.Module, path: str) -> nn.Module:
-    """Return the module at a dotted path. Raises UserError, which lists the existing names, if there is none."""
+    """Return the module at a dotted path, where `-1` is the last child. Raises UserError if there is none."""
     found = model
     for part in path.split("."):
         children = dict(found.named_children())
@@ -59,7 +62,7 @@ def find_layer(model: nn.Module, path: str) -> nn.Module:
 
 
 def attention_stage(model: nn.Module) -> nn.Module:
-    """Return the module whose attention is mapped: the last stage, or the whole model if it has a class token."""
+    """Return the module whose attention is mapped: the variant's `attention_stage`, or the whole model without one."""
     path = models.find(str(model.variant_name)).attention_stage
     return find_layer(model, path) if path else model
 
@@ -68,7 +71,7 @@ def volume(x: Tensor, model: nn.Module, batch: int) -> Tensor:
     """Return features as `N C T h w`: from `N T h w C`, `(N T) C h w`, or tokens after a class token.
 
     Tokens are those of a frame, `(N T) (1 + P) C`, or of the clip, `N (1 + P T) C`: time-minor in `_vit`, time-major
-    in MViT.
+    in MViT. Frames must be square for them. `batch` is N.
     """
     if x.ndim == 5:
         return x.movedim(-1, 1)
@@ -87,12 +90,13 @@ def volume(x: Tensor, model: nn.Module, batch: int) -> Tensor:
 
 
 def attention(model: nn.Module, clip: Tensor, *, heads: bool = False) -> dict[str, Tensor]:
-    """Return attention maps: `rollout`, the `last layer`'s mean over heads, and its core.
+    """Return attention maps by title: `rollout`, `last layer` (the mean over heads), and its core (`CORE_TITLE`).
 
-    With `heads`, a map of each head of the last layer instead. The core is the patches with the top 60 % of it in
-    each frame. In models with a class token, maps show what it attends to. In the others they show the attention that
-    each position receives, in the last stage only, and `rollout` is over its blocks. In ViViT's factorized encoder they
-    show the attention that patches receive within their frames. Raises UserError if the model is no transformer.
+    With `heads`, a map of each head of the last layer instead: `head 0`, `head 1`, …. The core is 1 on the patches that
+    hold the top 60 % of each frame's attention, 0 elsewhere. `clip` is `N 3 T H W`, the model in eval mode. In models
+    with a class token, maps show what it attends to. In the others they show the attention that each position receives,
+    in the last stage only, and `rollout` is over its blocks. In ViViT's factorized encoder they show the attention that
+    patches receive within their frames. Raises UserError if the model is no transformer.
     """
     layers = rollout.record(model, attention_stage(model), clip)
     if not layers:

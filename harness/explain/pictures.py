@@ -40,7 +40,7 @@ def overlay(frames: Panel, maps: NDArray[np.float32], alpha: float = 0.5) -> Pan
 
 
 def blend(frames: Panel, maps: NDArray[np.float32], alpha: float) -> Panel:
-    """Alpha-blend the colored map over the frames, without clipping."""
+    """Alpha-blend maps, `T H W` in 0..1, in magma over the frames; `alpha` is the maps' opacity. Nothing is clipped."""
     from matplotlib import colormaps
 
     heat = colormaps["magma"](maps)[..., :3].astype(np.float32)
@@ -48,7 +48,7 @@ def blend(frames: Panel, maps: NDArray[np.float32], alpha: float) -> Panel:
 
 
 def hide(frames: Panel, mask: NDArray[np.bool_]) -> Panel:
-    """Gray out the masked patches: bool `t h w`, spread over the frames."""
+    """Gray out the masked patches: bool `t h w`, True where hidden, spread over the frames."""
     hidden = spread(mask, frames.shape[:3])
     return np.where(hidden[..., None], np.float32(0.5), frames)
 
@@ -61,7 +61,8 @@ def cut_out(frames: Panel, mask: NDArray[np.float32]) -> Panel:
 def draw_hog(cells: NDArray[np.float32], side: int = 8) -> Panel:
     """Draw HOG cells, `T h w 27` (3 channels x 9 orientations), as strokes in squares of `side` pixels.
 
-    Strokes are parallel to the edge (across the gradient); brightness is the maximum over channels.
+    Strokes are parallel to the edge (across the gradient). Brightness is the maximum over channels, relative to the
+    brightest pixel of all T frames.
     """
     votes = cells.reshape(*cells.shape[:-1], 3, 9).max(-2)
     strokes = np.stack([_stroke(90 + 20 * b + 10, side) for b in range(9)])  # 9 side side
@@ -73,7 +74,10 @@ def draw_hog(cells: NDArray[np.float32], side: int = 8) -> Panel:
 
 
 def class_colors(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Color]]:
-    """Color a class map `T H W`; return the panel and the color of each class, the most frequent first."""
+    """Color a class map `T H W`; return the panel and the color of each class in it, the most frequent first.
+
+    Hues are spread over the classes that occur: a class may have another color in another map.
+    """
     from matplotlib import colormaps
 
     kinds, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -83,9 +87,11 @@ def class_colors(labels: NDArray[np.int64]) -> tuple[Panel, dict[int, Color]]:
 
 
 def write(panels: Mapping[str, Panel], to: Path, *, fps: float, legend: Mapping[str, Color] = NO_LEGEND) -> None:
-    """Write panels by their titles, in the format that the file's name ends in, and what the colors in them mean.
+    """Write panels by their titles, in the format of the suffix of `to`, with a legend of their colors.
 
-    GIF and MP4: panels side by side (wrapped). PNG: one row per panel, up to eight frames.
+    GIF and MP4: panels, all of one shape, side by side (wrapped), at `fps` frames per second (a GIF's at most 50). PNG:
+    one row per panel, of up to eight frames, evenly spaced. Small panels are enlarged, and entries of the legend that
+    do not fit the width are left out. Raises UserError for a suffix that is none of `FORMATS`; the folder must exist.
     """
     from matplotlib.image import imsave
 

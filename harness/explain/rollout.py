@@ -44,7 +44,7 @@ Call = tuple[Tensor, Tensor, Tensor | None]  # queries, keys, bias
 
 @dataclass
 class Layer:
-    """A recorded attention layer: module, arguments other than the tokens, output shape, and its SDPA calls."""
+    """One recorded call of an attention layer: module, arguments other than the tokens, output shape, SDPA calls."""
 
     module: Any
     arguments: tuple[Any, ...]
@@ -52,7 +52,10 @@ class Layer:
     calls: list[Call] = field(default_factory=list)
 
     def weights(self) -> Tensor:
-        """Return the attention weights, `B heads L S`, or `B heads D L S` for TPS, whose frames attend separately."""
+        """Return the attention weights, `B heads L S`, or `B heads D L S` for TPS, whose frames attend separately.
+
+        B, L and S are those of the module's attention: windows, frames or clips; S may be pooled. Padding gets none.
+        """
         heads = torch.cat([_softmax(*call) for call in self.calls])
         if isinstance(self.module, ShiftAttention):
             heads = heads.unflatten(1, (-1, self.module.frames))
@@ -60,7 +63,10 @@ class Layer:
 
 
 def record(model: nn.Module, stage: nn.Module, clip: Tensor) -> list[Layer]:
-    """Run the model on a clip, `N 3 T H W`, and record the attention layers within `stage`, in order."""
+    """Run the model on clips, `N 3 T H W`, and record the attention layers within `stage`, in the order of their calls.
+
+    Only layers of the types in `RULES` are recorded: none in a convolutional network.
+    """
     layers: list[Layer] = []
     with _Calls() as calls, torch.no_grad():
 
@@ -84,19 +90,29 @@ def record(model: nn.Module, stage: nn.Module, clip: Tensor) -> list[Layer]:
 
 
 def propagate(layer: Layer, relevance: Tensor, weights: Tensor) -> Tensor:
-    """Move relevance through one layer, to the tokens attended to; `weights` of one head, or the mean over heads."""
+    """Move relevance from one layer's output to its input, the tokens attended to, without the shortcut.
+
+    `weights` are `Layer.weights` of one head, or their mean over heads.
+    """
     return RULES[type(layer.module)](layer, relevance, weights)
 
 
 def roll_out(layers: list[Layer], relevance: Tensor) -> Tensor:
-    """Propagate relevance through all layers, half by the mean attention over heads, half by the shortcut."""
+    """Propagate relevance from the last layer's output to the first's input.
+
+    In each layer half of it goes by the mean attention over heads, half by the shortcut.
+    """
     for layer in reversed(layers):
         relevance = (propagate(layer, relevance, layer.weights().mean(1)) + _through_shortcut(layer, relevance)) / 2
     return relevance
 
 
 def output_relevance(model: nn.Module, layers: list[Layer], clips: int) -> tuple[list[Layer], Tensor]:
-    """Return the layers whose tokens are patches, and the relevance at the output of the last of them."""
+    """Return the layers whose tokens are patches, and the relevance at the output of the last of them.
+
+    `layers`, at least one, are as `record` returns them, `clips` is the batch size. Only ViViT's temporal encoder is
+    left out: it is rolled out here.
+    """
     if len(layers[-1].shape) == 5:
         shape = layers[-1].shape[:-1]
         return layers, torch.full(shape, 1 / math.prod(shape[1:]), device=layers[-1].calls[0][0].device)
