@@ -46,7 +46,7 @@ def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
     temporary = out.with_name(f".{out.name}")
     run = (_program if out.suffix == ".pt2" else _onnx)(network, example, temporary)
     difference = _difference(network, run, torch.cat((example, -example[:1])))
-    if difference > TOLERANCE:
+    if not difference <= TOLERANCE:  # NaN too
         temporary.unlink()
         raise UserError(f"{out}: logits differ from eager's by {difference:.1e} of the largest: not written")
     temporary.replace(out)

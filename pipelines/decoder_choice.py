@@ -155,8 +155,8 @@ def _lends(lender: np.ndarray, borrower: np.ndarray) -> np.ndarray:
     DALI looks sessions up by NVDEC's coded size, of which FFmpeg's is an upper bound.
     """
     width, height, (shown, coded) = lender[..., 0], lender[..., 1], (borrower[..., :2], borrower[..., 2:])
-    call_with_timeout = (width >= shown[..., 0]) & (width <= coded[..., 0]) & (height <= coded[..., 1])
-    return call_with_timeout & (height > shown[..., 1])
+    within = (width >= shown[..., 0]) & (width <= coded[..., 0]) & (height <= coded[..., 1])
+    return within & (height > shown[..., 1])
 
 
 @cache
