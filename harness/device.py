@@ -8,7 +8,10 @@ from ..errors import UserError, unknown
 
 
 def resolve_device(device: str | None) -> Literal["cpu", "cuda"]:
-    """Return the given device, or by default the GPU if there is one. Raises UserError if it is not available."""
+    """Return the given device, or for None `cuda` if there is a GPU, else `cpu`.
+
+    Raises UserError if the given one is unknown or not available.
+    """
     import torch
 
     if device not in (None, "cpu", "cuda"):

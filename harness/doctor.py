@@ -12,7 +12,10 @@ from .measuring.environment import gpus
 
 @dataclass(frozen=True)
 class Check:
-    """One check of `doctor`: whether it passed, its result, the remedy if not; `needed` ones decide the exit code."""
+    """One check of `doctor`: whether it passed, its result, and the remedy, to be shown only if it did not pass.
+
+    Those that are `needed` decide the exit code.
+    """
 
     name: str
     ok: bool

@@ -28,9 +28,10 @@ Logits = dict[int, dict[int, list[float]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The options of an evaluation. `views` and `clip` default to the model's own; `batch` is in videos.
+    """The options of an evaluation. `views` and `clip` default to the model's own; `batch` is in videos per rank.
 
-    The scores of each video and the logits of each view are written to the parquet file `dump`, if given.
+    The scores of each video and the logits of each view are written to the parquet file `dump`, if given. Raises
+    UserError for an unknown precision.
     """
 
     model: str
@@ -53,7 +54,9 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     """Evaluate the checkpoint and return the data set's metrics by name.
 
     Under a launcher, each rank tests its shard of the videos, every video exactly once; rank 0 returns the metrics over
-    all of them, the other ranks {}. Raises UserError if no video can be read.
+    all of them, the other ranks {}; the ranks are disconnected after it. Unreadable videos are printed to standard
+    error. Raises UserError if half of the files or more are missing or changed, no video can be read, or there are no
+    labels.
     """
     variant = models.find(asked.model)
     protocol, device = asked.views or variant.views, asked.device

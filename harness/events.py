@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Progress in a phase such as `latency`: `done` of `total` items, if any. A `note` is printed as a line."""
+    """Progress in a phase such as `latency`: `done` of `total` items (None: unknown). A `note` is printed as a line."""
 
     phase: str
     done: int = 0

@@ -36,7 +36,10 @@ class _Display:
 
 
 class TrainingProgress(_Display):
-    """A bar of optimizer steps with loss, clips/s and data-wait share; without a terminal a line every half minute."""
+    """A bar of optimizer steps with loss, clips/s and data-wait share; without a terminal a line every half minute.
+
+    It starts at `done` of `total` steps. Nothing is shown unless `visible`.
+    """
 
     def __init__(self, title: str, total: int, done: int, *, visible: bool) -> None:
         super().__init__(visible=visible)
@@ -44,7 +47,7 @@ class TrainingProgress(_Display):
         self.total, self.done, self.last = total, done, time.monotonic()
 
     def advance(self, record: dict[str, float], batch: int) -> None:
-        """Advance by one step and show its record (`loss`; `wait` and `compute` in seconds)."""
+        """Advance by one step and show its record (`loss`; `wait` and `compute` in seconds); `batch` is global."""
         self.done += 1
         seconds = record["wait"] + record["compute"]
         state = f"loss {record['loss']:.3f}  {batch / seconds:.0f} clips/s  waits {record['wait'] / seconds:.0%}"
@@ -59,14 +62,21 @@ class TrainingProgress(_Display):
 
 
 def bar(console: Console, *columns: str) -> Progress:
-    """Return a progress bar in the common style: description, bar, count, elapsed, remaining, then further columns."""
+    """Return a progress bar in the common style: description, bar, count, elapsed, remaining, then further columns.
+
+    The further `columns` are rich format strings, such as `{task.fields[state]}`. The bar is not shown without a
+    terminal, and is erased when it stops.
+    """
     parts: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn()]
     parts += [TimeElapsedColumn(), TimeRemainingColumn(), *(TextColumn(c) for c in columns)]
     return Progress(*parts, console=console, transient=True, disable=not console.is_terminal)
 
 
 class SuiteProgress(_Display):
-    """A suite's display: a bar over the cases with the remaining time, and one for the running case's phase."""
+    """A suite's display: a bar over the cases with the remaining time, and one for the running case's phase.
+
+    The first starts at `done` of `total` cases, those finished by earlier runs.
+    """
 
     def __init__(self, suite: str, total: int, done: int) -> None:
         super().__init__()

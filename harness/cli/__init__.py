@@ -40,14 +40,14 @@ def reelbench() -> None:
 
 
 def run_command(function: Callable[..., None]) -> None:
-    """Run a single verb as the whole command line, with the same error handling."""
+    """Run a single verb as the whole command line, with `main`'s error handling; ends in SystemExit."""
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     single.command(cls=Verb)(function)
     _guard(single)
 
 
 def main() -> None:
-    """Run the `reelbench` command."""
+    """Run the `reelbench` command with the process's arguments; ends in SystemExit, with 2 for a UserError."""
     _guard(app)
 
 

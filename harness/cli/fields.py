@@ -24,7 +24,10 @@ NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 
 
 def offers(*kinds: type) -> Callable[[Verb], Verb]:
-    """Decorate a verb so that it takes the dataclasses' fields as options, in its `**given`, for `read`."""
+    """Decorate a verb so that it takes the dataclasses' fields with a help text as options.
+
+    They arrive unparsed in its `**given`, None if not set, for `read`.
+    """
 
     def offer(verb: Verb) -> Verb:
         own = inspect.signature(verb, eval_str=True)
@@ -37,7 +40,10 @@ def offers(*kinds: type) -> Callable[[Verb], Verb]:
 
 
 def read(kind: type, given: Given) -> Given:
-    """Return the parsed values of a dataclass's fields that the command line set. Raises UserError if malformed."""
+    """Return {field: parsed value} of a dataclass, only of those options that the command line set.
+
+    Raises UserError if one is malformed.
+    """
     found = {}
     for field, hint in _options(kind):
         value = given[_parameter_name(kind, field)]
@@ -52,7 +58,7 @@ def flag(field: Field[Any]) -> str:
 
 
 def parse(hint: Any, text: str, flag: str) -> Any:
-    """Parse a flag's text as a value of the annotated type. Raises UserError, naming the flag, if malformed."""
+    """Parse a flag's text as a value of the annotated type (but bool). Raises UserError, naming it, if malformed."""
     choices = [str(kind) for kind in get_args(hint)] if get_origin(hint) is Literal else [text]
     if text not in choices:
         raise unknown(flag, text, choices)

@@ -40,7 +40,11 @@ def train(
 
 
 def describe(model: str | None, file: Path | None, recipe: str | None, device: str | None, given: fields.Given) -> Job:
-    """Return a new job, or that of `file`, with the given options applied. Raises UserError without model or data."""
+    """Return a new job, or that of `file`, with the given options applied.
+
+    The file's recipe stays unless `recipe` names another, its clip unless `model`, `recipe` or --clip does. Without
+    `device` it is the file's, or the GPU if there is one. Raises UserError without model or data.
+    """
     base = None if file is None else Job.read(file)
     name = model or (base and base.model)
     if name is None:

@@ -3,10 +3,10 @@
     pytest --reelbench-suite latency --benchmark-json out.json
     pytest --reelbench-suite mine.py --benchmark-compare --benchmark-compare-fail=median:5%
 
-Each case that measures latency becomes a test of its forward pass at batch 1; cases that this machine cannot run are
-skipped. Benchmark names do not depend on where the package is installed and match those of `reelbench report --format
-benchmark`, so stored results compare across machines and with a suite's results. pytest loads this plugin in every
-project (entry point `pytest11`), so heavy imports are deferred.
+Each case that measures latency becomes a test of its forward pass at batch 1, with random weights and input; cases
+whose precision or mode the device lacks are skipped. Benchmark names do not depend on where the package is installed
+and match those of `reelbench report --format benchmark`, so stored results compare across machines and with a suite's
+results. pytest loads this plugin in every project (entry point `pytest11`), so heavy imports are deferred.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the test with the suite's latency cases. Raises UsageError if there are none."""
+    """Parametrize the test with the suite's latency cases. Raises UsageError if suite, device or cases are lacking."""
     if "reelbench_case" not in metafunc.fixturenames:
         return
     from ...errors import UserError
@@ -65,7 +65,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add the environment to the benchmark's JSON."""
+    """Add the environment to the benchmark's JSON as `reelbench`, if a suite is benchmarked."""
     if config.getoption("--reelbench-suite"):
         from ..measuring import environment
 
@@ -74,7 +74,10 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 @pytest.fixture
 def reelbench_step(reelbench_case: Any) -> Callable[[], None]:
-    """Return a warmed-up function that runs the case's forward pass at batch 1 and synchronizes the device."""
+    """Return a warmed-up function that runs the case's forward pass at batch 1 and synchronizes the device.
+
+    Weights and input are random. The test is skipped if the device lacks the case's precision or mode.
+    """
     import torch
 
     from ... import models

@@ -1,4 +1,4 @@
-"""run(case) -> Result: train or load the model of one case and measure its metrics, in a process of its own.
+"""Train or load the model of one case and measure its metrics (`run`), in a process of its own (`main`).
 
 Started as `python -m reelbench.harness.suites.case CASE.json OUT`. Writes JSON lines to standard output, `{"event": …}`
 and finally `{"result": …}`; whatever libraries print goes to standard error, the case's log.
@@ -40,7 +40,11 @@ from .parent import Parent
 
 
 def run(case: Case, out: Path, report: Report) -> Result:
-    """Train or load the case's model and measure its metrics; failures are returned as the result's status."""
+    """Train or load the case's model and measure its metrics; failures are returned as the result's status.
+
+    The results folder `out` gets the training run, from which a later call resumes, and the predictions; the result is
+    only returned.
+    """
     started, begin, timer = now(), time.perf_counter(), PhaseTimer()
     status: Status = "ok"
     error, found, details = "", {}, Details()
@@ -103,9 +107,10 @@ def _keep(predictions: Predictions, index: Index, path: Path) -> None:
 
 
 def find_checkpoint(pattern: str) -> Path:
-    """Expand `$VARIABLES` and wildcards in a checkpoint's path and return the one file that matches.
+    """Expand `~`, `$VARIABLES` and wildcards in a checkpoint's path and return the one file that matches.
 
-    Raises UnsupportedError if a variable is not set or nothing matches, UserError if several files match.
+    A path without wildcards is returned whether it exists or not. Raises UnsupportedError if a variable is not set or
+    nothing matches, UserError if several files match.
     """
     path = os.path.expandvars(os.path.expanduser(pattern))
     if "$" in path:
@@ -122,7 +127,10 @@ def find_checkpoint(pattern: str) -> Path:
 
 
 def make_subject(case: Case, index: Index, weights: str | Path | None, log: list[dict[str, float]]) -> metrics.Subject:
-    """Build the case's model with its weights and return the subject of its metrics."""
+    """Build the case's model with its weights and return the subject of its metrics; `log` is its training log.
+
+    Without `weights` they are random, and the number of classes is the model's own, not the index's.
+    """
     variant, device = models.find(case.model), torch.device(case.device)
     labeled = weights is not None
     num_classes = len(index.classes) if labeled else variant.num_classes
@@ -170,7 +178,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
 
 
 def training_folder(case: Case, out: Path) -> Path:
-    """Return the folder of a case's training run."""
+    """Return the folder of a case's training run in the results folder `out`; it need not exist."""
     return out / "train" / case.case_id
 
 
@@ -192,7 +200,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def main() -> None:
-    """Run the case of the file in argv[1], with the results folder in argv[2]."""
+    """Run the case of the file in argv[1], with the results folder in argv[2], and end the process."""
     parent = Parent()
     environment.fix_threads()
     parent.report(Event(phase="starting"))  # from here on the case's own timer runs

@@ -1,10 +1,11 @@
 """`run --interleave`: time the cases of a suite round-robin, so that clock drift affects all of them equally.
 
 An isolated pass first runs each case in a process of its own, one after the other: memory and the best batch size come
-from it. Then every case gets a worker process, one of which is active at a time, and each round times each case once.
-A disturbed round (a throttled or shared GPU, cores used by others, a slow calibration) is repeated, and dropped if that
-does not help; if too few undisturbed rounds remain, the times are flagged `machine_disturbed`. Finished rounds are kept
-in `OUT/isolated/rounds.jsonl`, from which an interrupted run resumes.
+from it. Then every case that succeeded and has timed metrics gets a worker process, one of which is active at a time,
+and each round times each of these cases once. A disturbed round (a throttled or shared GPU, cores used by others, a
+slow calibration) is repeated, and dropped if that does not help; if too few undisturbed rounds remain, the times are
+flagged `machine_disturbed`. Finished rounds are kept in `OUT/isolated/rounds.jsonl`, from which an interrupted run
+resumes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ Rounds = dict[int, Round]
 
 
 def interleave(isolated: Sequence[Result], out: Path, rounds: int, progress: SuiteProgress) -> Iterator[Result]:
-    """Yield each result of the isolated pass, its timed metrics replaced by those measured in rounds."""
+    """Yield each result of the isolated pass, its timed metrics replaced by those measured in rounds.
+
+    Results that failed or have no timed metrics come unchanged; the first result comes after the last round. Rounds
+    that `out` already holds are not measured again.
+    """
     timed = [r for r in isolated if r.status == "ok" and TIMED & set(r.case.metrics)]
     done = _read(out)
     workers = {r.case_id: _Worker(r, out) for r in timed if len(done[r.case_id]) < rounds}
@@ -63,10 +68,12 @@ def interleave(isolated: Sequence[Result], out: Path, rounds: int, progress: Sui
 
 
 def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None, best_calibration: float) -> Result:
-    """Return the result with the medians over its rounds.
+    """Return the result with its timed metrics replaced by the medians over its undisturbed rounds.
 
-    `ended` is the (status, error) of a worker that ended early: the result takes them and has no timed metrics. A round
-    also counts as disturbed if its calibration was far above `best_calibration`, the fastest of all rounds, in ms.
+    If fewer than 3 rounds, or less than half of them, are undisturbed, all count and the metrics are flagged. `ended`
+    is the (status, error) of a worker that ended early, or None: the result takes them and loses the metrics that its
+    rounds measured. A round also counts as disturbed if its calibration was far above `best_calibration`, the fastest
+    of all rounds of all cases, in ms.
     """
     found: dict[str, list[Metric]] = defaultdict(list)
     ordered = [_judged(rounds[number], best_calibration) for number in sorted(rounds)]

@@ -19,23 +19,29 @@ FILE = "results.jsonl"
 
 
 def read(out: Path) -> list[Result]:
-    """Return the newest result of each case of a results folder, in order of first appearance."""
+    """Return the newest result of each case of a results folder, in order of first appearance (see `read_all`)."""
     return list({result.case_id: result for result in read_all(out)}.values())
 
 
 def read_all(out: Path) -> list[Result]:
-    """Return every result of a results folder; a case measured again with `--fresh` appears once per run."""
+    """Return every result of a results folder, oldest first; a case measured again appears once per run.
+
+    [] if there is no ledger. Raises UserError if a complete line is not a result.
+    """
     path = out / FILE
     return [_parse(path, number, line) for number, line in complete_lines(path)] if path.exists() else []
 
 
 def append(out: Path, result: Result) -> None:
-    """Append one result and fsync it. Raises UserError if that fails, with the file unchanged."""
+    """Append one result and fsync it. Raises UserError if writing fails, with the file's complete lines unchanged."""
     append_line(out / FILE, result.to_json())
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append one line to a file of JSON lines, completely or not at all. Raises UserError if the disk is full."""
+    """Append one line to a file of JSON lines, completely or not at all; a partial last line is removed first.
+
+    `text` comes without its newline. Raises UserError if writing fails, such as on a full disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (text + "\n").encode()
     with path.open("ab+") as file:
@@ -55,7 +61,10 @@ def append_line(path: Path, text: str) -> None:
 
 @contextmanager
 def lock(out: Path) -> Iterator[None]:
-    """Lock a results folder for the block. Raises UserError if another run holds it."""
+    """Lock a results folder, which is made if needed, for the block.
+
+    Raises UserError if another run holds it or it cannot be written to.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         handle = (out / ".lock").open("w")
@@ -72,7 +81,7 @@ def lock(out: Path) -> Iterator[None]:
 
 
 def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the complete lines of a file with their numbers from 1."""
+    """Yield (number from 1, line with its newline) of a file; blank lines and a partial last line are left out."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.endswith(b"\n") and line.strip():

@@ -12,7 +12,10 @@ from ...spec import Suite
 
 
 def load(name: str, data: str | None = None) -> Suite:
-    """Return the suite, with `data` in all its cases if given. Raises UserError if there is no such suite."""
+    """Return the suite of this name or in this .py file, which is executed, with `data` in all its cases if given.
+
+    Raises UserError if there is no such suite or the file fails.
+    """
     suite = _from_file(Path(name)) if name.endswith(".py") else _named(name)
     if data is None:
         return suite

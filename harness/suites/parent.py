@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Parent:
-    """Sends messages on standard output; whatever libraries print is redirected to standard error, the case's log."""
+    """Sends messages on standard output; whatever libraries print is redirected to standard error, the case's log.
+
+    Both hold for the whole process from the creation on, and so does the exit when the suite is gone: create it once.
+    """
 
     def __init__(self) -> None:
         self._file = os.fdopen(os.dup(1), "w", buffering=1)

@@ -53,7 +53,10 @@ class Child:
         self._complete: list[bytes] = []
 
     def events(self, limit: float) -> Iterator[Message]:
-        """Yield the child's messages until it closes its output or `limit` seconds have passed."""
+        """Yield the child's messages until it closes its output, or `limit` seconds after the first was asked for.
+
+        The end does not say which of the two (see `exit_status`), nor end the child (see `close`).
+        """
         assert self.process.stdout is not None
         deadline = time.monotonic() + limit
         with selectors.DefaultSelector() as selector:
@@ -68,7 +71,7 @@ class Child:
                 *self._complete, self._buffer = (self._buffer + chunk).split(b"\n")
 
     def ask(self, limit: float, **message: Any) -> Message | None:
-        """Send a message and return the answer; None if the child has ended or takes longer than `limit` seconds."""
+        """Send a message and return the child's next one; None if it has ended or takes longer than `limit` seconds."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -78,7 +81,10 @@ class Child:
         return next(self.events(limit), None)
 
     def exit_status(self, limit: float) -> tuple[Status, str]:
-        """Return status and error of a child that gave no answer within `limit` seconds."""
+        """Return status and error of a child whose messages ended without the awaited one.
+
+        A child that does not exit within 2 seconds gets the status `timeout`; `limit` is only named in its error.
+        """
         try:
             code = self.process.wait(timeout=2)
         except subprocess.TimeoutExpired:
@@ -100,7 +106,7 @@ class Child:
 
 
 def kill_descendants(pid: int) -> None:
-    """Kill all descendants of a process."""
+    """Kill all descendants of a process, but not the process itself."""
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):

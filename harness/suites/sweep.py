@@ -28,10 +28,11 @@ from .process import Child
 def sweep(
     suite: Suite, out: Path, *, device: str, only: Sequence[str] = (), fresh: bool = False, rounds: int = 0
 ) -> tuple[list[Result], list[Result]]:
-    """Run the suite's unfinished cases; return all of its results, and those of this call.
+    """Run the suite's unfinished cases; return the newest results of all its cases, and those of this call.
 
-    With `rounds` > 0, timed metrics are measured in that many rounds over all cases (see `interleave`). Raises
-    UserError if `only` matches no case, or the folder is in use.
+    A case is finished if its newest result in `out` is `ok`; with `fresh` all are run again. With `only`, other cases
+    are neither run nor returned (see `resolve_cases`). With `rounds` > 0, timed metrics are measured in that many
+    rounds over all cases (see `interleave`). Raises UserError if a case cannot be resolved, or the folder is in use.
     """
     cases = resolve_cases(suite, device, only)
     with ledger.lock(out):
@@ -71,8 +72,9 @@ def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progr
 def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
     """Return the cases to run, with device and data fingerprint filled in.
 
-    `only` holds glob patterns of model names; if empty, all cases are kept. Raises UserError if a model is unknown or
-    cannot take its clip, if no case matches, or if the data cannot be found.
+    `only` holds glob patterns of model names; if empty, all cases are kept. Built-in data sets are made if they do not
+    exist. Raises UserError if a model is unknown or cannot take its clip, if no case matches, or if the data cannot be
+    found.
     """
     from ... import models
 
@@ -119,7 +121,7 @@ def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tupl
 
 
 def describe(case: Case, out: Path) -> Path:
-    """Write the case's JSON for its process and return the path."""
+    """Write the case's JSON for its process, in `out/logs`, and return the path."""
     path = out / "logs" / f"{case.case_id}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(case.to_json(), indent=1))

@@ -27,7 +27,7 @@ from .process import Round
 
 
 def main() -> None:
-    """Build the case of the file in argv[1] and measure a round for every line on standard input."""
+    """Build the case of the file in argv[1], measure a round for every line on standard input, and end the process."""
     parent = Parent()
     environment.fix_threads()
     try:

@@ -11,8 +11,8 @@ from ... import pipelines
 class Batches:
     """Endless iterator of micro-batches, starting at optimizer step `step`; `waited` is the total data wait in seconds.
 
-    `seen` holds the batches since it was last cleared; only the last one's pixels are still valid. Trailing
-    micro-batches of an epoch that do not fill an optimizer step are dropped.
+    `stream` must have been opened at the same step. `seen` holds the batches since the caller last cleared it; only the
+    last one's pixels are still valid. An epoch's last micro-batches that do not fill an optimizer step are dropped.
     """
 
     def __init__(self, stream: pipelines.Stream, steps_per_epoch: int, step: int, accumulate: int) -> None:

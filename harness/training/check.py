@@ -15,7 +15,11 @@ from .job import Job
 
 
 def check_job(job: Job, ranks: int) -> None:
-    """Validate model, clip, recipe, monitors and data of a job. Raises UserError on the first mistake."""
+    """Validate model, clip, recipe, monitors and data of a job for this number of ranks on all machines.
+
+    Also that there is a checkpoint, if the job resumes; files of weights are not read. Raises UserError on the first
+    mistake.
+    """
     models.check_clip(job.model, job.clip)
     with torch.device("meta"):
         models.build(job.model, num_classes=2, **objective.model_options(job))

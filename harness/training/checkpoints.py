@@ -19,7 +19,10 @@ UNIVERSAL = "_universal"
 
 
 def newest(folder: Path) -> Path:
-    """Return the checkpoint that `latest` names, or the newest complete one. Raises UserError if there is none."""
+    """Return the checkpoint that `latest` names if it is complete, else the newest complete one.
+
+    Raises UserError if there is none.
+    """
     found = complete(folder)
     if not found:
         raise UserError(f"nothing to resume in {folder}: leave --resume away, or say --no-resume after --job")
@@ -29,7 +32,7 @@ def newest(folder: Path) -> Path:
 
 
 def complete(folder: Path) -> list[Path]:
-    """Return the complete checkpoints in order of their steps."""
+    """Return the complete checkpoints, ascending by step; universal forms are not listed."""
     return [path for _, path in _saved(folder) if (path / STATE).exists()]
 
 
@@ -40,18 +43,24 @@ def _saved(folder: Path) -> list[tuple[int, Path]]:
 
 
 def universal(checkpoint: Path) -> Path:
-    """Return the folder of a checkpoint's universal form, which any number of ranks can load (see `convert`)."""
+    """Return the path of a checkpoint's universal form, which any number of ranks can load; `convert` makes it."""
     return checkpoint.with_name(checkpoint.name + UNIVERSAL)
 
 
 def fits(folder: Path, ranks: int) -> bool:
-    """Whether this many ranks can load the newest checkpoint unconverted: without ZeRO any number can."""
+    """Whether this many ranks can load the newest checkpoint unconverted: without ZeRO any number can.
+
+    Raises UserError if there is no complete checkpoint.
+    """
     state = json.loads((newest(folder) / STATE).read_text())
     return state["ranks"] == ranks or state["zero"] == 0
 
 
 def convert(folder: Path) -> None:
-    """Convert the newest checkpoint's shards to DeepSpeed's universal form. Raises UserError if that fails."""
+    """Convert the newest checkpoint's shards to DeepSpeed's universal form, in a folder beside it (see `universal`).
+
+    An earlier conversion is replaced. Raises UserError if that fails, or there is no complete checkpoint.
+    """
     tag = newest(folder)
     target = universal(tag)
     shutil.rmtree(target, ignore_errors=True)
@@ -76,7 +85,10 @@ def _replace_text(path: Path, text: str) -> None:
 
 
 def prune(folder: Path, step: int, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints up to this step; later ones are partial or from an abandoned run."""
+    """Delete all but the newest `keep` (at least 1) of the checkpoints up to this step.
+
+    Later ones, which are partial or from an abandoned run, and all universal forms are deleted too.
+    """
     upto = [path for number, path in _saved(folder) if number <= step]
     for path in folder.glob("step_*"):
         if path not in upto[-keep:]:

@@ -30,8 +30,9 @@ def settings(
     """Return the complete DeepSpeed configuration of a run.
 
     `micro_batch` is the batch size per rank and accumulation step. `offload` keeps the optimizer's state, and with
-    ZeRO 3 the weights, in CPU memory. `monitors` write to `folder`. `universal` loads a universal checkpoint, written
-    with another world size. Raises UserError if the user's file `config` contradicts the recipe or an option.
+    ZeRO 3 the weights, in CPU memory. `monitors` write to `folder`, except W&B (see `keep_wandb_in`). `universal` loads
+    a universal checkpoint, written with another world size. Raises UserError if the user's file `config` cannot be read
+    or contradicts the recipe or an option, or if `offload` is set without ZeRO.
     """
     ours: Settings = {
         "train_micro_batch_size_per_gpu": micro_batch,
@@ -54,7 +55,7 @@ def settings(
 
 
 def of_job(job: Job, micro_batch: int, *, universal: bool = False) -> Settings:
-    """Return DeepSpeed's configuration of a job."""
+    """Return DeepSpeed's configuration of a job; arguments and errors as in `settings`."""
     return settings(
         job.recipe, micro_batch=micro_batch, config=job.deepspeed, offload=job.offload, monitors=job.monitors,
         folder=job.out / "monitor", universal=universal,
@@ -62,7 +63,7 @@ def of_job(job: Job, micro_batch: int, *, universal: bool = False) -> Settings:
 
 
 def keep_wandb_in(folder: Path) -> None:
-    """Set W&B's folder unless WANDB_DIR is set: DeepSpeed's configuration has no setting for it."""
+    """Make the folder and set WANDB_DIR to it, unless that is set: DeepSpeed's configuration has no setting for it."""
     if "WANDB_DIR" not in os.environ:
         folder.mkdir(parents=True, exist_ok=True)
         os.environ["WANDB_DIR"] = str(folder)

@@ -42,7 +42,10 @@ def remove_stale_lock() -> None:
 
 
 def unlink_shared_memory(rank: int) -> None:
-    """Unlink a rank's 66 MB shared-memory buffer once all ranks have mapped it: it is then freed when they exit."""
+    """Unlink a rank's 66 MB shared-memory buffer, which is then freed when all ranks exit.
+
+    Call it only after all ranks have mapped the buffer.
+    """
     place = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
     name = "_".join(["deepspeed_allreduce_buffer", str(os.getuid()), *place, str(rank)])
     (Path("/dev/shm") / name).unlink(missing_ok=True)

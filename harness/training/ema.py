@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """EMA of the trainable parameters: `average = decay x average + (1 - decay) x weight` after every step.
+    """EMA of the trainable parameters: `update` sets `average = decay x average + (1 - decay) x weight`.
 
-    Buffers, such as batch-norm statistics, are not averaged.
+    It starts from the weights at construction and is kept in fp32. Buffers, such as batch-norm statistics, are not
+    averaged.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -23,13 +24,13 @@ class Ema:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Update the averages with the current weights."""
+        """Update the averages with the current weights; to be called after every optimizer step."""
         for average, parameter in zip(self.averages, self._parameters, strict=True):
             average.lerp_(_local_shard(parameter).float(), 1 - self.decay)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Temporarily swap the EMA weights into the network."""
+        """Swap the EMA weights into the network during the block; the trained weights are restored after it."""
         kept = [_local_shard(p).detach().clone() for p in self._parameters]
         self._put(self.averages)
         try:
@@ -47,7 +48,10 @@ class Ema:
         torch.save(self.averages, path)
 
     def load(self, paths: list[Path], rank: int) -> None:
-        """Load the files that all ranks saved, for another number of ranks too; `rank` is this process's."""
+        """Load the files that all ranks saved, in rank order; the number of ranks may differ now. `rank` is this one's.
+
+        Without ZeRO 3 all ranks' averages are the same, and the first file is used.
+        """
         saved = [torch.load(path, weights_only=True, mmap=True) for path in paths]
         for average, parameter, *shards in zip(self.averages, self._parameters, *saved, strict=True):
             average.copy_(_reshard(shards, parameter, average.numel(), rank) if _is_sharded(parameter) else shards[0])

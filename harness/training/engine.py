@@ -1,4 +1,8 @@
-"""The only file that imports deepspeed and uses torch.distributed: connect, train_step, gather, save, resume."""
+"""The only file that imports deepspeed and uses torch.distributed: connect, train_step, gather, save, resume.
+
+Every rank must call what communicates: all methods of `Engine`, except `log_scalars`, and all functions here, except
+`joined_weights` and `micro_batch`; one that does not leaves the others waiting.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from .schedule import parameter_groups
 
 @dataclass(frozen=True)
 class World:
-    """This process's rank, the number of ranks, and its device."""
+    """This process's rank among those of all machines, their number (`size`), and this process's device."""
 
     rank: int
     size: int
@@ -36,7 +40,10 @@ class World:
 
 
 def connect(device: str) -> World:
-    """Initialize torch.distributed among the ranks that a launcher started, or with one rank without a launcher."""
+    """Initialize torch.distributed among the ranks that a launcher started, or with one rank without a launcher.
+
+    Sets environment variables of this process; on `cuda` it uses the GPU numbered LOCAL_RANK.
+    """
     os.environ.update(launcher.tools(device))
     import deepspeed
 
@@ -66,14 +73,17 @@ def disconnect() -> None:
 
 
 def gather(value: Any) -> list[Any]:
-    """Return every rank's value, on every rank, in rank order."""
+    """Return every rank's value, which must be picklable, on every rank, in rank order."""
     values: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return values
 
 
 def joined_weights(folder: Path) -> dict[str, Tensor] | None:
-    """Return the consolidated fp32 weights of a DeepSpeed checkpoint's ZeRO 3 shards; None if it is not sharded."""
+    """Return the consolidated fp32 weights of a DeepSpeed checkpoint's ZeRO 3 shards; None if it is not sharded.
+
+    `folder` is one checkpoint, or a run's `checkpoints` folder: then `latest` names the one to read.
+    """
     latest = folder / "latest"
     tag = folder / latest.read_text().strip() if latest.is_file() else folder
     if not list(tag.glob("zero_pp_rank_*_model_states.pt")):
@@ -85,7 +95,10 @@ def joined_weights(folder: Path) -> dict[str, Tensor] | None:
 
 
 def convert_for(folder: Path, world: World) -> bool:
-    """Convert the newest checkpoint for this world size if it does not fit; return whether it was converted."""
+    """Convert the newest checkpoint for this world size if it does not fit; return whether it was converted.
+
+    Raises UserError if there is no checkpoint, or on rank 0 if the conversion fails.
+    """
     if checkpoints.fits(folder, world.size):
         return False
     if world.is_main:
@@ -98,9 +111,10 @@ def convert_for(folder: Path, world: World) -> bool:
 class Step:
     """The outcome of one optimizer step; all but `losses` is the same on every rank.
 
-    `loss` is the mean over ranks and micro-batches, `grad_norm` the norm before clipping (None if no step was taken).
-    A step is `skipped`, the weights unchanged, if any rank's loss is not finite. `stop_requested` is True if any rank
-    received a signal to stop. `losses` are this rank's, one per micro-batch.
+    `loss` is the mean over ranks and micro-batches, `grad_norm` the norm before clipping (None if the step was skipped
+    or the norm is not finite). A step is `skipped`, the weights unchanged, if any rank's loss is not finite; an fp16
+    overflow leaves the weights unchanged too, but counts as a step that was not skipped. `stop_requested` is True if
+    any rank was asked to stop. `losses` are this rank's, one per micro-batch.
     """
 
     loss: float
@@ -113,7 +127,9 @@ class Step:
 class Engine:
     """An objective under DeepSpeed: `train_step` over micro-batches, `save`, `resume`, `export`.
 
-    `fused` uses torch's fused optimizer kernels (five times as fast on a CPU); they do not work with offloading.
+    `objective` maps a micro-batch to its loss; its attribute `network` is what is trained and exported. `settings` is
+    DeepSpeed's configuration (see `ds_config`). `fused` uses torch's fused optimizer kernels (five times as fast on a
+    CPU); they do not work with offloading.
     """
 
     def __init__(
@@ -142,8 +158,9 @@ class Engine:
     ) -> Step:
         """Run forward and backward on each micro-batch (a tuple of the objective's arguments), then one optimizer step.
 
-        Every rank must call it. The update is skipped on all ranks if any rank's loss is not finite, or on fp16
-        overflow. `stop_requested` is combined over ranks (see `Step`).
+        Give it `recipe.accumulate` micro-batches. `lr` and `weight_decay` are the base values, which each parameter
+        group multiplies by its own factors. The update is skipped on all ranks if any rank's loss is not finite, or on
+        fp16 overflow. `stop_requested` is combined over ranks (see `Step`).
         """
         for group, (scale, decay_scale) in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
             group["lr"], group["weight_decay"] = lr * scale, weight_decay * decay_scale
@@ -218,15 +235,16 @@ class Engine:
             self._scaler.update(scale / 2)
 
     def log_scalars(self, values: dict[str, float], step: int) -> None:
-        """Log values to DeepSpeed's monitors: TensorBoard, CSV, Weights & Biases.
+        """Log values, as `train/NAME`, to DeepSpeed's monitors: TensorBoard, CSV, Weights & Biases.
 
+        Does nothing on other ranks than 0, or without monitors.
         DeepSpeed's own events are off: they use samples as the step, so W&B would reject ours as out of order.
         """
         if self._monitored and self.world.is_main:
             self.engine.monitor.write_events([(f"train/{name}", value, step) for name, value in values.items()])
 
     def average_buffers(self) -> None:
-        """Average the buffers, such as batch-norm statistics, over ranks: each rank saw other videos."""
+        """Average the floating-point buffers, such as batch-norm statistics, over ranks: each rank saw other videos."""
         if self.world.size == 1:
             return
         for buffer in self._buffers:
@@ -234,7 +252,11 @@ class Engine:
             buffer /= self.world.size
 
     def save(self, folder: Path, step: int, state: dict[str, Any], *, keep: int, ema: Ema | None = None) -> None:
-        """Write a checkpoint that `resume` loads: `run.json` last, which marks it complete, then `latest`."""
+        """Write the checkpoint `folder/step_STEP`: `run.json` last, which marks it complete, then `latest`.
+
+        `state` must be serializable to JSON. All but the newest `keep` checkpoints are deleted (see
+        `checkpoints.prune`).
+        """
         tag = folder / f"step_{step}"
         if self.world.is_main:
             checkpoints.remove(tag)  # an interrupted run may have left it
@@ -250,7 +272,11 @@ class Engine:
             checkpoints.prune(folder, step, keep)
 
     def resume(self, folder: Path, *, universal: bool = False, ema: Ema | None = None) -> dict[str, Any]:
-        """Load the newest complete checkpoint and return the state saved with it. Raises UserError if there is none."""
+        """Load the checkpoint that `checkpoints.newest` finds, and `ema`; return the state saved with it.
+
+        `universal` loads its universal form, which `convert_for` must have made. The state also holds the `ranks` and
+        `zero` of the run that saved it. Raises UserError if there is no complete checkpoint.
+        """
         tag = checkpoints.newest(folder)
         loaded = checkpoints.universal(tag) if universal else tag
         _, state = self.engine.load_checkpoint(str(folder), tag=loaded.name)
@@ -265,7 +291,7 @@ class Engine:
         return state
 
     def export(self, path: Path, *, without: tuple[str, ...] = ()) -> None:
-        """Write the network's weights as safetensors, from rank 0; keys starting with one of `without` are excluded."""
+        """Write the network's weights as safetensors, on rank 0; keys starting with one of `without` are excluded."""
         from safetensors.torch import save_file
 
         prefix = next(name for name, module in self.engine.module.named_modules() if module is self.network) + "."
@@ -285,7 +311,7 @@ class Engine:
 
 
 def micro_batch(recipe: Recipe, ranks: int) -> int:
-    """Return the micro-batch size per rank. Raises UserError if the global batch does not divide evenly."""
+    """Return the videos per rank and accumulation step. Raises UserError if the global batch does not divide evenly."""
     shares = recipe.accumulate * ranks
     if recipe.batch % shares:
         raise UserError(

@@ -21,7 +21,10 @@ PATHS = ("data", "validation", "init_from", "pretrained", "annotator", "deepspee
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A complete description of a training run; each field with a help text is an option of `reelbench train`."""
+    """A complete description of a training run; each field with a help text is an option of `reelbench train`.
+
+    Raises UserError if a value is out of range or two contradict each other; files are not opened (see `check_job`).
+    """
 
     model: str
     data: Path = field(metadata={"help": "Index of the training videos."})
@@ -65,7 +68,10 @@ class Job:
             raise UserError("--init-from (a video checkpoint) and --pretrained (a 2D one): give one of them")
 
     def write(self) -> Path:
-        """Write OUT/job.json and return its path; also OUT/clip.json, for `eval`, `explain` and `export`."""
+        """Write OUT/job.json, with absolute paths but without OUT, and return its path.
+
+        Also writes OUT/clip.json, for `eval`, `explain` and `export`.
+        """
         self.out.mkdir(parents=True, exist_ok=True)
         values: dict[str, Any] = dataclasses.asdict(self)
         del values["out"]  # implied by the file's location, so that a folder can be moved
@@ -93,7 +99,10 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def find_recipe(model: str, name: str | None) -> Recipe:
-    """Return a model's recipe by name or from a JSON file, the defaults for None. Raises UserError if unknown."""
+    """Return a model's recipe by name, the one in a file if the name ends in .json, or `Recipe()` for None.
+
+    Raises UserError if there is no such model, recipe or file.
+    """
     if name is None:
         return Recipe()
     if name.endswith(".json"):
@@ -109,7 +118,10 @@ def find_recipe(model: str, name: str | None) -> Recipe:
 
 
 def adjust(recipe: Recipe, **fields: Any) -> Recipe:
-    """Return the recipe with fields replaced; with `auto_scale_lr` the learning rate is scaled with the batch."""
+    """Return the recipe with fields replaced.
+
+    With `auto_scale_lr`, a `batch` among the fields scales the learning rate linearly, also one that is given with it.
+    """
     if "batch" in fields and fields.get("auto_scale_lr", recipe.auto_scale_lr):
         fields["lr"] = dataclasses.replace(recipe, lr=fields.get("lr", recipe.lr)).lr_at(fields["batch"])
     return dataclasses.replace(recipe, **fields)

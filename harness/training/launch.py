@@ -21,7 +21,11 @@ from .signals import block_signals
 
 
 def run(job: Job, machines: Machines) -> None:
-    """Train as one of the ranks, or start them and exit with the launcher's code. Raises UserError on a bad job."""
+    """Train as one of the ranks and return, or start the ranks, wait, and raise typer.Exit with the launcher's code.
+
+    In a rank `machines` is ignored. Otherwise OUT/job.json is written, and SIGTERM and SIGUSR1 stay redirected to the
+    ranks. Raises UserError on a bad job.
+    """
     from .check import check_job
     from .loop import train as train_here
 
@@ -53,14 +57,14 @@ def _check_gpus(job: Job, machines: Machines) -> None:
 
 
 def again(arguments: list[str], *, ranks: int, device: str) -> int:
-    """Rerun this `reelbench` command in `ranks` processes through the launcher; return its exit code."""
+    """Run `reelbench` with these arguments in `ranks` processes on this machine; return the launcher's exit code."""
 
     line = launcher.command(arguments, ranks=ranks, device=device, module="reelbench.harness.cli")
     return subprocess.run(line, env=launcher.environment(device)).returncode
 
 
 def ask_to_stop(launcher: int) -> None:
-    """Send SIGUSR1 to the ranks below DeepSpeed's launcher, but not to their children, which it could kill."""
+    """Send SIGUSR1 to the ranks below DeepSpeed's launcher (its process id), but not to their children."""
     import psutil
 
     for process in psutil.Process(launcher).children(recursive=True):
@@ -70,7 +74,7 @@ def ask_to_stop(launcher: int) -> None:
 
 
 def slurm_rank(environment: Mapping[str, str]) -> dict[str, str]:
-    """Translate `srun`'s variables to those of torch.distributed; {} outside of a parallel SLURM step."""
+    """Translate `srun`'s variables to those of torch.distributed; {} if RANK is set or there is no parallel step."""
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
     if "RANK" in environment or tasks == 1:
         return {}

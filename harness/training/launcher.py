@@ -27,8 +27,9 @@ def command(
     """Return the DeepSpeed launcher's command line for `python -m MODULE` with these arguments in every rank.
 
     `ranks` processes run on this machine, on the first GPUs of CUDA_VISIBLE_DEVICES; or on the hosts of a `hostfile`,
-    through ssh. With `node_rank` every machine is started by hand and connects to `master`, an ADDRESS:PORT. Raises
-    UserError if there are fewer GPUs than ranks.
+    through ssh, with the slots named there. With `node_rank` (and a hostfile) every machine is started by hand and
+    connects to `master`, an ADDRESS:PORT. Run the command in `environment(device)`. Raises UserError if
+    CUDA_VISIBLE_DEVICES names fewer GPUs than ranks.
     """
     devices = [] if device == "cpu" or hostfile else visible.devices(ranks, os.environ)
     if not visible.ascending(devices):
@@ -53,9 +54,9 @@ def _launcher_as_named(devices: list[str]) -> list[str]:
 
 
 def environment(device: str) -> dict[str, str]:
-    """Return the launcher's environment, for a job that has been checked.
+    """Return the launcher's whole environment; its ranks do not check their job again, so check it first.
 
-    CUDA_VISIBLE_DEVICES is removed: the launcher must see all GPUs, its `command` selects among them.
+    For `cuda`, CUDA_VISIBLE_DEVICES is removed: the launcher must see all GPUs, its `command` selects among them.
     """
     hidden = () if device == "cpu" else (visible.VARIABLE,)
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
@@ -65,7 +66,7 @@ def environment(device: str) -> dict[str, str]:
 def tools(device: str) -> dict[str, str]:
     """Return variables that keep DeepSpeed off the GPU for `cpu`, and put this environment's ninja on PATH.
 
-    Another ninja would compile DeepSpeed's extension again.
+    Another ninja would compile DeepSpeed's extension again. `cpu` also gets the extension's build folder.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     if device != "cpu":

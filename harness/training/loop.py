@@ -1,7 +1,8 @@
 """The training loop, one process a rank: `deepspeed --num_gpus 2 --module reelbench.harness.training MODEL --data …`.
 
 Leaves in OUT: `train.jsonl` (one line an optimizer step), `validation.jsonl`, `checkpoints/` to resume from, and the
-weights alone in `last.safetensors` and `best.safetensors`. SIGTERM and SIGUSR1 save a checkpoint and end with 0.
+weights alone (the EMA's if there is one): `best.safetensors`, without validation the newest, and, once training is
+complete, `last.safetensors`. SIGTERM and SIGUSR1 save a checkpoint and end with 0.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ DECODED = 1 << 30  # bytes of a validation batch's uncropped RGB frames; the dec
 
 @dataclass
 class Position:
-    """Training progress: optimizer steps taken, steps skipped, best validation metric (percent, -1 before any)."""
+    """Training progress: optimizer steps, those of them skipped, best validation metric (percent, -1 before any)."""
 
     step: int = 0
     best_metric: float = -1.0
@@ -55,7 +56,11 @@ class Position:
 
 
 def train(job: Job) -> None:
-    """Train to the end of the recipe, validating and saving on the way."""
+    """Train as one rank to the end of the recipe, or to a SIGTERM or SIGUSR1, validating and saving on the way.
+
+    Call it in the main thread of every rank. Raises UserError if the loss is not finite more often than the job allows
+    (SystemExit on other ranks than 0).
+    """
     stop_signal = StopSignal()
     if job.deterministic:
         make_deterministic()
@@ -79,14 +84,18 @@ def train(job: Job) -> None:
 
 
 def make_deterministic() -> None:
-    """Use deterministic kernels; torch warns about each operation that has none."""
+    """Use deterministic kernels; torch warns about each operation that has none. Call it before CUDA is used."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
 
 
 class Run:
-    """A training run on one rank: the engine, its position, validation and checkpoints."""
+    """A training run on one rank: the engine, its position, validation and checkpoints.
+
+    If the job resumes, the newest checkpoint is loaded and the logs in OUT are truncated to it; else they are emptied.
+    All ranks must call the same methods in the same order.
+    """
 
     def __init__(self, job: Job, world: ds.World) -> None:
         self.job, self.world, self.recipe = job, world, job.recipe
@@ -122,7 +131,7 @@ class Run:
             )
 
     def open_stream(self) -> pipelines.Stream:
-        """Open the training stream at the current step."""
+        """Open this rank's training stream at the current step."""
         job, recipe, step = self.job, self.recipe, self.position.step
         return stream.open_stream(
             self.index, recipe, job.clip, batch=ds.micro_batch(recipe, self.world.size), device=job.device,
@@ -133,7 +142,10 @@ class Run:
         )  # fmt: skip
 
     def tell_passed_over(self, stream: pipelines.Stream) -> None:
-        """Print and store the videos that were skipped on any rank, keeping those of the runs that this one resumes."""
+        """Print the videos that were skipped on any rank, and store them in OUT/passed_over.json.
+
+        If the job resumes, the videos that the file already holds are kept.
+        """
         found = {pair for part in ds.gather(stream.skipped) for pair in part}
         if not self.world.is_main or not found:
             return
@@ -149,7 +161,10 @@ class Run:
         return self.position.step % self.interval == 0 or self.position.step == self.total
 
     def step(self, batches: Batches, progress: TrainingProgress, *, stop_requested: bool) -> bool:
-        """Take one optimizer step and log it; return whether any rank was asked to stop."""
+        """Take one optimizer step and log it; return whether any rank was asked to stop (this one: `stop_requested`).
+
+        Raises UserError (SystemExit on other ranks than 0) if more losses are not finite than the job allows.
+        """
         step, begin, waited = self.position.step, time.perf_counter(), batches.waited
         torch.manual_seed(
             (self.job.seed * 1_000_003 + step) * 65_536 + self.world.rank
@@ -204,14 +219,18 @@ class Run:
         raise UserError(f"{place}. Weights and batch are in {folder}; lower --lr, or allow some by --skip-nan")
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Average the buffers over ranks and write a checkpoint of the current step."""
         self.engine.average_buffers()
         self.engine.save(
             self.job.out / "checkpoints", self.position.step, asdict(self.position), keep=self.job.keep, ema=self.ema
         )
 
     def validate_and_save(self, progress: TrainingProgress) -> None:
-        """Validate with the EMA weights if there are any, export the best and the last weights, write a checkpoint."""
+        """Validate with the EMA weights if there are any, export the weights and write a checkpoint.
+
+        The weights become `best.safetensors` if their metric is the best so far or there is no validation, and
+        `last.safetensors` after the last step.
+        """
         self.engine.average_buffers()
         with self.ema.swapped_in() if self.ema is not None else ExitStack():
             self._validate_and_export(progress)
@@ -264,7 +283,10 @@ class Run:
 
 
 def within_memory(index: Index, frames: int) -> int:
-    """Return the validation batch size whose decoded frames, `frames` of the largest video, fit in 1 GiB."""
+    """Return the validation batch size, 1..32 videos: as many as fit in 1 GiB decoded, with `frames` frames a clip.
+
+    The largest video counts, uncropped; one that alone exceeds 1 GiB still gives 1.
+    """
     if not len(index):
         return VALIDATED
     columns = (index.table[name].to_numpy(dtype="int64") for name in ("frames", "width", "height"))
@@ -273,7 +295,7 @@ def within_memory(index: Index, frames: int) -> int:
 
 
 def memory_mib(device: torch.device) -> float:
-    """Return the peak allocated GPU memory, or on a CPU the process's current resident memory, in MiB."""
+    """Return the peak GPU memory allocated so far, or on a CPU the process's current resident memory, in MiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     import psutil

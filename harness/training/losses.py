@@ -1,6 +1,7 @@
 """Training objectives: each is an `nn.Module` that maps a batch to its loss.
 
-All randomness (mixup, cutmix, masks) is a pure function of seed, step and the videos' rows, so resumed runs repeat it.
+Mixup and cutmix are drawn from seed and step, MaskFeat's masks also from the videos' rows, so resumed runs repeat them;
+dropout draws from torch's global generator.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ...spec import Clip, Recipe
 
 @dataclass(frozen=True)
 class Draw:
-    """The random state of a batch: the run's seed, the optimizer step, the videos' rows in the index."""
+    """What a batch's randomness is drawn from: the run's seed, the optimizer step, each video's row in the index."""
 
     seed: int
     step: int
@@ -29,7 +30,7 @@ class Draw:
 
 
 class Classify(nn.Module):
-    """Cross-entropy with label smoothing, mixup and cutmix; binary cross-entropy per class for `multilabel`.
+    """Cross-entropy with label smoothing, mixup and cutmix; for `multilabel` binary cross-entropy without smoothing.
 
     Labels are int64 N, or float N×K: a distribution over the classes, multi-hot for `multilabel`.
     """
@@ -39,7 +40,7 @@ class Classify(nn.Module):
         self.network, self.recipe, self.num_classes = network, recipe, num_classes
 
     def forward(self, clip: Tensor, label: Tensor, draw: Draw) -> Tensor:
-        """Return the loss of a batch: `clip` N×3×T×H×W."""
+        """Return the mean loss of a batch: `clip` N×3×T×H×W; mixup and cutmix are drawn from `draw`."""
         recipe, mixes = self.recipe, self.recipe.mixup > 0 or self.recipe.cutmix > 0
         multilabel = recipe.objective == "multilabel"
         if mixes or multilabel:
@@ -55,8 +56,9 @@ class Classify(nn.Module):
 class LabelTokens(nn.Module):
     """DualFormer's token labeling: a frozen annotator network labels every token of the same clip.
 
-    The annotator is not a submodule, so it is neither trained nor saved, and stays in eval mode (in the official code
-    it ends up in training mode, with dropout and batch statistics).
+    The annotator is not a submodule, so it is neither trained nor saved, nor moved by `to`, and stays in eval mode (in
+    the official code it ends up in training mode, with dropout and batch statistics). The recipe's mixup, cutmix and
+    label smoothing are not applied.
     """
 
     def __init__(self, network: nn.Module, annotator: nn.Module) -> None:
@@ -65,7 +67,7 @@ class LabelTokens(nn.Module):
         self._annotator = (annotator.requires_grad_(False).eval(),)
 
     def forward(self, clip: Tensor, label: Tensor, draw: Draw) -> Tensor:
-        """Return the loss of a batch: `clip` N×3×T×H×W."""
+        """Return the mean loss of a batch: `clip` N×3×T×H×W, `label` int64 N; `draw` is ignored."""
         with torch.no_grad():
             annotation = self._annotator[0].annotate(clip)  # type: ignore[operator]
         logits, tokens = self.network.forward_tokens(clip)  # type: ignore[operator]
@@ -73,7 +75,10 @@ class LabelTokens(nn.Module):
 
 
 class PredictFeatures(nn.Module):
-    """MaskFeat pre-training: predict HOG features of masked patches. Labels are ignored."""
+    """MaskFeat pre-training: predict HOG features of masked patches. Labels are ignored, and so are mixup and cutmix.
+
+    `network` is an MViT with `decoder_pred`; its classifier is frozen. `clip` gives the normalization to be undone.
+    """
 
     def __init__(self, network: nn.Module, clip: Clip) -> None:
         super().__init__()
@@ -87,7 +92,7 @@ class PredictFeatures(nn.Module):
         return self.maskfeat.encoder
 
     def forward(self, clip: Tensor, label: Tensor, draw: Draw) -> Tensor:
-        """Return the loss of a batch: `clip` N×3×T×H×W."""
+        """Return the mean loss of a batch: `clip` N×3×T×H×W, normalized; its N masks are drawn from `draw`."""
         masks = [
             draw_mask(random.Random(f"{draw.seed} {draw.step} {row}"), self.maskfeat.grid) for row in draw.rows
         ]  # a string, because hashes of other seeds may differ between processes
@@ -100,7 +105,11 @@ class PredictFeatures(nn.Module):
 
 
 class Probe(Classify):
-    """A linear probe: the network is frozen in eval mode except its head, which is reinitialized (N(0, 0.01))."""
+    """A linear probe: all but the head is frozen, in eval mode.
+
+    `head` are the name prefixes of the head's parameters. Its linear layers are reinitialized (weights normal with
+    standard deviation 0.01, biases 0) and trained; its other layers are frozen too.
+    """
 
     def __init__(self, network: nn.Module, recipe: Recipe, num_classes: int, head: tuple[str, ...]) -> None:
         super().__init__(network.requires_grad_(False), recipe, num_classes)
@@ -123,7 +132,7 @@ Objective = Classify | LabelTokens | PredictFeatures
 
 
 def soft_labels(label: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Return labels as distributions: int64 N or float N×K -> float N×K, `smoothing` spread over all classes."""
+    """Return labels as distributions: int64 N or float N×K -> float N×K, the share `smoothing` spread evenly."""
     if not label.is_floating_point():
         label = F.one_hot(label, classes).float()
     return label * (1 - smoothing) + smoothing / classes
@@ -132,8 +141,9 @@ def soft_labels(label: Tensor, classes: int, smoothing: float) -> Tensor:
 def mix(clip: Tensor, label: Tensor, rng: np.random.Generator, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """Mix each clip of a batch, and its label, with the batch in reversed order (clip i with clip N-1-i).
 
-    Mixup (Zhang et al. 2017) blends the pixels, cutmix (Yun et al. 2019) pastes one box into all frames; with both,
-    one of them is chosen with equal probability. One draw per batch, as in timm's batch mode.
+    `clip` is N×3×T×H×W, `label` float N×K. Mixup (Zhang et al. 2017) blends the pixels, cutmix (Yun et al. 2019) pastes
+    one box into all frames; with both, one of them is chosen with equal probability, and the recipe must have one of
+    them. One draw per batch, as in timm's batch mode.
     """
     cuts = recipe.cutmix > 0 and (recipe.mixup == 0 or rng.random() < 0.5)
     alpha = recipe.cutmix if cuts else recipe.mixup
@@ -167,7 +177,8 @@ def objective(
 ) -> Objective:
     """Return the recipe's objective for a network; `head` are the name prefixes of its classifier's parameters.
 
-    Raises UserError if the network does not support the objective.
+    A linear probe takes precedence over `recipe.objective`. `token_label` needs the `annotator`, and a network built
+    with `token_labels`. Raises UserError for `maskfeat` if the network is no MViT built for it.
     """
     if recipe.linear_probe:
         return Probe(network, recipe, num_classes, head)

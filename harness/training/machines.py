@@ -12,9 +12,10 @@ from ...spec import option
 
 @dataclass(frozen=True)
 class Machines:
-    """Where the ranks run: `ranks` on this machine, or those of a `hostfile`.
+    """Where the ranks run: `ranks` on this machine, or, if there is a `hostfile`, in the slots named there instead.
 
-    With `node_rank` no ssh is used: every machine is started by hand and connects to `master`.
+    With `node_rank` no ssh is used: every machine is started by hand and connects to `master`. Raises UserError if the
+    hostfile is missing, or `node_rank` lacks hostfile or master.
     """
 
     ranks: int = option(1, "Ranks on this machine (on a CPU: processes).", flag="--gpus")
@@ -34,7 +35,7 @@ class Machines:
 
     @property
     def total(self) -> int:
-        """Number of ranks on all machines."""
+        """Number of ranks on all machines: with a hostfile the sum of its slots, at least 1."""
         if self.hostfile is None:
             return self.ranks
         slots = re.findall(r"^[^#\n]*\bslots\s*=\s*(\d+)", self.hostfile.read_text(), re.MULTILINE)

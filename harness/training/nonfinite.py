@@ -15,13 +15,13 @@ SHOWN = 8
 
 
 def nonfinite_videos(losses: Sequence[float], batches: Sequence[Batch], index: Index) -> list[str]:
-    """Return the video files of the micro-batches whose loss is not finite."""
+    """Return all video files of the micro-batches whose loss is not finite; `losses` has one value a micro-batch."""
     bad = [batch for loss, batch in zip(losses, batches, strict=True) if not math.isfinite(loss)]
     return [path for batch in bad for path in _files(batch, index)]
 
 
 def name(files: Sequence[Sequence[str]]) -> str:
-    """Describe the files of all ranks in one line."""
+    """Describe the files of all ranks in one line: the first 8 by name, the rest by number."""
     paths = [path for rank in files for path in rank]
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return f"batch of {', '.join(paths[:SHOWN])}{more}"

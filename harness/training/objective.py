@@ -13,7 +13,11 @@ from .job import Job
 
 
 def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.Objective:
-    """Build the recipe's objective around the model with its initial weights, on the device."""
+    """Build the recipe's objective around the model with its initial weights, on the device.
+
+    The weights are those of `job.pretrained` or `job.init_from`, else random; what `init_from` lacks is printed to
+    standard error. Raises UserError if a file of weights does not fit.
+    """
     recipe, variant = job.recipe, models.find(job.model)
     network = models.build(job.model, num_classes=num_classes, pretrained=job.pretrained, **model_options(job))
     if job.init_from is not None:
@@ -30,7 +34,7 @@ def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.
 
 
 def model_options(job: Job) -> dict[str, Any]:
-    """Return the job's overrides of the model's constructor arguments."""
+    """Return the constructor arguments that the job overrides; those it leaves to the model are not in it."""
     asked = {
         "drop_path": job.recipe.drop_path,
         "token_labels": True if job.recipe.objective == "token_label" else None,

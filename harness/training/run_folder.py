@@ -11,7 +11,10 @@ CLASSES = "classes.json"  # class names, for `explain` on this run's weights
 
 
 class Log:
-    """The JSON-lines logs of a run. On resume, rows after the checkpoint's step are truncated."""
+    """The JSON-lines logs `train` and `validation` of a run, to be written by rank 0 only.
+
+    `step` is the number of steps already taken: later rows are truncated, with 0 all of them.
+    """
 
     def __init__(self, out: Path, step: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
@@ -21,7 +24,7 @@ class Log:
             self._path(name).write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def write(self, name: str, row: dict[str, float]) -> None:
-        """Append a row to the log `name`."""
+        """Append a row, with its `step`, to the log `name`: `train` or `validation`."""
         with self._path(name).open("a") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -30,20 +33,20 @@ class Log:
 
 
 def read_log(out: Path, name: str = "train") -> list[dict[str, float]]:
-    """Return the rows of a run's `train` or `validation` log, without a partial last line."""
+    """Return the rows of a run's `train` or `validation` log, without a partial last line; [] if there is no log."""
     path = out / f"{name}.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def read_passed_over(out: Path) -> list[tuple[str, str]]:
-    """Return the (path, reason) of every video that a run skipped."""
+    """Return the (path, reason) of every video that a run skipped; [] without any, or before its end."""
     path = out / PASSED_OVER
     return [(video, reason) for video, reason in json.loads(path.read_text())] if path.exists() else []
 
 
 def steps_done(out: Path) -> int:
-    """Return the number of steps in a run's log, read from its last complete line only."""
+    """Return the number of steps in a run's log, read from its last complete line only; 0 if there is none."""
     path = out / "train.jsonl"
     if not path.exists():
         return 0

@@ -13,12 +13,18 @@ from ...spec import Recipe
 
 
 def total_steps(recipe: Recipe, videos: int) -> int:
-    """Return the optimizer steps of a whole run; an epoch's incomplete last batch is dropped."""
+    """Return the optimizer steps of a whole run: `epochs` times the full batches of an epoch, rounded, at least 1.
+
+    An epoch's incomplete last batch is dropped.
+    """
     return max(1, round(recipe.epochs * (videos // recipe.batch)))
 
 
 def factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the factor on the base learning rate at an optimizer step (0-based); see `Recipe` for the schedules."""
+    """Return the factor on the base learning rate at an optimizer step (0-based), warm-up included.
+
+    See `Recipe` for the schedules.
+    """
     epoch = step / steps_per_epoch
     regular = _regular(recipe, epoch if recipe.schedule_by == "step" else math.floor(epoch))
     if epoch >= recipe.warmup_epochs:
@@ -57,17 +63,21 @@ def _between(low: float, high: float, share: float) -> float:
 
 
 def weight_decay(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the base weight decay at an optimizer step, before the groups' multipliers."""
+    """Return the base weight decay at an optimizer step (0-based), before the groups' multipliers.
+
+    Constant, or with `weight_decay_end` a cosine to it, updated every epoch.
+    """
     if recipe.weight_decay_end is None:
         return recipe.weight_decay
     return _between(recipe.weight_decay_end, recipe.weight_decay, _half_cosine(step // steps_per_epoch / recipe.epochs))
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return optimizer parameter groups, one per pair of learning-rate and decay multipliers.
+    """Return optimizer groups of the trainable parameters, one per pair of learning-rate and decay multipliers.
 
     The recipe's rules match parameter names, the first match wins. Without a matching decay rule, one-dimensional
-    parameters (norms and biases) are excluded from weight decay. Groups keep their `lr_scale` and `decay_scale`.
+    parameters (norms and biases) are excluded from weight decay. Groups hold their multipliers as `lr_scale` and
+    `decay_scale`.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():

@@ -13,7 +13,10 @@ from multiprocessing import resource_tracker
 
 @contextmanager
 def block_signals() -> Iterator[None]:
-    """Block SIGUSR1 in the processes started inside the block; a process that creates a `StopSignal` unblocks it."""
+    """Block SIGUSR1 in this thread for the block, and for good in the processes started inside it.
+
+    Such a process unblocks it by creating a `StopSignal`.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         yield
@@ -22,7 +25,10 @@ def block_signals() -> Iterator[None]:
 
 
 class StopSignal:
-    """Handles SIGTERM and SIGUSR1 by setting `requested`; the training loop then saves and exits with 0."""
+    """Handles SIGTERM and SIGUSR1 by setting `requested`; the training loop then saves and exits with 0.
+
+    It replaces the process's handlers, so it must be created in the main thread.
+    """
 
     def __init__(self) -> None:
         self.requested = False

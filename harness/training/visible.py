@@ -28,7 +28,7 @@ def devices(ranks: int, environment: Mapping[str, str]) -> list[str]:
 
 
 def ascending(names: list[str]) -> bool:
-    """Whether all GPUs are given by number, in strictly ascending order.
+    """Whether all GPUs are given by number, in strictly ascending order; True for none.
 
     >>> ascending(["3", "5"]), ascending(["5", "3"]), ascending(["GPU-8932f937"])
     (True, False, False)
