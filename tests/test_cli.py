@@ -13,6 +13,7 @@ from reelbench import models
 from reelbench.harness.suites import ledger
 from reelbench.result import Result
 from reelbench.spec import Case
+from reelbench.tests.examples import GOLDEN
 
 
 def suite_file(folder: Path, body: str) -> Path:
@@ -168,6 +169,10 @@ def test_a_report_of_a_newer_schema(reelbench, tmp_path):
 def test_an_unknown_report_format(reelbench, tmp_path):
     ledger.append(tmp_path, Result(case=Case(model="tsm/micro"), status="ok", started="2026-01-01", seconds=1.0))
     refused(reelbench("report", tmp_path, "--format", "htlm"), "unknown report format 'htlm'", "html")
+
+
+def test_a_picture_needs_a_file(reelbench):
+    refused(reelbench("report", GOLDEN, "--format", "figure"), "--format figure is a picture: name a file with --to")
 
 
 def test_a_checkpoint_is_converted(reelbench, tmp_path):

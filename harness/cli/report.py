@@ -75,13 +75,19 @@ def predictions(
 
 
 def write_report(results: list[Result], kind: str, to: Path | None) -> None:
-    """Write a report to a file, or print it if `to` is None. Raises UserError for an unknown format."""
+    """Write a report to a file, or print it if `to` is None.
+
+    Raises UserError for an unknown format, or for a picture without a file.
+    """
     from ... import reports
 
     if to is not None:
         reports.write(results, kind, to)
-    else:
-        print(reports.render(results, kind))
+        return
+    report = reports.render(results, kind)
+    if isinstance(report, bytes):
+        raise UserError(f"--format {kind} is a picture: name a file with --to")
+    print(report)
 
 
 def _ledger(folder: Path) -> list[Result]:
