@@ -78,13 +78,14 @@ class Details(TypedDict, total=False):
     """Everything a case records besides its metrics; a key is present only if it applies.
 
     Videos: `test_videos` in the index, `rejected_videos` excluded from it when it was made; in testing `listed` by the
-    official list, `videos` tested, `broken` (path, reason) skipped; `passed_over` (path, reason) skipped in training.
-    Accuracy: `views`, `chance` in percent, `learned` (top-1's lower bound is above twice chance). Cost:
-    `flops_by_operator`, `flops_unsupported_operators`, `batch_sweep`, `best_batch`, `largest_batch`, `view_budget`,
-    clips/s of decoder and model on their own (`alone_clips_s`), the bottleneck in a sentence (`limit`), `idle_w` and
-    `busy_w` in watts, readings that the device does not offer (`not_available`). Measurement: `metric_seconds`,
-    `warm_ups_cut_short`, the `machine`'s state (one per round in `rounds`), and `time_breakdown`, seconds per phase. A
-    mean over seeds has `seeds` and `cases`.
+    official list, `videos` tested, `broken` (path, reason) skipped. Training: its summary (`train`), `passed_over`
+    (path, reason) skipped. Accuracy: `views`, `chance` in percent, `learned` (top-1's lower bound is above twice
+    chance).
+    Cost: `flops_by_operator`, `flops_unsupported_operators`, `batch_sweep`, `best_batch`, `largest_batch`,
+    `view_budget`, clips/s of decoder and model on their own (`alone_clips_s`), the bottleneck in a sentence (`limit`),
+    `idle_w` and `busy_w` in watts, readings that the device does not offer (`not_available`). Measurement:
+    `metric_seconds`, `warm_ups_cut_short`, the `machine`'s state (one per round in `rounds`), and `time_breakdown`,
+    seconds per phase. A mean over seeds has `seeds` and `cases`.
     """
 
     test_videos: int

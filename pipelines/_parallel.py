@@ -34,12 +34,13 @@ def ordered(
     progress: bool = True,
     timeout: float = TIMEOUT,
 ) -> Iterator[Output]:
-    """Yield `function(item)` for each item in order, or `crashed(item)` if it crashes its process or takes too long.
+    """Yield `function(item)` for each item in order, or `crashed(item)` if it crashes or takes too long.
 
-    Items run in chunks. If a chunk crashes or yields nothing for `timeout` seconds, its process is killed and its items
-    run again, each in a process of its own for up to `timeout` seconds. So `function`, which must be picklable, may see
-    an item twice; an exception that it raises is raised here. `workers` defaults to the number of cores; with fewer
-    than two, everything runs in this process, without protection. A progress bar is shown on a terminal.
+    Items run in chunks. If a process crashes or the next chunk takes over `timeout` seconds, all processes are
+    killed; the items of that chunk run again, each in a process of its own for up to `timeout` seconds, then the
+    later chunks start again. So `function`, which must be picklable, may see an item several times; an exception that
+    it raises is raised here. `workers` defaults to the number of cores; with fewer than two, everything runs in this
+    process, without protection. A progress bar is shown on a terminal.
     """
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     size = min(CHUNK, max(1, len(items) // (4 * max(workers, 1))))
