@@ -23,7 +23,7 @@ class Stream:
     """Two videos of two views and a third alone in the last batch; the clips already are the logits."""
 
     metric, listed, classes = "topk", 10, ("a", "b", "c")
-    broken = (("gone.mp4", "No such file"),)
+    skipped = (("gone.mp4", "No such file"),)
 
     def epoch(self):
         logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 2.0], [0.0, 0.0, 2.0]])
