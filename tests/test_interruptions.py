@@ -74,7 +74,7 @@ def test_killed_anywhere_and_stopped_by_a_signal_a_run_sees_the_same_losses(tiny
     launch.ask_to_stop(process.pid)
     code, output = ranks.finish(process)
     assert code == 0, output[-3000:]
-    assert "go on with --resume" in output
+    assert "continue with --resume" in output
     assert 7 <= len(run_folder.read_log(made.out)) < 12
 
     losses, expected = ranks.losses(resumed, *ranks.bare(resumed)), ranks.losses(unbroken, *whole)
