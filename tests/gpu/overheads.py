@@ -13,7 +13,7 @@ SUITE = Suite(
         Case(
             model=model,
             precision="bf16",
-            metrics=("parameters", "throughput", "decode", "end_to_end", "step"),
+            metrics=("parameters", "throughput", "decode", "end_to_end", "train_step"),
             workers=8,
             time_limit=600,
         )
