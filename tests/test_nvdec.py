@@ -208,8 +208,8 @@ def test_a_driver_that_is_older_than_a_codec_does_not_decode_it(monkeypatch):
 
 def test_the_doctor_says_what_is_decoded(driver, monkeypatch):
     lines = {check.name: check for check in doctor._nvdec()}
-    assert lines["NVDEC hevc"].found.startswith("8 bit 144x144 to 4096x4096, 65536 macroblocks, 7 engines; 10 bit ")
-    assert (lines["NVDEC av1"].ok, lines["NVDEC av1"].found) == (False, "not decoded")
+    assert lines["NVDEC hevc"].result.startswith("8 bit 144x144 to 4096x4096, 65536 macroblocks, 7 engines; 10 bit ")
+    assert (lines["NVDEC av1"].ok, lines["NVDEC av1"].result) == (False, "not decoded")
     assert "in software" in lines["NVDEC av1"].remedy
     assert not any(check.needed for check in lines.values())
 

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize("name", splits.BUILT_IN)
 def test_nvdec_decodes_the_embedded_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.setenv("REELBENCH_CACHE", str(tmp_path))
-    monkeypatch.setitem(synthetic.make.__kwdefaults__, "videos", (8, 8, 16))
-    monkeypatch.setitem(synthetic.HARD, "videos", (16, 16, 16))
+    monkeypatch.setattr(synthetic, "VIDEOS", (8, 8, 16))
+    monkeypatch.setattr(synthetic, "HARD_VIDEOS", (16, 16, 16))
     index = Index.load(splits.resolve(name, "cuda").test)
     clip = Clip(frames=8, size=32, short_side=32, mean=(0.0,) * 3, std=(1.0,) * 3)
     with pipelines.open(index, clip=clip, batch=8, device="cpu", decoder="software") as stream:

@@ -74,7 +74,7 @@ def test_two_heights_of_one_coded_size_keep_their_colors(tmp_path: Path):
 
 
 def test_the_doctor_says_what_is_decoded():
-    lines = {check.name: check.found for check in doctor._nvdec()}
+    lines = {check.name: check.result for check in doctor._nvdec()}
     assert "8 bit" in lines["NVDEC h264"]
     assert "engines" in lines["NVDEC hevc"]
 
