@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .index import Index
 
 DEAD = "a decoding worker process died, perhaps killed for lack of memory: choose fewer workers or a smaller batch"
+KILL_TIMEOUT = 5.0  # seconds for a killed worker to end
 SLOW = "no batch for {:.0f} s, though each of its files decodes alone: check the disk, or choose a smaller batch"
 DEPTH = 2  # batches that the workers prepare in advance, and as many again that DALI does
 NOTHING = 2  # the length of an empty JSON list
@@ -296,7 +297,7 @@ class Stream:
         for worker in self._processes:
             worker.kill()
         for worker in self._processes:
-            worker.join()
+            worker.join(KILL_TIMEOUT)  # one that waits for a dead disk ends only with it
         if self._pipeline is not None and self._processes:
             dali.free_locks(self._pipeline)
         self._stop()
