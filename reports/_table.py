@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..metric_table import QUANTITIES, Better, Kind, Quantity, quantity
+from ..metric_table import QUANTITIES, Kind, Quantity, quantity
 from ..result import Result
 from ..spec import Published
 from ._calibration import remarks
@@ -22,15 +22,9 @@ MISSING = "–"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class Column(Quantity):
     """A column. Stored values times `scale` are shown in `unit`, with `decimals` or else three significant digits."""
 
-    name: str
-    header: str
-    unit: str = ""
-    scale: float = 1.0
-    decimals: int | None = None
-    better: Better = ""
     kind: Kind = "other"
     numeric: bool = True
     notes: tuple[int, ...] = ()
@@ -39,11 +33,6 @@ class Column:
     def label(self) -> str:
         """Header and unit, such as `latency (ms)`."""
         return f"{self.header} ({self.unit})" if self.unit else self.header
-
-    @property
-    def timed(self) -> bool:
-        """Whether it shows times or rates, which a disturbed machine invalidates."""
-        return self.kind in ("time", "rate")
 
     def text(self, value: float) -> str:
         """Format a stored value in the column's unit and digits, without the unit."""
@@ -92,11 +81,8 @@ class Table:
 
 
 def column(quantity: Quantity) -> Column:
-    """Return the column of a quantity."""
-    return Column(
-        name=quantity.name, header=quantity.header, unit=quantity.unit, scale=quantity.scale,
-        decimals=quantity.decimals, better=quantity.better, kind=quantity.kind,
-    )  # fmt: skip
+    """Return the column that shows a metric's number."""
+    return Column(**asdict(quantity))
 
 
 COLUMNS = {name: column(row) for name, row in QUANTITIES.items()}
