@@ -16,7 +16,7 @@ test: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/vulture *.py harness models pipelines reports suites
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 benchmark: install-dev
 	$(BIN)/pytest tests/benchmarks --benchmark-only

@@ -37,7 +37,9 @@ def run(tmp_path: Path):
 
     def command(*arguments: str, threads: int = 1) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "pytest", "-p", "reelbench.harness.pytest_plugin", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        # A worker of pytest-xdist tells so in its environment, and pytest-benchmark measures nothing there.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+        environment = {**kept, "OMP_NUM_THREADS": str(threads), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     return command

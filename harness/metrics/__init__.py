@@ -91,7 +91,8 @@ class Subject:
         """Warm up and time a step; `notes` count warm-ups that hit their limit before the times settled."""
         before = self.timer.read()["compile"]
         taken = timing.take(step, self.device, budget or self.budget)
-        self.timer.move("warm_up", taken.warm_up - (self.timer.read()["compile"] - before))
+        compiled = self.timer.read()["compile"] - before
+        self.timer.move("warm_up", max(0.0, taken.warm_up - compiled))  # two clocks, read one after the other
         self.timer.move("measured", sum(taken.host))
         self.notes["warm_ups_cut_short"] = self.notes.get("warm_ups_cut_short", 0) + (not taken.steady)
         return taken

@@ -33,6 +33,7 @@ class Parent:
 
     def send(self, **message: Unpack[Message]) -> None:
         """Send one message as a JSON line; sets become sorted lists."""
+        message["sent"] = time.monotonic()
         print(json.dumps(message, default=sorted), file=self._file, flush=True)
 
     @staticmethod

@@ -27,9 +27,11 @@ class Round(TypedDict):
 class Message(TypedDict, total=False):
     """A message from a case's process: an `event` of progress, or finally its `result` as JSON.
 
-    A worker sends `ready`, then each `round`, or the status it `failed` with and the `error`.
+    A worker sends `ready`, then each `round`, or the status it `failed` with and the `error`. `sent` is the time on the
+    system's monotonic clock, in seconds: on a busy machine a message is read long after.
     """
 
+    sent: float
     event: dict[str, Any]
     result: str
     ready: bool
