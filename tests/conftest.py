@@ -6,14 +6,20 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from reelbench.harness import cli
+from reelbench.pipelines import index as indexing
 from reelbench.pipelines import synthetic
+from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index
 
 ROOT = Path(__file__).resolve().parents[1]
+LENGTHS = (3, 9, 17, 26, 30)
+SIZES = ((96, 72), (72, 96), (80, 64), (98, 66), (72, 72))
 Printed = tuple[int, str, str]  # exit code, standard output, standard error
 
 
@@ -89,6 +95,37 @@ def tiny_synthetic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def tiny_index(tiny_synthetic: dict[str, Path]) -> Index:
     """The training index of `tiny_synthetic`."""
     return Index.load(tiny_synthetic["train"])
+
+
+def pixels(frames: int, size: tuple[int, int]) -> np.ndarray:
+    """Every frame differs from every other by far more than an encoder loses."""
+    rng = np.random.default_rng(frames)
+    coarse = rng.integers(0, 256, (frames, size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
+    return coarse.repeat(8, axis=1).repeat(8, axis=2)[:, : size[1], : size[0]]
+
+
+@pytest.fixture(scope="session")
+def index_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Index]:
+    """Index of five videos of a codec, of several sizes and lengths, with key frames 8 apart."""
+
+    @cache
+    def make(codec: str, sizes: tuple[tuple[int, int], ...] = SIZES) -> Index:
+        root = tmp_path_factory.mktemp(codec)
+        suffix = {"mp4": ("h264", "hevc"), "avi": ("mpeg4", "mjpeg"), "webm": ("vp9", "vp8"), "mkv": ("av1",)}
+        ending = next(end for end, codecs in suffix.items() if codec in codecs)
+        for number, (length, size) in enumerate(zip(LENGTHS, sizes, strict=True)):
+            encode(root / f"{number}.{ending}", pixels(length, size), codec=codec, fps=25, gop=8)
+        entries = [(f"{number}.{ending}", number % 3) for number in range(len(LENGTHS))]
+        index = indexing.build(entries, ("a", "b", "c"), root, workers=0)
+        assert not index.skipped
+        return index
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def vp9(index_of: Callable[..., Index]) -> Index:
+    return index_of("vp9")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,48 +13,14 @@ from reelbench import pipelines
 from reelbench.errors import UserError
 from reelbench.pipelines import SamplerState, TrainTransform, reference, software
 from reelbench.pipelines import index as indexing
-from reelbench.pipelines._encode import encode
 from reelbench.pipelines.index import Index
 from reelbench.pipelines.source import BatchSampler, ClipSampler
 from reelbench.spec import Clip, Views
 
 CODECS = ("vp9", "vp8", "mjpeg", "h264", "hevc", "mpeg4", "av1")
 ON_CPU = ("vp9", "vp8")
-LENGTHS = (3, 9, 17, 26, 30)
-SIZES = ((96, 72), (72, 96), (80, 64), (98, 66), (72, 72))
 CLIP = Clip(frames=6, stride=3, size=48, short_side=56)
 PLAIN = Clip(frames=6, stride=3, size=64, short_side=64, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-def pixels(frames: int, size: tuple[int, int]) -> np.ndarray:
-    """Every frame differs from every other by far more than an encoder loses."""
-    rng = np.random.default_rng(frames)
-    coarse = rng.integers(0, 256, (frames, size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
-    return coarse.repeat(8, axis=1).repeat(8, axis=2)[:, : size[1], : size[0]]
-
-
-@pytest.fixture(scope="module")
-def index_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Index]:
-    """Index of five videos of a codec, of several sizes and lengths, with key frames 8 apart."""
-
-    @cache
-    def make(codec: str, sizes: tuple[tuple[int, int], ...] = SIZES) -> Index:
-        root = tmp_path_factory.mktemp(codec)
-        suffix = {"mp4": ("h264", "hevc"), "avi": ("mpeg4", "mjpeg"), "webm": ("vp9", "vp8"), "mkv": ("av1",)}
-        ending = next(end for end, codecs in suffix.items() if codec in codecs)
-        for number, (length, size) in enumerate(zip(LENGTHS, sizes, strict=True)):
-            encode(root / f"{number}.{ending}", pixels(length, size), codec=codec, fps=25, gop=8)
-        entries = [(f"{number}.{ending}", number % 3) for number in range(len(LENGTHS))]
-        index = indexing.build(entries, ("a", "b", "c"), root, workers=0)
-        assert not index.skipped
-        return index
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def vp9(index_of: Callable[..., Index]) -> Index:
-    return index_of("vp9")
 
 
 def batches(index: Index, **options) -> list[pipelines.Batch]:
@@ -205,65 +170,6 @@ def test_a_short_video_is_looped_or_its_last_frame_repeated(vp9: Index):
         clip = dataclasses.replace(CLIP, out_of_bound=rule, stride=2)
         cut = ClipSampler(clip=clip, views=Views()).sample(3, (64, 64), 0, 0)
         assert cut.frames[cut.positions[0]].tolist() == expected
-
-
-def test_a_flip_mirrors_and_changes_nothing_else(vp9: Index):
-    (plain,) = batches(vp9, batch=5, transform=TrainTransform(flip=0.0))
-    (flipped,) = batches(vp9, batch=5, transform=TrainTransform(flip=1.0))
-    assert torch.equal(plain.clip.flip(-1), flipped.clip)
-    clip_sampler = ClipSampler(clip=CLIP, transform=TrainTransform(flip=0.25))
-    flips = [clip_sampler.sample(30, (64, 64), 0, row).flip for row in range(2000)]
-    assert 0.21 < np.mean(flips) < 0.29
-
-
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_a_flip_exchanges_the_labels_that_it_exchanges(vp9: Index, multi_label: bool):
-    """Classes 0 and 1 are each other's mirror images, class 2 is its own."""
-    videos = [
-        dataclasses.replace(v, label=((0, 2) if v.label else (0,)) if multi_label else v.label) for v in vp9.videos()
-    ]
-    index = indexing.from_videos(videos, vp9.classes, vp9.root, multi_label=multi_label)
-    index = dataclasses.replace(index, mirror=((0, 1),))
-    transform = TrainTransform(flip=0.5)
-    with pipelines.open(index, clip=CLIP, batch=5, transform=transform, sampler=SamplerState(seed=1)) as stream:
-        (batch,) = stream.epoch()
-    clip_sampler = ClipSampler(clip=CLIP, transform=transform, seed=1)
-    flips = [bool(clip_sampler.sample(v.frames, (v.width, v.height), 0, row).flip) for row, v in enumerate(videos)]
-    assert any(flips)
-    assert not all(flips)
-    for row, label in zip(batch.video.tolist(), batch.label, strict=True):
-        own = {0: 1, 1: 0, 2: 2} if flips[row] else {0: 0, 1: 1, 2: 2}
-        if multi_label:
-            named = videos[row].label
-            assert label.tolist() == [float(k in {own[n] for n in named}) for k in range(3)]
-        else:
-            assert int(label) == own[videos[row].label]
-
-
-def test_a_recipe_says_which_labels_a_flip_exchanges_and_which_it_spares(vp9: Index):
-    """Rows 0 and 3 have label 0, rows 1 and 4 label 1, row 2 label 2."""
-    (plain,) = batches(vp9, batch=5, transform=TrainTransform())
-    transform = TrainTransform(flip=1.0, flip_swaps=((0, 2),), flip_keeps=(1,))
-    (batch,) = batches(vp9, batch=5, transform=transform)
-    for row, label, clip, still in zip(batch.video.tolist(), batch.label, batch.clip, plain.clip, strict=True):
-        assert int(label) == {0: 2, 1: 1, 2: 0}[row % 3]
-        assert torch.equal(clip, still if row % 3 == 1 else still.flip(-1))
-    with pytest.raises(UserError, match="label 7 is none of the index.s 3 classes"):
-        pipelines.open(vp9, clip=CLIP, batch=1, transform=TrainTransform(flip_keeps=(7,)))
-
-
-def test_nothing_is_flipped_where_a_flip_makes_labels_wrong(vp9: Index):
-    still = dataclasses.replace(vp9, mirror=None)
-    (flipped,) = batches(still, batch=5, transform=TrainTransform(flip=1.0))
-    (plain,) = batches(vp9, batch=5, transform=TrainTransform(flip=0.0))
-    assert torch.equal(flipped.clip, plain.clip)
-
-
-def test_the_label_of_a_test_video_is_its_own_in_every_view(vp9: Index):
-    videos = [dataclasses.replace(video, label=(0, 2)) for video in vp9.videos()]
-    index = indexing.from_videos(videos, vp9.classes, vp9.root, multi_label=True)
-    (batch,) = batches(index, batch=5, views=Views(clips=2, crops=3))
-    assert batch.label.tolist() == [[1.0, 0.0, 1.0]] * 30
 
 
 # --- Order
