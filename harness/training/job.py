@@ -47,7 +47,7 @@ class Job:
     keep: int = option(2, "Newest checkpoints to keep; the best weights stay too.")
     save_steps: int = option(0, "Steps between checkpoints, besides validations.")
     max_skipped_steps: int = option(
-        0, "Steps to skip for a loss that is not finite, before training stops.", flag="--skip-nan"
+        0, "Steps to skip for a loss or gradient that is not finite, before training stops.", flag="--skip-nan"
     )
 
     def __post_init__(self) -> None:

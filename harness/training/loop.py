@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import sys
 import time
@@ -58,8 +59,8 @@ class Position:
 def train(job: Job) -> None:
     """Train as one rank to the end of the recipe, or to a SIGTERM or SIGUSR1, validating and saving on the way.
 
-    Call it in the main thread of every rank. Raises UserError if the loss is not finite more often than the job allows
-    (SystemExit on other ranks than 0).
+    Call it in the main thread of every rank. Raises UserError if loss or gradient are not finite more often than the
+    job allows (SystemExit on other ranks than 0).
     """
     stop_signal = StopSignal()
     if job.deterministic:
@@ -163,7 +164,8 @@ class Run:
     def step(self, batches: Batches, progress: TrainingProgress, *, stop_requested: bool) -> bool:
         """Take one optimizer step and log it; return whether any rank was asked to stop (this one: `stop_requested`).
 
-        Raises UserError (SystemExit on other ranks than 0) if more losses are not finite than the job allows.
+        Raises UserError (SystemExit on other ranks than 0) if more losses or gradients are not finite than the job
+        allows.
         """
         step, begin, waited = self.position.step, time.perf_counter(), batches.waited
         torch.manual_seed(
@@ -176,7 +178,7 @@ class Run:
         )  # fmt: skip
         if found.skipped:
             self._skip_or_stop(found, batches, lr)
-        elif self.ema is not None:
+        elif found.updated and self.ema is not None:
             self.ema.update()
         synchronize(self.world.device)
         wait = batches.waited - waited
@@ -202,10 +204,11 @@ class Run:
         self.engine.log_scalars({"lr": lr, **record, **more}, step)
 
     def _skip_or_stop(self, found: ds.Step, batches: Batches, lr: float) -> None:
-        """Handle a loss that is not finite: skip the step within --skip-nan, else dump weights and batch and stop."""
+        """Handle a loss or gradient that is not finite: skip within --skip-nan, else dump the batch and stop."""
         self.position.skipped += 1
-        files = ds.gather(nonfinite.nonfinite_videos(found.losses, batches.seen, self.index))
-        place = f"step {self.position.step}, learning rate {lr:.4g}: loss not finite; {nonfinite.name(files)}"
+        files = ds.gather(nonfinite.nonfinite_videos(found, batches.seen, self.index))
+        what = "gradient" if math.isfinite(found.loss) else "loss"
+        place = f"step {self.position.step}, learning rate {lr:.4g}: {what} not finite; {nonfinite.name(files)}"
         if self.position.skipped <= self.job.max_skipped_steps:
             if self.world.is_main:
                 print(f"{place}: skipped ({self.position.skipped} of {self.job.max_skipped_steps})", file=sys.stderr)
