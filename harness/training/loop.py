@@ -67,6 +67,8 @@ def train(job: Job) -> None:
         make_deterministic()
     world = ds.connect(job.device)
     run = Run(job, world)
+    if world.is_main:
+        print(f"peak learning rate {job.recipe.lr:.4g} for batches of {job.recipe.batch} videos", file=sys.stderr)
     with ExitStack() as stack:
         stream = stack.enter_context(run.open_stream())
         progress = stack.enter_context(TrainingProgress(job.model, run.total, run.position.step, visible=world.is_main))
@@ -111,7 +113,7 @@ class Run:
         if "wandb" in job.monitors:
             ds_config.keep_wandb_in(job.out / "monitor")
         made = ds_config.of_job(job, ds.micro_batch(job.recipe, world.size), universal=universal)
-        self.engine = ds.Engine(network, job.recipe, world, made, fused=not job.offload)
+        self.engine = ds.Engine(network, job.recipe, world, made, fused=not ds_config.offloads(made))
         self.ema = Ema(self.engine.network, job.recipe.ema) if job.recipe.ema else None
         self.position = Position()
         if job.resume:
