@@ -22,6 +22,7 @@ Sampling = Literal["dense", "dense_middle", "dense_64", "window", "segments", "u
 OutOfBound = Literal["loop", "repeat_last"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "amp_bf16", "amp_fp16", "fp8"]
+Activation = Literal["softmax", "sigmoid"]
 Mode = Literal["eager", "compile", "compile_max_autotune", "cuda_graphs"]
 Crop = Literal["random_resized", "multi_scale", "random", "center"]
 Optimizer = Literal["adamw", "sgd"]
@@ -88,7 +89,7 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """The multi-view test protocol: temporal `clips` x spatial `crops` per video, averaged after softmax.
+    """The multi-view test protocol: temporal `clips` x spatial `crops` per video, whose scores are averaged.
 
     Written `4x3`. `size` and `short_side`, in pixels, override the clip's in testing (Video Swin: short side 224).
     """
@@ -161,7 +162,9 @@ class Recipe:
     accumulate: int = option(1, "Gradient accumulation steps.")
     optimizer: Optimizer = option("adamw", "Optimizer.")
     lr: float = option(1e-3, "Peak learning rate, at the recipe's batch.")
-    auto_scale_lr: bool = option(False, "Scale the learning rate with another batch.")
+    auto_scale_lr: bool = option(
+        False, "Scale the learning rate with another batch; a rate given too, only if this is."
+    )
     weight_decay: float = option(0.05, "Weight decay.")
     weight_decay_end: float | None = option(None, "Where weight decay ends, along a cosine by epoch.")
     momentum: float = option(0.9, "Momentum of SGD.")

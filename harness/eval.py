@@ -14,14 +14,16 @@ from rich.console import Console
 from torch import Tensor
 
 from .. import models, pipelines
-from ..errors import unknown
+from ..errors import UserError, unknown
 from ..pipelines.index import Index
 from ..result import Metric
-from ..spec import Arithmetic, Clip, Views
+from ..spec import Activation, Arithmetic, Clip, Views
+from . import dump
 from .measuring import execution
 from .measuring.accuracy import Predictions, evaluate, scores
 from .progress import bar
 from .training import engine as ds
+from .training import rendezvous, saved_weights
 
 Logits = dict[int, dict[int, list[float]]]
 
@@ -30,8 +32,9 @@ Logits = dict[int, dict[int, list[float]]]
 class Evaluation:
     """The options of an evaluation. `views` and `clip` default to the model's own; `batch` is in videos per rank.
 
-    The scores of each video and the logits of each view are written to the parquet file `dump`, if given. Raises
-    UserError for an unknown precision.
+    `checkpoint` and `raw` are as in `saved_weights.find`; `scores` as `activation` in `accuracy.evaluate`. The scores
+    of each video and the logits of each view are written to the file `dump`, if given (see `dump.write`). Raises
+    UserError for an unknown precision or way of scoring.
     """
 
     model: str
@@ -40,6 +43,8 @@ class Evaluation:
     views: Views | None = None
     clip: Clip | None = None
     precision: Arithmetic = "fp32"
+    scores: Activation | None = None
+    raw: bool = False
     batch: int = 8
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = 2
@@ -48,6 +53,31 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.precision not in get_args(Arithmetic):
             raise unknown("precision", self.precision, get_args(Arithmetic))
+        if self.scores not in (None, *get_args(Activation)):
+            raise unknown("--scores", self.scores, get_args(Activation))
+
+
+def check(asked: Evaluation) -> Index:
+    """Check an evaluation before it starts, and return its index.
+
+    Raises UserError if the model is unknown, the environment of a rank is incomplete, the dump cannot be written, there
+    are no videos, half of the files or more are missing or changed, a label is no class, no video has a label and
+    nothing is dumped, or the checkpoint's training folder names other classes.
+    """
+    models.find(asked.model)
+    rendezvous.check(os.environ)
+    if asked.dump is not None:
+        dump.check(asked.dump)
+    index = Index.load(asked.data)
+    if not len(index):
+        raise UserError(f"{asked.data} holds no videos, {len(index.skipped)} were skipped: `reelbench data check` it")
+    unlabeled = not index.multi_label and all(labels[0] == -1 for labels in index.table["label"])
+    index.check_labels(unlabeled=unlabeled)
+    if unlabeled and asked.dump is None:
+        raise UserError(f"{asked.data}: no video has a label (a test split?): take the validation split, or --dump")
+    saved_weights.check_classes(asked.checkpoint, index.classes, asked.data)
+    index.verify()
+    return index
 
 
 def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
@@ -55,13 +85,10 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
 
     Under a launcher, each rank tests its shard of the videos, every video exactly once; rank 0 returns the metrics over
     all of them, the other ranks {}; the ranks are disconnected after it. Unreadable videos are printed to standard
-    error. Raises UserError if half of the files or more are missing or changed, no video can be read, or there are no
-    labels.
+    error. Raises UserError for what `check` finds, or if no video can be read or has a label.
     """
-    variant = models.find(asked.model)
+    variant, index = models.find(asked.model), check(asked)
     protocol, device = asked.views or variant.views, asked.device
-    index = Index.load(asked.data)
-    index.verify()
     world = ds.connect(device) if "RANK" in os.environ else ds.World(0, 1, torch.device(device))
     run = _network(asked, len(index.classes), world.device)
     logits: list[Tensor] = []
@@ -82,7 +109,9 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     ):  # fmt: skip
         task = progress.add_task("videos", total=share)
         noted = _Noted(stream)
-        mine = evaluate(forward, noted, progress=lambda done: progress.update(task, completed=done))
+        mine = evaluate(
+            forward, noted, activation=asked.scores, progress=lambda done: progress.update(task, completed=done)
+        )
     by_view = noted.by_view(logits)
     if "RANK" in os.environ:
         parts, by_views = ds.gather(mine), ds.gather(by_view)
@@ -93,13 +122,15 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     for path, reason in mine.broken:
         print(f"skipped: {path}: {reason}", file=sys.stderr)
     if asked.dump is not None:
-        _save(mine, by_view, asked.dump, index)
-    return scores(mine, len(index.classes), str(protocol))
+        views = {video: [rows[view] for view in sorted(rows)] for video, rows in by_view.items()}
+        dump.write(asked.dump, mine, [str(video.path) for video in index.videos()], views)
+    return scores(mine, len(index.classes), str(protocol), precision=asked.precision)
 
 
 def _network(asked: Evaluation, num_classes: int, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return the checkpoint's network in the precision asked for, from `N 3 T H W` to logits."""
-    network = models.build(asked.model, num_classes=num_classes, checkpoint=asked.checkpoint).to(device).eval()
+    weights = saved_weights.find(asked.checkpoint, raw=asked.raw)
+    network = models.build(asked.model, num_classes=num_classes, checkpoint=weights).to(device).eval()
     execution.set_up(asked.precision, "eager", device)
     return execution.in_precision(execution.cast(network, asked.precision), asked.precision, device)
 
@@ -130,15 +161,3 @@ class _Noted:
         for (video, view), row in zip(self._rows if logits else [], values, strict=True):
             found.setdefault(video, {})[view] = row
         return found
-
-
-def _save(predictions: Predictions, logits: Logits, path: Path, index: Index) -> None:
-    """Write the scores to a parquet file with a column `view_logits`: views x classes for every video."""
-    import pandas as pd
-
-    predictions.save(path, [str(video.path) for video in index.videos()])
-    frame = pd.read_parquet(path)
-    frame["view_logits"] = [
-        [rows[view] for view in sorted(rows)] for rows in (logits[v] for v in predictions.video.tolist())
-    ]
-    frame.to_parquet(path)

@@ -15,25 +15,29 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .. import models
 from ..errors import UserError, unknown
 from ..models import _checkpoints
+from ..pipelines.index import writable
 from ..spec import Clip
 
 TOLERANCE = 1e-4
 FORMATS = (".safetensors", ".pt2", ".onnx")
 
 
-def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
+def export(model: str, checkpoint: Path, out: Path, clip: Clip | None, *, raw: bool = False) -> str:
     """Export a checkpoint in the format of `out`'s suffix and return a summary line.
+
+    Of a training run's `checkpoints` folder the averaged weights are taken, if it has them and unless `raw` is set.
 
     A .pt2 or .onnx program takes a batch of 1 to 4096 clips, `N 3 T H W`, of the shape of `clip` (by default the
     model's own), and returns the logits of eval mode. Raises UserError, and writes nothing, if its logits differ from
-    eager mode's by more than `TOLERANCE` of the largest, the suffix is none of `FORMATS`, or ONNX lacks a package or an
-    operator. A .safetensors file holds the weights alone, without those that only training needs, and is not checked.
+    eager mode's by more than `TOLERANCE` of the largest, the suffix is none of `FORMATS`, ONNX lacks a package or an
+    operator, or `out` cannot be written. A .safetensors file holds the weights alone, without those that only training
+    needs, and is not checked.
     """
     if out.suffix not in FORMATS:
         raise unknown("export format", out.suffix, FORMATS)
     _require_onnx(out)
-    network = load(model, checkpoint).eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    writable(out)
+    network = load(model, checkpoint, raw=raw).eval()
     if out.suffix == ".safetensors":
         from safetensors.torch import save_model
 
@@ -53,16 +57,15 @@ def export(model: str, checkpoint: Path, out: Path, clip: Clip | None) -> str:
     return f"logits within {difference:.1e} of eager's largest -> {out}"
 
 
-def load(model: str, checkpoint: Path) -> nn.Module:
+def load(model: str, checkpoint: Path, *, raw: bool = False) -> nn.Module:
     """Build the model, in training mode, with a checkpoint's weights and number of classes.
 
-    Shards of ZeRO 3 are consolidated; DualFormer's token-label head is dropped. Raises UserError if the checkpoint does
-    not fit.
+    Of a training run's `checkpoints` folder the weights are those of `saved_weights.find`; DualFormer's token-label
+    head is dropped. Raises UserError if the checkpoint does not fit.
     """
-    from .training import engine
+    from .training import saved_weights
 
-    joined = engine.joined_weights(checkpoint) if checkpoint.is_dir() else None
-    state = _checkpoints.read(checkpoint if joined is None else joined)
+    state = _checkpoints.read(saved_weights.find(checkpoint, raw=raw))
     heads = [v for k, v in state.items() if k.endswith("weight") and "cls" in k and v.ndim == 2]
     return models.build(model, num_classes=heads[-1].shape[0] if heads else None, checkpoint=_served(state))
 

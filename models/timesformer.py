@@ -129,7 +129,7 @@ class TimeSformer(nn.Module):
         Raises UserError if a clip has another number of frames than temporal attention was built for.
         """
         if clip.shape[2] != self.frames and self.attention != "space":
-            raise UserError(f"timesformer: {clip.shape[2]} frames given, built for {self.frames}: set frames=…")
+            raise UserError(f"timesformer: {clip.shape[2]} frames given, built for {self.frames}")
         patches = self.patch_embed(clip)
         positions = self.positions(*clip.shape[-2:])
         if self.attention == "space":

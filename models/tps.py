@@ -71,7 +71,7 @@ class ShiftAttention(_windows.WindowedAttention):
     def _check(self, grid: Size3) -> None:
         frames, height, width = grid
         if frames != self.frames:
-            raise UserError(f"tps: built for {self.frames} steps in time, got {frames}; change clip frames or `frames`")
+            raise UserError(f"tps: built for {self.frames} steps in time, got {frames}")
         if min(height, width) < self.window[1]:
             raise UserError(
                 f"tps: {height}×{width} tokens are smaller than the {self.window[1]}×{self.window[1]} window"

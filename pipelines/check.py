@@ -38,14 +38,15 @@ def check(
 ) -> tuple[Problem, ...]:
     """Check every video of an index file and rewrite its quarantine list; return the problems, in index order.
 
-    Variable frame rates are among the problems, but not quarantined. The old list is deleted first, and there is no
-    new one if nothing is quarantined. `deep` decodes every frame. `workers` defaults to the number of cores.
+    Variable frame rates are among the problems, but not quarantined. If nothing is quarantined, the old list is
+    deleted. `deep` decodes every frame. `workers` defaults to the number of cores.
 
-    Raises UserError if none of the files exists: then they have moved, and are not damaged.
+    Raises UserError, and leaves the old list, if none of the files exists (then they have moved, and are not damaged),
+    or a label is no class.
     """
     path = Path(index)
-    quarantine_file(path).unlink(missing_ok=True)
-    loaded = Index.load(path)
+    loaded = Index.load(path, quarantined_too=True)
+    loaded.check_labels(unlabeled=True)
     videos, root = list(loaded.videos()), loaded.root
     if videos and not any(video.path.exists() for video in videos):
         raise UserError(
@@ -71,6 +72,8 @@ def _quarantine(path: Path, root: Path, videos: list[Video], problems: list[Prob
         partial_file = path.with_name(f".{path.name}.{os.getpid()}.quarantine")
         partial_file.write_text(json.dumps(rows, indent=1, ensure_ascii=False), encoding="utf-8")
         os.replace(partial_file, quarantine_file(path))
+    else:
+        quarantine_file(path).unlink(missing_ok=True)
 
 
 def _examine(video: Video, deep: bool) -> Problem | None:

@@ -109,14 +109,15 @@ class Index:
     mirror: tuple[tuple[int, int], ...] | None = ()
 
     @classmethod
-    def load(cls, path: Path | str) -> Index:
+    def load(cls, path: Path | str, *, quarantined_too: bool = False) -> Index:
         """Read an index file. Videos that `reelbench data check` has quarantined are moved to `skipped`.
 
-        Raises UserError if the file is missing, no index, or of another version, or its quarantine list is damaged.
+        With `quarantined_too` they stay, and the quarantine list is not read. Raises UserError if the file is missing,
+        no index, or of another version, or its quarantine list is damaged.
         """
         path = Path(path)
         index = cls._read(path)
-        quarantine = quarantined(path)
+        quarantine = {} if quarantined_too else quarantined(path)
         keys = list(zip(index.table["path"], index.table["hash"], strict=True))
         out = np.array([key in quarantine for key in keys], dtype=bool)
         if not out.any():
@@ -221,6 +222,20 @@ class Index:
                 f"{changed[0]}: moved or changed since it was indexed ({len(changed)} of {len(self)} files): "
                 "put the files back, leave them out with `reelbench data check`, or index the data again"
             )
+
+    def check_labels(self, *, unlabeled: bool = False) -> None:
+        """Check that every label is a class. Raises UserError, naming the first video whose label is not.
+
+        With `unlabeled`, a video of a set with one label each may have none (-1).
+        """
+        least = -1 if unlabeled and not self.multi_label else 0
+        for path, labels in zip(self.table["path"], self.table["label"], strict=True):
+            for label in labels:
+                if not least <= label < len(self.classes):
+                    raise UserError(
+                        f"{self.root / path}: label {label} is none of the {len(self.classes)} classes (from 0): "
+                        "correct the list of videos and index it again"
+                    )
 
     def changed(self, *, contents: bool = False) -> tuple[Path, ...]:
         """Return the files that are missing or whose size has changed; with `contents`, also whose hash has."""

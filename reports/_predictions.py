@@ -1,6 +1,7 @@
 """Compare several models' predictions on the same videos: paired tests, per-class accuracy, confusions.
 
-Reads the parquet files of `run` (in `OUT/predictions`) and `eval --dump`, with columns path, label and predicted.
+Reads the parquet files of `run` (in `OUT/predictions`), and the .parquet, .csv and .json files of `eval --dump`, with
+columns path, label and predicted.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def read(path: Path, name: str) -> Predictions:
     """Read one predictions file. Raises UserError if it holds none, or those of a multi-label set."""
     import pandas as pd
 
+    readers = {".csv": pd.read_csv, ".json": pd.read_json}
     try:
-        table = pd.read_parquet(path, columns=["path", "label", "predicted"])
+        table = readers.get(path.suffix, pd.read_parquet)(path)[["path", "label", "predicted"]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} holds no predictions ({' '.join(str(error).split())[:80]}): see --dump") from None
     if table["label"].dtype.kind not in "iu":

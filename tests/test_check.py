@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 from reelbench.errors import UserError
 from reelbench.pipelines import transcode as transcoding
@@ -57,6 +59,26 @@ def test_broken_files_are_named_and_left_out_until_they_are_mended(copied: Path)
     videos[3].path.write_bytes(whole)
     assert len(_check(copied)) == 3
     assert len(Index.load(copied)) == 5
+
+
+def test_a_check_that_is_refused_leaves_what_was_quarantined(copied: Path) -> None:
+    next(Index.load(copied).videos()).path.write_bytes(b"")
+    assert len(_check(copied)) == 1
+    kept = quarantine_file(copied).read_bytes()
+    shutil.move(copied.parent / "val", copied.parent / "elsewhere")
+    with pytest.raises(UserError, match="none of the 8 files"):
+        _check(copied)
+    assert quarantine_file(copied).read_bytes() == kept
+
+
+@pytest.mark.parametrize(("labels", "multi_label"), [([8], False), ([-2], False), ([0, -1], True), ([0, 8], True)])
+def test_a_label_that_is_no_class_is_refused_with_its_video(copied: Path, labels: list[int], multi_label: bool) -> None:
+    index = Index.load(copied)
+    table = index.table.copy()
+    table["label"] = pd.Series([labels, *([0] for _ in range(7))], dtype=table["label"].dtype)
+    dataclasses.replace(index, table=table, multi_label=multi_label).save(copied)
+    with pytest.raises(UserError, match=rf"{index[0].path.name}: label {labels[-1]} is none of the 8 classes"):
+        _check(copied)
 
 
 def test_only_a_deep_check_sees_what_was_broken_before_the_index(tmp_path: Path) -> None:

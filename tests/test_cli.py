@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from reelbench import models
 from reelbench.harness.suites import ledger
+from reelbench.pipelines.index import Index
 from reelbench.result import Result
 from reelbench.spec import Case
 from reelbench.tests.examples import GOLDEN
@@ -118,8 +121,6 @@ def test_training_on_an_unknown_recipe(reelbench, tmp_path):
 
 
 def test_training_on_videos_that_moved(reelbench, tmp_path, tiny_synthetic):
-    from reelbench.pipelines.index import Index
-
     moved = tmp_path / "moved.parquet"
     index = Index.load(tiny_synthetic["train"])
     copied = tmp_path / "videos"
@@ -147,6 +148,42 @@ def test_a_checkpoint_of_another_architecture(reelbench, tmp_path, tiny_syntheti
         "eval", "video_swin/micro", "--checkpoint", tmp_path / "tsm.pth", "--data", tiny_synthetic["test"]
     )
     refused(outcome, "does not fit video_swin/micro", "missing", "unexpected")
+
+
+def test_an_unknown_precision_or_way_of_scoring(reelbench, tmp_path, tiny_synthetic):
+    data = ("--data", tiny_synthetic["test"])
+    given = (*data, "--checkpoint", tmp_path / "x.pth")
+    refused(reelbench("eval", "tsm/micro", *given, "--precision", "fp31"), "unknown precision 'fp31'", "bf16")
+    refused(reelbench("eval", "tsm/micro", *given, "--gpus", 2, "--precision", "fp31"), "unknown precision 'fp31'")
+    refused(reelbench("eval", "tsm/micro", *given, "--scores", "max"), "unknown --scores 'max'", "softmax")
+    refused(reelbench("train", "tsm/micro", *data, "--precision", "fp31"), "unknown --precision 'fp31'")
+    refused(reelbench("run", suite_of(tmp_path, "Case(model='tsm/micro', precision='fp31')")), "precision='fp31'")
+    (tmp_path / "recipe.json").write_text('{"precision": "fp31"}')
+    refused(reelbench("train", "tsm/micro", *data, "--recipe", tmp_path / "recipe.json"), "precision='fp31'")
+
+
+def test_labels_that_cannot_be_scored(reelbench, tmp_path, tiny_synthetic):
+    index = Index.load(tiny_synthetic["test"])
+    for name, labels, said in (
+        ("one", [9, *range(1, 8)], f"{index[0].path.name}: label 9 is none of the 8 classes"),
+        ("some", [-1, *range(1, 8)], f"{index[0].path.name}: label -1 is none of the 8 classes"),
+        ("none", [-1] * 8, "no video has a label (a test split?)"),
+    ):
+        table = index.table.copy()
+        table["label"] = pd.Series([[label] for label in labels], dtype=table["label"].dtype)
+        dataclasses.replace(index, table=table).save(tmp_path / f"{name}.parquet")
+        for more in ((), ("--gpus", 2)):
+            command = ("eval", "tsm/micro", "--checkpoint", tmp_path / "x.pth", "--data", tmp_path / f"{name}.parquet")
+            refused(reelbench(*command, "--device", "cpu", *more), said)
+
+
+def test_weights_that_cannot_be_written(reelbench, tmp_path):
+    """Told before the checkpoint is read: it is not there."""
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / "x.safetensors"
+    refused(reelbench("report", GOLDEN, "--to", target.with_suffix(".html"), "--format", "html"), "cannot be written")
+    for verb in ("convert", "export"):
+        refused(reelbench(verb, tmp_path / "x.pth", target, "--model", "tsm/micro"), "cannot be written")
 
 
 def test_unwritable_views(reelbench, tmp_path, tiny_synthetic):

@@ -318,3 +318,10 @@ def test_a_foreign_annotation_file_is_told_in_one_line(tmp_path: Path, name: str
         (tmp_path / place).write_text(text)
     with pytest.raises(UserError, match=rf"{name} {split} differ from the official format"):
         _build(name, tmp_path, split)
+
+
+def test_no_video_of_several_labels_has_an_unknown_one(tmp_path: Path) -> None:
+    """In a multi-hot row, -1 would set the last class."""
+    entry = datasets.Entry("a.mp4", (0, -1))
+    with pytest.raises(UserError, match=r"a.mp4: label -1 is outside 0\.\.2"):
+        datasets.Listing(entries=(entry,), classes=("x", "y", "z"), root=tmp_path, multi_label=True)

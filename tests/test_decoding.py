@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from reelbench import models, pipelines
 from reelbench.harness.decoders import bench, certify, chart
 from reelbench.pipelines import _decoder_cache, stream
@@ -126,6 +129,32 @@ def test_certify_finds_the_same_frames_and_the_change_in_top1(
     assert "0 of 8 classified anew" in out
     code, _, err = reelbench("data", "certify", tiny_synthetic["test"], "--model", "tsm/micro")
     assert (code, err.count("\n")) == (2, 1)
+
+
+def test_several_labels_a_video_are_compared_by_their_map(tiny_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two decoders shows the first video black, and one class of it is found no more."""
+    labels = torch.eye(8)[:4]
+
+    def opened(index: Index, *, decoder: str, **_: object):
+        clip = torch.zeros(4, 3, 2, 1, 1)
+        clip[:, 0] = (torch.arange(4) >= (decoder == "dali")).float()[:, None, None, None]
+        batch = SimpleNamespace(clip=clip, label=labels, video=torch.arange(4))
+        return nullcontext(
+            SimpleNamespace(epoch=lambda: [batch], metric="map", listed=4, classes=index.classes, skipped=())
+        )
+
+    monkeypatch.setattr(certify.pipelines, "open", opened)
+    monkeypatch.setattr(certify.pipelines, "decoders", lambda *_: ("software", "dali"))
+    bright = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 8))
+    monkeypatch.setattr(certify.models, "build", lambda *_, **__: bright)
+    torch.nn.init.constant_(bright[1].weight, 1.0)
+    torch.nn.init.constant_(bright[1].bias, -1.0)
+    several = dataclasses.replace(tiny_index, multi_label=True)
+    options = {"device": "cpu", "workers": 1, "report": lambda _: None}
+    found = certify.compare_accuracy(several, "tsm/micro", {}, **options)
+    assert [(verdict.decoder, verdict.metric, verdict.changed) for verdict in found] == [
+        ("software", "map", 0), ("dali", "map", 1)
+    ]  # fmt: skip
 
 
 def test_certify_fails_where_frames_are_wrong(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from reelbench.errors import UserError
-from reelbench.harness.training import checkpoints, ds_config, engine, losses
+from reelbench.harness.training import checkpoints, ds_config, engine, losses, saved_weights
 from reelbench.harness.training.ema import Ema
 from reelbench.spec import Recipe
 from safetensors.torch import load_file
@@ -118,6 +118,90 @@ def test_a_loss_that_is_not_finite_changes_no_weight(world, zero, accumulate):
     assert not torch.equal(weights(made), before)
 
 
+class Cusp(torch.nn.Module):
+    """Has the gradient 0/0 at its finite loss, as a norm at zero has, while `sharp` is set."""
+
+    sharp = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, clip):
+        logits = self.inner(clip)
+        return logits + (logits.sum() * 0).abs().sqrt() if self.sharp else logits
+
+
+@pytest.mark.parametrize(("zero", "clip_grad"), [(0, 0.5), (0, 0.0), (1, 0.5), (2, 0.0), (3, 0.5)])
+def test_a_gradient_that_is_not_finite_changes_no_weight(world, zero, clip_grad):
+    recipe = Recipe(**{**vars(RECIPE), "zero": zero, "clip_grad": clip_grad})
+    settings = ds_config.settings(recipe, micro_batch=4)
+    made = engine.Engine(losses.Classify(Cusp(), recipe, 3), recipe, world, settings)
+    before = [tensor.detach().clone() for tensor in (*shares(made), made.network.inner[2].running_mean)]
+    found = take(made, 0, recipe)
+    assert math.isfinite(found.loss)
+    assert (found.skipped, found.updated, found.grad_norm) == (True, False, None)
+    after = (*shares(made), made.network.inner[2].running_mean)
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+    made.network.sharp = False
+    found = take(made, 1, recipe)
+    assert (found.skipped, found.updated) == (False, True)
+    assert all(torch.isfinite(share).all() for share in shares(made))
+
+
+def shares(made: engine.Engine) -> list[torch.Tensor]:
+    return [getattr(p, "ds_tensor", p) for p in made.network.parameters()]
+
+
+class Probed(torch.nn.Module):
+    """A backbone with everything that a mode changes, and a head with a norm of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = torch.nn.Sequential(*network()[:4])
+        self.cls_head = torch.nn.Sequential(torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 3))
+
+    def forward(self, clip):
+        return self.cls_head(self.backbone(clip))
+
+
+@pytest.mark.parametrize("validated", [False, True])
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_a_linear_probe_moves_no_bit_of_what_is_frozen(world, zero, validated, tmp_path):
+    torch.manual_seed(0)
+    probed = Probed()
+    before = {name: value.clone() for name, value in probed.state_dict().items()}
+    recipe = Recipe(batch=4, lr=0.1, optimizer="sgd", linear_probe=True, zero=zero, ema=0.5)
+    objective = losses.Probe(probed, recipe, 3, ("cls_head.",))
+    made = engine.Engine(objective, recipe, world, ds_config.settings(recipe, micro_batch=4))
+    ema = Ema(made.network, 0.5)
+    for step in range(3):
+        take(made, step, recipe)
+        ema.update()
+        made.average_buffers()
+        if validated:
+            made.engine.eval()
+    made.export(tmp_path / "raw.safetensors")
+    with ema.swapped_in():
+        made.export(tmp_path / "ema.safetensors")
+    for name in ("raw", "ema"):
+        found = load_file(tmp_path / f"{name}.safetensors")
+        moved = [key for key, value in before.items() if not torch.equal(found[key], value)]
+        assert moved == ["cls_head.2.weight", "cls_head.2.bias"]
+
+
+def test_averaging_over_ranks_keeps_every_bit_of_what_they_share(world, monkeypatch):
+    """Three ranks with the same statistics: in single precision a third of the sum is not always what it was."""
+    made = make(world)
+    statistics = made.network[2].running_mean
+    statistics.copy_(torch.rand(16, generator=torch.Generator().manual_seed(0)))
+    before = statistics.clone()
+    made.world = engine.World(0, 3, world.device)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.copy_(tensor + tensor + tensor))
+    made.average_buffers()
+    assert torch.equal(statistics, before)
+
+
 def test_a_resumed_run_draws_the_same_dropout_and_averages(world, tmp_path):
     made = make(world)
     ema = Ema(made.network, 0.9)
@@ -216,6 +300,13 @@ def test_zero_3_averages_and_exports_whole_weights(world, tmp_path):
     assert joined is not None
     whole = load_file(tmp_path / "1.safetensors")
     assert all(torch.equal(joined[f"network.{name}"], value) for name, value in whole.items())
+    plain.save(tmp_path / "p", 2, {"step": 2}, keep=1, ema=averages[0])
+    for folder, number in (("p", 0), ("c", 1)):
+        for raw, suffix in ((False, "_ema"), (True, "")):
+            expected = load_file(tmp_path / f"{number}{suffix}.safetensors")
+            saved = saved_weights.find(tmp_path / folder, raw=raw)
+            assert isinstance(saved, dict)
+            assert all(torch.equal(saved[name], value) for name, value in expected.items())
     again = make(world, recipe)
     other = Ema(again.network, 0.5)
     again.resume(tmp_path / "c", ema=other)
@@ -249,6 +340,8 @@ def test_half_precision_clips_and_scales_alike_with_zero(world, zero, tmp_path):
         again.resume(tmp_path / str(stage))
         assert take(again, 0, recipe) == take(made, 0, recipe)
         assert steps[0].grad_norm is None  # an overflow: nothing was learnt yet
+        assert (steps[0].updated, steps[0].skipped) == (False, False)
+        assert (steps[-1].updated, steps[-1].skipped) == (True, False)
         assert steps[1].loss == steps[0].loss
         found.append(steps)
     assert [s.loss for s in found[1]] == pytest.approx([s.loss for s in found[0]], rel=1e-3)

@@ -41,6 +41,42 @@ def test_views_are_averaged_as_probabilities():
     assert seen == [2, 3]
 
 
+class Several(Stream):
+    """Three videos of two classes, each class right at a threshold of 0; the third shows both."""
+
+    metric, listed, classes, skipped = "map", 0, ("a", "b"), ()
+
+    def epoch(self):
+        logits = torch.tensor([[5.0, -9.0], [-1.0, -9.0], [4.0, 4.0], [-9.0, 3.0]])
+        yield Batch(logits, torch.tensor([[1.0, 0], [0, 0], [1, 1], [0, 1]]), torch.arange(4))
+
+
+def test_every_class_of_several_is_scored_on_its_own():
+    """By a softmax, the video that shows neither class comes before the one that shows both."""
+    found = evaluate(lambda clip: clip, Several())
+    assert torch.allclose(found.score[2], torch.full((2,), 4.0).sigmoid())
+    metric = scores(found, 2, "1x1", precision="bf16")["map"]
+    assert metric.value == pytest.approx(100)
+    assert str(metric.convention).startswith("1x1 views, 4 videos, sigmoid averaged, computed in bf16")
+    assert set(found.table(["a", "b", "c", "d"])["activation"]) == {"sigmoid"}
+    theirs = evaluate(lambda clip: clip, Several(), activation="softmax")
+    assert torch.allclose(theirs.score[2], torch.full((2,), 0.5))
+    metric = scores(Predictions.join([theirs]), 2, "1x1")["map"]
+    assert metric.value < 99
+    assert "softmax averaged" in str(metric.convention)
+
+
+def test_one_class_is_always_right():
+    found = scores(Predictions(torch.arange(2), torch.zeros(2, dtype=torch.long), torch.ones(2, 1)), 1, "1x1")
+    assert found["top1"].value == 100
+
+
+def test_a_label_that_the_model_does_not_have_is_told():
+    found = Predictions(torch.tensor([0]), torch.tensor([3]), torch.eye(3)[:1])
+    with pytest.raises(UserError, match="label 3 cannot be scored: the model has 3 classes"):
+        scores(found, 3, "1x1")
+
+
 def test_scores_are_percent_with_wilson_bounds():
     found = scores(evaluate(lambda clip: clip, Stream()), 3, "2x1")
     assert found["top1"].value == pytest.approx(100 * 2 / 3)

@@ -71,6 +71,8 @@ def test_another_layer_is_found_by_its_path_or_told():
     assert not torch.equal(grad_cam(model, clip, layer=layer)[0], grad_cam(model, clip)[0])
     with pytest.raises(UserError, match="there is no 'stages', here are backbone, cls_head"):
         grad_cam(model, clip, layer="stages.1")
+    with pytest.raises(UserError, match="there is no '-x', here are backbone, cls_head"):
+        grad_cam(model, clip, layer="-x")
 
 
 def test_attention_is_where_the_tokens_say():

@@ -40,6 +40,17 @@ def test_a_training_folder_names_them_by_itself(given, tmp_path: Path, reelbench
     assert "frame | Grad-CAM: gesture b -> " in out
 
 
+def test_several_labels_have_a_probability_each(given, tmp_path: Path, reelbench):
+    def shares() -> list[float]:
+        code, out, _ = reelbench("explain", *given)
+        assert code == 0
+        return [float(part.split()[-2]) for part in out.splitlines()[-2].split(", ")]
+
+    assert sum(shares()) < 100
+    (tmp_path / "job.json").write_text(json.dumps({"recipe": {"objective": "multilabel"}}))
+    assert sum(shares()) > 200  # five of eight classes, each near a half
+
+
 def test_without_names_there_are_numbers(given, reelbench):
     code, out, _ = reelbench("explain", *given, "--label", "3")
     assert code == 0

@@ -28,8 +28,11 @@ ROOMS: dict[str, set[str]] = {
     "harness.metrics": {"harness.events", "harness.measuring"},
     "harness.training": {"models", "pipelines", "harness.progress", "harness.measuring"},
     "harness.catalog": {"models", "harness.progress", "harness.metrics"},
-    "harness.export": {"models", "harness.training"},
-    "harness.eval": {"models", "pipelines", "harness.progress", "harness.measuring", "harness.training"},
+    "harness.export": {"models", "pipelines", "harness.training"},
+    "harness.dump": {"pipelines", "harness.measuring"},
+    "harness.eval": {
+        "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.dump",
+    },
     "harness.explain": {"models", "pipelines", "harness.export", "harness.training"},
     "harness.suites": {
         "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.metrics",

@@ -76,6 +76,12 @@ def test_a_compiled_model_gives_the_same_logits():
     assert difference(made) < 1e-3
 
 
+def test_an_unknown_precision_is_not_taken_for_fp32():
+    for call in (lambda: execution.training(CPU, "fp31"), lambda: execution.set_up("fp31", "eager", CPU)):
+        with pytest.raises(UserError, match="unknown precision 'fp31'"):
+            call()
+
+
 MICROS = [name for name in models.names() if name.endswith("/micro")]
 
 

@@ -153,6 +153,7 @@ def test_the_learning_rate_is_scaled_with_the_batch_where_asked():
     assert job.adjust(replace(recipe, auto_scale_lr=True), batch=256).lr == 0.04
     assert job.adjust(replace(recipe, auto_scale_lr=True), batch=256, auto_scale_lr=False).lr == 0.02
     assert job.adjust(recipe, lr=0.5, batch=64, auto_scale_lr=True).lr == 0.25
+    assert job.adjust(replace(recipe, auto_scale_lr=True), lr=0.5, batch=64).lr == 0.5
 
 
 def test_every_published_recipe_is_there():

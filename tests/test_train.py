@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from reelbench import models
@@ -16,6 +17,7 @@ from reelbench.errors import UserError
 from reelbench.harness.suites.case import make_subject
 from reelbench.harness.training import ds_config, launcher, loop, run_folder, schedule
 from reelbench.harness.training.check import check_job
+from reelbench.harness.training.engine import Step
 from reelbench.harness.training.job import Job
 from reelbench.harness.training.machines import Machines
 from reelbench.pipelines.index import Index, from_videos
@@ -101,6 +103,7 @@ def test_the_module_is_launched_directly_too(tiny_synthetic, tmp_path):
     assert code == 0, output[-3000:]
     losses = [row["loss"] for row in run_folder.read_log(tmp_path)]
     assert len(losses) == 2
+    assert "peak learning rate 0.001 for batches of 8 videos" in output
     assert all(math.isfinite(loss) for loss in losses)
 
 
@@ -138,6 +141,18 @@ def test_a_users_deepspeed_file_may_not_contradict_the_recipe(tmp_path):
     config.write_text(json.dumps({"optimizer": {"type": "Adam"}, "bf16": {"enabled": True}}))
     with pytest.raises(UserError, match="optimizer, bf16: the recipe decides that"):
         ds_config.settings(RECIPE, micro_batch=8, config=config)
+    config.write_text(json.dumps({"train_batch_size": 16}))
+    with pytest.raises(UserError, match="train_batch_size=16 against 8"):
+        ds_config.settings(RECIPE, micro_batch=8, config=config)
+    config.write_text(json.dumps({"train_batch_size": "auto", "steps_per_print": 10}))
+    merged = ds_config.settings(RECIPE, micro_batch=8, config=config)
+    assert (merged["train_batch_size"], merged["steps_per_print"]) == (8, 10)
+    config.write_text("[1]")
+    with pytest.raises(UserError, match="no object but list: name a DeepSpeed JSON file"):
+        ds_config.settings(RECIPE, micro_batch=8, config=config)
+    config.write_text('{"gradient_clipping": 1.0, "gradient_clipping": 1.0}')
+    with pytest.raises(UserError, match="gradient_clipping: given twice"):
+        ds_config.settings(RECIPE, micro_batch=8, config=config)
     config.write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         ds_config.settings(RECIPE, micro_batch=8, config=config)
@@ -160,6 +175,93 @@ def test_a_job_is_checked_before_anything_is_started(tiny_synthetic, tmp_path, r
     made = dataclasses.replace(job(tiny_synthetic, tmp_path, **recipe), **options)
     with pytest.raises(UserError, match=said):
         check_job(made, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"gradient_cliping": 1.0}, "gradient_cliping: DeepSpeed has no such setting"),
+        ({"zero_optimization": {"bucket": 5}}, "bucket: Extra inputs are not permitted"),
+        ({"zero_optimization": {"reduce_bucket_size": "big"}}, "reduce_bucket_size: Input should be a valid integer"),
+        ({"flops_profiler": 3}, "DeepSpeed refuses it"),
+        ({"nebula": {"enabled": True}}, "Nebula checkpointing has been removed"),
+    ],
+)
+def test_deepspeed_reads_a_users_file_before_anything_is_started(tiny_synthetic, tmp_path, content, said):
+    (tmp_path / "ds.json").write_text(json.dumps(content))
+    made = dataclasses.replace(job(tiny_synthetic, tmp_path / "out"), deepspeed=tmp_path / "ds.json")
+    with pytest.raises(UserError, match=f"ds.json: .*{said}"):
+        check_job(made, 2)
+    (tmp_path / "ds.json").write_text(json.dumps({"train_batch_size": 8, "wall_clock_breakdown": True}))
+    check_job(made, 2)
+
+
+def test_labels_and_classes_are_looked_at_before_anything_is_started(tiny_synthetic, tmp_path, capsys):
+    index, made = Index.load(tiny_synthetic["train"]), job(tiny_synthetic, tmp_path / "out")
+
+    def saved(name: str, labels: list[int], classes: tuple[str, ...] = index.classes) -> Path:
+        table = index.table.copy()
+        table["label"] = pd.Series([[label] for label in labels], dtype=table["label"].dtype)
+        dataclasses.replace(index, table=table, classes=classes).save(tmp_path / name)
+        return tmp_path / name
+
+    right = [int(labels[0]) for labels in index.table["label"]]
+    for name, wrong in (("high", 9), ("negative", -1)):
+        path = saved(f"{name}.parquet", [*right[:5], wrong, *right[6:]])
+        for field in ("data", "validation"):
+            with pytest.raises(UserError, match=rf"{index[5].path.name}: label {wrong} is none of the 8 classes"):
+                check_job(dataclasses.replace(made, **{field: path}), 1)
+        check_job(dataclasses.replace(made, data=path, recipe=MASKED, model="mvit/micro", clip=MASKED_CLIP), 1)
+    one = saved("one.parquet", [0] * 24, index.classes[:1])
+    with pytest.raises(UserError, match=rf"one class \({index.classes[0]}\)"):
+        check_job(dataclasses.replace(made, data=one), 1)
+    capsys.readouterr()
+    check_job(dataclasses.replace(made, data=saved("few.parquet", [label % 2 for label in right])), 1)
+    assert f"6 of 8 classes have no video: {', '.join(index.classes[2:])}" in capsys.readouterr().err
+
+
+MASKED, MASKED_CLIP = Recipe(objective="maskfeat", batch=8), models.find("mvit/micro").clip
+
+
+def test_places_are_looked_at_before_anything_is_started(tiny_synthetic, tmp_path, monkeypatch):
+    made = job(tiny_synthetic, tmp_path / "file")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="--out .*file: is a file: name a folder"):
+        check_job(made, 1)
+    with pytest.raises(UserError, match="cannot be written"):
+        check_job(dataclasses.replace(made, out=tmp_path / "file" / "run"), 1)
+    made = dataclasses.replace(made, out=tmp_path / "run")
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "file" / "extensions"))
+    with pytest.raises(UserError, match="cannot be written .*: set TORCH_EXTENSIONS_DIR"):
+        check_job(made, 1)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+    with pytest.raises(UserError, match=r"no-such-compiler: not found, .*`reelbench doctor`"):
+        check_job(made, 1)
+    assert not made.out.exists()
+
+
+def test_an_overflow_changes_no_average(tiny_synthetic, tmp_path):
+    """The step of a loss scale that was too large is taken back by the optimizer: the weights are those before."""
+    updates: list[int] = []
+    made = job(tiny_synthetic, tmp_path)
+    recipe = dataclasses.replace(made.recipe, ema=0.9)
+    ema = SimpleNamespace(update=lambda: updates.append(1))
+
+    def step(*, updated: bool) -> None:
+        found = Step(1.0, None, skipped=False, updated=updated, stop_requested=False, losses=(1.0,))
+        run = SimpleNamespace(
+            job=made, recipe=recipe, world=SimpleNamespace(rank=0, device=torch.device("cpu")), steps_per_epoch=3,
+            position=loop.Position(), ema=ema, engine=SimpleNamespace(train_step=lambda *_, **__: found),
+            _arguments=lambda *_: iter(()), _write=lambda *_: None,
+        )  # fmt: skip
+        nothing = SimpleNamespace(waited=0.0, advance=lambda *_: None)
+        loop.Run.step(run, nothing, nothing, stop_requested=False)
+
+    step(updated=False)
+    assert not updates
+    step(updated=True)
+    assert updates
 
 
 @pytest.mark.parametrize(
@@ -227,6 +329,14 @@ def test_tensorboard_and_wandb_follow_every_step(tiny_synthetic, tmp_path):
         assert values == pytest.approx([row[name] for row in rows], rel=1e-6)
     (run,) = (made.out / "monitor" / "wandb").glob("offline-run-*/run-*.wandb")
     assert all(f"train/{name}".encode() in run.read_bytes() for name in names)
+
+
+def test_a_run_that_starts_anew_forgets_what_an_earlier_one_skipped(tmp_path):
+    (tmp_path / run_folder.PASSED_OVER).write_text('[["a.mp4", "gone"]]')
+    run_folder.Log(tmp_path, 3)
+    assert run_folder.read_passed_over(tmp_path) == [("a.mp4", "gone")]
+    run_folder.Log(tmp_path, 0)
+    assert run_folder.read_passed_over(tmp_path) == []
 
 
 def test_the_steps_of_a_long_log_are_counted_from_its_end(tmp_path):

@@ -174,26 +174,31 @@ TRANSCODED_SECONDS = 3.0
 def certify_decoders(
     index: IndexFile,
     videos: Annotated[int, typer.Option(min=1, help="Videos of each codec.")] = 8,
-    model: Annotated[str | None, typer.Option(help="Address of a model whose top-1 is compared too.")] = None,
+    model: Annotated[str | None, typer.Option(help="Address of a model whose accuracy is compared too.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
     workers: Workers = 2,
     device: Device = None,
 ) -> None:
-    """Compare every decoder with the slow reference: the same frames, PSNR, colors, and a checkpoint's top-1.
+    """Compare every decoder with the slow reference: the same frames, PSNR, colors, and a checkpoint's accuracy.
 
     Example: reelbench data certify k400_val.parquet --model video_swin/t --checkpoint swin_tiny.pth
     """
     from ..decoders import certify
+    from ..training import saved_weights
 
     if (model is None) != (checkpoint is None):
         raise UserError("--model and --checkpoint go together: give both, or neither")
     loaded, place = _load(index), resolve_device(device)
+    if checkpoint is not None:
+        loaded.check_labels()
+        saved_weights.check_classes(checkpoint, loaded.classes, index)
+    weights = None if checkpoint is None else saved_weights.find(checkpoint)
     with _status("comparing") as report:
         found = certify.certify(loaded, device=place, videos=videos, workers=workers, report=report)
         charts = certify.certify_colors(loaded, device=place, workers=workers, report=report)
         verdicts = (
-            certify.compare_accuracy(loaded, model, checkpoint, device=place, workers=workers, report=report)
-            if model is not None and checkpoint is not None
+            certify.compare_accuracy(loaded, model, weights, device=place, workers=workers, report=report)
+            if model is not None and weights is not None
             else ()
         )
     print(f"{'codec':8} {'decoder':9} {'videos':>6} {'frames right':>13} {'PSNR, worst':>11} {'median dB':>9}")
@@ -203,7 +208,9 @@ def certify_decoders(
     for row in charts:
         print(f"colors of a chart, {row.codec}, {row.decoder}: {row.psnr[0]:.1f} dB")
     for verdict in verdicts:
-        print(f"{verdict.decoder:9} top-1 {verdict.top1:.2f} %, {verdict.changed} of {verdict.videos} classified anew")
+        metric = {"top1": "top-1", "map": "mAP"}[verdict.metric]
+        changed = f"{verdict.changed} of {verdict.videos} classified anew"
+        print(f"{verdict.decoder:9} {metric} {verdict.value:.2f} %, {changed}")
     wrong = any(row.right < row.frames for row in found) or any(row.psnr[0] < certify.ALIKE for row in charts)
     raise typer.Exit(int(wrong or not all(row.videos for row in (*found, *charts))))
 

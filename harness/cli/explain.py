@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..device import resolve_device
+from .options import Raw
 
 
 def explain(
@@ -28,6 +29,7 @@ def explain(
     heads: Annotated[bool, typer.Option("--heads", help="attention: every head of the last layer, a panel each.")] = (
         False
     ),
+    raw: Raw = False,
     device: Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")] = None,
 ) -> None:
     """Visualize what a checkpoint's prediction for a video is based on.
@@ -41,7 +43,7 @@ def explain(
 
     place = resolve_device(device)
     found = explaining.explain(
-        model, video, to, checkpoint=checkpoint, data=data, device=place,
+        model, video, to, checkpoint=checkpoint, data=data, raw=raw, device=place,
         method=explaining.Method(name=method, label=label, layer=layer, heads=heads),
     )  # fmt: skip
     print(f"{found.message}\n{' | '.join(found.panels)} -> {to}")

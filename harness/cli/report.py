@@ -22,6 +22,10 @@ def report(
 
     Example: reelbench report runs/quick --format html --to report.html
     """
+    if to is not None:
+        from ...pipelines.index import writable
+
+        writable(to)
     newest = {result.case_id: result for folder in folders for result in _ledger(folder)}
     write_report(list(newest.values()), format, to)
 

@@ -10,9 +10,9 @@ from typing import Annotated, cast
 import typer
 
 from ...errors import UserError
-from ...spec import Arithmetic, Clip, Views, read_json
+from ...spec import Activation, Arithmetic, Clip, Views, read_json
 from ..device import resolve_device
-from .options import Device
+from .options import Device, Raw
 
 
 def evaluate(
@@ -20,9 +20,16 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Option(help="Its weights, ours or the official release's.")],
     data: Annotated[Path, typer.Option(help="Index of the test videos.")],
     views: Annotated[str | None, typer.Option(help="Clips x crops, such as 4x3; the model's own by default.")] = None,
-    dump: Annotated[Path | None, typer.Option(help="Write every video's scores to this parquet file.")] = None,
+    dump: Annotated[
+        Path | None, typer.Option(help="Write every video's scores: .parquet, .csv, .json, or .pkl as MMAction2's.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 8,
     precision: Annotated[str, typer.Option(help="fp32, bf16, fp16, or amp_bf16: autocast.")] = "fp32",
+    scores: Annotated[
+        str | None,
+        typer.Option(help="softmax or sigmoid; sigmoid for several labels a video, where MMAction2 takes softmax."),
+    ] = None,
+    raw: Raw = False,
     clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
     device: Device = None,
     gpus: Annotated[int, typer.Option(min=1, help="Ranks that share the videos (on a CPU: processes).")] = 1,
@@ -32,18 +39,19 @@ def evaluate(
 
     Example: reelbench eval video_swin/t --checkpoint swin_tiny.pth --data k400_val.parquet --views 4x3
     """
-    place = resolve_device(device)
-    if gpus > 1 and "RANK" not in os.environ:
-        from ..training import launch
-
-        raise typer.Exit(launch.again(sys.argv[1:], ranks=gpus, device=place))
     from .. import eval
+    from ..training import launch, rendezvous
 
+    rendezvous.check(os.environ, gpus)
+    place = resolve_device(device)
     asked = eval.Evaluation(
         model=model, checkpoint=checkpoint, data=data, views=Views.parse(views) if views else None, device=place,
         clip=None if clip is None else read_json(Clip, clip), batch=batch, workers=workers, dump=dump,
-        precision=cast(Arithmetic, precision),
+        precision=cast(Arithmetic, precision), scores=cast(Activation | None, scores), raw=raw,
     )  # fmt: skip
+    if gpus > 1 and "RANK" not in os.environ:
+        eval.check(asked)
+        raise typer.Exit(launch.again(sys.argv[1:], ranks=gpus, device=place))
     found = eval.evaluate_checkpoint(asked)
     for name, metric in found.items():
         interval = f"  [{metric.low:.2f}, {metric.high:.2f}]" if metric.low is not None else ""
@@ -51,12 +59,13 @@ def evaluate(
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Checkpoint, ours or the official release's.")],
+    source: Annotated[Path, typer.Argument(help="Checkpoint, ours or the official release's, or a run's folder.")],
     to: Annotated[Path, typer.Argument(help="File to write, .safetensors.")],
     model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
     num_classes: Annotated[
         int | None, typer.Option(help="Classes of its head; the published number by default.")
     ] = None,
+    raw: Raw = False,
 ) -> None:
     """Convert a checkpoint to safetensors with this package's parameter names; every weight must match.
 
@@ -65,10 +74,13 @@ def convert(
     from safetensors.torch import save_model
 
     from ... import models
+    from ...pipelines.index import writable
+    from ..training import saved_weights
 
     if to.suffix != ".safetensors":
         raise UserError(f"{to}: name a .safetensors file")
-    loaded = models.build(model, num_classes=num_classes, checkpoint=source)
+    writable(to)
+    loaded = models.build(model, num_classes=num_classes, checkpoint=saved_weights.find(source, raw=raw))
     save_model(loaded, str(to))
     print(f"{sum(p.numel() for p in loaded.parameters())} parameters -> {to}")
 
@@ -78,6 +90,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="File to write: .safetensors, .pt2 (torch.export) or .onnx.")],
     model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
     clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
+    raw: Raw = False,
 ) -> None:
     """Export a trained model (safetensors, torch.export, ONNX); its logits are checked against eager mode.
 
@@ -85,4 +98,4 @@ def export(
     """
     from .. import export as exporter
 
-    print(exporter.export(model, checkpoint, out, None if clip is None else read_json(Clip, clip)))
+    print(exporter.export(model, checkpoint, out, None if clip is None else read_json(Clip, clip), raw=raw))

@@ -7,7 +7,7 @@ A frame is right if it is nearer to the reference's frame of that number than to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,10 +48,15 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A checkpoint's top-1 (percent) with one decoder; `changed` videos are predicted unlike with the first decoder."""
+    """A checkpoint's accuracy with one decoder: top-1, or mAP of a multi-label set, in percent.
+
+    `changed` videos are predicted unlike with the first decoder: another class, or for a multi-label set other classes
+    of a score above 0.5.
+    """
 
     decoder: Decoder
-    top1: float
+    metric: str
+    value: float
     videos: int
     changed: int
 
@@ -130,9 +135,15 @@ def _compare(shown: np.ndarray, video: Video, spec: ClipSpec, size: int) -> tupl
 
 
 def compare_accuracy(
-    index: Index, model: str, checkpoint: Path, *, device: Device, workers: int, report: Callable[[str], None]
+    index: Index,
+    model: str,
+    checkpoint: Path | Mapping[str, Tensor],
+    *,
+    device: Device,
+    workers: int,
+    report: Callable[[str], None],
 ) -> tuple[Verdict, ...]:
-    """Evaluate a checkpoint of a single-label index with each decoder, under the model's own clip and views."""
+    """Evaluate a checkpoint, a file or a state dict, with each decoder, under the model's own clip and views."""
     variant, place = models.find(model), torch.device(device)
     network = models.build(model, num_classes=len(index.classes), checkpoint=checkpoint).to(place).eval()
     found: list[Verdict] = []
@@ -143,9 +154,10 @@ def compare_accuracy(
             index, clip=variant.clip, views=variant.views, batch=4, device=device, decoder=decoder, workers=workers
         ) as stream:
             predictions = evaluate(network, stream)
-        predicted = predictions.score.argmax(1)
+        predicted = predictions.score > 0.5 if index.multi_label else predictions.score.argmax(1, keepdim=True)
         first = predicted if first is None else first
-        top1 = scores(predictions, len(index.classes), str(variant.views))["top1"].value
-        changed = int((predicted != first).sum())
-        found.append(Verdict(decoder=decoder, top1=top1, videos=len(predicted), changed=changed))
+        metric = "map" if index.multi_label else "top1"
+        value = scores(predictions, len(index.classes), str(variant.views))[metric].value
+        changed = int((predicted != first).any(1).sum())
+        found.append(Verdict(decoder=decoder, metric=metric, value=value, videos=len(predicted), changed=changed))
     return tuple(found)

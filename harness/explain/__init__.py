@@ -23,6 +23,7 @@ from ...errors import UserError, unknown
 from ...pipelines.index import Index, build, writable
 from ...spec import Clip, Views, read_json
 from .. import export
+from ..training import saved_weights
 from ..training.job import CLIP
 from . import class_names, pictures
 from .maps import CORE_TITLE, attention, grad_cam
@@ -37,7 +38,8 @@ ALPHA = 0.55  # opacity of a token's color over its frame
 class Explanation:
     """Panels, `T H W 3` in 0..1, by title; a message; the legend: for `tokens`, the color of each class (RGB in 0..1).
 
-    The message names the top classes, or for `hog` the share of masked patches.
+    The message names the top classes, with the softmax probability or, if a video may have several labels, the
+    sigmoid's; for `hog` the share of masked patches.
     """
 
     panels: dict[str, Panel]
@@ -75,27 +77,31 @@ def explain(
     checkpoint: Path,
     method: Method = Method(),  # noqa: B008 (frozen)
     data: str | None = None,
+    raw: bool = False,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> Explanation:
     """Explain the prediction for the center clip of a video; write the panels to `to` and return them.
 
-    `data` names the classes, see `class_names.names`. The clip's shape is the one in the training folder of the
-    checkpoint, else the model's published one. `hog` needs a checkpoint of MaskFeat's pre-training, and hides patches
-    by a mask that is the same in every call. Raises UserError if the video or the checkpoint cannot be read, `to` has
-    another suffix than `pictures.FORMATS`, the class or layer does not exist, or the method does not suit the model.
+    `checkpoint` and `raw` are as in `saved_weights.find`. `data` names the classes, see `class_names.names`. The clip's
+    shape is the one in the training folder of the checkpoint, else the model's published one. `hog` needs a checkpoint
+    of MaskFeat's pre-training, and hides patches by a mask that is the same in every call. Raises UserError if the
+    video or the checkpoint cannot be read, `to` has another suffix than `pictures.FORMATS`, the class or layer does not
+    exist, or the method does not suit the model.
     """
     if to.suffix.lower() not in pictures.FORMATS:
         raise UserError(f"--to {to}: an explanation ends in {', '.join(pictures.FORMATS)}")
     writable(to)
-    model = _load(name, checkpoint, method.name).to(device).eval()
+    model = _load(name, checkpoint, method.name, raw).to(device).eval()
     shape = _clip(name, checkpoint)
     clip, seconds = read(video, shape, device)
     frames = _frames(clip, shape)
     if method.name == "hog":
         found = _hog(model, clip, frames)
     else:
+        several = class_names.several_labels(checkpoint, data)
         with torch.inference_mode():
-            probabilities = model(clip)[0].softmax(-1)
+            logits = model(clip)[0]
+            probabilities = logits.sigmoid() if several else logits.softmax(-1)
         classes = class_names.names(len(probabilities), checkpoint, data)
         message = _top_classes(probabilities, classes)
         if method.name == "tokens":
@@ -142,23 +148,23 @@ def read(video: Path, clip: Clip, device: Literal["cpu", "cuda"]) -> tuple[Tenso
     return found, max(0.5, clip.frames * clip.stride / 25)
 
 
-def _load(name: str, checkpoint: Path, method: str) -> Any:
+def _load(name: str, checkpoint: Path, method: str, raw: bool) -> Any:
     if method == "hog":
         from ...models.maskfeat import MaskFeat
 
         encoder = models.build(name)
         if not hasattr(encoder, "decoder_pred"):
             raise UserError(f"{name} was not pre-trained by MaskFeat: --method hog needs mvit/b_16x4_maskfeat")
-        models.init_from(encoder, checkpoint)
+        models.init_from(encoder, saved_weights.find(checkpoint, raw=raw))
         return MaskFeat(encoder)  # type: ignore[arg-type]
-    state = export.load(name, checkpoint)
+    state = export.load(name, checkpoint, raw=raw)
     if method == "tokens" and not hasattr(state, "annotate"):
         raise UserError(f"{name} does not classify tokens: --method tokens needs a DualFormer")
     return state
 
 
 def _clip(name: str, checkpoint: Path) -> Clip:
-    beside = checkpoint.parent / CLIP
+    beside = saved_weights.run_folder_of(checkpoint) / CLIP
     return read_json(Clip, beside) if beside.is_file() else models.find(name).clip
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from ...errors import UserError, unknown
 from ...pipelines import splits as datasets
 from ...pipelines.index import Index
+from ..training.job import FILE
 from ..training.run_folder import CLASSES
+from ..training.saved_weights import run_folder_of
 
 
 def names(count: int, checkpoint: Path, data: str | None) -> tuple[str, ...]:
@@ -28,6 +30,17 @@ def names(count: int, checkpoint: Path, data: str | None) -> tuple[str, ...]:
     return found
 
 
+def several_labels(checkpoint: Path, data: str | None) -> bool:
+    """Whether a video may have several labels: as in `data` if given, else as `reelbench train` trained it, if it did.
+
+    Raises UserError if there is no such data.
+    """
+    if data is not None:
+        return Index.load(datasets.resolve(data).test).multi_label
+    trained = run_folder_of(checkpoint) / FILE
+    return trained.is_file() and json.loads(trained.read_text())["recipe"]["objective"] == "multilabel"
+
+
 def find(label: str, known: tuple[str, ...]) -> int:
     """Return the index of a class given by its name, or else by index, from 0. Raises UserError if there is none."""
     if label in known:
@@ -42,5 +55,5 @@ def find(label: str, known: tuple[str, ...]) -> int:
 def _known(checkpoint: Path, data: str | None) -> tuple[str | Path | None, tuple[str, ...]]:
     if data is not None:
         return data, Index.load(datasets.resolve(data).test).classes
-    beside = checkpoint.parent / CLASSES
+    beside = run_folder_of(checkpoint) / CLASSES
     return (beside, tuple(json.loads(beside.read_text()))) if beside.is_file() else (None, ())

@@ -6,6 +6,7 @@ Maps are `N T H W`, of the size of the clip they explain, each clip's scaled to 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,7 +54,8 @@ def find_layer(model: nn.Module, path: str) -> nn.Module:
     found = model
     for part in path.split("."):
         children = dict(found.named_children())
-        name = list(children)[int(part)] if part.startswith("-") and int(part) >= -len(children) else part
+        last = re.fullmatch(r"-([1-9]\d*)", part)
+        name = list(children)[int(part)] if last and int(last[1]) <= len(children) else part
         if name not in children:
             known = ", ".join(list(children)[:12]) or "nothing"
             raise UserError(f"--layer {path}: there is no '{part}', here are {known}")

@@ -1,7 +1,8 @@
-"""Multi-view testing: softmax scores averaged over the views of each video, then the data set's own metric.
+"""Multi-view testing: scores averaged over the views of each video, then the data set's own metric.
 
-As in MMAction2's `average_clips="prob"`, probabilities are averaged, not logits. Unreadable videos are excluded, and
-the metric's convention says so. If videos of the official list are missing, it also gives the bounds on the full list:
+As in MMAction2's `average_clips="prob"`, probabilities are averaged, not logits: of a softmax, or in a multi-label set,
+where each class is trained on its own, of a sigmoid. Unreadable videos are excluded, and the metric's convention says
+so. If videos of the official list are missing, it also gives the bounds on the full list:
 
     top-1 of 19 796 listed videos, 100 of them not tested:  correct / 19 796  ..  (correct + 100) / 19 796
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,9 +21,13 @@ from torchmetrics.functional.classification import multiclass_accuracy
 from ...errors import UserError
 from ...intervals import wilson
 from ...result import Metric
+from ...spec import Activation
 from . import bootstrap
 from .bootstrap import Precision
 from .phases import PhaseTimer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The primary metric of a data set, by its kind of metric; mAP for all others.
 MAIN = {"topk": "top1", "mean_class": "mean_class_accuracy"}
@@ -46,7 +51,7 @@ class Predictions:
     """Test scores of V videos: row in the index (V), label (V, or multi-hot V×K), mean class probabilities (V×K).
 
     `broken` are the (path, reason) of excluded videos, `listed` is the length of the official list (0: unknown).
-    `metric` and `classes` are the data set's.
+    `metric` and `classes` are the data set's, `activation` is what made probabilities of the logits.
     """
 
     video: Tensor
@@ -56,6 +61,7 @@ class Predictions:
     listed: int = 0
     metric: str = "topk"
     classes: tuple[str, ...] = ()
+    activation: Activation = "softmax"
 
     @classmethod
     def join(cls, parts: list[Predictions]) -> Predictions:
@@ -71,6 +77,7 @@ class Predictions:
         return cls(
             video[order], label[order], score[order],
             broken=broken, listed=full[0].listed, metric=full[0].metric, classes=full[0].classes,
+            activation=full[0].activation,
         )  # fmt: skip
 
     @property
@@ -79,7 +86,11 @@ class Predictions:
         return MAIN.get(self.metric, "map")
 
     def save(self, path: Path, paths: list[str]) -> None:
-        """Write a parquet file: path, label (a list if multi-label), predicted class, `score_0` … `score_{K-1}`.
+        """Write the `table` to a parquet file."""
+        self.table(paths).to_parquet(path)
+
+    def table(self, paths: list[str]) -> pd.DataFrame:
+        """Return a row per video: path, label (a list if multi-label), predicted, activation, `score_0` … `score_K-1`.
 
         `paths` has the path of every row of the index, in its order. The predicted class is that of the highest score.
         """
@@ -87,25 +98,27 @@ class Predictions:
 
         multi = self.label.ndim == 2
         frame = pd.DataFrame(self.score.numpy(), columns=[f"score_{k}" for k in range(self.score.shape[1])])
+        frame.insert(0, "activation", self.activation)
         frame.insert(0, "predicted", self.score.argmax(1).numpy())
         labels = [row.nonzero().flatten().tolist() for row in self.label] if multi else self.label.tolist()
         frame.insert(0, "label", pd.Series(labels))
         frame.insert(0, "path", [paths[i] for i in self.video.tolist()])
-        frame.to_parquet(path)
+        return frame
 
 
 def evaluate(
     forward: Callable[[Tensor], Tensor],
     stream: Stream,
     *,
+    activation: Activation | None = None,
     progress: Callable[[int], None] | None = None,
     timer: PhaseTimer | None = None,
 ) -> Predictions:
     """Run one epoch of a test stream and return its predictions; `forward` maps N×3×T×H×W to logits N×K.
 
-    Scores are softmax probabilities, also for multi-label sets; gradients are off, but the model is not put into eval
-    mode. `progress` receives the number of videos seen so far. The loop from its first batch on counts as `measured` on
-    the `timer`.
+    Scores are probabilities, by default of a sigmoid for multi-label sets and of a softmax for others; gradients are
+    off, but the model is not put into eval mode. `progress` receives the number of videos seen so far. The loop from
+    its first batch on counts as `measured` on the `timer`.
     """
     timer = timer or PhaseTimer()
     total: dict[int, Tensor] = {}
@@ -113,7 +126,9 @@ def evaluate(
     label: dict[int, Tensor] = {}
     with torch.inference_mode(), timer.phase("measured"):
         for batch in timer.batches(stream):
-            probability = forward(batch.clip).float().softmax(-1).cpu()
+            activation = activation or ("sigmoid" if batch.label.ndim == 2 else "softmax")
+            logits = forward(batch.clip).float()
+            probability = (logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)).cpu()
             for video, truth, row in zip(batch.video.tolist(), batch.label.cpu(), probability, strict=True):
                 total[video] = total[video] + row if video in total else row
                 views[video] = views.get(video, 0) + 1
@@ -128,38 +143,41 @@ def evaluate(
         listed=stream.listed,
         metric=stream.metric,
         classes=stream.classes,
+        activation=activation or "softmax",
     )
 
 
-def scores(predictions: Predictions, num_classes: int, views: str) -> dict[str, Metric]:
+def scores(predictions: Predictions, num_classes: int, views: str, *, precision: str = "") -> dict[str, Metric]:
     """Return top-1, top-5 (if there are more than five classes) and mean class accuracy, in percent.
 
-    For a multi-label set, only the mean average precision. `views` is text for the convention, such as `4x3`. Raises
-    UserError if there are no videos or no labels.
+    For a multi-label set, only the mean average precision. `views`, such as `4x3`, and the `precision` of the forward
+    pass are text for the convention. Raises UserError if there are no videos, or labels that are no classes.
     """
-    _check(predictions)
-    convention = _convention(predictions, views)
+    _check(predictions, num_classes)
+    convention = _convention(predictions, views) + (f", computed in {precision}" if precision else "")
     if predictions.label.ndim == 2:
         return {"map": _mean_average_precision(predictions, convention)}
     found = {
         f"top{k}": _share(_correct(predictions, num_classes, k), predictions, convention)
         for k in (1, 5)
-        if k < num_classes
+        if k < max(num_classes, 2)
     }
     found["mean_class_accuracy"] = _mean_class_accuracy(predictions, num_classes, convention)
     return found
 
 
-def _check(predictions: Predictions) -> None:
+def _check(predictions: Predictions, num_classes: int) -> None:
     if not len(predictions.video):
         path, reason = predictions.broken[0] if predictions.broken else ("the index", "holds no videos")
         raise UserError(f"none of the videos could be read: {path}: {reason}")
     if predictions.label.ndim == 1 and int(predictions.label.min()) < 0:
         raise UserError("videos without labels cannot be scored (a test split?): take the validation split")
+    if predictions.label.ndim == 1 and (largest := int(predictions.label.max())) >= num_classes:
+        raise UserError(f"label {largest} cannot be scored: the model has {num_classes} classes, from 0")
 
 
 def _convention(predictions: Predictions, views: str) -> str:
-    parts = [f"{views} views", f"{len(predictions.video)} videos", "softmax averaged"]
+    parts = [f"{views} views", f"{len(predictions.video)} videos", f"{predictions.activation} averaged"]
     if predictions.broken:
         parts.append(f"{len(predictions.broken)} broken skipped")
     if _untested(predictions):
@@ -172,6 +190,8 @@ def _untested(predictions: Predictions) -> int:
 
 
 def _correct(predictions: Predictions, num_classes: int, k: int) -> int:
+    if num_classes == 1:  # torchmetrics asks for two
+        return len(predictions.label)
     accuracy = multiclass_accuracy(predictions.score, predictions.label, num_classes, top_k=k, average="micro")
     return round(float(accuracy) * len(predictions.label))
 

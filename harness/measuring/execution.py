@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ...errors import UnsupportedError
-from ...spec import Case
+from ...errors import UnsupportedError, unknown
+from ...spec import Arithmetic, Case
 
 Forward = Callable[[Tensor], Tensor]
 FP8 = torch.float8_e4m3fn
@@ -93,6 +93,8 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
 
 def training(device: torch.device, precision: str) -> torch.autocast:
     """Return the autocast context for training in a precision: weights stay in fp32 in every one."""
+    if precision not in get_args(Arithmetic):
+        raise unknown("precision", precision, get_args(Arithmetic))
     return autocast(device, {**CAST, **AUTOCAST}.get(precision))
 
 
@@ -190,6 +192,8 @@ def _compile(model: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
 
 
 def _check(precision: str, mode: str, device: torch.device) -> None:
+    if precision not in get_args(Arithmetic):
+        raise unknown("precision", precision, get_args(Arithmetic))
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
     needs = {"tf32": (8, 0), "fp8": (8, 9)}
     if capability < needs.get(precision, (0, 0)):

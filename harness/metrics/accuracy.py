@@ -1,7 +1,7 @@
 """`top1`, `top5` and `mean_class_accuracy`, or `map` for a multi-label set, of the test split, in percent.
 
-Softmax scores are averaged over views. Top-k has Wilson intervals, the others bootstrap intervals over videos.
-Unreadable videos are listed in the notes.
+Scores are averaged over views (see `measuring.accuracy`). Top-k has Wilson intervals, the others bootstrap intervals
+over videos. Unreadable videos are listed in the notes.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import torch
 
 from ... import models, pipelines
 from ...errors import UnsupportedError, UserError
-from ...metric_table import quantity
+from ...metric_table import METRICS, quantity
 from ...pipelines import splits as datasets
 from ...pipelines.index import Index
 from ...result import Details, MachineState, Metric, Result, Status, TrainingSummary, now
@@ -32,7 +32,7 @@ from ..measuring import environment, machine
 from ..measuring.accuracy import Predictions
 from ..measuring.phases import PhaseTimer
 from ..measuring.timing import disturbed
-from ..training import checkpoints, ds_extension, launcher, run_folder, stream
+from ..training import checkpoints, ds_extension, launcher, run_folder, saved_weights, stream
 from ..training.check import check_job
 from ..training.job import Job
 from ..training.schedule import total_steps
@@ -72,9 +72,15 @@ def _measure(case: Case, out: Path, report: Report, timer: PhaseTimer) -> tuple[
         data = datasets.resolve(case.data, case.device)
         index = Index.load(data.test)
         index.verify()
+        if any(METRICS[name].needs_weights for name in case.metrics):
+            index.check_labels()
     details: Details = {"test_videos": len(index), "rejected_videos": len(index.skipped)}
     log: list[dict[str, float]] = []
-    weights: str | Path | None = None if case.checkpoint is None else find_checkpoint(case.checkpoint)
+    weights: saved_weights.Weights | None = None
+    if case.checkpoint is not None:
+        checkpoint = find_checkpoint(case.checkpoint)
+        saved_weights.check_classes(checkpoint, index.classes, case.data)
+        weights = saved_weights.find(checkpoint)
     if case.recipe is not None:
         with timer.phase("training"):
             weights, log = _train(case, data, out, report)
@@ -126,7 +132,9 @@ def find_checkpoint(pattern: str) -> Path:
     return Path(found[0])
 
 
-def make_subject(case: Case, index: Index, weights: str | Path | None, log: list[dict[str, float]]) -> metrics.Subject:
+def make_subject(
+    case: Case, index: Index, weights: saved_weights.Weights | None, log: list[dict[str, float]]
+) -> metrics.Subject:
     """Build the case's model with its weights and return the subject of its metrics; `log` is its training log.
 
     Without `weights` they are random, and the number of classes is the model's own, not the index's.

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from pathlib import Path
 
 import torch
 
 from ... import models
 from ...errors import UserError
-from ...pipelines.index import Index
-from . import checkpoints, ds_config, objective, stream
+from ...pipelines.index import Index, writable
+from . import checkpoints, ds_config, ds_extension, objective, stream
 from . import engine as ds
-from .job import Job
+from .job import FILE, Job
+
+SHOWN = 8  # classes without videos, by name
 
 
 def check_job(job: Job, ranks: int) -> None:
     """Validate model, clip, recipe, monitors and data of a job for this number of ranks on all machines.
 
-    Also that there is a checkpoint, if the job resumes; files of weights are not read. Raises UserError on the first
-    mistake.
+    Also that OUT can be written, that DeepSpeed's extension can be compiled, and that there is a checkpoint, if the job
+    resumes; files of weights are not read. Raises UserError on the first mistake.
     """
     models.check_clip(job.model, job.clip)
     with torch.device("meta"):
         models.build(job.model, num_classes=2, **objective.model_options(job))
-    ds_config.of_job(job, ds.micro_batch(job.recipe, ranks))
+    settings = ds_config.of_job(job, ds.micro_batch(job.recipe, ranks))
+    if job.deepspeed is not None:
+        ds.check_settings(settings, job.deepspeed)
     stream.transform(job.recipe)
     for name in job.monitors:
         if name != "csv" and importlib.util.find_spec(name) is None:
@@ -38,12 +44,37 @@ def check_job(job: Job, ranks: int) -> None:
             f"{job.data}: its videos have {'several labels' if index.multi_label else 'one label'} each: "
             f"--objective {other}"
         )
+    _check_labels(job, index)
     if job.validation is not None:
         _check_validation(job, index, Index.load(job.validation))
     if (job.recipe.objective == "token_label") != (job.annotator is not None):
         raise UserError("token labels need their annotator's weights, and nothing else does: --annotator CHECKPOINT")
     if job.resume:
         checkpoints.newest(job.out / "checkpoints")
+    ds_extension.check(job.device)
+    _check_out(job.out)
+
+
+def _check_labels(job: Job, index: Index) -> None:
+    """Check the labels of an objective that has them, and name the classes that no video shows."""
+    if job.recipe.objective == "maskfeat":
+        return
+    index.check_labels()
+    if len(index.classes) < 2 and not index.multi_label:
+        raise UserError(
+            f"{job.data}: one class ({', '.join(index.classes)}), so there is nothing to tell apart: index the folder "
+            "above it, whose sub-folders are the classes"
+        )
+    shown = {int(label) for labels in index.table["label"] for label in labels}
+    if idle := [name for number, name in enumerate(index.classes) if number not in shown]:
+        names = ", ".join(idle[:SHOWN]) + ", …" * (len(idle) > SHOWN)
+        print(f"{job.data}: {len(idle)} of {len(index.classes)} classes have no video: {names}", file=sys.stderr)
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file: name a folder for the run")
+    writable(out / FILE)
 
 
 def _check_validation(job: Job, train_index: Index, validation: Index) -> None:
@@ -52,3 +83,7 @@ def _check_validation(job: Job, train_index: Index, validation: Index) -> None:
         raise UserError(f"{job.validation} holds no videos: leave --val away to train without validation")
     if train_index.classes != validation.classes:
         raise UserError(f"{job.validation} names other classes than {job.data}: index both with the same class list")
+    if job.recipe.objective != "maskfeat":
+        if train_index.multi_label != validation.multi_label:
+            raise UserError(f"{job.validation} and {job.data}: one has several labels a video: index both alike")
+        validation.check_labels()

@@ -14,7 +14,7 @@ from .job import Job
 
 Settings = dict[str, Any]
 MONITORS = {"csv": "csv_monitor", "tensorboard": "tensorboard", "wandb": "wandb"}
-OURS = ("optimizer", "scheduler", "fp16", "bf16", "amp", "data_types")
+OURS = ("optimizer", "scheduler", "fp16", "bf16", "amp", "data_types", "managed_gradient_accumulation")
 
 
 def settings(
@@ -51,7 +51,7 @@ def settings(
         ours[MONITORS[name]] = {"enabled": True, **place}
     if universal:
         ours["checkpoint"] = {"load_universal": True}
-    return ours if config is None else _merge_checked(ours, config)
+    return ours if config is None else _merge_checked(ours, config, recipe.batch)
 
 
 def of_job(job: Job, micro_batch: int, *, universal: bool = False) -> Settings:
@@ -60,6 +60,11 @@ def of_job(job: Job, micro_batch: int, *, universal: bool = False) -> Settings:
         job.recipe, micro_batch=micro_batch, config=job.deepspeed, offload=job.offload, monitors=job.monitors,
         folder=job.out / "monitor", universal=universal,
     )  # fmt: skip
+
+
+def offloads(made: Settings) -> bool:
+    """Whether a configuration keeps the optimizer's state in CPU memory, be it by `--offload` or by the user's file."""
+    return bool(made["zero_optimization"].get("offload_optimizer"))
 
 
 def keep_wandb_in(folder: Path) -> None:
@@ -83,8 +88,11 @@ def _shard_all(recipe: Recipe) -> Settings:
     return {"stage3_param_persistence_threshold": 0} if recipe.zero == 3 and recipe.ema else {}
 
 
-def _merge_checked(ours: Settings, config: Path) -> Settings:
+def _merge_checked(ours: Settings, config: Path, batch: int) -> Settings:
     theirs = _read(config)
+    ours = {**ours, "train_batch_size": batch}
+    if "steps_per_print" in theirs:
+        del ours["steps_per_print"]
     sections = [name for name in OURS if name in theirs]
     if sections:
         raise UserError(
@@ -117,9 +125,20 @@ def _both(ours: Settings, theirs: Settings, path: str = "") -> Iterator[tuple[st
 
 
 def _read(config: Path) -> Settings:
+    remedy = "name a DeepSpeed JSON file with --deepspeed"
     try:
-        return json.loads(config.read_text())
+        read = json.loads(config.read_text(), object_pairs_hook=lambda pairs: _unique(pairs, config))
     except OSError as error:
-        raise UserError(f"{config}: {error.strerror}: name a DeepSpeed JSON file with --deepspeed") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{config}: not JSON ({error}): name a DeepSpeed JSON file with --deepspeed") from None
+        raise UserError(f"{config}: {error.strerror}: {remedy}") from None
+    except ValueError as error:
+        raise UserError(f"{config}: not JSON ({error}): {remedy}") from None
+    if not isinstance(read, dict):
+        raise UserError(f"{config}: no object but {type(read).__name__}: {remedy}, of the form {{'SECTION': …}}")
+    return read
+
+
+def _unique(pairs: list[tuple[str, Any]], config: Path) -> Settings:
+    keys = [key for key, _ in pairs]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise UserError(f"{config}: {', '.join(twice)}: given twice: keep one of them")
+    return dict(pairs)

@@ -9,11 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
+import shutil
 import socket
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 import psutil
+
+from ...errors import UserError
 
 NAME = "deepspeed_shm_comm"
 COMPILING = "compiling DeepSpeed's shared-memory communication for this environment: once, about half a minute"
@@ -32,6 +38,38 @@ def root() -> str:
 def will_compile(device: str) -> bool:
     """Whether the next training run on this device has to compile the extension first."""
     return device == "cpu" and sys.platform == "linux" and not (Path(root()) / NAME / f"{NAME}.so").exists()
+
+
+def check(device: str) -> None:
+    """Check that a training run on this device can load the extension, and compile it if it will have to.
+
+    Raises UserError if the build folder cannot be written, or compiler, ninja or Python's headers are missing.
+    """
+    if device != "cpu" or sys.platform != "linux":
+        return
+    folder = Path(root()) / NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # torch writes a lock there, even if nothing is compiled
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}), and DeepSpeed's CPU communication is built there: set "
+            "TORCH_EXTENSIONS_DIR to a folder that can"
+        ) from None
+    if will_compile(device) and (missing := _missing_tools()):
+        raise UserError(
+            f"{', '.join(missing)}: not found, and DeepSpeed has to compile its CPU communication once: install it "
+            "(`reelbench doctor` lists what is needed)"
+        )
+
+
+def _missing_tools() -> list[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    compiler = (shlex.split(os.environ.get("CXX", "")) or ["c++"])[0]  # what torch takes
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    tools = [tool for tool in (compiler, "ninja") if shutil.which(tool, path=path) is None]
+    return tools if header.exists() else [*tools, str(header)]
 
 
 def remove_stale_lock() -> None:

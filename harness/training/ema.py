@@ -19,7 +19,8 @@ class Ema:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._parameters = [p for p in network.parameters() if p.requires_grad]
+        named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+        self._names, self._parameters = [name for name, _ in named], [p for _, p in named]
         self.averages = [_local_shard(p).detach().float().clone() for p in self._parameters]
 
     @torch.no_grad()
@@ -44,8 +45,8 @@ class Ema:
             _local_shard(parameter).copy_(value)
 
     def save(self, path: Path) -> None:
-        """Save this rank's averages."""
-        torch.save(self.averages, path)
+        """Save this rank's averages by the names of the parameters."""
+        torch.save(dict(zip(self._names, self.averages, strict=True)), path)
 
     def load(self, paths: list[Path], rank: int) -> None:
         """Load the files that all ranks saved, in rank order; the number of ranks may differ now. `rank` is this one's.
@@ -53,6 +54,7 @@ class Ema:
         Without ZeRO 3 all ranks' averages are the same, and the first file is used.
         """
         saved = [torch.load(path, weights_only=True, mmap=True) for path in paths]
+        saved = [list(one.values()) if isinstance(one, dict) else one for one in saved]  # a list in earlier versions
         for average, parameter, *shards in zip(self.averages, self._parameters, *saved, strict=True):
             average.copy_(_reshard(shards, parameter, average.numel(), rank) if _is_sharded(parameter) else shards[0])
 

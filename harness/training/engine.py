@@ -94,6 +94,47 @@ def joined_weights(folder: Path) -> dict[str, Tensor] | None:
         return get_fp32_state_dict_from_zero_checkpoint(str(tag.parent), tag=tag.name)
 
 
+def check_settings(settings: dict[str, Any], source: Path) -> None:
+    """Have DeepSpeed read a run's configuration, of which `source` is a part.
+
+    Raises UserError if it refuses a value or does not know a section.
+    """
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    read = _Sections(settings)
+    read.pop("train_batch_size", None)  # would be held against the number of ranks, which are not started yet
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            DeepSpeedConfig(read)
+    except Exception as error:  # of many kinds, AssertionError and AttributeError among them
+        details = error.errors() if hasattr(error, "errors") else []  # type: ignore[union-attr]
+        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details) or str(error)
+        raise UserError(f"{source}: DeepSpeed refuses it ({' '.join(said.split())[:200]}): correct it") from None
+    if strange := sorted(read.keys() - read.asked_for):
+        raise UserError(f"{source}: {', '.join(strange)}: DeepSpeed has no such setting: correct it or take it out")
+
+
+class _Sections(dict[str, Any]):
+    """A configuration that notes which of its sections are asked for: DeepSpeed passes over those it does not know."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.asked_for: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked_for.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked_for.add(str(key))
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a section's value, or the default."""
+        self.asked_for.add(key)
+        return super().get(key, default)
+
+
 def convert_for(folder: Path, world: World) -> bool:
     """Convert the newest checkpoint for this world size if it does not fit; return whether it was converted.
 
@@ -111,15 +152,16 @@ def convert_for(folder: Path, world: World) -> bool:
 class Step:
     """The outcome of one optimizer step; all but `losses` is the same on every rank.
 
-    `loss` is the mean over ranks and micro-batches, `grad_norm` the norm before clipping (None if the step was skipped
-    or the norm is not finite). A step is `skipped`, the weights unchanged, if any rank's loss is not finite; an fp16
-    overflow leaves the weights unchanged too, but counts as a step that was not skipped. `stop_requested` is True if
+    `loss` is the mean over ranks and micro-batches, `grad_norm` the norm before clipping (None if the weights were not
+    updated). A step is `skipped` if any rank's loss or the gradient is not finite. An fp16 overflow that a smaller loss
+    scale can mend does not count as skipped, although the weights are not `updated` either. `stop_requested` is True if
     any rank was asked to stop. `losses` are this rank's, one per micro-batch.
     """
 
     loss: float
     grad_norm: float | None
     skipped: bool
+    updated: bool
     stop_requested: bool
     losses: tuple[float, ...]
 
@@ -159,13 +201,12 @@ class Engine:
         """Run forward and backward on each micro-batch (a tuple of the objective's arguments), then one optimizer step.
 
         Give it `recipe.accumulate` micro-batches. `lr` and `weight_decay` are the base values, which each parameter
-        group multiplies by its own factors. The update is skipped on all ranks if any rank's loss is not finite, or on
-        fp16 overflow. `stop_requested` is combined over ranks (see `Step`).
+        group multiplies by its own factors. The update is skipped on all ranks if any rank's loss or the gradient is
+        not finite. `stop_requested` is combined over ranks (see `Step`).
         """
         for group, (scale, decay_scale) in zip(self.engine.optimizer.param_groups, self.scales, strict=True):
             group["lr"], group["weight_decay"] = lr * scale, weight_decay * decay_scale
-        if not self.engine.module.training:
-            self.engine.train()
+        self.engine.train()  # every step: a module that says it is training may hold parts that are not to
         self._copy(self._buffers, self._kept)
         losses: list[Tensor] = []
         for arguments in batches:
@@ -176,17 +217,18 @@ class Engine:
             losses.append(loss.detach().float())
         mean, bad, stop = self._agree(torch.stack(losses), stop_requested)
         norm = self._clip()
-        overflow = norm is not None and self._scaler is not None and not math.isfinite(norm)
         # torch 2.13's fused SGD takes no step on inf gradients, but keeps an empty momentum: so skip it ourselves.
-        self.optimizer.skip_step = bad or overflow
-        scale = self._scale()
+        self.optimizer.skip_step = bad or (norm is not None and not math.isfinite(norm))
+        scale, scalable = self._scale(), self._scaler is not None and self._scaler.get_scale() > 1
         self.engine.step()
         self._scale_down(scale)
-        if bad:
-            self._copy(self._kept, self._buffers)  # restore batch norm's running statistics, which are not finite now
+        updated = not (self.optimizer.skip_step or getattr(self.engine.optimizer, "overflow", False))
+        skipped = bad or not (updated or scalable)
+        if skipped:
+            self._copy(self._kept, self._buffers)  # restore batch norm's running statistics, maybe not finite now
         norm = self.engine.get_global_grad_norm() if norm is None else norm
-        norm = None if bad or norm is None or not math.isfinite(norm) else float(norm) / scale
-        return Step(mean, norm, bad, stop, tuple(float(loss) for loss in losses))
+        norm = float(norm) / scale if updated and norm is not None else None
+        return Step(mean, norm, skipped, updated, stop, tuple(float(loss) for loss in losses))
 
     @staticmethod
     def _copy(source: list[Tensor], target: list[Tensor]) -> None:
@@ -244,12 +286,16 @@ class Engine:
             self.engine.monitor.write_events([(f"train/{name}", value, step) for name, value in values.items()])
 
     def average_buffers(self) -> None:
-        """Average the floating-point buffers, such as batch-norm statistics, over ranks: each rank saw other videos."""
+        """Average the floating-point buffers, such as batch-norm statistics, over ranks: each rank saw other videos.
+
+        In double precision, so that a buffer that is the same on all ranks, such as a frozen one, keeps every bit.
+        """
         if self.world.size == 1:
             return
         for buffer in self._buffers:
-            torch.distributed.all_reduce(buffer)
-            buffer /= self.world.size
+            total = buffer.double()
+            torch.distributed.all_reduce(total)
+            buffer.copy_(total / self.world.size)
 
     def save(self, folder: Path, step: int, state: dict[str, Any], *, keep: int, ema: Ema | None = None) -> None:
         """Write the checkpoint `folder/step_STEP`: `run.json` last, which marks it complete, then `latest`.

@@ -47,7 +47,7 @@ class Job:
     keep: int = option(2, "Newest checkpoints to keep; the best weights stay too.")
     save_steps: int = option(0, "Steps between checkpoints, besides validations.")
     max_skipped_steps: int = option(
-        0, "Steps to skip for a loss that is not finite, before training stops.", flag="--skip-nan"
+        0, "Steps to skip for a loss or gradient that is not finite, before training stops.", flag="--skip-nan"
     )
 
     def __post_init__(self) -> None:
@@ -120,8 +120,10 @@ def find_recipe(model: str, name: str | None) -> Recipe:
 def adjust(recipe: Recipe, **fields: Any) -> Recipe:
     """Return the recipe with fields replaced.
 
-    With `auto_scale_lr`, a `batch` among the fields scales the learning rate linearly, also one that is given with it.
+    With `auto_scale_lr`, a `batch` among the fields scales the learning rate linearly; a rate that is given with it
+    only if `auto_scale_lr` is given too.
     """
-    if "batch" in fields and fields.get("auto_scale_lr", recipe.auto_scale_lr):
+    asked = "lr" not in fields or "auto_scale_lr" in fields
+    if "batch" in fields and asked and fields.get("auto_scale_lr", recipe.auto_scale_lr):
         fields["lr"] = dataclasses.replace(recipe, lr=fields.get("lr", recipe.lr)).lr_at(fields["batch"])
     return dataclasses.replace(recipe, **fields)

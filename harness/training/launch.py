@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import typer
 
 from ...errors import UserError
-from . import launcher
+from . import launcher, rendezvous
 from .job import Job
 from .machines import Machines
 from .signals import block_signals
@@ -23,13 +23,14 @@ from .signals import block_signals
 def run(job: Job, machines: Machines) -> None:
     """Train as one of the ranks and return, or start the ranks, wait, and raise typer.Exit with the launcher's code.
 
-    In a rank `machines` is ignored. Otherwise OUT/job.json is written, and SIGTERM and SIGUSR1 stay redirected to the
-    ranks. Raises UserError on a bad job.
+    In a rank `machines` is only compared with the launcher's. Otherwise OUT/job.json is written, and SIGTERM and
+    SIGUSR1 stay redirected to the ranks. Raises UserError on a bad job.
     """
     from .check import check_job
     from .loop import train as train_here
 
     os.environ.update(slurm_rank(os.environ))
+    rendezvous.check(os.environ, machines.ranks)
     if "RANK" in os.environ:
         if launcher.CHECKED not in os.environ:
             check_job(job, int(os.environ["WORLD_SIZE"]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import sys
 import time
@@ -58,14 +59,16 @@ class Position:
 def train(job: Job) -> None:
     """Train as one rank to the end of the recipe, or to a SIGTERM or SIGUSR1, validating and saving on the way.
 
-    Call it in the main thread of every rank. Raises UserError if the loss is not finite more often than the job allows
-    (SystemExit on other ranks than 0).
+    Call it in the main thread of every rank. Raises UserError if loss or gradient are not finite more often than the
+    job allows (SystemExit on other ranks than 0).
     """
     stop_signal = StopSignal()
     if job.deterministic:
         make_deterministic()
     world = ds.connect(job.device)
     run = Run(job, world)
+    if world.is_main:
+        print(f"peak learning rate {job.recipe.lr:.4g} for batches of {job.recipe.batch} videos", file=sys.stderr)
     with ExitStack() as stack:
         stream = stack.enter_context(run.open_stream())
         progress = stack.enter_context(TrainingProgress(job.model, run.total, run.position.step, visible=world.is_main))
@@ -110,7 +113,7 @@ class Run:
         if "wandb" in job.monitors:
             ds_config.keep_wandb_in(job.out / "monitor")
         made = ds_config.of_job(job, ds.micro_batch(job.recipe, world.size), universal=universal)
-        self.engine = ds.Engine(network, job.recipe, world, made, fused=not job.offload)
+        self.engine = ds.Engine(network, job.recipe, world, made, fused=not ds_config.offloads(made))
         self.ema = Ema(self.engine.network, job.recipe.ema) if job.recipe.ema else None
         self.position = Position()
         if job.resume:
@@ -163,7 +166,8 @@ class Run:
     def step(self, batches: Batches, progress: TrainingProgress, *, stop_requested: bool) -> bool:
         """Take one optimizer step and log it; return whether any rank was asked to stop (this one: `stop_requested`).
 
-        Raises UserError (SystemExit on other ranks than 0) if more losses are not finite than the job allows.
+        Raises UserError (SystemExit on other ranks than 0) if more losses or gradients are not finite than the job
+        allows.
         """
         step, begin, waited = self.position.step, time.perf_counter(), batches.waited
         torch.manual_seed(
@@ -176,7 +180,7 @@ class Run:
         )  # fmt: skip
         if found.skipped:
             self._skip_or_stop(found, batches, lr)
-        elif self.ema is not None:
+        elif found.updated and self.ema is not None:
             self.ema.update()
         synchronize(self.world.device)
         wait = batches.waited - waited
@@ -202,10 +206,11 @@ class Run:
         self.engine.log_scalars({"lr": lr, **record, **more}, step)
 
     def _skip_or_stop(self, found: ds.Step, batches: Batches, lr: float) -> None:
-        """Handle a loss that is not finite: skip the step within --skip-nan, else dump weights and batch and stop."""
+        """Handle a loss or gradient that is not finite: skip within --skip-nan, else dump the batch and stop."""
         self.position.skipped += 1
-        files = ds.gather(nonfinite.nonfinite_videos(found.losses, batches.seen, self.index))
-        place = f"step {self.position.step}, learning rate {lr:.4g}: loss not finite; {nonfinite.name(files)}"
+        files = ds.gather(nonfinite.nonfinite_videos(found, batches.seen, self.index))
+        what = "gradient" if math.isfinite(found.loss) else "loss"
+        place = f"step {self.position.step}, learning rate {lr:.4g}: {what} not finite; {nonfinite.name(files)}"
         if self.position.skipped <= self.job.max_skipped_steps:
             if self.world.is_main:
                 print(f"{place}: skipped ({self.position.skipped} of {self.job.max_skipped_steps})", file=sys.stderr)

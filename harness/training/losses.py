@@ -108,7 +108,7 @@ class Probe(Classify):
     """A linear probe: all but the head is frozen, in eval mode.
 
     `head` are the name prefixes of the head's parameters. Its linear layers are reinitialized (weights normal with
-    standard deviation 0.01, biases 0) and trained; its other layers are frozen too.
+    standard deviation 0.01, biases 0) and trained, with the head's dropout; its other layers are frozen too.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe, num_classes: int, head: tuple[str, ...]) -> None:
@@ -123,9 +123,15 @@ class Probe(Classify):
     def train(self, mode: bool = True) -> Probe:  # noqa: D102
         super().train(mode)
         self.network.eval()
-        for module in self._heads:
-            module.train(mode)
+        for layer in (layer for module in self._heads for layer in module.modules()):
+            layer.training = mode and not _is_frozen(layer)
         return self
+
+
+def _is_frozen(layer: nn.Module) -> bool:
+    """Whether a layer has tensors of its own, such as a norm's, and none of them is trained."""
+    own = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+    return bool(own) and not any(tensor.requires_grad for tensor in own)
 
 
 Objective = Classify | LabelTokens | PredictFeatures

@@ -1,4 +1,4 @@
-"""Diagnostics for a loss that is not finite: the videos of the batch, and a dump to reproduce it."""
+"""Diagnostics for a loss or gradient that is not finite: the videos of the batch, and a dump to reproduce it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import torch
 
 from ...pipelines import Batch
 from ...pipelines.index import Index
+from .engine import Step
 
 SHOWN = 8
 
 
-def nonfinite_videos(losses: Sequence[float], batches: Sequence[Batch], index: Index) -> list[str]:
-    """Return all video files of the micro-batches whose loss is not finite; `losses` has one value a micro-batch."""
-    bad = [batch for loss, batch in zip(losses, batches, strict=True) if not math.isfinite(loss)]
+def nonfinite_videos(step: Step, batches: Sequence[Batch], index: Index) -> list[str]:
+    """Return all video files of this rank's micro-batches whose loss is not finite; of all if only the gradient is."""
+    only_gradient = math.isfinite(step.loss)
+    bad = [batch for loss, batch in zip(step.losses, batches, strict=True) if only_gradient or not math.isfinite(loss)]
     return [path for batch in bad for path in _files(batch, index)]
 
 

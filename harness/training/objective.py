@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ... import models
-from . import losses
+from . import losses, saved_weights
 from .job import Job
 
 
@@ -21,7 +21,7 @@ def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.
     recipe, variant = job.recipe, models.find(job.model)
     network = models.build(job.model, num_classes=num_classes, pretrained=job.pretrained, **model_options(job))
     if job.init_from is not None:
-        left = models.init_from(network, job.init_from)
+        left = models.init_from(network, saved_weights.find(job.init_from))
         if left:
             print(f"not loaded from {job.init_from}: {', '.join(left)}", file=sys.stderr)
     annotator = None

@@ -13,12 +13,15 @@ CLASSES = "classes.json"  # class names, for `explain` on this run's weights
 class Log:
     """The JSON-lines logs `train` and `validation` of a run, to be written by rank 0 only.
 
-    `step` is the number of steps already taken: later rows are truncated, with 0 all of them.
+    `step` is the number of steps already taken: later rows are truncated, with 0 all of them, and the list of skipped
+    videos is deleted.
     """
 
     def __init__(self, out: Path, step: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.out = out
+        if not step:
+            (out / PASSED_OVER).unlink(missing_ok=True)
         for name, last in (("train", step - 1), ("validation", step)):
             kept = [row for row in read_log(out, name) if row["step"] <= last] if step else []
             self._path(name).write_text("".join(json.dumps(row) + "\n" for row in kept))

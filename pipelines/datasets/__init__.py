@@ -28,7 +28,7 @@ class Listing:
 
     The paths of `entries` are absolute or relative to `root`; a folder of JPEG frames counts as a file. `missing` names
     the listed videos that are not on disk. `metric` is the data set's usual one (see `Index`). Raises UserError if a
-    label is neither -1 (unknown) nor the number of a class.
+    label is neither the number of a class nor, where a video has one label, -1 (unknown).
     """
 
     entries: tuple[Entry, ...]
@@ -40,9 +40,10 @@ class Listing:
 
     def __post_init__(self) -> None:
         for entry in self.entries:
-            label = entry.label if isinstance(entry.label, tuple) else (entry.label,)
-            if any(not -1 <= number < len(self.classes) for number in label):
-                raise UserError(f"{entry.path}: label {label} is outside 0..{len(self.classes) - 1}")
+            label, least = (entry.label, 0) if isinstance(entry.label, tuple) else ((entry.label,), -1)
+            wrong = [number for number in label if not least <= number < len(self.classes)]
+            if wrong:
+                raise UserError(f"{entry.path}: label {wrong[0]} is outside 0..{len(self.classes) - 1}")
 
     @property
     def listed(self) -> int:
