@@ -1,7 +1,7 @@
 """Load weights: video checkpoints (strictly), 2D image checkpoints (inflated), initializations for fine-tuning.
 
 A source is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder, or a mapping of tensors. Parameter names may be
-ours or the official release's: `Variant.key_map` translates the latter. Tensors are read onto the CPU. Errors are
+ours or those of another origin (see `_match`). Tensors are read onto the CPU. Errors are
 `UserError`s that name the keys.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from . import _match
+from ._naming import State
 
 if TYPE_CHECKING:
     from ._variant import Variant
 
 Source = str | Path | Mapping[str, Any]
-State = dict[str, Tensor]
 
 CONTAINERS = ("state_dict", "module", "model", "model_state", "model_state_dict")
-WRAPPERS = ("module.", "network.")  # data parallelism, and the training objective around the model
 # Libraries whose objects trainers pickle beside the weights: read as placeholders, so that no code of theirs runs.
 PICKLED_LIBRARIES = (
     "argparse.", "deepspeed.", "fvcore.", "lightning.", "lightning_fabric.", "mmcv.", "mmengine.", "numpy.",
@@ -49,13 +50,18 @@ class _Inert:
 def load(model: nn.Module, variant: Variant, source: Source) -> None:
     """Load a video checkpoint strictly. Raises UserError if a key is missing, unexpected or mis-shaped.
 
-    Only batch norms' `num_batches_tracked` may be missing.
+    Only batch norms' `num_batches_tracked` may be missing, and only modules beside a wrapped network, such as metrics,
+    are left out.
     """
-    state = rename(read(source), model, variant)
-    problems = _problems(model, state, missing_allowed=())
+    match = _match.best(model, read(source), variant.namings)
+    problems = _problems(model, match, missing_allowed=())
     if problems:
         raise UserError(f"{_name(source)} does not fit {_title(model)}: {problems}")
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(match.state, strict=False)
+    if match.naming.layer_norm_eps is not None:
+        for module in model.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = match.naming.layer_norm_eps
 
 
 def load_pretrained(model: nn.Module, variant: Variant, source: Source) -> None:
@@ -65,11 +71,11 @@ def load_pretrained(model: nn.Module, variant: Variant, source: Source) -> None:
     """
     if variant.inflate is None:
         raise UserError(f"{_title(model)} has no rule for 2D image checkpoints: load a video checkpoint instead")
-    state = variant.inflate(model, read(source))
-    problems = _problems(model, state, missing_allowed=variant.head)
+    match = _match.best(model, read(source), variant.image_namings, finish=partial(variant.inflate, model))
+    problems = _problems(model, match, missing_allowed=variant.head)
     if problems:
         raise UserError(f"{_name(source)} cannot be inflated into {_title(model)}: {problems}")
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(match.state, strict=False)
 
 
 def init_from(model: nn.Module, variant: Variant, source: Source) -> list[str]:
@@ -79,37 +85,20 @@ def init_from(model: nn.Module, variant: Variant, source: Source) -> list[str]:
     loaded if the number of classes agrees and keeps its initialization otherwise. Raises UserError if no other weight
     fits.
     """
-    state = rename(read(source), model, variant)
-    own = _shapes(model)
-    fitting = {key: value for key, value in state.items() if own.get(key) == tuple(value.shape)}
+    match = _match.best(model, read(source), variant.namings)
+    own = _match.shapes(model)
+    fitting = {key: value for key, value in match.state.items() if own.get(key) == tuple(value.shape)}
     if not any(not key.startswith(variant.head) for key in fitting):
-        raise UserError(f"{_name(source)} holds no weight of {_title(model)}: {_problems(model, state, ())}")
+        raise UserError(f"{_name(source)} holds no weight of {_title(model)}: {_problems(model, match, ())}")
     model.load_state_dict(fitting, strict=False)
-    rest = (own.keys() | state.keys()) - fitting.keys()
+    rest = (own.keys() | match.state.keys()) - fitting.keys()
     return sorted(key for key in rest if not key.startswith(variant.head) and not _optional(key))
-
-
-def rename(state: State, model: nn.Module, variant: Variant) -> State:
-    """Return the state dict in our naming: keys of ours stay, others go through `variant.key_map`, `None` drops one.
-
-    Raises UserError if two keys get the same name.
-    """
-    own = _shapes(model)
-    renamed: State = {}
-    for key, value in state.items():
-        name = key if key in own or variant.key_map is None else variant.key_map(key)
-        if name is None:
-            continue
-        if name in renamed:
-            raise UserError(f"checkpoint for {_title(model)}: '{key}' names '{name}' a second time: remove one of them")
-        renamed[name] = value
-    return renamed
 
 
 def read(source: Source) -> State:
     """Return the tensors of a source by name, unpacked from `CONTAINERS`, other values left out.
 
-    A prefix of `WRAPPERS` is removed if every name has it. No code in a file is run. Raises UserError if the source
+    No code in a file is run. Raises UserError if the source
     cannot be read (as ZeRO 3's shards), would run code, or holds no tensors.
     """
     if isinstance(source, Mapping):
@@ -124,9 +113,6 @@ def read(source: Source) -> State:
     state = {key: value for key, value in _unpack(content).items() if isinstance(value, Tensor)}
     if not state:
         raise UserError(f"{_name(source)} holds no tensors: a state dict is needed, flat or under {CONTAINERS}")
-    for prefix in WRAPPERS:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 
@@ -180,10 +166,10 @@ def _deepspeed_file(folder: Path) -> Path:
     raise UserError(f"{folder} is no DeepSpeed checkpoint: there is no {path.name} in {tagged}")
 
 
-def _problems(model: nn.Module, state: State, missing_allowed: str | tuple[str, ...]) -> str:
-    own = _shapes(model)
+def _problems(model: nn.Module, match: _match.Match, missing_allowed: str | tuple[str, ...]) -> str:
+    own, state = _match.shapes(model), match.state
     missing = [k for k in own if k not in state and not k.startswith(missing_allowed) and not _optional(k)]
-    unexpected = [key for key in state if key not in own]
+    unexpected = [key for key in state if key not in own and key not in match.view.beside]
     shaped = [
         f"{key} is {_shape(value.shape)} in the file and {_shape(own[key])} in the model"
         for key, value in state.items()
@@ -196,10 +182,6 @@ def _problems(model: nn.Module, state: State, missing_allowed: str | tuple[str, 
 def _optional(key: str) -> bool:
     # Files older than torch 0.4.1, torchvision's ResNets among them, have no such counter.
     return key.endswith("num_batches_tracked")
-
-
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 
 def _list(keys: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _layers
 from ._dualformer import DualFormerBackbone
+from ._naming import Naming, by_key
 from ._windows import Size3
 
 
@@ -188,7 +189,7 @@ def _published(
 
 
 _variant = partial(
-    Variant, build=DualFormer, key_map=official_keys, inflate=inflate,
+    Variant, build=DualFormer, namings={"official": Naming(convert=by_key(official_keys))}, inflate=inflate,
     gradcam_layer="backbone.blocks.-1.-1", attention_stage="backbone.blocks.-1",
 )  # fmt: skip
 
