@@ -22,6 +22,7 @@ from .measuring import execution
 from .measuring.accuracy import Predictions, evaluate, scores
 from .progress import bar
 from .training import engine as ds
+from .training import weights
 
 Logits = dict[int, dict[int, list[float]]]
 
@@ -99,7 +100,7 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
 
 def _network(asked: Evaluation, num_classes: int, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return the checkpoint's network in the precision asked for, from `N 3 T H W` to logits."""
-    network = models.build(asked.model, num_classes=num_classes, checkpoint=asked.checkpoint).to(device).eval()
+    network = weights.restore(asked.model, asked.checkpoint, num_classes=num_classes).to(device).eval()
     execution.set_up(asked.precision, "eager", device)
     return execution.in_precision(execution.cast(network, asked.precision), asked.precision, device)
 

@@ -6,13 +6,14 @@ What wrappers add to the names (data parallelism, `torch.compile`, FSDP, Lightni
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
 from ..errors import UserError
 from ._naming import OWN, Naming, State
+from ._state_dict import Candidate
 
 # What wrappers insert anywhere in a name: torch.compile, FSDP, activation checkpointing, Lightning's strategies.
 INSERTED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
@@ -31,13 +32,14 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A checkpoint's tensors by the model's names, and the naming that led there.
+    """A checkpoint's tensors by the model's names, and what led there.
 
-    `view` has the names of the file, without wrappers.
+    `view` has the names of the file without wrappers, `container` is where they lay.
     """
 
     state: State
     view: View
+    container: str
     name: str = OWN
     naming: Naming = Naming()
 
@@ -47,22 +49,30 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def best(
-    model: nn.Module, state: State, namings: Mapping[str, Naming], finish: Callable[[State], State] | None = None
+    model: nn.Module,
+    candidates: Iterable[Candidate],
+    namings: Mapping[str, Naming],
+    finish: Callable[[State], State] = dict,
 ) -> Match:
     """Return the match with the highest coverage of the model's tensors; this package's own naming is tried too.
 
-    Of two that cover as much, the one with fewer names unknown to the model wins, then this package's own.
-    `finish` turns a converted state dict into the model's, as inflation does.
+    Of two that cover as much, the one with fewer names unknown to the model wins, then this package's own, then the
+    first. Averaged weights are taken only if no others fit. `finish` turns a converted state dict into the model's, as
+    inflation does.
     """
     own = shapes(model)
-    found, highest = Match(state=state, view=View(state)), None
-    for match in _tries(state, {OWN: Naming(), **namings}, finish):
-        score = _score(match, own)
-        if highest is None or score > highest:
-            found, highest = match, score
-        if score[0] == len(own) and score[2] == 0:
+    highest: tuple[Score, Match] | None = None
+    for candidate in candidates:
+        if candidate.averaged and highest is not None and highest[0][0]:
             break
-    return found
+        for match in _tries(candidate, {OWN: Naming(), **namings}, finish):
+            score = _score(match, own)
+            if highest is None or score > highest[0]:
+                highest = score, match
+            if score[0] == len(own) and score[2] == 0:
+                return match
+    assert highest is not None  # there is a candidate, and our own naming never fails
+    return highest[1]
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -70,15 +80,16 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 
-def _tries(state: State, namings: Mapping[str, Naming], finish: Callable[[State], State] | None) -> Iterator[Match]:
-    for view in _views(state):
+def _tries(candidate: Candidate, namings: Mapping[str, Naming], finish: Callable[[State], State]) -> Iterator[Match]:
+    for view in _views(candidate.state):
         for name, naming in namings.items():
             try:
-                converted = naming.convert(view.state)
-                converted = converted if finish is None else finish(converted)
+                converted = finish(naming.convert(view.state))
             except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, UserError, ValueError):
-                continue  # it is of another origin: a joined tensor is absent, a shape not the expected one
-            yield Match(state=converted, view=view, name=name, naming=naming)
+                if name != OWN:
+                    continue  # it is of another origin: a joined tensor is absent, a shape not the expected one
+                converted = view.state  # so that what does not fit can be named
+            yield Match(state=converted, view=view, container=candidate.container, name=name, naming=naming)
 
 
 def _score(match: Match, own: Shapes) -> Score:

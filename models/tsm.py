@@ -9,9 +9,10 @@ are averaged.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -230,12 +231,32 @@ def _published(
     )  # fmt: skip
 
 
+def objection(names: Collection[str], facts: Mapping[str, Any]) -> str | None:
+    """Return what a checkpoint is if its shift is not that of this TSM, whose tensors it has all the same.
+
+    In mit-han-lab's and MMAction2's names, `.net.` is the shift around a convolution.
+    """
+    told = facts.get("args", facts)
+    block = isinstance(told, Mapping) and told.get("shift_place") == "block"
+    if block or any(re.search(r"\blayer\d\.\d+\.(block\.)?net\.", n) for n in names):
+        return "a TSM with shift_place=block, which also shifts what the residual connection carries"
+    mit = any(name.startswith("base_model.") for name in names)
+    mmaction = any(name in facts for name in ("meta", "message_hub"))
+    if (mit or mmaction) and not any(".net." in name for name in names):
+        return "a TSN without shift"
+    blocks = {found[0] for n in names if mit and (found := re.search(r"\blayer\d\.\d+\.", n))}
+    shifted = {found[0] for n in names if ".net." in n and (found := re.search(r"\blayer\d\.\d+\.", n))}
+    if blocks - shifted:
+        return f"a TSM that shifts in {len(shifted)} of {len(blocks)} blocks only"
+    return None
+
+
 NAMINGS = {
     "MMAction2": Naming(convert=by_key(mmaction_key)),
     "mit-han-lab": Naming(convert=by_key(mit_key)),
 }
 
-_variant = partial(Variant, namings=NAMINGS, inflate=inflate, gradcam_layer="backbone")
+_variant = partial(Variant, namings=NAMINGS, objection=objection, inflate=inflate, gradcam_layer="backbone")
 
 
 def _non_local(kind: str, top1: float, top5: float, gflops: float, params: float) -> Variant:

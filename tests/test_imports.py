@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "harness.catalog": {"models", "harness.progress", "harness.metrics"},
     "harness.export": {"models", "harness.training"},
     "harness.eval": {"models", "pipelines", "harness.progress", "harness.measuring", "harness.training"},
-    "harness.explain": {"models", "pipelines", "harness.export", "harness.training"},
+    "harness.explain": {"models", "pipelines", "harness.training"},
     "harness.suites": {
         "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.metrics",
         "harness.training",

@@ -54,22 +54,19 @@ def convert(
     source: Annotated[Path, typer.Argument(help="Checkpoint, ours or the official release's.")],
     to: Annotated[Path, typer.Argument(help="File to write, .safetensors.")],
     model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
-    num_classes: Annotated[
-        int | None, typer.Option(help="Classes of its head; the published number by default.")
-    ] = None,
+    num_classes: Annotated[int | None, typer.Option(help="Classes of its head; the checkpoint's by default.")] = None,
 ) -> None:
     """Convert a checkpoint to safetensors with this package's parameter names; every weight must match.
 
     Example: reelbench convert swin_tiny_k400.pth swin_tiny_k400.safetensors --model video_swin/t
     """
-    from safetensors.torch import save_model
-
     from ... import models
+    from ..training import weights
 
     if to.suffix != ".safetensors":
         raise UserError(f"{to}: name a .safetensors file")
-    loaded = models.build(model, num_classes=num_classes, checkpoint=source)
-    save_model(loaded, str(to))
+    loaded = weights.restore(model, source, num_classes=num_classes)
+    models.save(loaded, to)
     print(f"{sum(p.numel() for p in loaded.parameters())} parameters -> {to}")
 
 
