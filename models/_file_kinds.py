@@ -95,8 +95,8 @@ def _is_text(head: bytes) -> bool:
 def _zip_kind(path: Path) -> Kind:
     try:
         names = zipfile.ZipFile(path).namelist()
-    except zipfile.BadZipFile:
-        raise UserError(f"{path} is cut short, an incomplete download or copy: {AGAIN}") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        raise UserError(f"{path} is damaged or cut short, an incomplete download or copy: {AGAIN}") from None
     if any(name.endswith("/data.pkl") for name in names):
         return "pickle"
     if names and all(name.endswith(".npy") for name in names):

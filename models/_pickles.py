@@ -86,11 +86,8 @@ def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int,
     return torch.empty(0, dtype=storage.dtype).set_(storage.untyped(), offset, tuple(size), tuple(stride))
 
 
-def _typed_tensor(
-    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], grad: object, hooks: object,
-    dtype: torch.dtype, *_: object,
-) -> Tensor:  # fmt: skip
-    return torch.empty(0, dtype=dtype).set_(storage.untyped(), offset, tuple(size), tuple(stride))
+def _typed_tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: Any) -> Tensor:
+    return torch.empty(0, dtype=rest[2]).set_(storage.untyped(), offset, tuple(size), tuple(stride))
 
 
 def _quantized(
