@@ -23,7 +23,7 @@ from .measuring import execution
 from .measuring.accuracy import Predictions, evaluate, scores
 from .progress import bar
 from .training import engine as ds
-from .training import rendezvous, saved_weights
+from .training import rendezvous, saved_weights, weights
 
 Logits = dict[int, dict[int, list[float]]]
 
@@ -129,8 +129,8 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
 
 def _network(asked: Evaluation, num_classes: int, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return the checkpoint's network in the precision asked for, from `N 3 T H W` to logits."""
-    weights = saved_weights.find(asked.checkpoint, raw=asked.raw)
-    network = models.build(asked.model, num_classes=num_classes, checkpoint=weights).to(device).eval()
+    network = weights.restore(asked.model, asked.checkpoint, num_classes=num_classes, raw=asked.raw)
+    network = network.to(device).eval()
     execution.set_up(asked.precision, "eager", device)
     return execution.in_precision(execution.cast(network, asked.precision), asked.precision, device)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,9 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import models
 from ..errors import UserError, unknown
-from ..models import _checkpoints
 from ..pipelines.index import writable
 from ..spec import Clip
+from .training import weights
 
 TOLERANCE = 1e-4
 FORMATS = (".safetensors", ".pt2", ".onnx")
@@ -37,11 +37,9 @@ def export(model: str, checkpoint: Path, out: Path, clip: Clip | None, *, raw: b
         raise unknown("export format", out.suffix, FORMATS)
     _require_onnx(out)
     writable(out)
-    network = load(model, checkpoint, raw=raw).eval()
+    network = weights.restore(model, checkpoint, raw=raw).eval()
     if out.suffix == ".safetensors":
-        from safetensors.torch import save_model
-
-        save_model(network, str(out))
+        models.save(network, out)
         return f"{sum(p.numel() for p in network.parameters())} parameters -> {out}"
     shape = clip or models.find(model).clip
     example = torch.randn(2, 3, shape.frames, shape.size, shape.size, generator=torch.Generator().manual_seed(0))
@@ -55,24 +53,6 @@ def export(model: str, checkpoint: Path, out: Path, clip: Clip | None, *, raw: b
         raise UserError(f"{out}: logits differ from eager's by {difference:.1e} of the largest: not written")
     temporary.replace(out)
     return f"logits within {difference:.1e} of eager's largest -> {out}"
-
-
-def load(model: str, checkpoint: Path, *, raw: bool = False) -> nn.Module:
-    """Build the model, in training mode, with a checkpoint's weights and number of classes.
-
-    Of a training run's `checkpoints` folder the weights are those of `saved_weights.find`; DualFormer's token-label
-    head is dropped. Raises UserError if the checkpoint does not fit.
-    """
-    from .training import saved_weights
-
-    state = _checkpoints.read(saved_weights.find(checkpoint, raw=raw))
-    heads = [v for k, v in state.items() if k.endswith("weight") and "cls" in k and v.ndim == 2]
-    return models.build(model, num_classes=heads[-1].shape[0] if heads else None, checkpoint=_served(state))
-
-
-def _served(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop weights that only training needs: DualFormer's token-label head."""
-    return {key: value for key, value in state.items() if "cls_head.token_linear." not in key}
 
 
 def _program(network: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:

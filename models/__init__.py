@@ -7,19 +7,25 @@ architecture, write one file that ends in `VARIANTS`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import discover
 from ..errors import UserError, unknown
 from ..spec import Clip, Recipe
 from ._variant import Variant
 
-__all__ = ["Variant", "build", "check_clip", "choose_clip", "families", "find", "init_from", "load_checkpoint", "names"]
+if TYPE_CHECKING:
+    from ._checkpoints import Loaded
+    from ._state_dict import Contents, Source
+
+__all__ = [
+    "Contents", "Loaded", "Variant", "build", "check_clip", "choose_clip", "count_classes", "families", "find",
+    "init_from", "load_checkpoint", "load_pretrained", "names", "read_checkpoint", "save",
+]  # fmt: skip
 
 
 def families() -> list[str]:
@@ -48,8 +54,8 @@ def build(
     name: str,
     *,
     num_classes: int | None = None,
-    checkpoint: str | Path | Mapping[str, Tensor] | None = None,
-    pretrained: str | Path | Mapping[str, Tensor] | None = None,
+    checkpoint: Source | None = None,
+    pretrained: Source | None = None,
     **overrides: Any,
 ) -> nn.Module:
     """Build a model by its address, in training mode; without a checkpoint its weights are random.
@@ -59,8 +65,6 @@ def build(
     leaves the classifier random. `overrides` are arguments of the architecture's constructor. Raises UserError if the
     address or an argument is unknown, or a checkpoint does not fit.
     """
-    from . import _checkpoints
-
     variant = find(name)
     try:
         model = variant.build(num_classes=num_classes or variant.num_classes, **{**variant.kwargs, **overrides})
@@ -70,34 +74,76 @@ def build(
         raise UserError(f"{name}: {str(error).partition(') ')[2] or error}") from None
     model.variant_name = name  # type: ignore[assignment]
     if pretrained is not None:
-        _checkpoints.load_pretrained(model, variant, pretrained)
+        load_pretrained(model, pretrained)
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)
     return model
 
 
-def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
-    """Load a video checkpoint into a model that `build` made, strictly.
+def load_checkpoint(model: nn.Module, source: Source) -> Loaded:
+    """Load a video checkpoint into a model that `build` made, strictly; return what was loaded.
 
-    `source` is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder (ZeRO 3's must be consolidated first), or a
-    state dict, with our parameter names or the official release's. Raises UserError, which names them, if keys are
-    missing (`num_batches_tracked` may be), unexpected or mis-shaped.
+    `source` is a file of torch's or safetensors, a DeepSpeed folder (ZeRO 3's must be consolidated first), a folder in
+    transformers' layout, or a state dict, with our parameter names or those of `Variant.namings`; averaged weights in
+    it are taken if a `#` and their container's name follow the path. Raises UserError, which names them, if keys are
+    missing (`num_batches_tracked` may be), unexpected or mis-shaped, or the file is of another network.
     """
     from . import _checkpoints
 
-    _checkpoints.load(model, find(str(model.variant_name)), source)
+    return _checkpoints.load(model, find(str(model.variant_name)), source)
 
 
-def init_from(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> list[str]:
+def load_pretrained(model: nn.Module, source: Source) -> Loaded:
+    """Inflate a 2D image checkpoint into a model that `build` made, all but the classifier; return what was loaded.
+
+    `source` is as in `load_checkpoint`, or JAX's .npz, with names of `Variant.image_namings`. Raises UserError if the
+    architecture has no rule for it, or it does not fit.
+    """
+    from . import _checkpoints
+
+    return _checkpoints.load_pretrained(model, find(str(model.variant_name)), source)
+
+
+def init_from(model: nn.Module, source: Source, *, partial: bool = False) -> Loaded:
     """Initialize fine-tuning from a video checkpoint of another data set, into a model that `build` made.
 
-    Returns the keys that were not loaded: those that only the model or only the checkpoint has, or mis-shaped. The
-    classifier is never listed; it keeps its own weights if the number of classes differs. `source` is as in
-    `load_checkpoint`. Raises UserError if no weight but the classifier's fits.
+    Returns what was loaded. The classifier keeps its own weights if the number of classes differs. `source` is as in
+    `load_checkpoint`. Raises UserError if it has less than 95 % of the backbone's parameters, or with `partial`, none.
     """
     from . import _checkpoints
 
-    return _checkpoints.init_from(model, find(str(model.variant_name)), source)
+    return _checkpoints.init_from(model, find(str(model.variant_name)), source, partial=partial)
+
+
+def read_checkpoint(source: Source, *, title: str | None = None) -> Contents:
+    """Read a checkpoint once, to be given to several of the functions here; messages call it `title` or by its path.
+
+    `source` is as in `load_checkpoint`. Raises UserError if it cannot be read.
+    """
+    from . import _state_dict
+
+    return _state_dict.read(source, title)
+
+
+def save(model: nn.Module, path: Path) -> None:
+    """Write a model's weights as safetensors, in our naming, for `load_checkpoint`."""
+    from safetensors.torch import save_model
+
+    from . import _checkpoints
+
+    save_model(model, str(path), metadata=_checkpoints.metadata(model))
+
+
+def count_classes(name: str, source: Source) -> int | None:
+    """Return the number of classes of a video checkpoint of the model at an address, None if it has no classifier.
+
+    `source` is as in `load_checkpoint`, and so are the errors of reading it.
+    """
+    from . import _checkpoints
+
+    with torch.device("meta"):
+        model = build(name)
+    return _checkpoints.classes(model, find(name), source)
 
 
 def choose_clip(model: str, recipe: Recipe | None, given: Clip | None = None) -> Clip:

@@ -1,189 +1,171 @@
 """Load weights: video checkpoints (strictly), 2D image checkpoints (inflated), initializations for fine-tuning.
 
-A source is a `.pth`, `.pt` or `.safetensors` file, a DeepSpeed folder, or a mapping of tensors. Parameter names may be
-ours or the official release's: `Variant.key_map` translates the latter. Tensors are read onto the CPU. Errors are
-`UserError`s that name the keys.
+`_state_dict` says what a source can be, `_match` finds its naming. Errors are `UserError`s that name what does not fit.
 """
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import UserError
+from . import _match, _origins, _state_dict
+from ._match import Match
+from ._naming import OWN
+from ._state_dict import Contents, Source
 
 if TYPE_CHECKING:
     from ._variant import Variant
 
-Source = str | Path | Mapping[str, Any]
-State = dict[str, Tensor]
-
-CONTAINERS = ("state_dict", "module", "model", "model_state", "model_state_dict")
-WRAPPERS = ("module.", "network.")  # data parallelism, and the training objective around the model
-# Libraries whose objects trainers pickle beside the weights: read as placeholders, so that no code of theirs runs.
-PICKLED_LIBRARIES = (
-    "argparse.", "deepspeed.", "fvcore.", "lightning.", "lightning_fabric.", "mmcv.", "mmengine.", "numpy.",
-    "omegaconf.", "pathlib.", "pytorch_lightning.", "yacs.",
-)  # fmt: skip
 SHOWN = 4
+EPSILON = "layer_norm_eps"  # a fact in the files that `export` and `convert` write
+LEAST = 0.95  # of the backbone's parameters that fine-tuning must start from
 
 
-class _Inert:
-    """Placeholder for a pickled object of a training library: ignores its state and does nothing."""
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What was loaded into a model: `tensors` of `total`; `left` are the names, of both, that were not.
 
-    def __new__(cls, *args: object) -> _Inert:
-        return super().__new__(cls)
+    `text` is the whole of it in one line, with the naming and the container that were found.
+    """
 
-    def __init__(self, *args: object) -> None:
-        pass
+    tensors: int
+    total: int
+    left: tuple[str, ...]
+    text: str
 
-    def __setstate__(self, state: object) -> None:
-        pass
+    def __str__(self) -> str:
+        return self.text
 
 
-def load(model: nn.Module, variant: Variant, source: Source) -> None:
+def load(model: nn.Module, variant: Variant, source: Source) -> Loaded:
     """Load a video checkpoint strictly. Raises UserError if a key is missing, unexpected or mis-shaped.
 
-    Only batch norms' `num_batches_tracked` may be missing.
+    Also if the file is of another network whose tensors fit. Only batch norms' `num_batches_tracked`, and what is
+    idle in inference (`unused_parameters`), may be missing; only modules beside a wrapped network, such as metrics,
+    are left out.
     """
-    state = rename(read(source), model, variant)
-    problems = _problems(model, state, missing_allowed=())
+    contents = _state_dict.read(source)
+    match = _match.best(model, contents.candidates, variant.namings)
+    other = variant.objection and variant.objection(match.view.state.keys(), contents.facts)
+    if other:
+        raise UserError(f"{contents.title} is {other}, not {title(model)}")
+    problems = _problems(model, match, missing_allowed=variant.unused_parameters)
     if problems:
-        raise UserError(f"{_name(source)} does not fit {_title(model)}: {problems}")
-    model.load_state_dict(state, strict=False)
+        raise UserError(f"{contents.title} does not fit {title(model)}: {problems}{_hint(match, contents, model)}")
+    _set_epsilon(model, match, contents)
+    return _assign(model, match, contents)
 
 
-def load_pretrained(model: nn.Module, variant: Variant, source: Source) -> None:
+def load_pretrained(model: nn.Module, variant: Variant, source: Source) -> Loaded:
     """Load a 2D image checkpoint, inflated by the official rule; the classifier keeps its initialization.
 
     Raises UserError if the architecture has no such rule, or the checkpoint does not fit.
     """
     if variant.inflate is None:
-        raise UserError(f"{_title(model)} has no rule for 2D image checkpoints: load a video checkpoint instead")
-    state = variant.inflate(model, read(source))
-    problems = _problems(model, state, missing_allowed=variant.head)
+        raise UserError(f"{title(model)} has no rule for 2D image checkpoints: load a video checkpoint instead")
+    contents = _state_dict.read(source)
+    match = _match.best(model, contents.candidates, variant.image_namings, finish=partial(variant.inflate, model))
+    problems = _problems(model, match, missing_allowed=variant.head)
     if problems:
-        raise UserError(f"{_name(source)} cannot be inflated into {_title(model)}: {problems}")
-    model.load_state_dict(state, strict=False)
-
-
-def init_from(model: nn.Module, variant: Variant, source: Source) -> list[str]:
-    """Initialize from a video checkpoint of another data set; return the keys not loaded, except the classifier's.
-
-    They are the keys, in our naming, that only the model or only the checkpoint has, or mis-shaped. The classifier is
-    loaded if the number of classes agrees and keeps its initialization otherwise. Raises UserError if no other weight
-    fits.
-    """
-    state = rename(read(source), model, variant)
-    own = _shapes(model)
-    fitting = {key: value for key, value in state.items() if own.get(key) == tuple(value.shape)}
-    if not any(not key.startswith(variant.head) for key in fitting):
-        raise UserError(f"{_name(source)} holds no weight of {_title(model)}: {_problems(model, state, ())}")
-    model.load_state_dict(fitting, strict=False)
-    rest = (own.keys() | state.keys()) - fitting.keys()
-    return sorted(key for key in rest if not key.startswith(variant.head) and not _optional(key))
-
-
-def rename(state: State, model: nn.Module, variant: Variant) -> State:
-    """Return the state dict in our naming: keys of ours stay, others go through `variant.key_map`, `None` drops one.
-
-    Raises UserError if two keys get the same name.
-    """
-    own = _shapes(model)
-    renamed: State = {}
-    for key, value in state.items():
-        name = key if key in own or variant.key_map is None else variant.key_map(key)
-        if name is None:
-            continue
-        if name in renamed:
-            raise UserError(f"checkpoint for {_title(model)}: '{key}' names '{name}' a second time: remove one of them")
-        renamed[name] = value
-    return renamed
-
-
-def read(source: Source) -> State:
-    """Return the tensors of a source by name, unpacked from `CONTAINERS`, other values left out.
-
-    A prefix of `WRAPPERS` is removed if every name has it. No code in a file is run. Raises UserError if the source
-    cannot be read (as ZeRO 3's shards), would run code, or holds no tensors.
-    """
-    if isinstance(source, Mapping):
-        content: Any = source
-    else:
-        path = Path(source)
-        if path.is_dir():
-            path = _deepspeed_file(path)
-        elif not path.exists():
-            raise UserError(f"checkpoint {path} does not exist")
-        content = _read_file(path)
-    state = {key: value for key, value in _unpack(content).items() if isinstance(value, Tensor)}
-    if not state:
-        raise UserError(f"{_name(source)} holds no tensors: a state dict is needed, flat or under {CONTAINERS}")
-    for prefix in WRAPPERS:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
-def _unpack(content: Any) -> Mapping[str, Any]:
-    while isinstance(content, Mapping):
-        inner = next((content[c] for c in CONTAINERS if isinstance(content.get(c), Mapping)), None)
-        if inner is None:
-            return {key: value for key, value in content.items() if isinstance(key, str)}
-        content = inner
-    return {}
-
-
-def _read_file(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise UserError(f"{path} is no readable safetensors file: {error}") from None
-    try:
-        with torch.serialization.safe_globals(_placeholders(path)):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error) and "weights_only" not in str(error).lower():
-            raise UserError(f"{path} is no readable checkpoint: {_first_line(error)}") from None
         raise UserError(
-            f"{path} would execute code when loaded, so it was not loaded: re-save its state dict alone"
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is no readable checkpoint: {_first_line(error)}") from None
+            f"{contents.title} cannot be inflated into {title(model)}: {problems}{_hint(match, contents, model)}"
+        )
+    return _assign(model, match, contents)
 
 
-def _placeholders(path: Path) -> list[Any]:
-    try:
-        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (ValueError, RuntimeError, pickle.UnpicklingError):
-        return []
-    return [(_Inert, name) for name in unsafe if name.startswith(PICKLED_LIBRARIES)]
+def init_from(model: nn.Module, variant: Variant, source: Source, *, partial: bool = False) -> Loaded:
+    """Initialize from a video checkpoint of another data set; the classifier is loaded if its classes agree.
+
+    Raises UserError if less than 95 % of the backbone's parameters (numbers, not tensors) are in the file, or with
+    `partial`, none.
+    """
+    contents = _state_dict.read(source)
+    match = _match.best(model, contents.candidates, variant.namings)
+    own = _match.shapes(model)
+    fitting = {key: value for key, value in match.state.items() if own.get(key) == tuple(value.shape)}
+    counted = {
+        key: value.numel()
+        for key, value in model.named_parameters()
+        if not key.startswith((*_tuple(variant.head), *variant.unused_parameters))
+    }
+    inside = [key for key in counted if key in fitting]
+    share = sum(counted[key] for key in inside) / sum(counted.values())
+    if not inside or (share < LEAST and not partial):
+        left = _problems(model, match, (*_tuple(variant.head), *variant.unused_parameters))
+        raise UserError(
+            f"{contents.title} holds {share:.0%} of the parameters of {title(model)}'s backbone "
+            f"({len(inside)} of {len(counted)} tensors): {left}{_hint(match, contents, model)}; give a file of this "
+            "model, or --init-from-partial to start with the rest random"
+        )
+    return _assign(model, match, contents)
 
 
-def _deepspeed_file(folder: Path) -> Path:
-    latest = folder / "latest"
-    tagged = folder / latest.read_text().strip() if latest.is_file() else folder
-    path = tagged / "mp_rank_00_model_states.pt"
-    if path.is_file():
-        return path
-    if list(tagged.glob("zero_pp_rank_*_model_states.pt")):
-        raise UserError(f"{tagged} is a ZeRO-3 checkpoint in pieces: join it with `python {folder}/zero_to_fp32.py`")
-    raise UserError(f"{folder} is no DeepSpeed checkpoint: there is no {path.name} in {tagged}")
+def classes(model: nn.Module, variant: Variant, source: Source) -> int | None:
+    """Return the number of classes of a video checkpoint's classifier, None if it has none; the model is not changed.
+
+    The model may be on the meta device and have any number of classes.
+    """
+    match = _match.best(model, _state_dict.read(source).candidates, variant.namings)
+    heads = [
+        value.shape[0]
+        for key, value in match.state.items()
+        if key.startswith(variant.head) and key.endswith("weight") and value.ndim == 2 and key in model.state_dict()
+    ]
+    return heads[-1] if heads else None
 
 
-def _problems(model: nn.Module, state: State, missing_allowed: str | tuple[str, ...]) -> str:
-    own = _shapes(model)
+def metadata(model: nn.Module) -> dict[str, str]:
+    """Return what a file of the model's weights must say for `load` to compute the same: see `_set_epsilon`."""
+    epsilon = getattr(model, EPSILON, None)
+    return {} if epsilon is None else {EPSILON: repr(epsilon)}
+
+
+def _set_epsilon(model: nn.Module, match: Match, contents: Contents) -> None:
+    """Give the LayerNorms what the file's origin adds to the variance, which its tensors do not tell."""
+    told = contents.facts.get(EPSILON) if match.name == OWN else match.naming.layer_norm_eps
+    if told is None:
+        return
+    model.layer_norm_eps = float(told)  # type: ignore[assignment]
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = float(told)
+
+
+@torch.no_grad()
+def _assign(model: nn.Module, match: Match, contents: Contents) -> Loaded:
+    own = _match.shapes(model)
+    fitting = {key: value for key, value in match.state.items() if own.get(key) == tuple(value.shape)}
+    model.load_state_dict(fitting, strict=False)
+    required = [key for key in own if key in fitting or not _optional(key)]
+    left = sorted({*required, *match.state} - fitting.keys())
+    text = f"{contents.title}: {len(fitting)} of {len(required)} tensors of {title(model)}"
+    text += f"; not loaded: {_groups(left)}" if left else ""
+    text += f"; read as {match.name}'s naming" if match.name != OWN else ""
+    return Loaded(tensors=len(fitting), total=len(required), left=tuple(left), text=text + _whence(match, contents))
+
+
+def _whence(match: Match, contents: Contents) -> str:
+    """Return the container, those beside it, and the epoch, as clauses of a message."""
+    parts = [f", container `{match.container}`"] if match.container else []
+    epoch = contents.facts.get("epoch")
+    meta = contents.facts.get("meta")
+    epoch = meta.get("epoch") if epoch is None and isinstance(meta, dict) else epoch
+    parts += [f", epoch {epoch}"] if isinstance(epoch, (int, float)) else []
+    averages = [one.container for one in contents.candidates if one.averaged and one.container != match.container]
+    parts += [f"; also in the file: `{averages[0]}` (to take it, append #{averages[0]})"] if averages else []
+    return "".join(parts)
+
+
+def _problems(model: nn.Module, match: Match, missing_allowed: str | tuple[str, ...]) -> str:
+    own, state = _match.shapes(model), match.state
     missing = [k for k in own if k not in state and not k.startswith(missing_allowed) and not _optional(k)]
-    unexpected = [key for key in state if key not in own]
+    unexpected = [key for key in state if key not in own and key not in match.view.beside]
     shaped = [
         f"{key} is {_shape(value.shape)} in the file and {_shape(own[key])} in the model"
         for key, value in state.items()
@@ -193,13 +175,21 @@ def _problems(model: nn.Module, state: State, missing_allowed: str | tuple[str, 
     return "; ".join(f"{len(keys)} {kind} ({_list(keys)})" for kind, keys in found if keys)
 
 
+def _hint(match: Match, contents: Contents, model: nn.Module) -> str:
+    """Return what the file seems to be, as clauses that end a message."""
+    own = model.state_dict()
+    known = len(own.keys() & match.state.keys()) > len(own) / 2  # else the numbers of blocks mean nothing
+    found = (_origins.seems(match.view.state, contents.facts), _origins.depths(match.state, own) if known else "")
+    return "".join(f"; {clause}" for clause in found if clause)
+
+
 def _optional(key: str) -> bool:
     # Files older than torch 0.4.1, torchvision's ResNets among them, have no such counter.
     return key.endswith("num_batches_tracked")
 
 
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+def _tuple(prefixes: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (prefixes,) if isinstance(prefixes, str) else prefixes
 
 
 def _list(keys: Iterable[str]) -> str:
@@ -207,17 +197,20 @@ def _list(keys: Iterable[str]) -> str:
     return ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
 
 
+def _groups(names: Iterable[str]) -> str:
+    """Return names in short: those of one module as `cls_head.*`."""
+    modules: dict[str, list[str]] = {}
+    for name in names:
+        modules.setdefault(name.partition(".")[0], []).append(name)
+    return _list(
+        f"{module}.*" if len(group) > SHOWN // 2 + 1 else ", ".join(group) for module, group in modules.items()
+    )
+
+
 def _shape(shape: Iterable[int]) -> str:
     return "×".join(str(n) for n in shape) or "scalar"
 
 
-def _title(model: nn.Module) -> str:
+def title(model: nn.Module) -> str:
+    """Return how messages call a model."""
     return str(getattr(model, "variant_name", type(model).__name__))
-
-
-def _name(source: Source) -> str:
-    return "the given state dict" if isinstance(source, Mapping) else str(source)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

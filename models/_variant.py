@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..spec import Clip, Published, Recipe, Views
+from ._naming import Naming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +20,12 @@ class Variant:
       the arguments that make this variant of it.
     - `clip` is the published input, `views` the published test protocol.
     - `unused_parameters` are those that get no gradient in training, by design.
-    - `key_map` translates a parameter name of the official release into ours, or returns `None` to drop it.
-    - `inflate(model, state)` turns a 2D image checkpoint into this model's state dict by the official rule, without the
-      classifier, whose parameter names start with `head`. It is `None` if there is no such rule.
+    - `namings` are those of video checkpoints of other origins, `image_namings` those of 2D image checkpoints, by the
+      name that users see. All are tried; the one that covers most of the model's tensors is taken.
+    - `objection(names, facts)` returns what a video checkpoint is, such as `a TSN without shift`, if it is of another
+      network whose tensors fit this one, by its names without wrappers and the metadata beside them; else `None`.
+    - `inflate(model, state)` turns a 2D image checkpoint, after its naming's `convert`, into this model's state dict by
+      the official rule, without the classifier, whose parameter names start with `head`. `None`: there is no such rule.
     - `gradcam_layer` and `attention_stage` are dotted paths, where `-1` is the last of a list: the layer that Grad-CAM
       explains by default (`None`: no default), and the stage that attention maps are taken from (`None`: the whole
       model).
@@ -35,7 +39,9 @@ class Variant:
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     unused_parameters: tuple[str, ...] = ()
     head: str | tuple[str, ...] = "cls_head."
-    key_map: Callable[[str], str | None] | None = None
+    objection: Callable[[Collection[str], Mapping[str, Any]], str | None] | None = None
+    namings: Mapping[str, Naming] = field(default_factory=dict)
+    image_namings: Mapping[str, Naming] = field(default_factory=dict)
     inflate: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     gradcam_layer: str | None = None

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _layers
 from ._dualformer import DualFormerBackbone
+from ._naming import Naming, by_key
 from ._windows import Size3
 
 
@@ -128,8 +129,8 @@ def token_targets(annotation: Tensor, top: int = 5) -> Tensor:
 
 
 def official_keys(key: str) -> str | None:
-    """Drop the teacher that a token-label checkpoint contains; the other parameter names are ours."""
-    return None if key.startswith("teacher.") else key
+    """Drop what only training with token labels needs, the teacher and the tokens' head; the other names are ours."""
+    return None if key.startswith(("teacher.", "cls_head.token_linear.")) else key
 
 
 def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -188,7 +189,7 @@ def _published(
 
 
 _variant = partial(
-    Variant, build=DualFormer, key_map=official_keys, inflate=inflate,
+    Variant, build=DualFormer, namings={"token-label training": Naming(convert=by_key(official_keys))}, inflate=inflate,
     gradcam_layer="backbone.blocks.-1.-1", attention_stage="backbone.blocks.-1",
 )  # fmt: skip
 

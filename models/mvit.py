@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from ._layers import DropPath, Mlp, attend, drop_rates, init_transformer, run
+from ._naming import Naming, by_key
 from ._variant import Variant
 from ._vit import GRADCAM_LAYER, MEAN, STD, make_head
 
@@ -271,7 +272,7 @@ def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **k
         published=published,
         recipes={"finetune": FINETUNE, "maskfeat": MASKFEAT} if "feature_dim" in kwargs else {"finetune": FINETUNE},
         unused_parameters=("mask_token", "decoder_pred.weight", "decoder_pred.bias"),
-        key_map=official_key,
+        namings={"VideoTransformer-pytorch": Naming(convert=by_key(official_key))},
         kwargs=kwargs,
         gradcam_layer=GRADCAM_LAYER,
     )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..spec import Clip, Recipe, Views
 from . import Variant, _layers, _swin, _time_shift, _windows
+from ._naming import Naming, by_key
 from ._windows import Size3, Windows
 
 
@@ -154,7 +155,7 @@ DIVING = replace(
 STH = replace(DIVING, label_smoothing=0.1, flip_keeps=(86, 87, 93, 94, 166, 167))
 
 _variant = partial(
-    Variant, build=TPSSwin, key_map=official_keys, inflate=_swin.inflate,
+    Variant, build=TPSSwin, namings={"official": Naming(convert=by_key(official_keys))}, inflate=_swin.inflate,
     gradcam_layer="backbone.layers.-1.blocks.-1", attention_stage="backbone.layers.-1",
 )  # fmt: skip
 

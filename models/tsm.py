@@ -9,9 +9,10 @@ are averaged.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from ._conv import MobileNetV2, NonLocalKind, ResNet
 from ._mobileone import MobileOne
+from ._naming import Naming, by_key
 from ._shift import ClipShift, Shift, Stream
 from ._variant import Variant
 
@@ -134,15 +136,21 @@ class MobileOneTSM(TSM):
         return self
 
 
-def official_keys(key: str) -> str | None:
-    """Translate MMAction2's names, and those of mit-han-lab's original (ResNet, online MobileNetV2)."""
+def mmaction_key(key: str) -> str:
+    """Translate a name of MMAction2's TSM, whose shift and non-local blocks are wrappers."""
     key = key.replace(".net.", ".").replace(".block.", ".").replace("non_local_block.", "non_local.")
-    key = re.sub(r"\.(g|theta|phi)(\.0)?\.conv\.", r".\1.", key)
-    if key.startswith(("base_model.", "new_fc.")):
-        return _torchvision_resnet(key.removeprefix("base_model.").replace("new_fc.", "cls_head.fc_cls."))
+    return re.sub(r"\.(g|theta|phi)(\.0)?\.conv\.", r".\1.", key)
+
+
+def mit_key(key: str) -> str:
+    """Translate a name of mit-han-lab's original (ResNet, online MobileNetV2)."""
+    key = mmaction_key(key)
     if key.startswith(("features.", "classifier.")):
         return _torchvision_mobilenet(key)
-    return key
+    if not key.startswith(("base_model.", "new_fc.")):
+        return key
+    key = re.sub(r"^(base_model\.fc|new_fc)\.", "cls_head.fc_cls.", key)  # `base_model.fc`: trained without dropout
+    return _torchvision_resnet(key.removeprefix("base_model."))
 
 
 def _torchvision_resnet(key: str) -> str:
@@ -223,7 +231,32 @@ def _published(
     )  # fmt: skip
 
 
-_variant = partial(Variant, key_map=official_keys, inflate=inflate, gradcam_layer="backbone")
+def objection(names: Collection[str], facts: Mapping[str, Any]) -> str | None:
+    """Return what a checkpoint is if its shift is not that of this TSM, whose tensors it has all the same.
+
+    In mit-han-lab's and MMAction2's names, `.net.` is the shift around a convolution.
+    """
+    told = facts.get("args", facts)
+    block = isinstance(told, Mapping) and told.get("shift_place") == "block"
+    if block or any(re.search(r"\blayer\d\.\d+\.(block\.)?net\.", n) for n in names):
+        return "a TSM with shift_place=block, which also shifts what the residual connection carries"
+    mit = any(name.startswith("base_model.") for name in names)
+    mmaction = any(name in facts for name in ("meta", "message_hub"))
+    if (mit or mmaction) and not any(".net." in name for name in names):
+        return "a TSN without shift"
+    blocks = {found[0] for n in names if mit and (found := re.search(r"\blayer\d\.\d+\.", n))}
+    shifted = {found[0] for n in names if ".net." in n and (found := re.search(r"\blayer\d\.\d+\.", n))}
+    if blocks - shifted:
+        return f"a TSM that shifts in {len(shifted)} of {len(blocks)} blocks only"
+    return None
+
+
+NAMINGS = {
+    "MMAction2": Naming(convert=by_key(mmaction_key)),
+    "mit-han-lab": Naming(convert=by_key(mit_key)),
+}
+
+_variant = partial(Variant, namings=NAMINGS, objection=objection, inflate=inflate, gradcam_layer="backbone")
 
 
 def _non_local(kind: str, top1: float, top5: float, gflops: float, params: float) -> Variant:

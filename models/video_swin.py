@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _layers, _swin, _windows
+from ._naming import Naming, by_key
 from ._windows import Size3, Windows
 
 
@@ -121,7 +122,7 @@ def _published(
 
 
 _variant = partial(
-    Variant, build=VideoSwin, key_map=official_keys, inflate=_swin.inflate,
+    Variant, build=VideoSwin, namings={"official": Naming(convert=by_key(official_keys))}, inflate=_swin.inflate,
     gradcam_layer="backbone.layers.-1.blocks.-1", attention_stage="backbone.layers.-1",
 )  # fmt: skip
 

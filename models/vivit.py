@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _vit, _vit_init
+from ._naming import Naming, by_key
 
 ATTENTIONS = ("factorized", "joint", "divided")
 
@@ -123,7 +124,7 @@ def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **k
         views=views,
         published=published,
         recipes={"kinetics400": KINETICS400},
-        key_map=_vit.official_key,
+        namings={"VideoTransformer-pytorch": Naming(convert=by_key(_vit.official_key))},
         inflate=_vit_init.inflate,
         kwargs=kwargs,
         gradcam_layer=_vit.GRADCAM_LAYER,

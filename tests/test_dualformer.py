@@ -74,7 +74,8 @@ def test_inflation():
 def test_a_sixteen_frame_model_starts_from_a_thirty_two_frame_one():
     with torch.device("meta"):
         long, short = models.build("dualformer/t"), models.build("dualformer/t_16f")
-    left_out = models.init_from(short.to_empty(device="cpu"), long.to_empty(device="cpu").state_dict())
+    left_out = models.init_from(short.to_empty(device="cpu"), long.to_empty(device="cpu").state_dict()).left
+    left_out = [key for key in left_out if not key.startswith("cls_head.")]
     assert len(left_out) == 9
     assert all(key.endswith(("attn.sr.weight", "attn.lr.3.weight")) for key in left_out)
 

@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "harness.eval": {
         "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.dump",
     },
-    "harness.explain": {"models", "pipelines", "harness.export", "harness.training"},
+    "harness.explain": {"models", "pipelines", "harness.training"},
     "harness.suites": {
         "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.metrics",
         "harness.training",

@@ -93,7 +93,7 @@ def test_the_loss_of_given_predictions_is_the_official_one():
 @pytest.mark.slow  # clips through a model of full size
 def test_the_model_predicts_and_loses_as_the_official_one():
     encoder = models.build("mvit/b_16x4_maskfeat")
-    assert models.init_from(encoder, goldens.filled(GOLDEN)) == []
+    assert all(key.startswith("cls_head.") for key in models.init_from(encoder, goldens.filled(GOLDEN)).left)
     model = MaskFeat(encoder).eval()
     head = sum(p.numel() for p in encoder.cls_head.parameters())
     assert sum(p.numel() for p in model.parameters()) - head == GOLDEN["params"]

@@ -62,26 +62,22 @@ def convert(
     source: Annotated[Path, typer.Argument(help="Checkpoint, ours or the official release's, or a run's folder.")],
     to: Annotated[Path, typer.Argument(help="File to write, .safetensors.")],
     model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
-    num_classes: Annotated[
-        int | None, typer.Option(help="Classes of its head; the published number by default.")
-    ] = None,
+    num_classes: Annotated[int | None, typer.Option(help="Classes of its head; the checkpoint's by default.")] = None,
     raw: Raw = False,
 ) -> None:
     """Convert a checkpoint to safetensors with this package's parameter names; every weight must match.
 
     Example: reelbench convert swin_tiny_k400.pth swin_tiny_k400.safetensors --model video_swin/t
     """
-    from safetensors.torch import save_model
-
     from ... import models
     from ...pipelines.index import writable
-    from ..training import saved_weights
+    from ..training import weights
 
     if to.suffix != ".safetensors":
         raise UserError(f"{to}: name a .safetensors file")
     writable(to)
-    loaded = models.build(model, num_classes=num_classes, checkpoint=saved_weights.find(source, raw=raw))
-    save_model(loaded, str(to))
+    loaded = weights.restore(model, source, num_classes=num_classes, raw=raw)
+    models.save(loaded, to)
     print(f"{sum(p.numel() for p in loaded.parameters())} parameters -> {to}")
 
 

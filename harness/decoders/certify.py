@@ -145,7 +145,8 @@ def compare_accuracy(
 ) -> tuple[Verdict, ...]:
     """Evaluate a checkpoint, a file or a state dict, with each decoder, under the model's own clip and views."""
     variant, place = models.find(model), torch.device(device)
-    network = models.build(model, num_classes=len(index.classes), checkpoint=checkpoint).to(place).eval()
+    network = models.build(model, num_classes=len(index.classes)).to(place).eval()
+    report(str(models.load_checkpoint(network, checkpoint)))
     found: list[Verdict] = []
     first: Tensor | None = None
     for decoder in pipelines.decoders(index, device):

@@ -22,8 +22,7 @@ from ... import models, pipelines
 from ...errors import UserError, unknown
 from ...pipelines.index import Index, build, writable
 from ...spec import Clip, Views, read_json
-from .. import export
-from ..training import saved_weights
+from ..training import saved_weights, weights
 from ..training.job import CLIP
 from . import class_names, pictures
 from .maps import CORE_TITLE, attention, grad_cam
@@ -155,9 +154,12 @@ def _load(name: str, checkpoint: Path, method: str, raw: bool) -> Any:
         encoder = models.build(name)
         if not hasattr(encoder, "decoder_pred"):
             raise UserError(f"{name} was not pre-trained by MaskFeat: --method hog needs mvit/b_16x4_maskfeat")
-        models.init_from(encoder, saved_weights.find(checkpoint, raw=raw))
+        loaded = models.init_from(encoder, weights.read(checkpoint, raw=raw))
+        if any(key.startswith("decoder_pred.") for key in loaded.left):
+            raise UserError(f"{checkpoint} was not pre-trained by MaskFeat: it has no decoder_pred to predict with")
+        weights.say(loaded)
         return MaskFeat(encoder)  # type: ignore[arg-type]
-    state = export.load(name, checkpoint, raw=raw)
+    state = weights.restore(name, checkpoint, raw=raw)
     if method == "tokens" and not hasattr(state, "annotate"):
         raise UserError(f"{name} does not classify tokens: --method tokens needs a DualFormer")
     return state

@@ -108,7 +108,7 @@ def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tupl
     child = Child("case", [str(describe(case, out)), str(out)], log)
     try:
         for message in child.events(case.time_limit):
-            start = start or message["sent"] - begin
+            start = start or message.get("sent", time.monotonic()) - begin
             if "result" in message:
                 return start, Result.from_json(message["result"])
             if "event" in message:

@@ -36,6 +36,7 @@ class Job:
     workers: int = option(2, "Reading processes a rank.")
     seed: int = option(0, "Seed of weights, order and augmentation.")
     init_from: Path | None = option(None, "Video checkpoint to fine-tune from.")
+    init_from_partial: bool = option(False, "Fine-tune even if it lacks more than 5 % of the backbone.")
     pretrained: Path | None = option(None, "2D image checkpoint to inflate.")
     annotator: Path | None = option(None, "Weights of the model that labels tokens.")
     deepspeed: Path | None = option(None, "Your own DeepSpeed JSON, merged.")

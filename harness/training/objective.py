@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
 
 from ... import models
-from . import losses, saved_weights
+from . import losses, weights
 from .job import Job
 
 
 def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.Objective:
     """Build the recipe's objective around the model with its initial weights, on the device.
 
-    The weights are those of `job.pretrained` or `job.init_from`, else random; what `init_from` lacks is printed to
-    standard error. Raises UserError if a file of weights does not fit.
+    The weights are those of `job.pretrained` or `job.init_from`, else random; what was loaded is printed to standard
+    error. Raises UserError if a file of weights does not fit.
     """
     recipe, variant = job.recipe, models.find(job.model)
-    network = models.build(job.model, num_classes=num_classes, pretrained=job.pretrained, **model_options(job))
+    network = models.build(job.model, num_classes=num_classes, **model_options(job))
     if job.init_from is not None:
-        left = models.init_from(network, saved_weights.find(job.init_from))
-        if left:
-            print(f"not loaded from {job.init_from}: {', '.join(left)}", file=sys.stderr)
+        weights.say(models.init_from(network, weights.read(job.init_from), partial=job.init_from_partial))
+    if job.pretrained is not None:
+        weights.say(models.load_pretrained(network, weights.read(job.pretrained)))
     annotator = None
     if recipe.annotator is not None:
-        annotator = models.build(recipe.annotator, num_classes=num_classes, checkpoint=job.annotator).to(device)
+        assert job.annotator is not None  # see `check_job`
+        annotator = weights.restore(recipe.annotator, job.annotator, num_classes=num_classes).to(device)
     head = (variant.head,) if isinstance(variant.head, str) else variant.head
     return losses.objective(network, recipe, num_classes=num_classes, clip=job.clip, head=head, annotator=annotator).to(
         device

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ... import models
 from ...errors import UserError
-from ...models import _checkpoints
 from . import checkpoints, engine, run_folder
 
 Weights = Path | dict[str, Tensor]
@@ -19,19 +19,19 @@ MASKED = "maskfeat.encoder."  # where the objective of MaskFeat's pre-training k
 
 
 def find(checkpoint: Path, *, raw: bool = False) -> Weights:
-    """Return a file as it is, and the weights of a training run's `checkpoints` folder, or of one checkpoint in it.
+    """Return the weights of a training run's `checkpoints` folder, or of one checkpoint in it; other paths as they are.
 
     A folder's shards of ZeRO 3 are consolidated. If the run kept an EMA, the weights are the averaged ones, or with
     `raw` the trained ones; which of them is printed to standard error. Raises UserError if the folder holds no
-    checkpoint, or for `raw` of a file, which has one set of weights.
+    checkpoint, or for `raw` of a file or a folder in transformers' layout, which have one set of weights.
     """
-    if not checkpoint.is_dir():
+    if not checkpoint.is_dir() or (checkpoint / "config.json").is_file():
         if raw:
             raise UserError(f"--raw: {checkpoint} has one set of weights: name the run's checkpoints folder")
         return checkpoint
     tag = _tag(checkpoint)
     joined = engine.joined_weights(tag)
-    state = _checkpoints.read(tag if joined is None else joined)
+    state = models.read_checkpoint(tag if joined is None else joined).candidates[0].state
     state = {key.removeprefix(MASKED): value for key, value in state.items()}
     averaged = _averages(tag, state) if list(tag.glob("ema_*.pt")) and not raw else {}
     kind = "averaged weights (EMA)" if averaged else "trained weights"
