@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
-from . import Variant, _vit, _vit_init
-from ._naming import Naming, by_key
+from . import Variant, _positions, _timesformer_names, _vit, _vit_init, _vit_names
 
 ATTENTIONS = ("divided", "joint", "space")
 
@@ -130,7 +129,7 @@ class TimeSformer(nn.Module):
         Raises UserError if a clip has another number of frames than temporal attention was built for.
         """
         if clip.shape[2] != self.frames and self.attention != "space":
-            raise UserError(f"timesformer: {clip.shape[2]} frames given, built for {self.frames}: set frames=…")
+            raise UserError(f"timesformer: {clip.shape[2]} frames given, built for {self.frames}")
         patches = self.patch_embed(clip)
         positions = self.positions(*clip.shape[-2:])
         if self.attention == "space":
@@ -178,8 +177,10 @@ def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **k
         views=views,
         published=published,
         recipes={"kinetics400": KINETICS400, "kinetics600": KINETICS600},
-        namings={"VideoTransformer-pytorch": Naming(convert=by_key(_vit.official_key))},
+        namings=_timesformer_names.NAMINGS,
+        image_namings=_vit_names.IMAGE_NAMINGS,
         inflate=_vit_init.inflate,
+        fit=_positions.fit,
         kwargs=kwargs,
         gradcam_layer=_vit.GRADCAM_LAYER,
     )
