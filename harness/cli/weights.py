@@ -12,7 +12,7 @@ import typer
 from ...errors import UserError
 from ...spec import Arithmetic, Clip, Views, read_json
 from ..device import resolve_device
-from .options import Device
+from .options import Device, ModelOption, model_options
 
 
 def evaluate(
@@ -24,6 +24,7 @@ def evaluate(
     batch: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 8,
     precision: Annotated[str, typer.Option(help="fp32, bf16, fp16, or amp_bf16: autocast.")] = "fp32",
     clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
+    option: ModelOption = None,
     device: Device = None,
     gpus: Annotated[int, typer.Option(min=1, help="Ranks that share the videos (on a CPU: processes).")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Reading processes a rank.")] = 2,
@@ -42,7 +43,7 @@ def evaluate(
     asked = eval.Evaluation(
         model=model, checkpoint=checkpoint, data=data, views=Views.parse(views) if views else None, device=place,
         clip=None if clip is None else read_json(Clip, clip), batch=batch, workers=workers, dump=dump,
-        precision=cast(Arithmetic, precision),
+        precision=cast(Arithmetic, precision), options=model_options(model, option),
     )  # fmt: skip
     found = eval.evaluate_checkpoint(asked)
     for name, metric in found.items():
@@ -55,6 +56,8 @@ def convert(
     to: Annotated[Path, typer.Argument(help="File to write, .safetensors.")],
     model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
     num_classes: Annotated[int | None, typer.Option(help="Classes of its head; the checkpoint's by default.")] = None,
+    option: ModelOption = None,
+    reparameterize: Annotated[bool, typer.Option(help="Fuse MobileOne's branches, for inference alone.")] = False,
 ) -> None:
     """Convert a checkpoint to safetensors with this package's parameter names; every weight must match.
 
@@ -65,7 +68,9 @@ def convert(
 
     if to.suffix != ".safetensors":
         raise UserError(f"{to}: name a .safetensors file")
-    loaded = weights.restore(model, source, num_classes=num_classes)
+    loaded = weights.restore(model, source, num_classes=num_classes, options=model_options(model, option))
+    if reparameterize:
+        models.reparameterize(loaded)
     models.save(loaded, to)
     print(f"{sum(p.numel() for p in loaded.parameters())} parameters -> {to}")
 
@@ -75,6 +80,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="File to write: .safetensors, .pt2 (torch.export) or .onnx.")],
     model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
     clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
+    option: ModelOption = None,
 ) -> None:
     """Export a trained model (safetensors, torch.export, ONNX); its logits are checked against eager mode.
 
@@ -82,4 +88,5 @@ def export(
     """
     from .. import export as exporter
 
-    print(exporter.export(model, checkpoint, out, None if clip is None else read_json(Clip, clip)))
+    shape = None if clip is None else read_json(Clip, clip)
+    print(exporter.export(model, checkpoint, out, shape, model_options(model, option)))
