@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -246,8 +247,8 @@ class Case:
     trained first, with a `checkpoint` (`$VARIABLES` and wildcards are expanded) loaded; with neither its weights are
     random, and accuracy metrics raise UserError. `precision` (`bf16` casts weights and activations, `amp_bf16` is
     autocast), `mode` and the `channels_last` memory format apply to the measured forward pass; training follows the
-    recipe. `clip` and `views` override the model's own. `batch=0` searches for the batch with the best throughput
-    (latency is always at batch 1, memory then too).
+    recipe. `clip` and `views` override the model's own, `options` are arguments of its constructor. `batch=0` searches
+    for the batch with the best throughput (latency is always at batch 1, memory then too).
     `time_limit` is in seconds. `fingerprint` identifies the data's contents and is filled in when the suite runs.
     """
 
@@ -258,6 +259,7 @@ class Case:
     checkpoint: str | None = None
     clip: Clip | None = None
     views: Views | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     batch: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Arithmetic = "fp32"
@@ -288,7 +290,10 @@ class Case:
 
     def to_json(self) -> dict[str, Any]:
         """Return the case as values that `json` can write (tuples stay tuples); `Case.from_json` reads them back."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        if not self.options:
+            del values["options"]  # ids from before there were any stay
+        return values
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Case:
@@ -317,7 +322,8 @@ class Case:
         Cases that differ only in other fields, such as `batch` or `seed`, share it.
         """
         clip = f"{self.clip.frames}x{self.clip.stride}x{self.clip.size}" if self.clip else ""
-        configuration = (self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
+        options = ",".join(f"{name}={value}" for name, value in self.options.items())
+        configuration = (options, self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
         return "-".join(filter(None, (self.model, clip, *configuration)))
 
 
@@ -331,6 +337,8 @@ def from_fields(cls: type[T], data: dict[str, Any]) -> T:
 
 
 def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _tuples(v) for name, v in value.items()}
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from rich.console import Console
@@ -49,6 +49,7 @@ class Evaluation:
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = 2
     dump: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Arithmetic):
@@ -90,7 +91,8 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     variant, index = models.find(asked.model), check(asked)
     protocol, device = asked.views or variant.views, asked.device
     world = ds.connect(device) if "RANK" in os.environ else ds.World(0, 1, torch.device(device))
-    run = _network(asked, len(index.classes), world.device)
+    clip = asked.clip or weights.clip_of(asked.model, asked.checkpoint)
+    run = _network(asked, clip, len(index.classes), world.device)
     logits: list[Tensor] = []
 
     def forward(clip: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     share = len(range(world.rank, len(index), world.size))
     with (
         pipelines.open(
-            index, clip=asked.clip or variant.clip, views=protocol, batch=asked.batch, device=device,
+            index, clip=clip, views=protocol, batch=asked.batch, device=device,
             workers=asked.workers, sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
         ) as stream,
         bar(Console(file=sys.stderr, quiet=not world.is_main)) as progress,
@@ -127,9 +129,11 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     return scores(mine, len(index.classes), str(protocol), precision=asked.precision)
 
 
-def _network(asked: Evaluation, num_classes: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _network(asked: Evaluation, clip: Clip, num_classes: int, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return the checkpoint's network in the precision asked for, from `N 3 T H W` to logits."""
-    network = weights.restore(asked.model, asked.checkpoint, num_classes=num_classes, raw=asked.raw)
+    network = weights.restore(
+        asked.model, asked.checkpoint, num_classes=num_classes, clip=clip, options=asked.options, raw=asked.raw
+    )
     network = network.to(device).eval()
     execution.set_up(asked.precision, "eager", device)
     return execution.in_precision(execution.cast(network, asked.precision), asked.precision, device)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,26 +23,34 @@ TOLERANCE = 1e-4
 FORMATS = (".safetensors", ".pt2", ".onnx")
 
 
-def export(model: str, checkpoint: Path, out: Path, clip: Clip | None, *, raw: bool = False) -> str:
+def export(
+    model: str,
+    checkpoint: Path,
+    out: Path,
+    clip: Clip | None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    raw: bool = False,
+) -> str:
     """Export a checkpoint in the format of `out`'s suffix and return a summary line.
 
     Of a training run's `checkpoints` folder the averaged weights are taken, if it has them and unless `raw` is set.
 
     A .pt2 or .onnx program takes a batch of 1 to 4096 clips, `N 3 T H W`, of the shape of `clip` (by default the
-    model's own), and returns the logits of eval mode. Raises UserError, and writes nothing, if its logits differ from
-    eager mode's by more than `TOLERANCE` of the largest, the suffix is none of `FORMATS`, ONNX lacks a package or an
-    operator, or `out` cannot be written. A .safetensors file holds the weights alone, without those that only training
-    needs, and is not checked.
+    training run's, or the model's own), and returns the logits of eval mode; `options` are as in `weights.restore`.
+    Raises UserError, and writes nothing, if its logits differ from eager mode's by more than `TOLERANCE` of the
+    largest, the suffix is none of `FORMATS`, ONNX lacks a package or an operator, or `out` cannot be written. A
+    .safetensors file holds the weights alone, without those that only training needs, and is not checked.
     """
     if out.suffix not in FORMATS:
         raise unknown("export format", out.suffix, FORMATS)
     _require_onnx(out)
     writable(out)
-    network = weights.restore(model, checkpoint, raw=raw).eval()
+    shape = clip or weights.clip_of(model, checkpoint)
+    network = weights.restore(model, checkpoint, clip=shape, options=options, raw=raw).eval()
     if out.suffix == ".safetensors":
         models.save(network, out)
         return f"{sum(p.numel() for p in network.parameters())} parameters -> {out}"
-    shape = clip or models.find(model).clip
     example = torch.randn(2, 3, shape.frames, shape.size, shape.size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(mode=False), torch.no_grad():
         network(example)  # fill caches, such as attention masks, before tracing

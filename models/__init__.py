@@ -7,6 +7,7 @@ architecture, write one file that ends in `VARIANTS`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from torch import nn
 from .. import discover
 from ..errors import UserError, unknown
 from ..spec import Clip, Recipe
+from . import _options
 from ._variant import Variant
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Contents", "Loaded", "Variant", "build", "check_clip", "choose_clip", "count_classes", "families", "find",
-    "init_from", "load_checkpoint", "load_pretrained", "names", "read_checkpoint", "save",
+    "init_from", "load_checkpoint", "load_pretrained", "names", "option_types", "read_checkpoint",
+    "reparameterize", "save",
 ]  # fmt: skip
 
 
@@ -56,22 +59,21 @@ def build(
     num_classes: int | None = None,
     checkpoint: Source | None = None,
     pretrained: Source | None = None,
+    clip: Clip | None = None,
     **overrides: Any,
 ) -> nn.Module:
     """Build a model by its address, in training mode; without a checkpoint its weights are random.
 
     `num_classes` is by default the variant's, not the checkpoint's. `checkpoint` is a video checkpoint, loaded strictly
     as by `load_checkpoint`; `pretrained` is a 2D image checkpoint, inflated by the architecture's official rule, and
-    leaves the classifier random. `overrides` are arguments of the architecture's constructor. Raises UserError if the
-    address or an argument is unknown, or a checkpoint does not fit.
+    leaves the classifier random. `overrides` are arguments of the architecture's constructor; those for the length and
+    size of its input follow from `clip`, where it has them. Raises UserError if the address or an argument is unknown,
+    or a checkpoint does not fit.
     """
     variant = find(name)
-    try:
-        model = variant.build(num_classes=num_classes or variant.num_classes, **{**variant.kwargs, **overrides})
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise UserError(f"{name}: {str(error).partition(') ')[2] or error}") from None
+    _options.check(name, variant, overrides)
+    arguments = {**variant.kwargs, **_options.for_clip(variant, overrides, clip)}
+    model = variant.build(num_classes=num_classes or variant.num_classes, **arguments)
     model.variant_name = name  # type: ignore[assignment]
     if pretrained is not None:
         load_pretrained(model, pretrained)
@@ -134,6 +136,14 @@ def save(model: nn.Module, path: Path) -> None:
     save_model(model, str(path), metadata=_checkpoints.metadata(model))
 
 
+def reparameterize(model: nn.Module) -> None:
+    """Fuse the branches of a MobileOne in place. Raises UserError if the model, built by `build`, has none."""
+    fuse = getattr(model, "reparameterize", None)
+    if fuse is None:
+        raise UserError(f"{model.variant_name} has no branches to fuse: --reparameterize is for MobileOne")
+    fuse()
+
+
 def count_classes(name: str, source: Source) -> int | None:
     """Return the number of classes of a video checkpoint of the model at an address, None if it has no classifier.
 
@@ -151,15 +161,22 @@ def choose_clip(model: str, recipe: Recipe | None, given: Clip | None = None) ->
     return given or (recipe and recipe.clip) or find(model).clip
 
 
-def check_clip(model: str, clip: Clip) -> None:
-    """Run the model on a clip of this shape on the meta device. Raises UserError if the model cannot take it."""
+def check_clip(model: str, clip: Clip, options: Mapping[str, Any] | None = None) -> None:
+    """Run the model, built for it, on a clip of this shape on the meta device.
+
+    Raises UserError if it has no such options or cannot take the clip.
+    """
     variant = find(model)
-    try:
-        with torch.device("meta"), torch.inference_mode():
-            variant.build(num_classes=2, **variant.kwargs).eval()(torch.empty(1, 3, clip.frames, clip.size, clip.size))
-    except (RuntimeError, ValueError, AssertionError, UserError) as error:
+    _options.check(model, variant, options or {})
+    reason = _options.refusal(variant, _options.for_clip(variant, options or {}, clip), clip)
+    if reason is not None:
         own = variant.clip
         raise UserError(
             f"{model} cannot take {clip.frames} frames of {clip.size}x{clip.size} (its own: {own.frames} of "
-            f"{own.size}x{own.size}): {' '.join(str(error).split())[:160]}"
-        ) from None
+            f"{own.size}x{own.size}): {reason}"
+        )
+
+
+def option_types(model: str) -> dict[str, Any]:
+    """Return the names and types of a model's options: the arguments of its constructor that `build` takes."""
+    return _options.types(find(model))

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,13 +17,14 @@ from torch import nn
 from ..errors import UserError
 from . import _match, _origins, _state_dict
 from ._match import Match
-from ._naming import OWN
+from ._naming import OWN, State
 from ._state_dict import Contents, Source
 
 if TYPE_CHECKING:
     from ._variant import Variant
 
 SHOWN = 4
+POSITIONS = ("pos_embed", "time_embed")
 EPSILON = "layer_norm_eps"  # a fact in the files that `export` and `convert` write
 LEAST = 0.95  # of the backbone's parameters that fine-tuning must start from
 
@@ -51,7 +53,7 @@ def load(model: nn.Module, variant: Variant, source: Source) -> Loaded:
     are left out.
     """
     contents = _state_dict.read(source)
-    match = _match.best(model, contents.candidates, variant.namings)
+    match = _match.best(model, contents.candidates, variant.namings, _fit(model, variant))
     other = variant.objection and variant.objection(match.view.state.keys(), contents.facts)
     if other:
         raise UserError(f"{contents.title} is {other}, not {title(model)}")
@@ -70,13 +72,19 @@ def load_pretrained(model: nn.Module, variant: Variant, source: Source) -> Loade
     if variant.inflate is None:
         raise UserError(f"{title(model)} has no rule for 2D image checkpoints: load a video checkpoint instead")
     contents = _state_dict.read(source)
-    match = _match.best(model, contents.candidates, variant.image_namings, finish=partial(variant.inflate, model))
+    match = _match.best(
+        model, contents.candidates, variant.image_namings, finish=functools.partial(variant.inflate, model)
+    )
     problems = _problems(model, match, missing_allowed=variant.head)
     if problems:
         raise UserError(
             f"{contents.title} cannot be inflated into {title(model)}: {problems}{_hint(match, contents, model)}"
         )
     return _assign(model, match, contents)
+
+
+def _fit(model: nn.Module, variant: Variant) -> Callable[[State], State]:
+    return dict if variant.fit is None else functools.partial(variant.fit, model)
 
 
 def init_from(model: nn.Module, variant: Variant, source: Source, *, partial: bool = False) -> Loaded:
@@ -86,7 +94,7 @@ def init_from(model: nn.Module, variant: Variant, source: Source, *, partial: bo
     `partial`, none.
     """
     contents = _state_dict.read(source)
-    match = _match.best(model, contents.candidates, variant.namings)
+    match = _match.best(model, contents.candidates, variant.namings, _fit(model, variant))
     own = _match.shapes(model)
     fitting = {key: value for key, value in match.state.items() if own.get(key) == tuple(value.shape)}
     counted = {
@@ -146,8 +154,19 @@ def _assign(model: nn.Module, match: Match, contents: Contents) -> Loaded:
     left = sorted({*required, *match.state} - fitting.keys())
     text = f"{contents.title}: {len(fitting)} of {len(required)} tensors of {title(model)}"
     text += f"; not loaded: {_groups(left)}" if left else ""
+    text += _changes(match)
     text += f"; read as {match.name}'s naming" if match.name != OWN else ""
     return Loaded(tensors=len(fitting), total=len(required), left=tuple(left), text=text + _whence(match, contents))
+
+
+def _changes(match: Match) -> str:
+    """Return, as clauses of a message, which positions were resized, and what the network has no part for."""
+    old, new = match.converted, match.state
+    resized = [key for key in POSITIONS if key in old and key in new and old[key].shape != new[key].shape]
+    sizes = (f"{key} from {old[key].shape[1]} to {new[key].shape[1]}" for key in resized)
+    lost = [key for key in match.view.state if match.naming.lost and re.search(match.naming.lost, key)]
+    text = f"; interpolated: {', '.join(sizes)}" if resized else ""
+    return text + (f"; left out, as this network has no such part: {_list(lost)}" if lost else "")
 
 
 def _whence(match: Match, contents: Contents) -> str:

@@ -34,12 +34,14 @@ class View:
 class Match:
     """A checkpoint's tensors by the model's names, and what led there.
 
-    `view` has the names of the file without wrappers, `container` is where they lay.
+    `view` has the names of the file without wrappers, `container` is where they lay, `converted` are the tensors by the
+    model's names before resizing or inflation.
     """
 
     state: State
     view: View
     container: str
+    converted: State
     name: str = OWN
     naming: Naming = Naming()
 
@@ -83,13 +85,17 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def _tries(candidate: Candidate, namings: Mapping[str, Naming], finish: Callable[[State], State]) -> Iterator[Match]:
     for view in _views(candidate.state):
         for name, naming in namings.items():
+            converted = view.state
             try:
-                converted = finish(naming.convert(view.state))
+                converted = naming.convert(view.state)
+                state = finish(converted)
             except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, UserError, ValueError):
                 if name != OWN:
                     continue  # it is of another origin: a joined tensor is absent, a shape not the expected one
-                converted = view.state  # so that what does not fit can be named
-            yield Match(state=converted, view=view, container=candidate.container, name=name, naming=naming)
+                state = view.state  # so that what does not fit can be named
+            yield Match(
+                state=state, view=view, container=candidate.container, converted=converted, name=name, naming=naming
+            )
 
 
 def _score(match: Match, own: Shapes) -> Score:

@@ -97,6 +97,24 @@ class MobileOneBlock(nn.Module):
         self.branch_reparam = fused
         del self.branch_scale, self.branch_norm, self.branch_conv_list
 
+    @torch.no_grad()
+    def split(self, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+        """Return weights of the branches, by name, that compute the same in eval mode as a fused convolution.
+
+        The convolution's branch has it, with a batch norm that changes nothing; the norms of the others are zero.
+        """
+        state = {key: value.clone() for key, value in self.state_dict().items()}
+        norm = "branch_conv_list.0.norm."
+        for key, value in state.items():
+            if key.startswith("branch_") and value.ndim == 1 and not key.endswith("running_var"):
+                value.zero_()
+            elif key.endswith("running_var"):
+                value.fill_(1.0)
+        state["branch_conv_list.0.conv.weight"] = weight
+        state[norm + "weight"].fill_((1 + self.branch_conv_list[0].norm.eps) ** 0.5)  # type: ignore[union-attr,operator]
+        state[norm + "bias"] = bias
+        return {key: value for key, value in state.items() if key.startswith("branch_")}
+
     def _fused(self) -> nn.Conv2d:
         ins, outs, kernel, stride, groups = self.shape
         return nn.Conv2d(ins, outs, kernel, stride, kernel // 2, groups=groups)

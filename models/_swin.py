@@ -122,14 +122,13 @@ def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict of a 2D Swin checkpoint inflated to 3D by the official rule.
 
     The patch filter is repeated along time and divided by its length; each relative-position table is
-    resized bicubically to the model's window and repeated for every temporal offset. Indices, masks and the classifier
-    are dropped.
+    resized bicubically to the model's window and repeated for every temporal offset. The classifier is dropped.
     """
     own = model.state_dict()
     inflated: dict[str, Tensor] = {}
     for key, value in state.items():
         name = f"backbone.{key.removeprefix('backbone.')}"
-        if name.endswith(("relative_position_index", "attn_mask")) or key.startswith(("head.", "cls_head.")):
+        if key.startswith(("head.", "cls_head.")):
             continue
         if name == "backbone.patch_embed.proj.weight" and value.ndim == 4:
             time = own[name].shape[2]

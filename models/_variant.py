@@ -26,6 +26,8 @@ class Variant:
       network whose tensors fit this one, by its names without wrappers and the metadata beside them; else `None`.
     - `inflate(model, state)` turns a 2D image checkpoint, after its naming's `convert`, into this model's state dict by
       the official rule, without the classifier, whose parameter names start with `head`. `None`: there is no such rule.
+    - `fit(model, state)` resizes what a video checkpoint of another clip length or image size has in another size, such
+      as positions. `None`: such a checkpoint does not fit.
     - `gradcam_layer` and `attention_stage` are dotted paths, where `-1` is the last of a list: the layer that Grad-CAM
       explains by default (`None`: no default), and the stage that attention maps are taken from (`None`: the whole
       model).
@@ -43,6 +45,7 @@ class Variant:
     namings: Mapping[str, Naming] = field(default_factory=dict)
     image_namings: Mapping[str, Naming] = field(default_factory=dict)
     inflate: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
+    fit: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     gradcam_layer: str | None = None
     attention_stage: str | None = None

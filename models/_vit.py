@@ -1,4 +1,4 @@
-"""Shared by TimeSformer and ViViT: tokenization, the three kinds of attention, the block, official parameter names.
+"""Shared by TimeSformer and ViViT: tokenization, the three kinds of attention, and the block.
 
 Tokens of a clip are `N (1 + P T) D`: the class token, then patch-major, time-minor (token 1 + p T + t). Inside a
 block LayerNorm has eps 1e-5, the final one 1e-6 (the original papers: 1e-6 everywhere).
@@ -8,7 +8,6 @@ Reference: github.com/mx-mark/VideoTransformer-pytorch, whose released weights t
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 
 import torch
@@ -207,19 +206,3 @@ def check_multiple(model: str, option: str, value: int, divisor: int) -> None:
     """Check a size. Raises UserError if `value` is no positive multiple of `divisor`."""
     if value <= 0 or value % divisor:
         raise UserError(f"{model}: {option}={value} must be a multiple of {divisor}")
-
-
-def official_key(key: str) -> str:
-    """Translate a parameter name of the official release into ours.
-
-    Files before March 2022 hold `attn.in_proj_weight` and `attn.out_proj`, later ones `attn.qkv` and `attn.proj`:
-    the same tensors in the same layout.
-    """
-    key = re.sub(r"^model\.", "", key)
-    key = re.sub(r"^cls_head\.cls_head\.", "cls_head.", key)
-    key = re.sub(r"^transformer_layers\.(0\.)?layers\.", "blocks.", key)
-    key = re.sub(r"^transformer_layers\.1\.layers\.", "temporal_blocks.", key)
-    key = re.sub(r"\.attn\.(in_proj_|qkv\.)", ".qkv.", key)
-    key = re.sub(r"\.attn\.(out_proj|proj)\.", ".proj.", key)
-    key = key.replace(".ffns.0.norm.", ".norm.").replace(".ffns.0.layers.0.0.", ".mlp.fc1.")
-    return key.replace(".ffns.0.layers.1.", ".mlp.fc2.")

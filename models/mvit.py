@@ -7,8 +7,6 @@ queries of block 14. LayerNorm has eps 1e-6, after pooling 1e-5.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +16,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
+from . import _mvit_names
 from ._layers import DropPath, Mlp, attend, drop_rates, init_transformer, run
-from ._naming import Naming, by_key
 from ._variant import Variant
 from ._vit import GRADCAM_LAYER, MEAN, STD, make_head
 
@@ -68,15 +66,16 @@ MASKFEAT = replace(
 
 
 class Pool(nn.Module):
-    """Pool the tokens of a T×H×W grid with one depthwise 3×3×3 filter for all heads; the class token is not pooled.
+    """Pool the tokens of a T×H×W grid with one depthwise filter for all heads; the class token is not pooled.
 
     `forward(x, grid)` with `grid` = (T, H, W): `N (1 + T H W) C` -> `N (1 + T H' W') C`, H' = H / stride rounded up.
     """
 
-    def __init__(self, head_dim: int, stride: int) -> None:
+    def __init__(self, head_dim: int, stride: int, kernel: Grid = (3, 3, 3)) -> None:
         super().__init__()
         self.stride = (1, stride, stride)
-        self.weight = nn.Parameter(torch.empty(head_dim, 1, 3, 3, 3))
+        self.padding = tuple(size // 2 for size in kernel)
+        self.weight = nn.Parameter(torch.empty(head_dim, 1, *kernel))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
@@ -84,40 +83,41 @@ class Pool(nn.Module):
         volume = x[:, 1:].unflatten(1, grid).permute(0, 4, 1, 2, 3)
         heads = x.shape[-1] // self.weight.shape[0]
         weight = self.weight.repeat(heads, 1, 1, 1, 1)
-        pooled = F.conv3d(volume, weight, stride=self.stride, padding=1, groups=x.shape[-1])
+        pooled = F.conv3d(volume, weight, stride=self.stride, padding=self.padding, groups=x.shape[-1])
         return torch.cat((x[:, :1], pooled.flatten(2).transpose(1, 2)), dim=1)
 
 
 class PooledAttention(nn.Module):
     """Self-attention with pooled keys and values, and pooled queries where `q_stride` is above 1.
 
-    `forward(x, grid)` with `grid` = (T, H, W): `N (1 + T H W) C` -> `N (1 + T H' W') C`.
+    `forward(x, grid)` with `grid` = (T, H, W): `N (1 + T H W) C` -> `N (1 + T H' W') C`. Filters are of size `kernel`,
+    `None`: one more than the stride, in space only, and then none where the stride is 1.
     """
 
-    def __init__(self, dim: int, heads: int, q_stride: int, kv_stride: int) -> None:
+    def __init__(self, dim: int, heads: int, q_stride: int, kv_stride: int, kernel: Grid | None = (3, 3, 3)) -> None:
         super().__init__()
         head_dim = dim // heads
         self.heads = heads
         self.q, self.k, self.v, self.proj = (nn.Linear(dim, dim) for _ in range(4))
+        self.pool_q = self.pool_k = self.pool_v = None
         if q_stride > 1:
-            self.pool_q: Pool | None = Pool(head_dim, q_stride)
+            self.pool_q = Pool(head_dim, q_stride, kernel or (1, q_stride + 1, q_stride + 1))
             self.norm_q = nn.LayerNorm(head_dim, eps=1e-5)
-        else:
-            self.pool_q = None
-        self.pool_k = Pool(head_dim, kv_stride)
-        self.norm_k = nn.LayerNorm(head_dim, eps=1e-5)
-        self.pool_v = Pool(head_dim, kv_stride)
-        self.norm_v = nn.LayerNorm(head_dim, eps=1e-5)
+        if kernel or kv_stride > 1:
+            size = kernel or (1, kv_stride + 1, kv_stride + 1)
+            self.pool_k = Pool(head_dim, kv_stride, size)
+            self.norm_k = nn.LayerNorm(head_dim, eps=1e-5)
+            self.pool_v = Pool(head_dim, kv_stride, size)
+            self.norm_v = nn.LayerNorm(head_dim, eps=1e-5)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        q = self._split(self.q(x))
-        if self.pool_q is not None:
-            q = self.norm_q(self._split(self.pool_q(q.flatten(2), grid)))
-        k = self.norm_k(self._split(self.pool_k(self.k(x), grid)))
-        v = self.norm_v(self._split(self.pool_v(self.v(x), grid)))
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        q = self._split(q) if self.pool_q is None else self.norm_q(self._split(self.pool_q(q, grid)))
+        k = self._split(k) if self.pool_k is None else self.norm_k(self._split(self.pool_k(k, grid)))
+        v = self._split(v) if self.pool_v is None else self.norm_v(self._split(self.pool_v(v, grid)))
         return self.proj(attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
 
 
@@ -135,11 +135,20 @@ class MultiscaleBlock(nn.Module):
     `forward(x, grid)` with `grid` = (T, H, W): `N (1 + T H W) dim` -> `N (1 + T H' W') dim_out`.
     """
 
-    def __init__(self, dim: int, dim_out: int, heads: int, q_stride: int, kv_stride: int, drop_path: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        dim_out: int,
+        heads: int,
+        q_stride: int,
+        kv_stride: int,
+        drop_path: float,
+        kernel: Grid | None = (3, 3, 3),
+    ) -> None:
         super().__init__()
         self.q_stride = q_stride
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = PooledAttention(dim, heads, q_stride, kv_stride)
+        self.attn = PooledAttention(dim, heads, q_stride, kv_stride, kernel)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = WideningMlp(dim, 4 * dim, dim_out)
         self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
@@ -164,7 +173,8 @@ class MViT(nn.Module):
 
     Raises UserError if the clip is not of `frames` x `size` x `size`, which must be multiples of `patch_stride`. Width
     and heads double at the blocks in `widen_at`, queries are pooled 2x2 in space at those in `pool_at`; the stride of
-    keys and values starts at `kv_stride` and halves at each pooling of queries. `mask_token` and `decoder_pred`
+    keys and values starts at `kv_stride` and halves at each pooling of queries; for `pool_kernel` see
+    `PooledAttention`. `mask_token` and `decoder_pred`
     (`feature_dim` wide, frozen) are for MaskFeat's pre-training only; fine-tuned files of the reference contain them.
     """
 
@@ -178,9 +188,10 @@ class MViT(nn.Module):
         dim: int = 96,
         depth: int = 16,
         heads: int = 1,
-        widen_at: Sequence[int] = (1, 3, 14),
-        pool_at: Sequence[int] = (1, 3, 14),
+        widen_at: tuple[int, ...] = (1, 3, 14),
+        pool_at: tuple[int, ...] = (1, 3, 14),
         kv_stride: int = 8,
+        pool_kernel: Grid | None = (3, 3, 3),
         feature_dim: int = 10,
         drop_path: float = 0.0,
         checkpoint_activations: bool = False,
@@ -205,7 +216,7 @@ class MViT(nn.Module):
             kv_stride = max(kv_stride // q_stride, 1)
             heads = heads * (2 if i in widen_at else 1)
             dim_out = dim * (2 if i + 1 in widen_at else 1)
-            self.blocks.append(MultiscaleBlock(dim, dim_out, heads, q_stride, kv_stride, rate))
+            self.blocks.append(MultiscaleBlock(dim, dim_out, heads, q_stride, kv_stride, rate, pool_kernel))
             dim = dim_out
             rows, columns = -(-rows // q_stride), -(-columns // q_stride)
             self.grids.append((slots, rows, columns))
@@ -256,14 +267,6 @@ class MViT(nn.Module):
         return self.cls_head(self.norm(self.encode(clip)[:, 0]))
 
 
-def official_key(key: str) -> str:
-    """Translate a parameter name of the official release, or of a MaskFeat pre-training run here, into ours."""
-    key = key.removeprefix("maskfeat.encoder.")
-    key = re.sub(r"^model\.(mvit\.)?(cls_positional_encoding\.)?", "", key)
-    key = key.replace("patch_embed.patch_model.", "patch_embed.").replace("norm_embed.", "norm.")
-    return re.sub(r"^cls_head\.cls_head\.", "cls_head.", key)
-
-
 def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **kwargs: Any) -> Variant:
     return Variant(
         build=MViT,
@@ -272,7 +275,7 @@ def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **k
         published=published,
         recipes={"finetune": FINETUNE, "maskfeat": MASKFEAT} if "feature_dim" in kwargs else {"finetune": FINETUNE},
         unused_parameters=("mask_token", "decoder_pred.weight", "decoder_pred.bias"),
-        namings={"VideoTransformer-pytorch": Naming(convert=by_key(official_key))},
+        namings=_mvit_names.NAMINGS,
         kwargs=kwargs,
         gradcam_layer=GRADCAM_LAYER,
     )

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
-from . import Variant, _vit, _vit_init
-from ._naming import Naming, by_key
+from . import Variant, _positions, _timesformer_names, _vit, _vit_init, _vit_names
 
 ATTENTIONS = ("divided", "joint", "space")
 
@@ -178,8 +177,10 @@ def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **k
         views=views,
         published=published,
         recipes={"kinetics400": KINETICS400, "kinetics600": KINETICS600},
-        namings={"VideoTransformer-pytorch": Naming(convert=by_key(_vit.official_key))},
+        namings=_timesformer_names.NAMINGS,
+        image_namings=_vit_names.IMAGE_NAMINGS,
         inflate=_vit_init.inflate,
+        fit=_positions.fit,
         kwargs=kwargs,
         gradcam_layer=_vit.GRADCAM_LAYER,
     )

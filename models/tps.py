@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Recipe, Views
-from . import Variant, _layers, _swin, _time_shift, _windows
-from ._naming import Naming, by_key
+from . import Variant, _layers, _swin, _swin_names, _time_shift, _windows
 from ._windows import Size3, Windows
 
 
@@ -136,11 +135,6 @@ class TPSSwin(nn.Module):
         return self.cls_head(self.backbone(clip))
 
 
-def official_keys(key: str) -> str | None:
-    """Drop the index buffers of the official release; its other parameter names are ours."""
-    return None if "relative_position_index" in key else key
-
-
 # The published configuration intends no weight decay for norms; as built, it exempts the bias tables alone.
 RECIPE = Recipe(
     epochs=30, batch=64, lr=1e-3, weight_decay=0.02, warmup_epochs=2.5, schedule_by="epoch",
@@ -155,7 +149,8 @@ DIVING = replace(
 STH = replace(DIVING, label_smoothing=0.1, flip_keeps=(86, 87, 93, 94, 166, 167))
 
 _variant = partial(
-    Variant, build=TPSSwin, namings={"official": Naming(convert=by_key(official_keys))}, inflate=_swin.inflate,
+    Variant, build=TPSSwin, namings=_swin_names.OFFICIAL, image_namings=_swin_names.IMAGE_NAMINGS,
+    inflate=_swin.inflate,
     gradcam_layer="backbone.layers.-1.blocks.-1", attention_stage="backbone.layers.-1",
 )  # fmt: skip
 

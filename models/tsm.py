@@ -8,20 +8,18 @@ are averaged.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
+from . import _tsm_names
 from ._conv import MobileNetV2, NonLocalKind, ResNet
-from ._mobileone import MobileOne
-from ._naming import Naming, by_key
+from ._mobileone import MobileOne, MobileOneBlock
 from ._shift import ClipShift, Shift, Stream
 from ._variant import Variant
 
@@ -136,61 +134,20 @@ class MobileOneTSM(TSM):
         return self
 
 
-def mmaction_key(key: str) -> str:
-    """Translate a name of MMAction2's TSM, whose shift and non-local blocks are wrappers."""
-    key = key.replace(".net.", ".").replace(".block.", ".").replace("non_local_block.", "non_local.")
-    return re.sub(r"\.(g|theta|phi)(\.0)?\.conv\.", r".\1.", key)
-
-
-def mit_key(key: str) -> str:
-    """Translate a name of mit-han-lab's original (ResNet, online MobileNetV2)."""
-    key = mmaction_key(key)
-    if key.startswith(("features.", "classifier.")):
-        return _torchvision_mobilenet(key)
-    if not key.startswith(("base_model.", "new_fc.")):
-        return key
-    key = re.sub(r"^(base_model\.fc|new_fc)\.", "cls_head.fc_cls.", key)  # `base_model.fc`: trained without dropout
-    return _torchvision_resnet(key.removeprefix("base_model."))
-
-
-def _torchvision_resnet(key: str) -> str:
-    key = key.replace("downsample.0.", "downsample.conv.").replace("downsample.1.", "downsample.bn.")
-    key = re.sub(r"\bconv(\d)\.(?!conv|bn)", r"conv\1.conv.", key)
-    key = re.sub(r"\bbn(\d)\.", r"conv\1.bn.", key)
-    return key if key.startswith("cls_head.") else f"backbone.{key}"
-
-
-def _torchvision_mobilenet(key: str) -> str:
-    if key.startswith("classifier."):
-        return "cls_head.fc_cls." + key.rpartition(".")[2]
-    _, number, *rest = key.split(".")
-    part = ("conv", "bn")
-    layers = [f"layer{i}.{j}" for i, (_, _, n, _) in enumerate(MobileNetV2.LAYERS, 1) for j in range(n)]
-    if number in ("0", str(len(layers) + 1)):
-        return f"backbone.conv{1 if number == '0' else 2}.{part[int(rest[0])]}.{rest[1]}"
-    index, kind = divmod(int(rest[1]), 3)
-    return f"backbone.{layers[int(number) - 1]}.conv.{index}.{part[kind]}.{rest[2]}"
-
-
 def inflate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a 2D image checkpoint of torchvision or MMPretrain in our naming, without its classifier.
+    """Return an image checkpoint's state dict, already in our names, for a video model.
 
-    Non-local blocks are added with the model's own initialization.
+    Non-local blocks are added with the model's own initialization. A MobileOne that was fused is split into branches
+    again, unless the model is fused too.
     """
-    own = model.state_dict()
-    fresh = {key: value for key, value in own.items() if ".non_local." in key}
-    images = {key: value for key, value in state.items() if not key.startswith(("fc.", "head.", "classifier."))}
-    return fresh | {_image_key(key): value for key, value in images.items()}
-
-
-def _image_key(key: str) -> str:
-    if key.startswith("backbone."):
-        return key
-    if key.startswith("features."):
-        return _torchvision_mobilenet(key)
-    if re.match(r"(conv1|bn1|layer\d\.\d+\.(conv\d|bn\d|downsample)\.)", key) and not re.search(r"\.(conv|bn)\.", key):
-        return _torchvision_resnet(key)
-    return f"backbone.{key}"
+    fresh = {key: value for key, value in model.state_dict().items() if ".non_local." in key}
+    for name, block in model.named_modules():
+        fused = [f"{name}.branch_reparam.{leaf}" for leaf in ("weight", "bias")]
+        if isinstance(block, MobileOneBlock) and block.branch_reparam is None and state.keys() >= set(fused):
+            weight, bias = (state[key] for key in fused)
+            state = {key: value for key, value in state.items() if key not in fused}
+            state |= {f"{name}.{key}": value for key, value in block.split(weight, bias).items()}
+    return fresh | state
 
 
 MMACTION = "MMAction2 1.2, configs/recognition/tsm/README.md"
@@ -231,32 +188,10 @@ def _published(
     )  # fmt: skip
 
 
-def objection(names: Collection[str], facts: Mapping[str, Any]) -> str | None:
-    """Return what a checkpoint is if its shift is not that of this TSM, whose tensors it has all the same.
-
-    In mit-han-lab's and MMAction2's names, `.net.` is the shift around a convolution.
-    """
-    told = facts.get("args", facts)
-    block = isinstance(told, Mapping) and told.get("shift_place") == "block"
-    if block or any(re.search(r"\blayer\d\.\d+\.(block\.)?net\.", n) for n in names):
-        return "a TSM with shift_place=block, which also shifts what the residual connection carries"
-    mit = any(name.startswith("base_model.") for name in names)
-    mmaction = any(name in facts for name in ("meta", "message_hub"))
-    if (mit or mmaction) and not any(".net." in name for name in names):
-        return "a TSN without shift"
-    blocks = {found[0] for n in names if mit and (found := re.search(r"\blayer\d\.\d+\.", n))}
-    shifted = {found[0] for n in names if ".net." in n and (found := re.search(r"\blayer\d\.\d+\.", n))}
-    if blocks - shifted:
-        return f"a TSM that shifts in {len(shifted)} of {len(blocks)} blocks only"
-    return None
-
-
-NAMINGS = {
-    "MMAction2": Naming(convert=by_key(mmaction_key)),
-    "mit-han-lab": Naming(convert=by_key(mit_key)),
-}
-
-_variant = partial(Variant, namings=NAMINGS, objection=objection, inflate=inflate, gradcam_layer="backbone")
+_variant = partial(
+    Variant, namings=_tsm_names.NAMINGS, image_namings=_tsm_names.IMAGE_NAMINGS,
+    objection=_tsm_names.objection, inflate=inflate, gradcam_layer="backbone",
+)  # fmt: skip
 
 
 def _non_local(kind: str, top1: float, top5: float, gflops: float, params: float) -> Variant:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..spec import Clip, Published, Recipe, Views
-from . import Variant, _layers, _swin, _windows
-from ._naming import Naming, by_key
+from . import Variant, _layers, _swin, _swin_names, _windows
 from ._windows import Size3, Windows
 
 
@@ -87,11 +86,6 @@ class VideoSwin(nn.Module):
         return self.cls_head(self.backbone(clip))
 
 
-def official_keys(key: str) -> str | None:
-    """Drop the index buffers of the official release; its other parameter names are ours."""
-    return None if key.endswith("relative_position_index") else key
-
-
 README = "SwinTransformer/Video-Swin-Transformer, README"
 CLIP = Clip(frames=32, stride=2, sampling="dense_middle")
 TEST = Views(clips=4, crops=3, short_side=224)
@@ -122,7 +116,8 @@ def _published(
 
 
 _variant = partial(
-    Variant, build=VideoSwin, namings={"official": Naming(convert=by_key(official_keys))}, inflate=_swin.inflate,
+    Variant, build=VideoSwin, namings=_swin_names.NAMINGS, image_namings=_swin_names.IMAGE_NAMINGS,
+    inflate=_swin.inflate,
     gradcam_layer="backbone.layers.-1.blocks.-1", attention_stage="backbone.layers.-1",
 )  # fmt: skip
 

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
-from . import Variant, _vit, _vit_init
-from ._naming import Naming, by_key
+from . import Variant, _positions, _timesformer_names, _vit, _vit_init, _vit_names
 
 ATTENTIONS = ("factorized", "joint", "divided")
 
@@ -124,8 +123,10 @@ def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **k
         views=views,
         published=published,
         recipes={"kinetics400": KINETICS400},
-        namings={"VideoTransformer-pytorch": Naming(convert=by_key(_vit.official_key))},
+        namings=_timesformer_names.VIVIT,
+        image_namings=_vit_names.IMAGE_NAMINGS,
         inflate=_vit_init.inflate,
+        fit=_positions.fit,
         kwargs=kwargs,
         gradcam_layer=_vit.GRADCAM_LAYER,
     )

@@ -88,7 +88,7 @@ class Untranslatable(torch.nn.Module):
 
 
 def test_a_model_that_onnx_has_no_operation_for_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(export.weights, "restore", lambda name, checkpoint, raw: Untranslatable())
+    monkeypatch.setattr(export.weights, "restore", lambda name, checkpoint, **_: Untranslatable())
     with pytest.raises(UserError, match=r"torch cannot translate this model to ONNX \(.*\): export it as .pt2"):
         export.export("tsm/micro", tmp_path / "w.safetensors", tmp_path / "m.onnx", None)
     assert not list(tmp_path.iterdir())

@@ -19,7 +19,13 @@ from reelbench.spec import Clip, Recipe
 
 MODEL = "video_swin/t"
 KINETICS = models.find(MODEL).recipes["kinetics400"]
-BY_HAND = {"model", "recipe", "clip", "device"}  # of a Job: the argument, --recipe, the recipe's --clip, --device
+BY_HAND = {
+    "model",
+    "recipe",
+    "clip",
+    "device",
+    "options",
+}  # of a Job: the argument, --recipe, the recipe's --clip, --device
 SAMPLES: dict[Any, tuple[str, Any]] = {
     int: ("3", 3),
     float: ("0.25", 0.25),

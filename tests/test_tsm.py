@@ -4,7 +4,7 @@ import pytest
 import torch
 from reelbench import models
 from reelbench.errors import UserError
-from reelbench.models import _shift, tsm
+from reelbench.models import _shift, _tsm_names
 from reelbench.models._conv import NonLocal
 from reelbench.tests import golden_models as goldens
 
@@ -31,7 +31,7 @@ KINDS = {"gaussian": "gauss", "embedded_gaussian": "embedded", "dot_product": "d
 @pytest.mark.parametrize("case", goldens.read("tsm_nonlocal.json")["cases"], ids=lambda c: f"{c['mode']}-{c['pool']}")
 def test_non_local_blocks(case):
     block = NonLocal(16, KINDS[case["mode"]], pool=case["pool"]).eval()  # type: ignore[arg-type]
-    state = {tsm.official_keys(f"x.{key}"): value for key, value in goldens.filled(case).items()}
+    state = _tsm_names.mmaction({f"x.{key}": value for key, value in goldens.filled(case).items()})
     block.load_state_dict({key.removeprefix("x."): value for key, value in state.items() if key}, strict=False)
     x = goldens.clip({"input": {"shape": (2, 16, 4, 6, 6)}}) * 0.5
     with torch.inference_mode():
@@ -86,20 +86,3 @@ def test_fusing_twice_or_a_clip_of_odd_length():
         with pytest.raises(UserError, match="12 frames are no multiple of the 8 segments"):
             model(torch.empty(1, 3, 12, 64, 64))
     assert not any("branch_scale" in key for key in model.state_dict())
-
-
-@pytest.mark.parametrize(
-    ("official", "ours"),
-    [
-        ("backbone.layer1.0.conv1.conv.net.weight", "backbone.layer1.0.conv1.conv.weight"),
-        ("backbone.layer2.0.block.conv1.bn.bias", "backbone.layer2.0.conv1.bn.bias"),
-        ("backbone.layer2.0.non_local_block.g.0.conv.bias", "backbone.layer2.0.non_local.g.bias"),
-        ("base_model.layer1.0.conv1.net.weight", "backbone.layer1.0.conv1.conv.weight"),
-        ("base_model.bn1.running_var", "backbone.conv1.bn.running_var"),
-        ("base_model.layer2.0.downsample.1.bias", "backbone.layer2.0.downsample.bn.bias"),
-        ("new_fc.weight", "cls_head.fc_cls.weight"),
-        ("features.3.conv.4.weight", "backbone.layer2.1.conv.1.bn.weight"),
-    ],
-)
-def test_official_names(official, ours):
-    assert tsm.official_keys(official) == ours

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from reelbench import models
 from reelbench.errors import UserError
-from reelbench.models import _vit, timesformer
+from reelbench.models import _timesformer_names, _vit, _vit_names, timesformer
 from reelbench.models.mvit import MViT, Pool
 from reelbench.models.timesformer import TimeSformer
 from reelbench.models.vivit import ViViT
@@ -49,7 +49,8 @@ def test_an_image_checkpoint_becomes_what_the_official_code_makes_of_it(case):
         official = official or "model." + key.replace("blocks.", "transformer_layers.layers.")
         state[key].copy_(goldens.fill(official, tuple(state[key].shape)))
     for key, expected in case["tensors"].items():
-        tensor = state[_vit.official_key(key)]
+        (name,) = _timesformer_names.video_transformer({key: torch.empty(0)})
+        tensor = state[name]
         torch.testing.assert_close(tensor.flatten()[:8], torch.tensor(expected["head"]), rtol=1e-4, atol=1e-6)
         assert tensor.double().std().item() == pytest.approx(expected["std"], rel=1e-3)
     with torch.inference_mode():
@@ -99,7 +100,7 @@ def test_both_namings_of_an_image_checkpoint_give_the_same_model(build):
     mmcls, timm = _image("mmcls"), (torch.manual_seed(1), _image("timm"))[1]
     model = build()
     inflate = models.find("timesformer/b").inflate
-    one, other = inflate(model, mmcls), inflate(model, timm)
+    one, other = inflate(model, _vit_names.mmpretrain(mmcls)), inflate(model, _vit_names.timm(timm))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert {key for key in model.state_dict() if key not in one} == {"cls_head.weight", "cls_head.bias"}
@@ -108,7 +109,7 @@ def test_both_namings_of_an_image_checkpoint_give_the_same_model(build):
 @pytest.mark.parametrize("strategy", ["repeat", "set_zero"])
 def test_divided_attention_takes_space_from_the_image_and_time_by_strategy(strategy):
     image = _image("timm")
-    state = models.find("timesformer/b").inflate(small_timesformer(copy_strategy=strategy), image)
+    state = models.find("timesformer/b").inflate(small_timesformer(copy_strategy=strategy), _vit_names.timm(image))
     weight = image["blocks.1.attn.qkv.weight"]
     assert torch.equal(state["blocks.1.attentions.1.qkv.weight"], weight)
     expected = weight if strategy == "repeat" else torch.zeros_like(weight)
@@ -119,7 +120,7 @@ def test_divided_attention_takes_space_from_the_image_and_time_by_strategy(strat
 def test_patch_filters_are_extended_along_the_tubelet(strategy, taps):
     image = _image("timm")
     model = small_vivit(tubelet=4, frames=8, extend_strategy=strategy)
-    state = models.find("vivit/b").inflate(model, image)
+    state = models.find("vivit/b").inflate(model, _vit_names.timm(image))
     weight = image["patch_embed.proj.weight"]
     for frame, tap in enumerate(taps):
         torch.testing.assert_close(state["patch_embed.projection.weight"][:, :, frame], weight * tap)
@@ -172,8 +173,10 @@ def test_official_names_of_goldens_cover_every_parameter():
         golden = goldens.read(name)
         with torch.device("meta"):
             own = models.build(golden["model"], num_classes=golden["num_classes"]).state_dict()
-        assert {_vit.official_key(key): tuple(shape) for key, shape in golden["state_dict"]} == {
-            key: tuple(value.shape) for key, value in own.items()
+        official = {key: torch.empty(shape, device="meta") for key, shape in golden["state_dict"]}
+        converted = _timesformer_names.video_transformer(official)
+        assert {key: value.shape for key, value in converted.items()} == {
+            key: value.shape for key, value in own.items()
         }
 
 

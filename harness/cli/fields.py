@@ -20,7 +20,7 @@ from ...spec import Clip, read_json
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 Given = dict[str, Any]
-NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
+NAMES = {bool: "true|false", int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 
 
 def offers(*kinds: type) -> Callable[[Verb], Verb]:
@@ -58,7 +58,7 @@ def flag(field: Field[Any]) -> str:
 
 
 def parse(hint: Any, text: str, flag: str) -> Any:
-    """Parse a flag's text as a value of the annotated type (but bool). Raises UserError, naming it, if malformed."""
+    """Parse a flag's text as a value of the annotated type. Raises UserError, naming it, if malformed."""
     choices = [str(kind) for kind in get_args(hint)] if get_origin(hint) is Literal else [text]
     if text not in choices:
         raise unknown(flag, text, choices)
@@ -80,6 +80,8 @@ def _value(hint: Any, text: str) -> Any:
         return _values(kinds, text)
     if hint is str:
         return "" if text == "none" else text
+    if hint is bool:
+        return ("false", "true").index(text) == 1
     return hint(text)
 
 

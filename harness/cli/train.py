@@ -14,7 +14,7 @@ from ..device import resolve_device
 from ..training.job import Job, adjust, find_recipe
 from ..training.machines import Machines
 from . import fields
-from .options import Device
+from .options import Device, ModelOption, model_options
 
 
 @fields.offers(Job, Machines, Recipe, Clip)
@@ -22,6 +22,7 @@ def train(
     model: Annotated[str | None, typer.Argument(help="Address of the model, such as video_swin/t.")] = None,
     job: Annotated[Path | None, typer.Option(help="Repeat a run: its OUT/job.json. Other options replace.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Name of one of the model's recipes, or a JSON file.")] = None,
+    option: ModelOption = None,
     device: Device = None,
     local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,
     **given: str | bool | None,
@@ -36,10 +37,17 @@ def train(
     from ..training import launch
 
     machines = Machines(**fields.read(Machines, given))
-    launch.run(describe(model, job, recipe, device, given), machines)
+    launch.run(describe(model, job, recipe, device, given, option), machines)
 
 
-def describe(model: str | None, file: Path | None, recipe: str | None, device: str | None, given: fields.Given) -> Job:
+def describe(
+    model: str | None,
+    file: Path | None,
+    recipe: str | None,
+    device: str | None,
+    given: fields.Given,
+    options: list[str] | None = None,
+) -> Job:
     """Return a new job, or that of `file`, with the given options applied.
 
     The file's recipe stays unless `recipe` names another, its clip unless `model`, `recipe` or --clip does. Without
@@ -59,6 +67,10 @@ def describe(model: str | None, file: Path | None, recipe: str | None, device: s
         "clip": _clip(name, chosen, base if keeps_clip else None, given),
         "device": resolve_device(device or (base and base.device)),
     }
+    if options:
+        own["options"] = {**(base.options if base and model is None else {}), **model_options(name, options)}
+    elif base and model is not None and model != base.model:
+        own["options"] = {}
     if base is not None:
         return dataclasses.replace(base, **own)
     if "data" not in own:

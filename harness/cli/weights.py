@@ -12,7 +12,7 @@ import typer
 from ...errors import UserError
 from ...spec import Activation, Arithmetic, Clip, Views, read_json
 from ..device import resolve_device
-from .options import Device, Raw
+from .options import Device, ModelOption, Raw, model_options
 
 
 def evaluate(
@@ -31,6 +31,7 @@ def evaluate(
     ] = None,
     raw: Raw = False,
     clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
+    option: ModelOption = None,
     device: Device = None,
     gpus: Annotated[int, typer.Option(min=1, help="Ranks that share the videos (on a CPU: processes).")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Reading processes a rank.")] = 2,
@@ -48,6 +49,7 @@ def evaluate(
         model=model, checkpoint=checkpoint, data=data, views=Views.parse(views) if views else None, device=place,
         clip=None if clip is None else read_json(Clip, clip), batch=batch, workers=workers, dump=dump,
         precision=cast(Arithmetic, precision), scores=cast(Activation | None, scores), raw=raw,
+        options=model_options(model, option),
     )  # fmt: skip
     if gpus > 1 and "RANK" not in os.environ:
         eval.check(asked)
@@ -64,6 +66,8 @@ def convert(
     model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
     num_classes: Annotated[int | None, typer.Option(help="Classes of its head; the checkpoint's by default.")] = None,
     raw: Raw = False,
+    option: ModelOption = None,
+    reparameterize: Annotated[bool, typer.Option(help="Fuse MobileOne's branches, for inference alone.")] = False,
 ) -> None:
     """Convert a checkpoint to safetensors with this package's parameter names; every weight must match.
 
@@ -76,7 +80,9 @@ def convert(
     if to.suffix != ".safetensors":
         raise UserError(f"{to}: name a .safetensors file")
     writable(to)
-    loaded = weights.restore(model, source, num_classes=num_classes, raw=raw)
+    loaded = weights.restore(model, source, num_classes=num_classes, options=model_options(model, option), raw=raw)
+    if reparameterize:
+        models.reparameterize(loaded)
     models.save(loaded, to)
     print(f"{sum(p.numel() for p in loaded.parameters())} parameters -> {to}")
 
@@ -87,6 +93,7 @@ def export(
     model: Annotated[str, typer.Option(help="Address of the model, such as video_swin/t.")],
     clip: Annotated[Path | None, typer.Option(help="JSON file of the clip, such as a training run's.")] = None,
     raw: Raw = False,
+    option: ModelOption = None,
 ) -> None:
     """Export a trained model (safetensors, torch.export, ONNX); its logits are checked against eager mode.
 
@@ -94,4 +101,5 @@ def export(
     """
     from .. import export as exporter
 
-    print(exporter.export(model, checkpoint, out, None if clip is None else read_json(Clip, clip), raw=raw))
+    shape = None if clip is None else read_json(Clip, clip)
+    print(exporter.export(model, checkpoint, out, shape, options=model_options(model, option), raw=raw))

@@ -21,9 +21,8 @@ from torch import Tensor
 from ... import models, pipelines
 from ...errors import UserError, unknown
 from ...pipelines.index import Index, build, writable
-from ...spec import Clip, Views, read_json
-from ..training import saved_weights, weights
-from ..training.job import CLIP
+from ...spec import Clip, Views
+from ..training import weights
 from . import class_names, pictures
 from .maps import CORE_TITLE, attention, grad_cam
 from .pictures import Color, Panel
@@ -91,7 +90,7 @@ def explain(
         raise UserError(f"--to {to}: an explanation ends in {', '.join(pictures.FORMATS)}")
     writable(to)
     model = _load(name, checkpoint, method.name, raw).to(device).eval()
-    shape = _clip(name, checkpoint)
+    shape = weights.clip_of(name, checkpoint)
     clip, seconds = read(video, shape, device)
     frames = _frames(clip, shape)
     if method.name == "hog":
@@ -159,15 +158,10 @@ def _load(name: str, checkpoint: Path, method: str, raw: bool) -> Any:
             raise UserError(f"{checkpoint} was not pre-trained by MaskFeat: it has no decoder_pred to predict with")
         weights.say(loaded)
         return MaskFeat(encoder)  # type: ignore[arg-type]
-    state = weights.restore(name, checkpoint, raw=raw)
+    state = weights.restore(name, checkpoint, clip=weights.clip_of(name, checkpoint), raw=raw)
     if method == "tokens" and not hasattr(state, "annotate"):
         raise UserError(f"{name} does not classify tokens: --method tokens needs a DualFormer")
     return state
-
-
-def _clip(name: str, checkpoint: Path) -> Clip:
-    beside = saved_weights.run_folder_of(checkpoint) / CLIP
-    return read_json(Clip, beside) if beside.is_file() else models.find(name).clip
 
 
 def _frames(clip: Tensor, shape: Clip) -> Panel:

@@ -168,7 +168,8 @@ def _within_frames(layer: Layer, relevance: Tensor, weights: Tensor) -> Tensor:
 
 
 def _pooled(layer: Layer, relevance: Tensor, weights: Tensor) -> Tensor:
-    return _unpool(layer, _apply(relevance, weights), layer.module.pool_k)
+    keys, pool = _apply(relevance, weights), layer.module.pool_k
+    return keys if pool is None else _unpool(layer, keys, pool)
 
 
 def _through_shortcut(layer: Layer, relevance: Tensor) -> Tensor:

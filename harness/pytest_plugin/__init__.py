@@ -89,7 +89,7 @@ def reelbench_step(reelbench_case: Any) -> Callable[[], None]:
     device, views = torch.device(reelbench_case.device), reelbench_case.views or models.find(reelbench_case.model).views
     clip = models.choose_clip(reelbench_case.model, reelbench_case.recipe, reelbench_case.clip)
     size = views.size or clip.size
-    model = models.build(reelbench_case.model).to(device).eval()
+    model = models.build(reelbench_case.model, clip=clip, **reelbench_case.options).to(device).eval()
     try:
         forward = prepare(model, reelbench_case, device)
     except UnsupportedError as error:

@@ -142,8 +142,9 @@ def make_subject(
     variant, device = models.find(case.model), torch.device(case.device)
     labeled = weights is not None
     num_classes = len(index.classes) if labeled else variant.num_classes
-    model = models.build(case.model, num_classes=num_classes, checkpoint=weights).to(device).eval()
     clip, views = models.choose_clip(case.model, case.recipe, case.clip), case.views or variant.views
+    model = models.build(case.model, num_classes=num_classes, checkpoint=weights, clip=clip, **case.options)
+    model = model.to(device).eval()
 
     def open_stream(batch: int, views: Views = views) -> pipelines.Stream:
         return pipelines.open(index, clip=clip, views=views, batch=batch, device=case.device, workers=case.workers)
@@ -168,8 +169,8 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     folder = training_folder(case, out)
     job = Job(
         model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
-        clip=models.choose_clip(case.model, case.recipe, case.clip), workers=case.workers, seed=case.seed,
-        resume=bool(checkpoints.complete(folder / "checkpoints")),
+        clip=models.choose_clip(case.model, case.recipe, case.clip), options=case.options, workers=case.workers,
+        seed=case.seed, resume=bool(checkpoints.complete(folder / "checkpoints")),
     )  # fmt: skip
     check_job(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))

@@ -81,8 +81,8 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
     cases = suite.on(device)
     for case in cases:
         clip = models.choose_clip(case.model, case.recipe, case.clip)
-        if clip != models.find(case.model).clip:
-            models.check_clip(case.model, clip)
+        if clip != models.find(case.model).clip or case.options:
+            models.check_clip(case.model, clip, case.options)
     chosen = [c for c in cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
     if not chosen:
         patterns = " ".join(f"--only '{pattern}'" for pattern in only)

@@ -24,7 +24,7 @@ def check_job(job: Job, ranks: int) -> None:
     Also that OUT can be written, that DeepSpeed's extension can be compiled, and that there is a checkpoint, if the job
     resumes; files of weights are not read. Raises UserError on the first mistake.
     """
-    models.check_clip(job.model, job.clip)
+    models.check_clip(job.model, job.clip, job.options)
     with torch.device("meta"):
         models.build(job.model, num_classes=2, **objective.model_options(job))
     settings = ds_config.of_job(job, ds.micro_batch(job.recipe, ranks))

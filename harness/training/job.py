@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,7 @@ class Job:
     init_from_partial: bool = option(False, "Fine-tune even if it lacks more than 5 % of the backbone.")
     pretrained: Path | None = option(None, "2D image checkpoint to inflate.")
     annotator: Path | None = option(None, "Weights of the model that labels tokens.")
+    options: Mapping[str, Any] = field(default_factory=dict)
     deepspeed: Path | None = option(None, "Your own DeepSpeed JSON, merged.")
     offload: bool = option(False, "Keep ZeRO's state in the CPU's memory.")
     monitors: tuple[str, ...] = option((), "csv, tensorboard, wandb.", flag="--monitor")

@@ -18,7 +18,7 @@ def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.
     error. Raises UserError if a file of weights does not fit.
     """
     recipe, variant = job.recipe, models.find(job.model)
-    network = models.build(job.model, num_classes=num_classes, **model_options(job))
+    network = models.build(job.model, num_classes=num_classes, clip=job.clip, **model_options(job))
     if job.init_from is not None:
         weights.say(models.init_from(network, weights.read(job.init_from), partial=job.init_from_partial))
     if job.pretrained is not None:
@@ -40,4 +40,4 @@ def model_options(job: Job) -> dict[str, Any]:
         "token_labels": True if job.recipe.objective == "token_label" else None,
         "checkpoint_activations": job.checkpoint_activations or None,
     }
-    return {name: value for name, value in asked.items() if value is not None}
+    return {**job.options, **{name: value for name, value in asked.items() if value is not None}}

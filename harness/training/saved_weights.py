@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ...errors import UserError
 from . import checkpoints, engine, run_folder
 
 Weights = Path | dict[str, Tensor]
-MASKED = "maskfeat.encoder."  # where the objective of MaskFeat's pre-training keeps the network
+OBJECTIVES = re.compile(r"^(network|maskfeat\.encoder)\.")  # where the objectives keep the network
 
 
 def find(checkpoint: Path, *, raw: bool = False) -> Weights:
@@ -32,7 +33,7 @@ def find(checkpoint: Path, *, raw: bool = False) -> Weights:
     tag = _tag(checkpoint)
     joined = engine.joined_weights(tag)
     state = models.read_checkpoint(tag if joined is None else joined).candidates[0].state
-    state = {key.removeprefix(MASKED): value for key, value in state.items()}
+    state = {OBJECTIVES.sub("", key): value for key, value in state.items()}
     averaged = _averages(tag, state) if list(tag.glob("ema_*.pt")) and not raw else {}
     kind = "averaged weights (EMA)" if averaged else "trained weights"
     if os.environ.get("RANK", "0") == "0":
