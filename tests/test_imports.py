@@ -23,17 +23,21 @@ ROOMS: dict[str, set[str]] = {
     "harness.events": set(),
     "harness.progress": {"harness.events"},
     "harness.measuring": set(),
+    "harness.lock": set(),
+    "harness.lineage": set(),
     "harness.doctor": {"pipelines", "harness.measuring"},
     "harness.decoders": {"models", "pipelines", "harness.measuring"},
     "harness.metrics": {"harness.events", "harness.measuring"},
-    "harness.training": {"models", "pipelines", "harness.progress", "harness.measuring"},
+    "harness.training": {
+        "models", "pipelines", "harness.progress", "harness.measuring", "harness.lock", "harness.lineage",
+    },
     "harness.catalog": {"models", "harness.progress", "harness.metrics"},
     "harness.export": {"models", "harness.training"},
     "harness.eval": {"models", "pipelines", "harness.progress", "harness.measuring", "harness.training"},
     "harness.explain": {"models", "pipelines", "harness.export", "harness.training"},
     "harness.suites": {
         "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.metrics",
-        "harness.training",
+        "harness.training", "harness.lock", "harness.lineage",
     },
     "harness.pytest_plugin": {"models", "harness.device", "harness.measuring", "harness.suites"},
 }  # fmt: skip
