@@ -37,6 +37,10 @@ def evaluate(
         from ..training import launch
 
         raise typer.Exit(launch.again(sys.argv[1:], ranks=gpus, device=place))
+    if "RANK" in os.environ:
+        from ..training import launcher
+
+        launcher.end_with_starter()
     from .. import eval
 
     asked = eval.Evaluation(
