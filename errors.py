@@ -14,6 +14,10 @@ class UnsupportedError(UserError):
     """A case that cannot run on this machine or without an input it lacks: its status becomes `unsupported`."""
 
 
+class Stopped(SystemExit):
+    """The end of a command that a signal stopped, and that has said how to go on."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return (not raise) the UserError for an unknown name, with similar names and the first 40 known ones.
 

@@ -1,6 +1,6 @@
 """How worker processes end: with their parent, even if that was killed, and not by themselves at Ctrl-C.
 
-Workers of a training also leave a scheduler's signals (SIGUSR1, SIGTERM) to their parent.
+Workers of a training also leave a scheduler's signals (SIGUSR1, SIGTERM) and a hangup to their parent.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ import atexit
 import os
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing import connection, parent_process
 from multiprocessing.process import BaseProcess
 from weakref import WeakSet
 
+LEFT_TO_PARENT = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM}
 GRACE = 60  # seconds for which workers keep serving a parent that is stopping
 
 _started: WeakSet[BaseProcess] = WeakSet()
@@ -28,14 +30,29 @@ def belong_to_parent() -> None:
 
 
 def leave_signals_to_parent() -> None:
-    """In a worker process: as `belong_to_parent`, and also ignore SIGUSR1, and SIGTERM for a minute.
+    """In a worker process: as `belong_to_parent`, and also ignore SIGUSR1 and SIGHUP, and SIGTERM for a minute.
 
-    Schedulers signal every process of a job, and training needs its workers to finish the step and save.
+    Schedulers and terminals signal every process of a job, and training needs its workers to finish the step and save.
     """
     if parent_process() is not None:
         belong_to_parent()
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, _end_later)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_PARENT)
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """In the parent: hold back the signals of `LEFT_TO_PARENT` for the block, in which workers are started.
+
+    The workers start with them held back too: one would end them before they can leave it to their parent.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_at_exit(workers: Iterable[BaseProcess]) -> None:

@@ -22,6 +22,7 @@ from nvidia.dali.types import DALIDataType, DALIInterpType
 
 from . import augment
 from ._parallel import no_main_module
+from ._workers import signals_wait
 from .source import ClipSampler, EncodedSource
 
 PREFETCH = 2
@@ -62,7 +63,7 @@ def build(
         py_num_workers=workers,
         py_start_method="spawn",
     )
-    with no_main_module():
+    with no_main_module(), signals_wait():
         pipeline.build()
     return pipeline
 

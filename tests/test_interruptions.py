@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -102,6 +104,154 @@ def test_a_loss_that_is_not_finite_stops_with_what_is_needed_to_see_why(tiny_syn
     assert dump["clip"].shape[0] == 8
     assert "Traceback" not in output
     assert models.build(MODEL, num_classes=8, checkpoint=folder / "weights.safetensors")
+
+
+COMMAND = [sys.executable, "-m", "reelbench.harness.cli", "train"]
+
+
+def commanded(made: Job, *more: str) -> subprocess.Popen[str]:
+    """Start `reelbench train` in a process group of its own, as a shell does."""
+    command = [*COMMAND, *ranks.options(made), *more]
+    mine = {name: value for name, value in ranks.environment().items() if not name.startswith("REELBENCH_")}
+    return subprocess.Popen(
+        command, env=mine, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )  # fmt: skip
+
+
+def shared_memory(processes: list[psutil.Process]) -> list[Path]:
+    """Return the files of shared memory that these processes map."""
+    maps = "".join(Path(f"/proc/{process.pid}/maps").read_text() for process in processes)
+    return [path for path in Path("/dev/shm").iterdir() if f"{path}\n" in maps]
+
+
+def removed(files: list[Path]) -> bool:
+    """Whether the files are gone; multiprocessing's tracker takes a moment to remove what killed processes left."""
+    deadline = time.monotonic() + 20
+    while any(path.exists() for path in files) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return not any(path.exists() for path in files)
+
+
+def endless(data: dict[str, Path], out: Path) -> Job:
+    return job(data, out, dataclasses.replace(RECIPE, epochs=400, validate_epochs=400), save_steps=1)
+
+
+@pytest.mark.slow  # two trainings, each with its imports and decoders
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(tiny_synthetic, tmp_path):
+    made = endless(tiny_synthetic, tmp_path / "run")
+    process = commanded(made)
+    wait_for_step(process, made, 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
+    code, output = ranks.finish(process)
+    assert code == 130
+    assert "continue with --resume" in output
+    assert "Traceback" not in output
+    assert checkpoints.newest(made.out / "checkpoints").name == f"step_{len(run_folder.read_log(made.out))}"
+
+    process = commanded(made, "--resume")
+    wait_for_step(process, made, len(run_folder.read_log(made.out)) + 1)
+    members = everyone(process)
+    files = shared_memory(members)
+    for decoder in (p for p in members if "spawn_main" in " ".join(p.cmdline())):
+        decoder.suspend()  # the step never ends
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(1.5)
+    os.killpg(process.pid, signal.SIGINT)
+    code, output = ranks.finish(process, limit=20)
+    assert code == 130
+    assert "--resume goes on from its newest checkpoint" in output
+    assert "Traceback" not in output
+    assert not still_there(tmp_path)
+    assert files
+    assert removed(files)
+
+
+@pytest.mark.slow  # a training with its imports and decoders
+@pytest.mark.parametrize("whom", ["parent", "launcher"])
+def test_ranks_and_decoders_end_with_whom_started_them(tiny_synthetic, tmp_path, whom):
+    made = endless(tiny_synthetic, tmp_path / "run")
+    process = commanded(made)
+    wait_for_step(process, made, 1)
+    members = everyone(process)
+    files = shared_memory(members)
+    assert len(members) >= 4  # the command, the launcher, the rank, its decoder
+    victim = process if whom == "parent" else psutil.Process(process.pid).children()[0]
+    victim.send_signal(signal.SIGKILL)
+    code, output = ranks.finish(process, limit=30)
+    assert code != 0
+    assert whom == "parent" or "training was ended by SIGKILL: --resume goes on" in output
+    assert not psutil.wait_procs(members, timeout=20)[1]
+    assert files
+    assert removed(files)
+    assert checkpoints.complete(made.out / "checkpoints")
+
+
+@pytest.mark.slow  # a training with its imports and decoders
+def test_a_second_run_in_the_same_folder_is_refused(tiny_synthetic, tmp_path):
+    made = endless(tiny_synthetic, tmp_path / "run")
+    process = commanded(made)
+    wait_for_step(process, made, 1)
+    try:
+        for again in ([], ["--resume"], ["--overwrite"]):
+            code, output = ranks.finish(commanded(made, *again))
+            assert code == 2
+            assert f"in use by another run (process {process.pid} on {socket.gethostname()})" in output
+        code, output = ranks.finish(*ranks.bare(dataclasses.replace(made, resume=True)))
+        assert code == 2
+        assert f"in use by another run (process {process.pid} on {socket.gethostname()})" in output
+        assert process.poll() is None
+    finally:
+        kill(process)
+
+
+@pytest.mark.slow  # a training with its imports and decoders
+def test_a_terminal_that_is_closed_stops_the_run_like_a_scheduler(tiny_synthetic, tmp_path):
+    made = endless(tiny_synthetic, tmp_path / "run")
+    ours, theirs = os.openpty()
+    command = ["setsid", "--ctty", "--wait", *COMMAND, *ranks.options(made)]
+    mine = {name: value for name, value in ranks.environment().items() if not name.startswith("REELBENCH_")}
+    process = subprocess.Popen(command, env=mine, stdin=theirs, stdout=theirs, stderr=theirs, text=True)
+    os.close(theirs)
+    wait_for_step(process, made, 2)
+    os.close(ours)  # the kernel hangs up on all of them, and writing to the terminal fails from here on
+    assert psutil.Process(process.pid).wait(60) is not None
+    deadline = time.monotonic() + 60
+    while still_there(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not still_there(tmp_path)
+    assert checkpoints.newest(made.out / "checkpoints").name == f"step_{len(run_folder.read_log(made.out))}"
+
+
+@pytest.mark.slow  # two trainings, each with its imports and decoders
+def test_killed_before_the_last_validation_a_run_still_ends_with_it(tiny_synthetic, tmp_path):
+    made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=1, validate_epochs=1), save_steps=1)
+    made = dataclasses.replace(made, validation=tiny_synthetic["val"])
+    ranks.losses(made, *ranks.bare(made))
+    state = tmp_path / "checkpoints" / "step_3" / checkpoints.STATE
+    state.write_text(json.dumps({**json.loads(state.read_text()), "pending": True}))  # as it was saved first
+    expected = (tmp_path / "last.safetensors").read_bytes()
+    for name in ("last.safetensors", "best.safetensors", "validation.jsonl"):
+        (tmp_path / name).unlink()
+    again = dataclasses.replace(made, resume=True)
+    assert len(ranks.losses(again, *ranks.bare(again))) == 3
+    assert (tmp_path / "last.safetensors").read_bytes() == expected
+    assert [row["step"] for row in run_folder.read_log(tmp_path, "validation")] == [3]
+
+
+@pytest.mark.slow  # three trainings, each with its imports and decoders
+def test_another_batch_trains_the_rest_of_the_epochs(tiny_synthetic, tmp_path):
+    made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=2, validate_epochs=1, ema=0), keep=9)
+    assert len(ranks.losses(made, *ranks.bare(made))) == 6
+    shutil.rmtree(tmp_path / "checkpoints" / "step_6")
+    again = dataclasses.replace(made, recipe=dataclasses.replace(made.recipe, batch=4, ema=0.5), resume=True)
+    (process,) = ranks.bare(again)
+    code, output = ranks.finish(process)
+    assert code == 0, output[-3000:]
+    assert "resumed with other settings: batch 8 -> 4, ema 0 -> 0.5" in output
+    assert "moving average of the weights starts from those of the checkpoint" in output
+    rows = run_folder.read_log(made.out)
+    assert [row["step"] for row in rows] == list(range(9))  # three steps of eight, then six of four
+    assert [round(row["epoch"], 2) for row in rows[2:5]] == [0.67, 1.0, 1.17]
 
 
 @pytest.mark.slow  # two ranks through the launcher

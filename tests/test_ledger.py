@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reelbench.errors import UserError
+from reelbench.harness.lock import lock
 from reelbench.harness.suites import ledger
 from reelbench.result import Metric, Result
 from reelbench.spec import Case, Published, Recipe, Views
@@ -75,7 +76,8 @@ def test_a_strange_line_is_named(tmp_path: Path):
 
 
 def test_one_writer_at_a_time(tmp_path: Path):
-    with ledger.lock(tmp_path), pytest.raises(UserError, match="in use by another run"), ledger.lock(tmp_path):
+    said = f"in use by another run .process {os.getpid()} on "
+    with lock(tmp_path), pytest.raises(UserError, match=said), lock(tmp_path):
         pass
 
 

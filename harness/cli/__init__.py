@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import typer
 
-from ...errors import UserError
+from ...errors import Stopped, UserError
 from . import data, explain, inventory, report, suite, train, weights
 from .verb import Verb
 
@@ -58,7 +58,7 @@ def _guard(command: Callable[[], None]) -> None:
         print(f"reelbench: {error}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # which is what typer makes of a Ctrl-C
-            raise
+        if isinstance(end, Stopped) or (isinstance(end, SystemExit) and end.code != INTERRUPTED):
+            raise  # all but what typer makes of a Ctrl-C
         print("reelbench: interrupted; finished work is kept, run the same command to go on", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -41,9 +41,11 @@ def evaluate(
     Example: reelbench eval video_swin/t --checkpoint swin_tiny.pth --data k400_val.parquet --views 4x3
     """
     from .. import eval
-    from ..training import launch, rendezvous
+    from ..training import launch, launcher, rendezvous
 
     rendezvous.check(os.environ, gpus)
+    if "RANK" in os.environ:
+        launcher.end_with_starter()
     place = resolve_device(device)
     asked = eval.Evaluation(
         model=model, checkpoint=checkpoint, data=data, views=Views.parse(views) if views else None, device=place,

@@ -35,6 +35,7 @@ from ..measuring.timing import disturbed
 from ..training import checkpoints, ds_extension, launcher, run_folder, saved_weights, stream
 from ..training.check import check_job
 from ..training.job import Job
+from ..training.launch import rank_arguments
 from ..training.schedule import total_steps
 from .parent import Parent
 
@@ -167,14 +168,15 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     if data.train is None:
         raise UserError(f"{case.model}: {case.data} has no training split: give a folder with train.parquet")
     folder = training_folder(case, out)
+    resume = bool(checkpoints.complete(folder / run_folder.CHECKPOINTS))
     job = Job(
         model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
         clip=models.choose_clip(case.model, case.recipe, case.clip), options=case.options, workers=case.workers,
-        seed=case.seed, resume=bool(checkpoints.complete(folder / "checkpoints")),
+        seed=case.seed, resume=resume, overwrite=not resume,
     )  # fmt: skip
     check_job(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))
-    line = launcher.command(["--job", str(job.write())], ranks=case.ranks, device=case.device)
+    line = launcher.command(rank_arguments(job), ranks=case.ranks, device=case.device)
     if ds_extension.will_compile(case.device):
         report(Event(phase="compile", note=ds_extension.COMPILING))
     process = subprocess.Popen(line, stdout=sys.stderr, env=launcher.environment(case.device))

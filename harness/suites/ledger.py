@@ -5,11 +5,9 @@ A line is complete only if it ends in a newline; readers skip a partial last lin
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import UserError
@@ -57,27 +55,6 @@ def append_line(path: Path, text: str) -> None:
             raise UserError(
                 f"{path}: {error.strerror}: free some space and run again, finished cases are kept"
             ) from None
-
-
-@contextmanager
-def lock(out: Path) -> Iterator[None]:
-    """Lock a results folder, which is made if needed, for the block.
-
-    Raises UserError if another run holds it or it cannot be written to.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle = (out / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"{out}: {error.strerror}: choose another folder with --out") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"{out} is in use by another run: wait for it, or choose another folder with --out"
-            ) from None
-        yield
 
 
 def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:

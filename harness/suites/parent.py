@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from ..events import Event
-from .process import Message, kill_descendants
+from ..lineage import end_with, parent_gone
+from .process import Message
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -25,7 +25,7 @@ class Parent:
     def __init__(self) -> None:
         self._file = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
-        self._end_with(os.getppid())
+        end_with(parent_gone())  # a suite killed with -9 cannot stop its case
 
     def report(self, event: Event) -> None:
         """Send a progress event."""
@@ -35,15 +35,3 @@ class Parent:
         """Send one message as a JSON line; sets become sorted lists."""
         message["sent"] = time.monotonic()
         print(json.dumps(message, default=sorted), file=self._file, flush=True)
-
-    @staticmethod
-    def _end_with(parent: int) -> None:
-        """Exit, with all descendants, once the parent process is gone: a suite killed with -9 cannot stop its case."""
-
-        def watch() -> None:
-            while os.getppid() == parent:
-                time.sleep(1)
-            kill_descendants(os.getpid())
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()

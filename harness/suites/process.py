@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ...result import MachineState, Status
+from ..lineage import kill_descendants
 
 
 class Round(TypedDict):
@@ -105,13 +106,3 @@ class Child:
             assert pipe is not None
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-
-
-def kill_descendants(pid: int) -> None:
-    """Kill all descendants of a process, but not the process itself."""
-    import psutil
-
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for member in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()

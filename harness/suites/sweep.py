@@ -19,6 +19,7 @@ from ...pipelines import splits
 from ...result import Result, now
 from ...spec import Case, Suite
 from ..events import Event
+from ..lock import lock
 from ..measuring import environment, phases
 from ..progress import SuiteProgress
 from . import interleave, ledger
@@ -35,7 +36,7 @@ def sweep(
     rounds over all cases (see `interleave`). Raises UserError if a case cannot be resolved, or the folder is in use.
     """
     cases = resolve_cases(suite, device, only)
-    with ledger.lock(out):
+    with lock(out):
         finished = {r.case_id for r in ledger.read(out) if r.status == "ok" and not fresh}
         pending = [case for case in cases if case.case_id not in finished]
         _write_environment(out)

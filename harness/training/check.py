@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
-from pathlib import Path
 
 import torch
 
 from ... import models
 from ...errors import UserError
-from ...pipelines.index import Index, writable
-from . import checkpoints, ds_config, ds_extension, objective, stream
+from ...pipelines.index import Index
+from . import checkpoints, ds_config, ds_extension, objective, record, run_folder, stream
 from . import engine as ds
-from .job import FILE, Job
+from .job import Job
+from .schedule import total_steps
 
 SHOWN = 8  # classes without videos, by name
 
@@ -21,15 +22,15 @@ SHOWN = 8  # classes without videos, by name
 def check_job(job: Job, ranks: int) -> None:
     """Validate model, clip, recipe, monitors and data of a job for this number of ranks on all machines.
 
-    Also that OUT can be written, that DeepSpeed's extension can be compiled, and that there is a checkpoint, if the job
-    resumes; files of weights are not read. Raises UserError on the first mistake.
+    Also that OUT may be written to, that DeepSpeed's extension can be compiled, and if the job resumes, that there is a
+    checkpoint which fits it; files of weights are not read. Raises UserError on the first mistake.
     """
     models.check_clip(job.model, job.clip, job.options)
     with torch.device("meta"):
         models.build(job.model, num_classes=2, **objective.model_options(job))
     settings = ds_config.of_job(job, ds.micro_batch(job.recipe, ranks))
     if job.deepspeed is not None:
-        ds.check_settings(settings, job.deepspeed)
+        ds_config.check_settings(settings, job.deepspeed)
     stream.transform(job.recipe)
     for name in job.monitors:
         if name != "csv" and importlib.util.find_spec(name) is None:
@@ -49,10 +50,16 @@ def check_job(job: Job, ranks: int) -> None:
         _check_validation(job, index, Index.load(job.validation))
     if (job.recipe.objective == "token_label") != (job.annotator is not None):
         raise UserError("token labels need their annotator's weights, and nothing else does: --annotator CHECKPOINT")
-    if job.resume:
-        checkpoints.newest(job.out / "checkpoints")
     ds_extension.check(job.device)
-    _check_out(job.out)
+    _check_out(job, index)
+
+
+def _check_out(job: Job, index: Index) -> None:
+    """Check that OUT can be written to, may be resumed from, and has room; who else is there, `claim` finds."""
+    run_folder.check_writable(job.out)
+    if job.resume:
+        record.compare(checkpoints.newest(job.out / run_folder.CHECKPOINTS), record.describe(job, index))
+    run_folder.check_space(job.out, *_sizes(job, index))
 
 
 def _check_labels(job: Job, index: Index) -> None:
@@ -71,10 +78,16 @@ def _check_labels(job: Job, index: Index) -> None:
         print(f"{job.data}: {len(idle)} of {len(index.classes)} classes have no video: {names}", file=sys.stderr)
 
 
-def _check_out(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file: name a folder for the run")
-    writable(out / FILE)
+def _sizes(job: Job, index: Index) -> tuple[int, int, int]:
+    """Return the bytes of a checkpoint and of the weights, and how many checkpoints the disk must hold at once."""
+    with torch.device("meta"):
+        model = models.build(job.model, num_classes=len(index.classes), **objective.model_options(job))
+    weights, recipe = sum(t.numel() * 4 for t in model.state_dict().values()), job.recipe
+    trained = weights if not recipe.linear_probe else 0
+    copies = (2 if recipe.optimizer == "adamw" else 1) + bool(recipe.zero) + bool(recipe.ema)
+    steps = total_steps(recipe, len(index))
+    saves = math.ceil(recipe.epochs / recipe.validate_epochs) + (steps // job.save_steps if job.save_steps else 0)
+    return weights + copies * trained, weights, min(job.keep + 1, saves)  # a new one is written before one is deleted
 
 
 def _check_validation(job: Job, train_index: Index, validation: Index) -> None:

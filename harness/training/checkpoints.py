@@ -1,21 +1,27 @@
 """The checkpoint folders of a run, `step_N` each: which are complete, which to resume from, which to prune.
 
-A checkpoint is complete once it holds `run.json`, which is written last; `latest` names the one to resume from.
+A checkpoint is written as `step_N.part`, synced to disk, and renamed. It is complete if it holds every file that its
+`run.json` lists, in the size listed there; `latest` names the one to resume from. Other names are left alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from . import durable
+from .durable import PART
 
 STATE = "run.json"
+FILES = "files"  # key of the state: {name: bytes} of the checkpoint's other files
 UNIVERSAL = "_universal"
+CHECKPOINT = re.compile(r"step_(\d+)(\.part)?")
+OURS = re.compile(r"step_\d+(\.part)?(_universal)?")
 
 
 def newest(folder: Path) -> Path:
@@ -25,77 +31,111 @@ def newest(folder: Path) -> Path:
     """
     found = complete(folder)
     if not found:
-        raise UserError(f"nothing to resume in {folder}: leave --resume away, or say --no-resume after --job")
-    latest = folder / "latest"
-    named = folder / (latest.read_text().strip() if latest.exists() else "")
+        damage = "".join(f"; {path.name}: {fault(path)}" for path in _saved(folder))
+        raise UserError(f"nothing to resume in {folder}{damage}: leave --resume away, or say --no-resume after --job")
+    named = folder / _latest(folder)
     return named if named in found else found[-1]
+
+
+def newer_damaged(folder: Path) -> list[str]:
+    """Return `NAME: what is wrong` of the checkpoints that would be resumed from if they were complete."""
+    chosen = newest(folder)
+    later = [path for path in _saved(folder) if _step(path) > _step(chosen) and path.suffix != PART]
+    named = [folder / _latest(folder)] if _latest(folder) not in ("", chosen.name) else []
+    return [f"{path.name}: {wrong}" for path in dict.fromkeys([*named, *later]) if (wrong := fault(path))]
 
 
 def complete(folder: Path) -> list[Path]:
     """Return the complete checkpoints, ascending by step; universal forms are not listed."""
-    return [path for _, path in _saved(folder) if (path / STATE).exists()]
+    return [path for path in _saved(folder) if not fault(path)]
 
 
-def _saved(folder: Path) -> list[tuple[int, Path]]:
-    """Return the (step, folder) of every checkpoint, complete or partial, in order."""
-    found = (path for path in folder.glob("step_*") if path.is_dir() and not path.name.endswith(UNIVERSAL))
-    return sorted((int(path.name.removeprefix("step_")), path) for path in found)
+def fault(checkpoint: Path) -> str:
+    """Return in words why a checkpoint is not complete; "" if it is. One without a list of files is taken as it is."""
+    try:
+        sizes = read_state(checkpoint).get(FILES, {})
+    except (OSError, ValueError, AttributeError):
+        return f"no readable {STATE}, so it was not written to its end"
+    for name, size in sizes.items():
+        path = checkpoint / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            return f"{name} is missing" if found is None else f"{name} has {found} of {size} bytes"
+    return ""
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Return the state that was saved with a checkpoint. Raises OSError or ValueError if there is none."""
+    return json.loads((checkpoint / STATE).read_text())
+
+
+def _latest(folder: Path) -> str:
+    path = folder / "latest"
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _step(path: Path) -> int:
+    match = CHECKPOINT.fullmatch(path.name)
+    return int(match[1]) if match else -1
+
+
+def _saved(folder: Path) -> list[Path]:
+    """Return every checkpoint, complete or not, by step; of one step the one that is not a part comes last."""
+    found = [p for p in folder.glob("step_*") if CHECKPOINT.fullmatch(p.name) and p.is_dir()]
+    return sorted(found, key=lambda path: (_step(path), path.suffix != PART))
+
+
+def part(folder: Path, step: int) -> Path:
+    """Return the folder that a checkpoint is written to before it is complete."""
+    return folder / f"step_{step}{PART}"
 
 
 def universal(checkpoint: Path) -> Path:
-    """Return the path of a checkpoint's universal form, which any number of ranks can load; `convert` makes it."""
+    """Return the path of a checkpoint's universal form, which any number of ranks and any ZeRO stage can load."""
     return checkpoint.with_name(checkpoint.name + UNIVERSAL)
 
 
-def fits(folder: Path, ranks: int) -> bool:
-    """Whether this many ranks can load the newest checkpoint unconverted: without ZeRO any number can.
+def begin(written: Path) -> None:
+    """Make an empty folder for a checkpoint to be written. Raises UserError if that fails."""
+    remove(written)  # an interrupted run may have left it
+    with durable.one_line(written.parent):
+        written.mkdir(parents=True)
 
-    Raises UserError if there is no complete checkpoint.
+
+def finish(written: Path, state: dict[str, Any]) -> None:
+    """Complete a checkpoint whose files are on disk: list them in its state, rename it, then point `latest` to it.
+
+    Raises UserError if that fails.
     """
-    state = json.loads((newest(folder) / STATE).read_text())
-    return state["ranks"] == ranks or state["zero"] == 0
-
-
-def convert(folder: Path) -> None:
-    """Convert the newest checkpoint's shards to DeepSpeed's universal form, in a folder beside it (see `universal`).
-
-    An earlier conversion is replaced. Raises UserError if that fails, or there is no complete checkpoint.
-    """
-    tag = newest(folder)
-    target = universal(tag)
-    shutil.rmtree(target, ignore_errors=True)
-    converter = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-    workers = ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-    folders = ["--input_folder", str(tag), "--output_folder", str(target)]
-    done = subprocess.run([*converter, *workers, *folders], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"{tag} cannot be converted for this number of ranks: {done.stderr.strip()[-300:]}")
-
-
-def mark_complete(checkpoint: Path, state: dict[str, Any]) -> None:
-    """Mark a checkpoint as complete by writing the run's state, then point `latest` to it."""
-    _replace_text(checkpoint / STATE, json.dumps(state))
-    _replace_text(checkpoint.parent / "latest", checkpoint.name)
-
-
-def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with durable.one_line(written.parent):
+        files = [path for path in sorted(written.rglob("*")) if path.is_file()]
+        durable.sync_folder(written)
+        listed = {**state, FILES: {str(path.relative_to(written)): path.stat().st_size for path in files}}
+        durable.write(written / STATE, lambda path: path.write_text(json.dumps(listed)))
+        final = written.with_suffix("")
+        remove(final)  # of the same step, saved before its validation
+        written.rename(final)
+        durable.write(final.parent / "latest", lambda path: path.write_text(final.name))
 
 
 def prune(folder: Path, step: int, keep: int) -> None:
-    """Delete all but the newest `keep` (at least 1) of the checkpoints up to this step.
+    """Delete all but the newest `keep` (at least 1) complete checkpoints up to this step.
 
-    Later ones, which are partial or from an abandoned run, and all universal forms are deleted too.
+    Later ones, which are damaged or from an abandoned run, and all partial and universal forms are deleted too.
     """
-    upto = [path for number, path in _saved(folder) if number <= step]
-    for path in folder.glob("step_*"):
-        if path not in upto[-keep:]:
+    kept = [path for path in complete(folder) if _step(path) <= step and path.suffix != PART][-keep:]
+    for path in ours(folder):
+        if path not in kept:
             remove(path)
+
+
+def ours(folder: Path) -> list[Path]:
+    """Return every checkpoint, partial and universal forms included, but nothing else that lies in the folder."""
+    return [path for path in folder.glob("step_*") if OURS.fullmatch(path.name) and path.is_dir()]
 
 
 def remove(checkpoint: Path) -> None:
     """Delete a checkpoint, its completion marker first."""
-    (checkpoint / STATE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (checkpoint / STATE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)

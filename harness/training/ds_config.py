@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,3 +144,44 @@ def _unique(pairs: list[tuple[str, Any]], config: Path) -> Settings:
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise UserError(f"{config}: {', '.join(twice)}: given twice: keep one of them")
     return dict(pairs)
+
+
+def check_settings(settings: dict[str, Any], source: Path) -> None:
+    """Have DeepSpeed read a run's configuration, of which `source` is a part.
+
+    Raises UserError if it refuses a value or does not know a section.
+    """
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    read = _Sections(settings)
+    read.pop("train_batch_size", None)  # would be held against the number of ranks, which are not started yet
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            DeepSpeedConfig(read)
+    except Exception as error:  # of many kinds, AssertionError and AttributeError among them
+        details = error.errors() if hasattr(error, "errors") else []  # type: ignore[union-attr]
+        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details) or str(error)
+        raise UserError(f"{source}: DeepSpeed refuses it ({' '.join(said.split())[:200]}): correct it") from None
+    if strange := sorted(read.keys() - read.asked_for):
+        raise UserError(f"{source}: {', '.join(strange)}: DeepSpeed has no such setting: correct it or take it out")
+
+
+class _Sections(dict[str, Any]):
+    """A configuration that notes which of its sections are asked for: DeepSpeed passes over those it does not know."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.asked_for: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked_for.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked_for.add(str(key))
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a section's value, or the default."""
+        self.asked_for.add(key)
+        return super().get(key, default)

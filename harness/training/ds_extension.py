@@ -79,14 +79,15 @@ def remove_stale_lock() -> None:
         lock.unlink(missing_ok=True)
 
 
-def unlink_shared_memory(rank: int) -> None:
-    """Unlink a rank's 66 MB shared-memory buffer, which is then freed when all ranks exit.
+def unlink_shared_memory(port: str = "") -> None:
+    """Unlink the ranks' 66 MB shared-memory buffers of this machine, which are then freed when all ranks exit.
 
-    Call it only after all ranks have mapped the buffer.
+    `port` is the one at which the ranks meet, by default this rank's own. Call it only after all ranks have mapped
+    their buffers, or when they have ended.
     """
-    place = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
-    name = "_".join(["deepspeed_allreduce_buffer", str(os.getuid()), *place, str(rank)])
-    (Path("/dev/shm") / name).unlink(missing_ok=True)
+    meeting = port or os.environ.get("MASTER_PORT", "")
+    for buffer in Path("/dev/shm").glob(f"deepspeed_allreduce_buffer_{os.getuid()}_*_{meeting}_*"):
+        buffer.unlink(missing_ok=True)
 
 
 def _is_open(lock: Path) -> bool:

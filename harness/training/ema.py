@@ -44,29 +44,33 @@ class Ema:
         for parameter, value in zip(self._parameters, values, strict=True):
             _local_shard(parameter).copy_(value)
 
-    def save(self, path: Path) -> None:
-        """Save this rank's averages by the names of the parameters."""
-        torch.save(dict(zip(self._names, self.averages, strict=True)), path)
+    def by_name(self) -> dict[str, Tensor]:
+        """Return this rank's averages by the names of the parameters, as they are saved."""
+        return dict(zip(self._names, self.averages, strict=True))
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Start from the present weights, as a resumed run that had no averages before."""
+        for average, parameter in zip(self.averages, self._parameters, strict=True):
+            average.copy_(_local_shard(parameter))
 
     def load(self, paths: list[Path], rank: int) -> None:
-        """Load the files that all ranks saved, in rank order; the number of ranks may differ now. `rank` is this one's.
+        """Load averages that were saved whole (one file), or as all ranks' shards, in rank order.
 
-        Without ZeRO 3 all ranks' averages are the same, and the first file is used.
+        The number of ranks may differ now, and so may the ZeRO stage. `rank` is this one's.
         """
         saved = [torch.load(path, weights_only=True, mmap=True) for path in paths]
         saved = [list(one.values()) if isinstance(one, dict) else one for one in saved]  # a list in earlier versions
         for average, parameter, *shards in zip(self.averages, self._parameters, *saved, strict=True):
-            average.copy_(_reshard(shards, parameter, average.numel(), rank) if _is_sharded(parameter) else shards[0])
+            average.copy_(_share(torch.cat([shard.flatten() for shard in shards]), parameter, average, rank))
 
 
-def _is_sharded(parameter: nn.Parameter) -> bool:
-    return hasattr(parameter, "ds_tensor")
-
-
-def _reshard(shards: list[Tensor], parameter: nn.Parameter, size: int, rank: int) -> Tensor:
-    """Concatenate a parameter's flat shards and return this rank's slice (ZeRO 3 pads the last shard)."""
-    full = torch.cat(shards)[: parameter.ds_numel]  # type: ignore[attr-defined]
-    mine = full[rank * size : (rank + 1) * size]
+def _share(whole: Tensor, parameter: nn.Parameter, average: Tensor, rank: int) -> Tensor:
+    """Return this rank's part of a parameter's values: under ZeRO 3 a slice, the last one padded, else all of them."""
+    if not hasattr(parameter, "ds_tensor"):
+        return whole[: average.numel()].view_as(average)
+    size = average.numel()
+    mine = whole[: parameter.ds_numel][rank * size : (rank + 1) * size]  # type: ignore[attr-defined]
     return nn.functional.pad(mine, (0, size - len(mine)))
 
 

@@ -10,8 +10,9 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...spec import Recipe
-from . import checkpoints, ds_extension, launcher
+from . import checkpoints, ds_extension, durable, launcher, optimizer, universal
 from .ema import Ema
 from .schedule import parameter_groups
 
@@ -62,7 +63,7 @@ def connect(device: str) -> World:
     world = World(torch.distributed.get_rank(), torch.distributed.get_world_size(), place)
     if device == "cpu":
         torch.distributed.barrier()
-        ds_extension.unlink_shared_memory(world.rank)
+        ds_extension.unlink_shared_memory()
     return world
 
 
@@ -94,58 +95,53 @@ def joined_weights(folder: Path) -> dict[str, Tensor] | None:
         return get_fp32_state_dict_from_zero_checkpoint(str(tag.parent), tag=tag.name)
 
 
-def check_settings(settings: dict[str, Any], source: Path) -> None:
-    """Have DeepSpeed read a run's configuration, of which `source` is a part.
-
-    Raises UserError if it refuses a value or does not know a section.
-    """
-    from deepspeed.runtime.config import DeepSpeedConfig
-
-    read = _Sections(settings)
-    read.pop("train_batch_size", None)  # would be held against the number of ranks, which are not started yet
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            DeepSpeedConfig(read)
-    except Exception as error:  # of many kinds, AssertionError and AttributeError among them
-        details = error.errors() if hasattr(error, "errors") else []  # type: ignore[union-attr]
-        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details) or str(error)
-        raise UserError(f"{source}: DeepSpeed refuses it ({' '.join(said.split())[:200]}): correct it") from None
-    if strange := sorted(read.keys() - read.asked_for):
-        raise UserError(f"{source}: {', '.join(strange)}: DeepSpeed has no such setting: correct it or take it out")
+def agree(error: str, world: World) -> None:
+    """Raise UserError with the first rank's error that is not "" (SystemExit on other ranks than 0)."""
+    found = [text for text in gather(error) if text]
+    if found and not world.is_main:
+        raise SystemExit(2)
+    if found:
+        raise UserError(found[0])
 
 
-class _Sections(dict[str, Any]):
-    """A configuration that notes which of its sections are asked for: DeepSpeed passes over those it does not know."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        super().__init__(values)
-        self.asked_for: set[str] = set()
-
-    def __getitem__(self, key: str) -> Any:
-        self.asked_for.add(key)
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        self.asked_for.add(str(key))
-        return super().__contains__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return a section's value, or the default."""
-        self.asked_for.add(key)
-        return super().get(key, default)
-
-
-def convert_for(folder: Path, world: World) -> bool:
-    """Convert the newest checkpoint for this world size if it does not fit; return whether it was converted.
-
-    Raises UserError if there is no checkpoint, or on rank 0 if the conversion fails.
-    """
-    if checkpoints.fits(folder, world.size):
-        return False
+def on_main(action: Callable[[], object], world: World) -> None:
+    """Call `action` on rank 0 while the others wait; its UserError ends them too (see `agree`)."""
+    error = ""
     if world.is_main:
-        checkpoints.convert(folder)
-    torch.distributed.barrier()
+        try:
+            action()
+        except UserError as raised:
+            error = str(raised)
+    agree(error, world)
+
+
+def convert_for(checkpoint: Path, objective: nn.Module, recipe: Recipe, world: World) -> bool:
+    """Convert a checkpoint to its universal form if this world size or ZeRO stage needs it; return whether it does.
+
+    Raises UserError (SystemExit on other ranks than 0) if it cannot be converted.
+    """
+    saved = checkpoints.read_state(checkpoint)
+    if saved["zero"] == recipe.zero and (saved["ranks"] == world.size or not recipe.zero):
+        return False
+
+    def convert() -> None:
+        try:
+            universal.convert(checkpoint, _names(objective, recipe), recipe.zero)
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"{checkpoint} cannot be converted for this run: {type(error).__name__}: {reason}"
+            ) from None
+
+    on_main(convert, world)
     return True
+
+
+def _names(objective: nn.Module, recipe: Recipe) -> list[list[str]]:
+    """Return the names, within the objective, of the parameters of each of the optimizer's groups."""
+    network: Any = objective.network
+    names = {id(parameter): name for name, parameter in objective.named_parameters()}
+    return [[names[id(p)] for p in group["params"]] for group in parameter_groups(network, recipe)]
 
 
 @dataclass(frozen=True)
@@ -179,9 +175,9 @@ class Engine:
     ) -> None:
         import deepspeed
 
-        self.recipe, self.world = recipe, world
+        self.recipe, self.world, self._writer = recipe, world, durable.Writer()
         network: Any = objective.network
-        self.optimizer = _optimizer(network, recipe, fused=fused)
+        self.optimizer = optimizer.build(network, recipe, fused=fused)
         self.scales = [(group["lr_scale"], group["decay_scale"]) for group in self.optimizer.param_groups]
         if recipe.zero == 0:
             settings = {**settings, "gradient_clipping": 0.0}  # see `_clip`
@@ -189,6 +185,10 @@ class Engine:
             self.engine: Any = deepspeed.initialize(model=objective, optimizer=self.optimizer, config=settings)[0]
         if recipe.zero == 0 and world.size == 1:
             self.engine.enable_backward_allreduce = False  # there are no peers
+        # DeepSpeed's barriers would hang if a rank left at a full disk: its errors are kept until all have written.
+        self.engine.checkpoint_engine.save = self._writer.save
+        copy = self.engine._copy_recovery_script
+        self.engine._copy_recovery_script = partial(durable.attempt, copy)  # a tool for others, no part of a checkpoint
         self._monitored, self.engine.monitor.enabled = self.engine.monitor.enabled, False  # see `log_scalars`
         self.network: nn.Module = self.engine.module.network
         self._parameters = [p for p in self.network.parameters() if p.requires_grad]
@@ -298,46 +298,71 @@ class Engine:
             buffer.copy_(total / self.world.size)
 
     def save(self, folder: Path, step: int, state: dict[str, Any], *, keep: int, ema: Ema | None = None) -> None:
-        """Write the checkpoint `folder/step_STEP`: `run.json` last, which marks it complete, then `latest`.
+        """Write the checkpoint `folder/step_STEP`, on disk and whole or not at all, and point `latest` to it.
 
         `state` must be serializable to JSON. All but the newest `keep` checkpoints are deleted (see
-        `checkpoints.prune`).
+        `checkpoints.prune`). Raises UserError (SystemExit on other ranks than 0) if it cannot be written; the earlier
+        checkpoints stay.
         """
-        tag = folder / f"step_{step}"
-        if self.world.is_main:
-            checkpoints.remove(tag)  # an interrupted run may have left it
-        torch.distributed.barrier()
+        written = checkpoints.part(folder, step)
+        on_main(lambda: checkpoints.begin(written), self.world)
         scaler = self._scaler.state_dict() if self._scaler is not None else None
         state = {**state, "ranks": self.world.size, "zero": self.recipe.zero, "scaler": scaler}
-        self.engine.save_checkpoint(str(folder), tag=tag.name, client_state=state, save_latest=False)
+        self.engine.save_checkpoint(str(folder), tag=written.name, client_state=state, save_latest=False)
         if ema is not None and (self.world.is_main or self.recipe.zero == 3):
-            ema.save(tag / f"ema_{self.world.rank}.pt")
-        torch.distributed.barrier()
+            self._writer.save(ema.by_name(), str(written / f"ema_{self.world.rank}.pt"))
+        error = self._writer.take_error()
+        try:
+            agree(error and str(durable.failed(folder, error)), self.world)
+            on_main(lambda: checkpoints.finish(written, state), self.world)
+        except BaseException:
+            checkpoints.remove(written)
+            raise
         if self.world.is_main:
-            checkpoints.mark_complete(tag, state)
             checkpoints.prune(folder, step, keep)
 
-    def resume(self, folder: Path, *, universal: bool = False, ema: Ema | None = None) -> dict[str, Any]:
-        """Load the checkpoint that `checkpoints.newest` finds, and `ema`; return the state saved with it.
+    def resume(self, tag: Path, *, converted: bool = False, ema: Ema | None = None) -> dict[str, Any]:
+        """Load a checkpoint and `ema`; return the state saved with it, with the `ranks` and `zero` of the run then.
 
-        `universal` loads its universal form, which `convert_for` must have made. The state also holds the `ranks` and
-        `zero` of the run that saved it. Raises UserError if there is no complete checkpoint.
+        `converted` loads the universal form that `convert_for` made. If the checkpoint has no averages, `ema` starts
+        from the weights. Raises UserError if the checkpoint does not fit the job.
         """
-        tag = checkpoints.newest(folder)
-        loaded = checkpoints.universal(tag) if universal else tag
-        _, state = self.engine.load_checkpoint(str(folder), tag=loaded.name)
+        state = checkpoints.read_state(tag)
+        try:
+            self._load(tag, converted=converted)
+        except (OSError, RuntimeError, KeyError, ValueError, AssertionError) as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise UserError(f"{tag} does not fit this job: {reason}: start in another --out") from None
         for values in self.optimizer.state.values():
             if isinstance(values.get("step"), Tensor):
                 values["step"] = values["step"].clone()  # ZeRO 3 loads one shared counter, which then runs ahead
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         if ema is not None:
-            shares = range(state["ranks"] if self.recipe.zero == 3 else 1)
-            ema.load([tag / f"ema_{share}.pt" for share in shares], self.world.rank)
+            shares = [tag / f"ema_{share}.pt" for share in range(state["ranks"] if state["zero"] == 3 else 1)]
+            ema.load(shares, self.world.rank) if shares[0].exists() else ema.restart()
         return state
 
+    def _load(self, tag: Path, *, converted: bool) -> None:
+        """Load weights, buffers and the optimizer's state."""
+        folder = checkpoints.universal(tag) if converted else tag
+        module: nn.Module = self.engine.module
+        if not converted or self.recipe.zero:
+            self.engine.load_checkpoint(str(tag.parent), tag=folder.name)
+        else:
+            parameters = dict(module.named_parameters())
+            universal.load_plain(folder, _names(module, self.recipe), parameters, self.optimizer)
+        if converted:  # a universal form is loaded for the parameters only
+            saved = universal.buffers(folder)
+            for name, buffer in module.named_buffers():
+                if name in saved:
+                    buffer.copy_(saved[name])
+
     def export(self, path: Path, *, without: tuple[str, ...] = ()) -> None:
-        """Write the network's weights as safetensors, on rank 0; keys starting with one of `without` are excluded."""
+        """Write the network's weights as safetensors, on rank 0; keys starting with one of `without` are excluded.
+
+        Raises UserError (SystemExit on other ranks than 0) if they cannot be written; an earlier file stays.
+        """
         from safetensors.torch import save_file
 
         prefix = next(name for name, module in self.engine.module.named_modules() if module is self.network) + "."
@@ -347,13 +372,14 @@ class Engine:
             state = {k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)}
         else:
             state = self.network.state_dict()
-        if self.world.is_main:
+
+        def write() -> None:
             kept = {k: v.detach().contiguous().cpu() for k, v in state.items() if not k.startswith(without or "\0")}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".part")
-            save_file(kept, str(temporary))
-            temporary.replace(path)
-        torch.distributed.barrier()
+            with durable.one_line(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                durable.write(path, lambda part: save_file(kept, str(part)))
+
+        on_main(write, self.world)
 
 
 def micro_batch(recipe: Recipe, ranks: int) -> int:
@@ -365,28 +391,3 @@ def micro_batch(recipe: Recipe, ranks: int) -> int:
             f"choose a multiple of {shares}"
         )
     return recipe.batch // shares
-
-
-class SkippableStep:
-    """Optimizer mixin: while `skip_step` is set, step() is a no-op; every rank still enters DeepSpeed's collectives."""
-
-    skip_step = False
-
-    def step(self, closure: Any = None) -> Any:
-        """Take the optimizer's step unless it is to be skipped."""
-        return None if self.skip_step else super().step(closure)  # type: ignore[misc]
-
-
-class _AdamW(SkippableStep, torch.optim.AdamW):
-    pass
-
-
-class _SGD(SkippableStep, torch.optim.SGD):
-    pass
-
-
-def _optimizer(network: nn.Module, recipe: Recipe, *, fused: bool) -> _AdamW | _SGD:
-    groups = parameter_groups(network, recipe)
-    if recipe.optimizer == "sgd":
-        return _SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
-    return _AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=fused)

@@ -47,6 +47,7 @@ class Job:
     checkpoint_activations: bool = option(False, "Compute activations twice to save memory.")
     deterministic: bool = option(False, "Deterministic kernels, slower.")
     resume: bool = option(False, "Go on from OUT's newest checkpoint.")
+    overwrite: bool = option(False, "Start anew in an OUT that holds a run: its checkpoints are deleted.")
     keep: int = option(2, "Newest checkpoints to keep; the best weights stay too.")
     save_steps: int = option(0, "Steps between checkpoints, besides validations.")
     max_skipped_steps: int = option(
@@ -67,17 +68,20 @@ class Job:
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise UserError(f"{flag} {getattr(self, name)}: at least {least}")
+        if self.resume and self.overwrite:
+            raise UserError("--resume goes on with the run in OUT and --overwrite deletes it: give one of them")
         if self.init_from is not None and self.pretrained is not None:
             raise UserError("--init-from (a video checkpoint) and --pretrained (a 2D one): give one of them")
 
     def write(self) -> Path:
-        """Write OUT/job.json, with absolute paths but without OUT, and return its path.
+        """Write OUT/job.json, with absolute paths but without OUT and `overwrite`, and return its path.
 
         Also writes OUT/clip.json, for `eval`, `explain` and `export`.
         """
         self.out.mkdir(parents=True, exist_ok=True)
         values: dict[str, Any] = dataclasses.asdict(self)
         del values["out"]  # implied by the file's location, so that a folder can be moved
+        del values["overwrite"]  # of this start alone: whoever repeats the job does not ask for it
         paths = {name: str(values[name].absolute()) for name in PATHS if values[name] is not None}
         _write_json(self.out / FILE, {**values, **paths})
         _write_json(self.out / CLIP, values["clip"])

@@ -5,13 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from .. import lineage
+from ..lock import this_process
 from . import ds_extension, visible
 
 CHECKED = "REELBENCH_JOB_CHECKED"
+STARTER = "REELBENCH_STARTED_BY"
 
 
 def command(
@@ -31,36 +36,50 @@ def command(
     connects to `master`, an ADDRESS:PORT. Run the command in `environment(device)`. Raises UserError if
     CUDA_VISIBLE_DEVICES names fewer GPUs than ranks.
     """
-    devices = [] if device == "cpu" or hostfile else visible.devices(ranks, os.environ)
-    if not visible.ascending(devices):
-        return [*_launcher_as_named(devices), "--module", module, *arguments]
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "error", "--no_local_rank"]
-    here = ["--include", f"localhost:{','.join(devices)}"] if devices else ["--num_gpus", str(ranks)]
-    place = ["--hostfile", str(hostfile)] if hostfile else [*here, "--master_port", str(free_port())]
+    if hostfile is None:
+        return [*_on_this_machine(ranks, device), "--module", module, *arguments]
+    place = ["--hostfile", str(hostfile)]
     if node_rank is not None:
         address, _, port = (master or "").rpartition(":")
         place += ["--no_ssh", "--node_rank", str(node_rank), "--master_addr", address, "--master_port", port]
-    return [*launcher, *place, "--module", module, *arguments]
+    runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "error", "--no_local_rank"]
+    return [*runner, *place, "--module", module, *arguments]
 
 
-def _launcher_as_named(devices: list[str]) -> list[str]:
-    """Return the start of the command for GPUs in any order, by number or UUID, MIG slices included.
+def _on_this_machine(ranks: int, device: str) -> list[str]:
+    """Return the start of the command for this machine: DeepSpeed's launcher of one machine, called directly.
 
-    DeepSpeed's runner accepts only numbers and sorts them; its per-node launcher, called directly here, does not.
+    Its runner of several accepts GPUs only by number, sorts them, and ends with 0 if the launcher below it was killed.
     """
-    world = base64.urlsafe_b64encode(json.dumps({"localhost": devices}).encode()).decode()
+    named = [] if device == "cpu" else visible.devices(ranks, os.environ)
+    world = base64.urlsafe_b64encode(json.dumps({"localhost": named or [*range(ranks)]}).encode()).decode()
     place = [f"--world_info={world}", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
-    return [sys.executable, "-u", "-m", "deepspeed.launcher.launch", *place, "--log_level", "error", "--no_local_rank"]
+    quiet = ["--log_level", "critical", "--no_local_rank"]  # a rank has said why it ends
+    return [sys.executable, "-u", "-m", "deepspeed.launcher.launch", *place, *quiet]
 
 
 def environment(device: str) -> dict[str, str]:
     """Return the launcher's whole environment; its ranks do not check their job again, so check it first.
 
-    For `cuda`, CUDA_VISIBLE_DEVICES is removed: the launcher must see all GPUs, its `command` selects among them.
+    The ranks end with this process (see `end_with_starter`). For `cuda`, CUDA_VISIBLE_DEVICES is removed: the launcher
+    must see all GPUs, its `command` selects among them.
     """
     hidden = () if device == "cpu" else (visible.VARIABLE,)
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
-    return {**kept, **tools(device), CHECKED: "1"}
+    return {**kept, **tools(device), CHECKED: "1", STARTER: this_process()}
+
+
+def starter() -> str:
+    """Return the process that called `environment` for this one, as `lock.this_process` names it; "" for none."""
+    return os.environ.get(STARTER, "")
+
+
+def end_with_starter(last: Callable[[], None] = lambda: None) -> None:
+    """End this rank, `last` first, once its launcher or its starter is gone, both on this machine."""
+    lineage.end_with(lineage.parent_gone(), last)
+    found = re.fullmatch(r"process (\d+) on (.+)", starter())
+    if found and found[2] == socket.gethostname():
+        lineage.end_with(lineage.process_gone(int(found[1])), last)
 
 
 def tools(device: str) -> dict[str, str]:

@@ -44,7 +44,7 @@ def find(checkpoint: Path, *, raw: bool = False) -> Weights:
 def run_folder_of(checkpoint: Path) -> Path:
     """Return the folder of the run that a checkpoint was saved in: a file's own, `OUT` of `OUT/checkpoints/step_3`."""
     parent = checkpoint.absolute().parent
-    return parent.parent if checkpoint.is_dir() and parent.name == "checkpoints" else parent
+    return parent.parent if parent.name == "checkpoints" else parent
 
 
 def check_classes(checkpoint: Path, classes: tuple[str, ...], data: Path | str) -> None:

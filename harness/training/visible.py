@@ -25,13 +25,3 @@ def devices(ranks: int, environment: Mapping[str, str]) -> list[str]:
     if len(names) < ranks:
         raise UserError(f"{ranks} ranks, but {VARIABLE}={text} names {len(names)} GPUs: name more, or take fewer ranks")
     return names[:ranks]
-
-
-def ascending(names: list[str]) -> bool:
-    """Whether all GPUs are given by number, in strictly ascending order; True for none.
-
-    >>> ascending(["3", "5"]), ascending(["5", "3"]), ascending(["GPU-8932f937"])
-    (True, False, False)
-    """
-    numbers = [int(name) for name in names if name.isdigit()]
-    return len(numbers) == len(names) and numbers == sorted(set(numbers))

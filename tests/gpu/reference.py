@@ -123,7 +123,7 @@ def _train(work: Path, film: str, device: str, tiny: bool) -> Part:
     line = _cli(
         "train", "video_swin/micro" if tiny else "video_swin/t", "--data", film, "--epochs", "0.02" if tiny else "1",
         "--batch", "8", "--precision", "bf16", "--zero", "2", "--workers", "2" if tiny else "8", "--device", device,
-        "--out", str(work / "train"), *(() if tiny else ("--recipe", "kinetics400")),
+        "--out", str(work / "train"), "--overwrite", *(() if tiny else ("--recipe", "kinetics400")),
     )  # fmt: skip
     return Part(name="train", command=line, limit=900)
 
