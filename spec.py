@@ -259,7 +259,7 @@ class Case:
     checkpoint: str | None = None
     clip: Clip | None = None
     views: Views | None = None
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     batch: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Arithmetic = "fp32"

@@ -147,6 +147,7 @@ def test_several_labels_a_video_are_compared_by_their_map(tiny_index: Index, mon
     monkeypatch.setattr(certify.pipelines, "decoders", lambda *_: ("software", "dali"))
     bright = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 8))
     monkeypatch.setattr(certify.models, "build", lambda *_, **__: bright)
+    monkeypatch.setattr(certify.models, "load_checkpoint", lambda *_: "")
     torch.nn.init.constant_(bright[1].weight, 1.0)
     torch.nn.init.constant_(bright[1].bias, -1.0)
     several = dataclasses.replace(tiny_index, multi_label=True)

@@ -30,12 +30,12 @@ def weights(answer: int) -> dict[str, torch.Tensor]:
 def run(tmp_path: Path) -> Path:
     """The checkpoints folder of a run whose trained weights answer 1, and their averages 0."""
     folder = tmp_path / "run" / "checkpoints"
-    tag = folder / "step_3"
-    tag.mkdir(parents=True)
+    tag = checkpoints.part(folder, 3)
+    checkpoints.begin(tag)
     torch.save({"module": {f"network.{k}": v for k, v in weights(1).items()}}, tag / "mp_rank_00_model_states.pt")
     names = [name for name, _ in models.build(MODEL, num_classes=8).named_parameters()]
     torch.save({name: value for name, value in weights(0).items() if name in names}, tag / "ema_0.pt")
-    checkpoints.mark_complete(tag, {"step": 3, "ranks": 2, "zero": 0})
+    checkpoints.finish(tag, {"step": 3, "ranks": 2, "zero": 0})
     return folder
 
 

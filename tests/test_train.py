@@ -228,7 +228,7 @@ def test_places_are_looked_at_before_anything_is_started(tiny_synthetic, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="--out .*file: is a file: name a folder"):
         check_job(made, 1)
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written to: Not a directory"):
         check_job(dataclasses.replace(made, out=tmp_path / "file" / "run"), 1)
     made = dataclasses.replace(made, out=tmp_path / "run")
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "file" / "extensions"))
@@ -253,7 +253,7 @@ def test_an_overflow_changes_no_average(tiny_synthetic, tmp_path):
         run = SimpleNamespace(
             job=made, recipe=recipe, world=SimpleNamespace(rank=0, device=torch.device("cpu")), steps_per_epoch=3,
             position=loop.Position(), ema=ema, engine=SimpleNamespace(train_step=lambda *_, **__: found),
-            _arguments=lambda *_: iter(()), _write=lambda *_: None,
+            _arguments=lambda *_: iter(()), _write=lambda *_: None, _due=lambda: False,
         )  # fmt: skip
         nothing = SimpleNamespace(waited=0.0, advance=lambda *_: None)
         loop.Run.step(run, nothing, nothing, stop_requested=False)

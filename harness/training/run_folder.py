@@ -34,13 +34,15 @@ def claim(job: Job) -> Iterator[None]:
 
 
 def check_writable(out: Path) -> None:
-    """Make the folder if needed. Raises UserError if it cannot be written to."""
+    """Make the folder if needed. Raises UserError if it is a file, or cannot be written to."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file: name a folder for the run")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise UserError(f"--out {out}: {error.strerror}: choose another folder") from None
+        raise UserError(f"--out {out}: cannot be written to: {error.strerror}: choose another folder") from None
 
 
 def _check_empty(job: Job) -> None:
