@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -29,6 +30,7 @@ import pyarrow.parquet as pq
 from ..errors import UserError
 from . import _frames, _parallel
 from ._colors import UNKNOWN
+from ._files import flat
 from ._scan import file_hash, scan
 from ._video import Label, SkippedVideo, Span, UnreadableVideo, Video, trim
 
@@ -77,6 +79,7 @@ SCHEMA = pa.schema(
         "color_range": pa.string(),
     }
 )
+LISTS = ("label", "pts", "key_frames")
 # Columns that index files of older versions lack, and the values for them.
 LATER: dict[str, int | str] = {"coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN}
 
@@ -144,10 +147,13 @@ class Index:
             table = table.append_column(name, pa.repeat(value, len(table)))
         if lacking := sorted((set(SCHEMA.names) - set(table.column_names)) | (FACTS - set(facts))):
             raise UserError(f"index {path}: lacks {', '.join(lacking)}: index the data again")
+        paths = table["path"].to_pylist()
+        for row, name in facts.get("odd_paths", ()):
+            paths[row] = name
         return cls(
-            table=table.select(SCHEMA.names).to_pandas(types_mapper=pd.ArrowDtype),
+            table=_frame(table.select(SCHEMA.names), paths),
             classes=tuple(facts["classes"]),
-            root=(path.parent.absolute() / facts["root"]).resolve(),
+            root=(path.parent.resolve() / facts["root"]).resolve(),
             skipped=tuple(SkippedVideo(p, reason) for p, reason in facts["rejected"]),
             multi_label=facts["multi_label"],
             metric=facts["metric"],
@@ -157,13 +163,17 @@ class Index:
     def save(self, path: Path | str) -> None:
         """Write the index file atomically. Raises UserError if it cannot be written.
 
-        The root is stored relative to the file, so that a folder of index and videos can be moved.
+        The root is stored relative to the file, so that a folder of index and videos can be moved. A path that is not
+        UTF-8 is written with escapes, and as it is among the metadata.
         """
         path = Path(path)
         writable(path)
+        printable = [name.encode("utf-8", "backslashreplace").decode() for name in self.table["path"]]
+        pairs = enumerate(zip(self.table["path"], printable, strict=True))
         facts = {
             "version": VERSION,
-            "root": os.path.relpath(self.root, path.parent.absolute()),
+            "root": _relative(self.root, path.parent),
+            "odd_paths": [(row, name) for row, (name, shown) in pairs if name != shown],
             "classes": self.classes,
             "rejected": self.skipped,
             "multi_label": self.multi_label,
@@ -171,8 +181,8 @@ class Index:
             "mirror": self.mirror,
             "fingerprint": self.fingerprint,
         }
-        table = pa.Table.from_pandas(self.table, schema=SCHEMA, preserve_index=False)
-        table = table.replace_schema_metadata({METADATA: json.dumps(facts, ensure_ascii=False)})
+        table = pa.Table.from_pandas(self.table.assign(path=printable), schema=SCHEMA, preserve_index=False)
+        table = table.replace_schema_metadata({METADATA: json.dumps(facts)})
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         pq.write_table(table, partial, compression="zstd")
         os.replace(partial, path)
@@ -195,20 +205,21 @@ class Index:
         return len(self.table)
 
     def __getitem__(self, position: int) -> Video:
-        row: dict[str, Any] = {name: self.table[name].iat[position] for name in SCHEMA.names}
-        label = tuple(int(number) for number in row.pop("label"))
-        return Video(
-            path=self.root / row.pop("path"),
-            label=label if self.multi_label else label[0],
-            pts=np.asarray(row.pop("pts"), dtype=np.int64),
-            key_frames=np.asarray(row.pop("key_frames"), dtype=np.int32),
-            time_base=Fraction(row.pop("time_base")),
-            **row,
-        )
+        return next(self._videos(self.table.iloc[[position]]))
 
     def videos(self) -> Iterator[Video]:
         """Yield the videos in order."""
-        return (self[position] for position in range(len(self)))
+        return self._videos(self.table)
+
+    def _videos(self, table: pd.DataFrame) -> Iterator[Video]:
+        """Yield the videos of some rows; each column is converted once, as a cell at a time takes 1 ms a video."""
+        columns: dict[str, list[Any]] = {name: _cells(table, name) for name in SCHEMA.names}
+        bases = {text: Fraction(text) for text in set(columns["time_base"])}
+        for cells in zip(*columns.values(), strict=True):
+            row: dict[str, Any] = dict(zip(columns, cells, strict=True))
+            label = tuple(row["label"].tolist())
+            row["path"], row["time_base"] = self.root / row["path"], bases[row["time_base"]]
+            yield Video(**{**row, "label": label if self.multi_label else label[0]})
 
     def verify(self) -> None:
         """Check that the files are there. Raises UserError if half of them or more are missing or have another size.
@@ -230,6 +241,27 @@ class Index:
             for path, codec, size, digest in rows
             if not _unchanged(self.root / path, codec, size, digest if contents else None)
         )
+
+
+def _relative(root: Path, folder: Path) -> str:
+    """Return the root relative to a folder. Where that goes upwards, links are resolved first: `..` ignores them."""
+    direct = os.path.relpath(root, folder.absolute())
+    upwards = direct.split(os.sep, 1)[0] == os.pardir
+    return os.path.relpath(root.resolve(), folder.resolve()) if upwards else direct
+
+
+def _frame(table: pa.Table, paths: list[str]) -> pd.DataFrame:
+    """Return an index's table with these paths, as Python's strings: they may hold what is not UTF-8."""
+    frame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame.assign(path=pd.Series(paths, index=frame.index, dtype=object))
+
+
+def _cells(table: pd.DataFrame, name: str) -> list[Any]:
+    """Return the cells of a column as Python's values, those of `LISTS` as arrays."""
+    if name not in LISTS:
+        return table[name].to_numpy().tolist()
+    values, ends = flat(table[name])
+    return [values[first:last] for first, last in itertools.pairwise((0, *ends.tolist()))]
 
 
 def _unchanged(path: Path, codec: str, size: int, digest: str | None) -> bool:
@@ -333,9 +365,10 @@ def from_videos(
 ) -> Index:
     """Make an index of videos that are scanned already, with absolute paths; `metric` and `mirror` as in `build`."""
     root = Path(root).absolute()
-    table = pa.Table.from_pylist([_row(video, root) for video in videos], schema=SCHEMA)
+    rows = [_row(video, root) for video in videos]
+    paths = [row.pop("path") for row in rows]
     return Index(
-        table=table.to_pandas(types_mapper=pd.ArrowDtype),
+        table=_frame(pa.Table.from_pylist(rows, schema=SCHEMA), paths),
         classes=tuple(classes),
         root=root,
         skipped=tuple(skipped),

@@ -67,7 +67,7 @@ def index_videos(
     path = to or (root if root.is_dir() else root.parent) / f"{split}.parquet"
     if to is not None or root.exists():
         writable(path)
-    made = datasets.build_index(name, root, split)
+    made = datasets.build_index(name, root, split, report=print)
     for video, reason in made.skipped:
         print(f"skipped: {video}: {reason}")
     if not len(made):
@@ -90,9 +90,7 @@ def check_index(
     """
     from ...pipelines import check
 
-    found = check.check(index, deep=deep)
-    for problem in found:
-        print(f"{problem.path}: {problem.reason}")
+    found = check.check(index, deep=deep, report=lambda problem: print(f"{problem.path}: {problem.reason}"))
     print(f"{len(found)} problem{'s' * (len(found) != 1)}")
     raise typer.Exit(int(bool(found)))
 
