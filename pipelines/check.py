@@ -64,8 +64,9 @@ def check(
         partial(_examine, deep=deep), videos, crashed=_crashed, title="checking", workers=workers, progress=progress
     )
     problems = [problem for problem in found if problem is not None]
-    for problem in problems if report is not None else ():
-        report(problem)
+    if report is not None:
+        for problem in problems:
+            report(problem)
     try:
         _quarantine(path, root, videos, problems)
     except OSError as error:

@@ -83,8 +83,9 @@ def build_index(
         raise UserError(
             f"{root}: none of the {listing.listed} listed videos of {name} {split} is there{_elsewhere(listing)}"
         )
-    for note in (*listing.notes, *_unlabeled(listing)) if report is not None else ():
-        report(note)
+    if report is not None:
+        for note in (*listing.notes, *_unlabeled(listing)):
+            report(note)
     classes = [name.encode("utf-8", "backslashreplace").decode() for name in listing.classes]
     made = build(
         listing.entries, classes, listing.root,

@@ -136,12 +136,12 @@ def _named(file: Path, used: set[str]) -> tuple[str, ...]:
 
 def _span(record: Mapping[str, str], file: Path) -> Span | None:
     """Return the span of a row: that in seconds if it has one, else that in frames, else None."""
-    for unit, ending, number in (("seconds", "", float), ("frames", "_frame", int)):
-        start, end = record.get(f"start{ending}", ""), record.get(f"end{ending}", "")
-        if not start and not end:
-            continue
-        try:
-            return Span(start=number(start or 0), end=number(end) if end else None, unit=unit)
-        except ValueError:
-            raise UserError(f"{file}: {record['path']}: start={start}, end={end} should be {unit}, in order") from None
-    return None
+    seconds, frames = ((record.get(f"start{kind}", ""), record.get(f"end{kind}", "")) for kind in ("", "_frame"))
+    start, end = seconds if any(seconds) else frames
+    if not start and not end:
+        return None
+    unit = "seconds" if any(seconds) else "frames"
+    try:
+        return Span(start=float(start or 0), end=float(end) if end else None, unit=unit)
+    except ValueError:
+        raise UserError(f"{file}: {record['path']}: start={start}, end={end} should be {unit}, in order") from None
