@@ -72,7 +72,7 @@ def index(root: Path, split: str) -> Listing:
 
 
 def _records(file: Path) -> tuple[list[dict[str, str]], tuple[str, ...]]:
-    """Return the rows by our names of the columns, and a note on the columns that are not used."""
+    """Return the rows by our names of the columns, and notes on the columns that are named otherwise, or not used."""
     lines = list(_find.lines(file, comments=True))
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
     table = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
@@ -90,7 +90,9 @@ def _records(file: Path) -> tuple[list[dict[str, str]], tuple[str, ...]]:
                 f"{file}: '{delimiter.join(row)}' has more cells than the header: quote what holds a '{delimiter}'"
             )
     unused = [name for place, name in enumerate(header) if place not in names.values()]
-    notes = (f"columns not used: {', '.join(unused)}",) if unused else ()
+    read = [f"{header[place]} as {ours}" for ours, place in names.items() if header[place] != ours]
+    told = (("columns read: ", read), ("columns not used: ", unused))
+    notes = tuple(text + ", ".join(columns) for text, columns in told if columns)
     cells = [{name: row[place] if place < len(row) else "" for name, place in names.items()} for row in rows]
     return cells, notes
 
