@@ -32,7 +32,7 @@ from . import _frames, _parallel
 from ._colors import UNKNOWN
 from ._files import flat
 from ._scan import file_hash, scan
-from ._video import Label, SkippedVideo, Span, UnreadableVideo, Video, trim
+from ._video import SQUARE, Label, SkippedVideo, Span, UnreadableVideo, Video, trim
 
 __all__ = [
     "Entry",
@@ -71,6 +71,8 @@ SCHEMA = pa.schema(
         "size": pa.int64(),
         "hash": pa.string(),
         "rotation": pa.int32(),
+        "flipped": pa.bool_(),
+        "pixel_aspect": pa.string(),
         "stream": pa.int32(),
         "hidden": pa.int32(),
         "coded_width": pa.int32(),
@@ -81,7 +83,10 @@ SCHEMA = pa.schema(
 )
 LISTS = ("label", "pts", "key_frames")
 # Columns that index files of older versions lack, and the values for them.
-LATER: dict[str, int | str] = {"coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN}
+LATER: dict[str, int | str] = {
+    "coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN, "flipped": False,
+    "pixel_aspect": SQUARE,
+}  # fmt: skip
 
 
 class Entry(NamedTuple):

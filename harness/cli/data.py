@@ -62,6 +62,7 @@ def index_videos(
     Example: reelbench data index folder /data/my_videos --to my_videos.parquet
     """
     from ...pipelines import datasets
+    from ...pipelines._video import SQUARE
     from ...pipelines.index import writable
 
     path = to or (root if root.is_dir() else root.parent) / f"{split}.parquet"
@@ -75,6 +76,8 @@ def index_videos(
     made.save(path)
     if again := int(made.table.duplicated(["path", "offset", "frames"]).sum()):
         print(f"{again} of the videos are listed more than once, and count as often")
+    if uneven := int((made.table["pixel_aspect"] != SQUARE).sum()):
+        print(f"{uneven} of the videos have pixels that are not square: they are shown as stored")
     counts = f"{len(made)} videos of {made.listed} listed, {len(made.skipped)} skipped"
     print(f"{counts}, {len(made.classes)} classes -> {path}")
 
