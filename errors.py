@@ -18,6 +18,15 @@ class Stopped(SystemExit):
     """The end of a command that a signal stopped, and that has said how to go on."""
 
 
+def printable(name: str) -> str:
+    """Return a file's name with escapes for the bytes that are not UTF-8, which Python keeps as surrogates.
+
+    >>> printable("caf\\udce9.mp4")
+    'caf\\\\udce9.mp4'
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return (not raise) the UserError for an unknown name, with similar names and the first 40 known ones.
 

@@ -1,11 +1,10 @@
-"""Reads container headers: how many bytes a file should have, and the rotation of its video.
+"""Reads container headers: how many bytes a file should have, and whether they may turn its video.
 
 FFmpeg reads a truncated file without an error, as if the video were shorter; the headers show the difference.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 from collections.abc import Iterator
@@ -15,6 +14,11 @@ from typing import BinaryIO
 EBML = b"\x1a\x45\xdf\xa3"
 UNKNOWN_SIZE = 0xFFFFFFFF  # RIFF: the writer never filled in the size
 SEGMENT = b"\x18\x53\x80\x67"
+PROJECTION = b"\x76\x70"  # Matroska's element, among the tracks
+HEADER = 1 << 16  # bytes in which Matroska's tracks lie
+# First boxes of MP4 and QuickTime files, and where in a box its matrix begins.
+BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot")
+MATRICES = {b"mvhd": 36, b"tkhd": 40}
 
 
 def declared_size(path: Path) -> int:
@@ -38,30 +42,32 @@ def holds_times(path: Path) -> bool:
     return head[:4] == EBML or head[4:8] == b"ftyp"
 
 
-def rotation(path: Path) -> int:
-    """Return the clockwise display rotation, in degrees, of an MP4's video track; 0 for other containers."""
+def is_turned(path: Path) -> bool:
+    """Whether the headers of an MP4 or Matroska file may turn or mirror its video; False for other containers.
+
+    It is a quick look: what they say is read by FFmpeg (`_orientation`).
+    """
     with path.open("rb") as file:
-        if file.read(8)[4:8] != b"ftyp":
-            return 0
+        head = file.read(HEADER)
+        if head[:4] == EBML:
+            return PROJECTION in head
+        if head[4:8] not in BOXES:
+            return False
         for _, start, end in (b for b in _boxes(file, 0, _length(file)) if b[0] == b"moov"):
-            for _, first, last in (b for b in _boxes(file, start, end) if b[0] == b"trak"):
-                header = next((b for b in _boxes(file, first, last) if b[0] == b"tkhd"), None)
-                if header and (angle := _angle(file, header[1])) is not None:
-                    return angle
-    return 0
+            for kind, first, last in list(_boxes(file, start, end)):
+                headers = _boxes(file, first, last) if kind == b"trak" else [(kind, first, last)]
+                if any(_turns(file, kind, body) for kind, body, _ in headers if kind in MATRICES):
+                    return True
+    return False
 
 
-def _angle(file: BinaryIO, start: int) -> int | None:
-    """Read a `tkhd` box (ISO 14496-12, 8.3.2): the matrix's first row, if the track has a picture."""
+def _turns(file: BinaryIO, kind: bytes, start: int) -> bool:
+    """Whether the matrix of an `mvhd` or `tkhd` box (ISO 14496-12, 8.2.2 and 8.3.2) is not the identity."""
     file.seek(start)
     body = file.read(96)
-    # Version, flags, times, track and duration; then reserved, layer, group and volume (16 bytes) before the matrix.
-    matrix = (36 if body[:1] == b"\x01" else 24) + 16
-    if len(body) < matrix + 44:
-        return None
-    a, b = struct.unpack(">ii", body[matrix : matrix + 8])
-    (width,) = struct.unpack(">I", body[matrix + 36 : matrix + 40])
-    return round(math.degrees(math.atan2(b, a))) % 360 if width else None
+    matrix = MATRICES[kind] + (12 if body[:1] == b"\x01" else 0)  # version 1 has times and duration of 64 bits
+    values = struct.unpack(">5i", body[matrix : matrix + 20].ljust(20, b"\0"))
+    return any(values) and (values[0] <= 0 or values[4] <= 0 or values[1] != 0 or values[3] != 0)
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:

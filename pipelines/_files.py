@@ -68,7 +68,7 @@ class Files:
 
     def __init__(self, index: Any) -> None:
         table = index.table
-        names = ("size", "frames", "offset", "stream", "width", "height", "rotation")
+        names = ("size", "frames", "offset", "stream", "width", "height", "rotation", "flipped")
         columns = {name: table[name].to_numpy() for name in names}
         paths = [os.fsencode(index.root / path) for path in table["path"]]
         self._columns = SharedArrays(
@@ -91,15 +91,15 @@ class Files:
     def size(self, row: int) -> tuple[int, int]:
         """Return (width, height) after rotation, in pixels."""
         width, height = self.coded_size(row)
-        return (height, width) if self.rotation(row) % 180 else (width, height)
+        return (height, width) if self.orientation(row)[0] % 180 else (width, height)
 
     def coded_size(self, row: int) -> tuple[int, int]:
         """Return (width, height) before rotation, in pixels; without the padding that `Video.coded_width` includes."""
         return int(self._columns["width"][row]), int(self._columns["height"][row])
 
-    def rotation(self, row: int) -> int:
-        """Return the rotation in degrees clockwise."""
-        return int(self._columns["rotation"][row])
+    def orientation(self, row: int) -> tuple[int, bool]:
+        """Return the rotation in degrees clockwise, and whether the frame is mirrored before (see `_orientation`)."""
+        return int(self._columns["rotation"][row]), bool(self._columns["flipped"][row])
 
     def color_matrix(self, row: int) -> str:
         """Return FFmpeg's name of the color matrix that the file is tagged with."""

@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from . import _colors, _container, _frames, _header
+from . import _colors, _container, _frames, _header, _orientation
 from ._video import Label, UnreadableVideo, Video
 
 BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and the hash
@@ -42,9 +42,9 @@ def scan(path: Path | str, label: Label = -1) -> Video:
         raise UnreadableVideo(f"cannot be demuxed: {error.strerror}") from error
     except ValueError as error:  # PyAV decodes a header's texts as it opens the file
         raise UnreadableVideo(f"cannot be demuxed: {error}") from error
-    return Video(
-        path=path, label=label, size=size, hash=file_hash(path), rotation=_container.rotation(path), **(facts or {})
-    )
+    assert facts is not None
+    rotation, flipped = _orientation.read(path, facts["stream"]) if _container.is_turned(path) else _orientation.UPRIGHT
+    return Video(path=path, label=label, size=size, hash=file_hash(path), rotation=rotation, flipped=flipped, **facts)
 
 
 def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
@@ -81,6 +81,7 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             "profile": context.profile or "",
             "pix_fmt": context.pix_fmt or "",
             "stream": stream.index,
+            "pixel_aspect": str(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1).replace("/", ":"),
             "hidden": hidden,
             "coded_width": context.coded_width,
             "coded_height": context.coded_height,

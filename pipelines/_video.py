@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 Label = int | tuple[int, ...]
+SQUARE = "1"  # a pixel aspect
 
 
 class UnreadableVideo(Exception):  # noqa: N818 (it skips one video, and is no failure of the program)
@@ -35,7 +36,9 @@ class Video:
     presentation order. The video is `frames` frames long and starts at the file's frame `offset`, which is 0 unless a
     list trims the file. `duration` is in seconds, of these frames only; 0 where there are no times.
 
-    Pixels: `width` and `height` are the stored frame's, before `rotation` (clockwise: 0, 90, 180 or 270 degrees).
+    Pixels: `width` and `height` are the stored frame's, before it is mirrored from left to right (if
+    `flipped`) and turned by `rotation` (clockwise: 0, 90, 180 or 270 degrees). `pixel_aspect` is a pixel's width to its
+    height; pixels that are not square are shown as stored.
     `coded_width` and `coded_height` include the padding to whole blocks; 0 where the headers do not say.
     `color_matrix` and `color_range` are FFmpeg's names of the file's color tags (`bt709`, …; `tv`, `pc`), or `unknown`.
 
@@ -60,6 +63,8 @@ class Video:
     size: int
     hash: str
     rotation: int = 0
+    flipped: bool = False
+    pixel_aspect: str = SQUARE
     stream: int = 0
     offset: int = 0
     hidden: int = 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,8 @@ from av.error import FFmpegError
 
 from ..errors import UserError
 from . import _frames, _parallel
-from .index import Index, UnreadableVideo, Video, quarantine_file, scan
+from ._quarantine import quarantine_file
+from .index import Index, UnreadableVideo, Video, scan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +36,21 @@ class Problem:
 
 
 def check(
-    index: Path | str, *, deep: bool = False, workers: int | None = None, progress: bool = True
+    index: Path | str,
+    *,
+    deep: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+    report: Callable[[Problem], None] | None = None,
 ) -> tuple[Problem, ...]:
     """Check every video of an index file and rewrite its quarantine list; return the problems, in index order.
 
     Variable frame rates are among the problems, but not quarantined. If nothing is quarantined, the old list is
-    deleted. `deep` decodes every frame. `workers` defaults to the number of cores.
+    deleted. `deep` decodes every frame. `workers` defaults to the number of cores. `report` is called with each
+    problem, before the list is written.
 
     Raises UserError, and leaves the old list, if none of the files exists (then they have moved, and are not damaged),
-    or a label is no class.
+    a label is no class, or the list cannot be written.
     """
     path = Path(index)
     loaded = Index.load(path, quarantined_too=True)
@@ -57,7 +65,16 @@ def check(
         partial(_examine, deep=deep), videos, crashed=_crashed, title="checking", workers=workers, progress=progress
     )
     problems = [problem for problem in found if problem is not None]
-    _quarantine(path, root, videos, problems)
+    if report is not None:
+        for problem in problems:
+            report(problem)
+    try:
+        _quarantine(path, root, videos, problems)
+    except OSError as error:
+        raise UserError(
+            f"{quarantine_file(path)}: cannot be written ({error.strerror}), so that these videos are still used: "
+            "copy the index to another folder and check that"
+        ) from None
     return tuple(problems)
 
 
@@ -70,7 +87,7 @@ def _quarantine(path: Path, root: Path, videos: list[Video], problems: list[Prob
     ]
     if rows:
         partial_file = path.with_name(f".{path.name}.{os.getpid()}.quarantine")
-        partial_file.write_text(json.dumps(rows, indent=1, ensure_ascii=False), encoding="utf-8")
+        partial_file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
         os.replace(partial_file, quarantine_file(path))
     else:
         quarantine_file(path).unlink(missing_ok=True)

@@ -4,7 +4,8 @@
     DALI               VP8, VP9         the codecs and sizes that NVDEC decodes according to the driver (`nvdec`)
     software           all others       all others, such as MJPEG and folders of frames
 
-Videos with a rotation, or with hidden packets or negative times, which shift DALI's frame numbers: software.
+Videos that are turned or mirrored, or have hidden packets or negative times, which shift DALI's frame numbers:
+software.
 """
 
 from __future__ import annotations
@@ -84,7 +85,12 @@ def supported(index: Index, device: Device) -> np.ndarray:
     table = index.table
     pts, ends = flat(table["pts"])
     early = pts[np.append(0, ends[:-1])] < 0 if len(ends) else np.zeros(0, bool)
-    plain = ~early & (table["hidden"].to_numpy() == 0) & (table["rotation"].to_numpy() == 0)
+    plain = (
+        ~early
+        & (table["hidden"].to_numpy() == 0)
+        & (table["rotation"].to_numpy() == 0)
+        & ~table["flipped"].to_numpy(bool)
+    )
     if device == "cuda":
         return _on_gpu(table, plain)
     return plain & table["codec"].isin(CPU_CODECS).to_numpy(dtype=bool)

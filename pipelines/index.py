@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -26,11 +27,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import UserError
+from ..errors import UserError, printable
 from . import _frames, _parallel
 from ._colors import UNKNOWN
+from ._files import flat
+from ._quarantine import quarantined
 from ._scan import file_hash, scan
-from ._video import Label, SkippedVideo, Span, UnreadableVideo, Video, trim
+from ._video import SQUARE, Label, SkippedVideo, Span, UnreadableVideo, Video, trim
 
 __all__ = [
     "Entry",
@@ -69,6 +72,8 @@ SCHEMA = pa.schema(
         "size": pa.int64(),
         "hash": pa.string(),
         "rotation": pa.int32(),
+        "flipped": pa.bool_(),
+        "pixel_aspect": pa.string(),
         "stream": pa.int32(),
         "hidden": pa.int32(),
         "coded_width": pa.int32(),
@@ -77,8 +82,12 @@ SCHEMA = pa.schema(
         "color_range": pa.string(),
     }
 )
+LISTS = ("label", "pts", "key_frames")
 # Columns that index files of older versions lack, and the values for them.
-LATER: dict[str, int | str] = {"coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN}
+LATER: dict[str, int | str] = {
+    "coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN, "flipped": False,
+    "pixel_aspect": SQUARE,
+}  # fmt: skip
 
 
 class Entry(NamedTuple):
@@ -145,10 +154,13 @@ class Index:
             table = table.append_column(name, pa.repeat(value, len(table)))
         if lacking := sorted((set(SCHEMA.names) - set(table.column_names)) | (FACTS - set(facts))):
             raise UserError(f"index {path}: lacks {', '.join(lacking)}: index the data again")
+        paths = table["path"].to_pylist()
+        for row, name in facts.get("odd_paths", ()):
+            paths[row] = name
         return cls(
-            table=table.select(SCHEMA.names).to_pandas(types_mapper=pd.ArrowDtype),
+            table=_frame(table.select(SCHEMA.names), paths),
             classes=tuple(facts["classes"]),
-            root=(path.parent.absolute() / facts["root"]).resolve(),
+            root=(path.parent.resolve() / facts["root"]).resolve(),
             skipped=tuple(SkippedVideo(p, reason) for p, reason in facts["rejected"]),
             multi_label=facts["multi_label"],
             metric=facts["metric"],
@@ -158,13 +170,16 @@ class Index:
     def save(self, path: Path | str) -> None:
         """Write the index file atomically. Raises UserError if it cannot be written.
 
-        The root is stored relative to the file, so that a folder of index and videos can be moved.
+        The root is stored relative to the file, so that a folder of index and videos can be moved. A path that is not
+        UTF-8 is written with escapes, and as it is among the metadata.
         """
         path = Path(path)
         writable(path)
+        shown = [printable(name) for name in self.table["path"]]
         facts = {
             "version": VERSION,
-            "root": os.path.relpath(self.root, path.parent.absolute()),
+            "root": _relative(self.root, path.parent),
+            "odd_paths": [(row, name) for row, name in enumerate(self.table["path"]) if name != shown[row]],
             "classes": self.classes,
             "rejected": self.skipped,
             "multi_label": self.multi_label,
@@ -172,8 +187,8 @@ class Index:
             "mirror": self.mirror,
             "fingerprint": self.fingerprint,
         }
-        table = pa.Table.from_pandas(self.table, schema=SCHEMA, preserve_index=False)
-        table = table.replace_schema_metadata({METADATA: json.dumps(facts, ensure_ascii=False)})
+        table = pa.Table.from_pandas(self.table.assign(path=shown), schema=SCHEMA, preserve_index=False)
+        table = table.replace_schema_metadata({METADATA: json.dumps(facts)})
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         pq.write_table(table, partial, compression="zstd")
         os.replace(partial, path)
@@ -196,20 +211,21 @@ class Index:
         return len(self.table)
 
     def __getitem__(self, position: int) -> Video:
-        row: dict[str, Any] = {name: self.table[name].iat[position] for name in SCHEMA.names}
-        label = tuple(int(number) for number in row.pop("label"))
-        return Video(
-            path=self.root / row.pop("path"),
-            label=label if self.multi_label else label[0],
-            pts=np.asarray(row.pop("pts"), dtype=np.int64),
-            key_frames=np.asarray(row.pop("key_frames"), dtype=np.int32),
-            time_base=Fraction(row.pop("time_base")),
-            **row,
-        )
+        return next(self._videos(self.table.iloc[[position]]))
 
     def videos(self) -> Iterator[Video]:
         """Yield the videos in order."""
-        return (self[position] for position in range(len(self)))
+        return self._videos(self.table)
+
+    def _videos(self, table: pd.DataFrame) -> Iterator[Video]:
+        """Yield the videos of some rows; each column is converted once, as a cell at a time takes 1 ms a video."""
+        columns: dict[str, list[Any]] = {name: _cells(table, name) for name in SCHEMA.names}
+        bases = {text: Fraction(text) for text in set(columns["time_base"])}
+        for cells in zip(*columns.values(), strict=True):
+            row: dict[str, Any] = dict(zip(columns, cells, strict=True))
+            label = tuple(row["label"].tolist())
+            row["path"], row["time_base"] = self.root / row["path"], bases[row["time_base"]]
+            yield Video(**{**row, "label": label if self.multi_label else label[0]})
 
     def verify(self) -> None:
         """Check that the files are there. Raises UserError if half of them or more are missing or have another size.
@@ -247,6 +263,27 @@ class Index:
         )
 
 
+def _relative(root: Path, folder: Path) -> str:
+    """Return the root relative to a folder. Where that goes upwards, links are resolved first: `..` ignores them."""
+    direct = os.path.relpath(root, folder.absolute())
+    upwards = direct.split(os.sep, 1)[0] == os.pardir
+    return os.path.relpath(root.resolve(), folder.resolve()) if upwards else direct
+
+
+def _frame(table: pa.Table, paths: list[str]) -> pd.DataFrame:
+    """Return an index's table with these paths, as Python's strings: they may hold what is not UTF-8."""
+    frame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame.assign(path=pd.Series(paths, index=frame.index, dtype=object))
+
+
+def _cells(table: pd.DataFrame, name: str) -> list[Any]:
+    """Return the cells of a column as Python's values, those of `LISTS` as arrays."""
+    if name not in LISTS:
+        return table[name].to_numpy().tolist()
+    values, ends = flat(table[name])
+    return [values[first:last] for first, last in itertools.pairwise((0, *ends.tolist()))]
+
+
 def _unchanged(path: Path, codec: str, size: int, digest: str | None) -> bool:
     try:
         if codec == "frames":
@@ -270,25 +307,6 @@ def writable(path: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}: choose another place") from None
-
-
-def quarantine_file(index: Path) -> Path:
-    """Return the path of an index file's quarantine list, beside it."""
-    return index.with_suffix(".quarantine.json")
-
-
-def quarantined(index: Path) -> dict[tuple[str, str], str]:
-    """Return {(path, hash): reason} of an index file's quarantined videos; empty if it has no list.
-
-    Paths are relative to the root. Raises UserError if the list is damaged.
-    """
-    file = quarantine_file(index)
-    if not file.is_file():
-        return {}
-    try:
-        return {(row["path"], row["hash"]): row["reason"] for row in json.loads(file.read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError, KeyError):
-        raise UserError(f"{file}: cannot be read: make it again with `reelbench data check {index}`") from None
 
 
 def mirrored(classes: Sequence[str]) -> tuple[tuple[int, int], ...] | None:
@@ -348,9 +366,10 @@ def from_videos(
 ) -> Index:
     """Make an index of videos that are scanned already, with absolute paths; `metric` and `mirror` as in `build`."""
     root = Path(root).absolute()
-    table = pa.Table.from_pylist([_row(video, root) for video in videos], schema=SCHEMA)
+    rows = [_row(video, root) for video in videos]
+    paths = [row.pop("path") for row in rows]
     return Index(
-        table=table.to_pandas(types_mapper=pd.ArrowDtype),
+        table=_frame(pa.Table.from_pylist(rows, schema=SCHEMA), paths),
         classes=tuple(classes),
         root=root,
         skipped=tuple(skipped),

@@ -18,17 +18,19 @@ from .source import ClipSampler
 EXACT = 0x42002  # swscale: bilinear, full chroma, accurate rounding
 
 
-def decode(path: Path | str, stream: int = 0, rotation: int = 0) -> np.ndarray:
+def decode(path: Path | str, stream: int = 0, rotation: int = 0, flipped: bool = False) -> np.ndarray:
     """Return all frames of a file, or of a folder's `*.jpg` files by name, upright: F x H x W x 3 uint8 RGB.
 
-    `stream` is the stream's number in the container, `rotation` in degrees clockwise. A span does not count.
+    `stream` is the stream's number in the container, `rotation` in degrees clockwise, after a mirroring from left to
+    right if `flipped`. A span does not count.
     """
     path, reformatter, found = Path(path), VideoReformatter(), []
     for file in sorted(path.glob("*.jpg")) if path.is_dir() else [path]:
         with av.open(str(file), mode="r") as container:
             for frame in container.decode(container.streams[stream]):
                 found.append(reformatter.reformat(frame, format="rgb24", interpolation=EXACT).to_ndarray())  # type: ignore[arg-type]
-    return np.rot90(np.stack(found), -rotation // 90, axes=(1, 2))
+    frames = np.stack(found)
+    return np.rot90(frames[:, :, ::-1] if flipped else frames, -rotation // 90, axes=(1, 2))
 
 
 def resample(frames: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:

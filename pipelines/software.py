@@ -24,6 +24,7 @@ from av.filter import Graph
 from av.video import VideoStream
 from av.video.reformatter import VideoReformatter
 
+from . import _orientation
 from ._files import UnreadableVideo
 from ._header import UNDECODED
 from ._packets import Mismatch, groups, is_avi, opened
@@ -47,15 +48,16 @@ class DecodedSource(EncodedSource):
     def content(self, row: int, spec: ClipSpec) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Return the decoded frames, and the boxes relative to their region. Raises UnreadableVideo."""
         content, wanted = self.fetch(row, spec)
-        region, turns = around(spec.boxes, *self.files.size(row)), self.files.rotation(row) // 90
-        part = (0, 0, *self.files.coded_size(row)) if turns else region
+        region, orientation = around(spec.boxes, *self.files.size(row)), self.files.orientation(row)
+        turned = orientation != _orientation.UPRIGHT
+        part = (0, 0, *self.files.coded_size(row)) if turned else region
         try:
             frames = decode(content, self.files.stream(row), wanted, *self.files.times(row), part)
         except (FFmpegError, Mismatch, ValueError) as error:
             raise UnreadableVideo(f"cannot be decoded: {error}") from None
-        if turns:
+        if turned:
             x0, y0, x1, y1 = region
-            frames = np.ascontiguousarray(np.rot90(frames, -turns, axes=(1, 2))[:, y0:y1, x0:x1])
+            frames = np.ascontiguousarray(_orientation.apply(frames, orientation)[:, y0:y1, x0:x1])
         return (frames,), spec.boxes - np.array([region[0], region[1]] * 2, dtype=np.float32)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from ..errors import UserError, unknown
-from . import _frames, _parallel
+from . import _frames, _orientation, _parallel
 from ._encode import encode, find
 from .index import Index, SkippedVideo, UnreadableVideo, Video, from_videos, scan, writable
 
@@ -142,7 +142,7 @@ def _pictures(job: _Job) -> Iterator[av.VideoFrame]:
         if number >= first + video.frames:
             return
         if number >= first:
-            picture = _cropped(_scaled(_upright(frame, video.rotation), job.short_side))
+            picture = _cropped(_scaled(_upright(frame, (video.rotation, video.flipped)), job.short_side))
             picture.time_base = video.time_base if video.codec != "frames" else UNTIMED
             picture.pts = int(video.pts[number] - video.pts[first])
             yield picture
@@ -157,10 +157,10 @@ def _decoded(video: Video) -> Iterator[av.VideoFrame]:
                 yield from container.decode(stream)
 
 
-def _upright(frame: av.VideoFrame, rotation: int) -> av.VideoFrame:
-    if not rotation:
+def _upright(frame: av.VideoFrame, orientation: _orientation.Orientation) -> av.VideoFrame:
+    if orientation == _orientation.UPRIGHT:
         return frame
-    pixels = np.rot90(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), -rotation // 90)
+    pixels = _orientation.apply(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), orientation)
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
 
 

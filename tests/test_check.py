@@ -14,8 +14,9 @@ import pytest
 from reelbench.errors import UserError
 from reelbench.pipelines import transcode as transcoding
 from reelbench.pipelines._encode import encode
+from reelbench.pipelines._quarantine import quarantine_file
 from reelbench.pipelines.check import check
-from reelbench.pipelines.index import Entry, Index, Span, build, quarantine_file
+from reelbench.pipelines.index import Entry, Index, Span, build
 from reelbench.pipelines.transcode import transcode
 
 

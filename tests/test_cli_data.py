@@ -59,6 +59,12 @@ LISTS = [
     ("csv", b"path,label\nc.webm,1\nc.webm,1\n", "1 of the videos are listed more than once"),
     ("csv", b"path,label\nc.webm,-1\na b.webm,2\n", "2 videos of 2 listed, 0 skipped, 3 classes"),
     ("filelist", b"a b.webm 1\r\nc.webm -1\r\n", "2 videos of 2 listed, 0 skipped, 2 classes"),
+    ("filelist", b"a b.webm 1\nc.webm\n", "1 videos have no label (-1)"),
+    ("filelist", b"# path label\nc.webm 0\n#no_comment.webm 0\n", "1 videos of 2 listed, 1 skipped"),
+    ("csv", "path,label\nc.webm,1\n".encode("utf-16"), "1 videos of 1 listed"),
+    ("csv", b"path;label\na b.webm;run\n", "1 videos of 1 listed"),
+    ("csv", b"Video Path\tClass-Name\tfps\na b.webm\trun\t25\n", "columns not used: fps"),
+    ("csv", b"path,label\n.\\c.webm,run\n", "1 videos of 1 listed"),
 ]
 
 
@@ -71,11 +77,13 @@ def test_lists_as_people_have_them_are_read(data, clips: Path, kind: str, conten
 
 
 MISTAKES = [
-    ("csv", "path,label\nc.webm,1\n".encode("utf-16"), "byte 0 is not UTF-8"),
+    ("csv", b"PAR1\x00\x15\x04", "holds zero bytes, so it is no text"),
+    ("csv", b"path,label\na, b.webm,run\n", "has more cells than the header"),
+    ("csv", b"c.webm 1\n", "`data index filelist`"),
+    ("filelist", b"c.webm,1\n", "commas between path and label: `data index csv`"),
     ("csv", b"path,label\nc.webm,-2\n", "label -2: labels are whole numbers from 0"),
     ("csv", b"path,label\nc.webm,1.0\n", "label 1.0: labels are whole numbers from 0"),
     ("csv", b"path,label\nc.webm,99999999999\n", "label 99999999999: classes are numbered from 0, up to"),
-    ("csv", b"path;label\nc.webm;1\n", "the header must name path and label"),
     ("csv", b"", "columns none"),
     ("csv", b"path,label,start,end\nc.webm,1,900,\n", "none of 1 listed videos can be used"),
     ("filelist", b"", "none of the 0 listed videos"),
@@ -209,7 +217,7 @@ def test_transcoding_spares_its_source_and_goes_on_after_an_interruption(
 
 
 def test_an_interruption_says_how_to_go_on(data, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> Index:
+    def interrupted(*_: object, **__: object) -> Index:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(datasets, "build_index", interrupted)

@@ -65,7 +65,7 @@ def shown(*videos: indexing.Video) -> tuple[torch.Tensor, str]:
 
 
 def check(clips: torch.Tensor, video: indexing.Video) -> None:
-    frames = reference.decode(video.path, video.stream, video.rotation)
+    frames = reference.decode(video.path, video.stream, video.rotation, video.flipped)
     assert len(frames) == video.frames
     wanted = torch.from_numpy(reference.views(frames, ClipSampler(clip=CLIP, views=VIEWS), 0, 0))
     std = torch.tensor(CLIP.std).view(3, 1, 1, 1)

@@ -36,7 +36,9 @@ def grey(clip: torch.Tensor, of: Clip = CLIP) -> torch.Tensor:
 
 def expected(index: Index, clip_sampler: ClipSampler, row: int, epoch: int = 0) -> torch.Tensor:
     video = index[row]
-    frames = reference.decode(video.path, video.stream, video.rotation)[video.offset : video.offset + video.frames]
+    frames = reference.decode(video.path, video.stream, video.rotation, video.flipped)[
+        video.offset : video.offset + video.frames
+    ]
     return torch.from_numpy(reference.views(frames, clip_sampler, epoch, row))
 
 

@@ -5,6 +5,7 @@ A UserError is printed in one line, with exit code 2; a bug ends in a traceback.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -47,7 +48,13 @@ def run_command(function: Callable[..., None]) -> None:
 
 
 def main() -> None:
-    """Run the `reelbench` command with the process's arguments; ends in SystemExit, with 2 for a UserError."""
+    """Run the `reelbench` command with the process's arguments; ends in SystemExit, with 2 for a UserError.
+
+    A file's name that the terminal cannot show is shown with escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     _guard(app)
 
 

@@ -62,12 +62,13 @@ def index_videos(
     Example: reelbench data index folder /data/my_videos --to my_videos.parquet
     """
     from ...pipelines import datasets
+    from ...pipelines._video import SQUARE
     from ...pipelines.index import writable
 
     path = to or (root if root.is_dir() else root.parent) / f"{split}.parquet"
     if to is not None or root.exists():
         writable(path)
-    made = datasets.build_index(name, root, split)
+    made = datasets.build_index(name, root, split, report=print)
     for video, reason in made.skipped:
         print(f"skipped: {video}: {reason}")
     if not len(made):
@@ -75,6 +76,8 @@ def index_videos(
     made.save(path)
     if again := int(made.table.duplicated(["path", "offset", "frames"]).sum()):
         print(f"{again} of the videos are listed more than once, and count as often")
+    if uneven := sum(aspect != SQUARE for aspect in made.table["pixel_aspect"]):
+        print(f"{uneven} of the videos have pixels that are not square: they are shown as stored")
     counts = f"{len(made)} videos of {made.listed} listed, {len(made.skipped)} skipped"
     print(f"{counts}, {len(made.classes)} classes -> {path}")
 
@@ -90,9 +93,7 @@ def check_index(
     """
     from ...pipelines import check
 
-    found = check.check(index, deep=deep)
-    for problem in found:
-        print(f"{problem.path}: {problem.reason}")
+    found = check.check(index, deep=deep, report=lambda problem: print(f"{problem.path}: {problem.reason}"))
     print(f"{len(found)} problem{'s' * (len(found) != 1)}")
     raise typer.Exit(int(bool(found)))
 

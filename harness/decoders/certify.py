@@ -125,7 +125,7 @@ def upright(video: Video) -> tuple[int, int]:
 
 def _compare(shown: np.ndarray, video: Video, spec: ClipSpec, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the reference's clip (T H W 3, whole gray levels), and for each frame whether it is the right one."""
-    everything = reference.decode(video.path, video.stream, video.rotation)
+    everything = reference.decode(video.path, video.stream, video.rotation, video.flipped)
     everything = everything[video.offset : video.offset + video.frames]
     numbers = spec.frames[spec.positions[0]]
     beside = [np.clip(numbers + step, 0, len(everything) - 1) for step in (0, -1, 1)]

@@ -66,7 +66,7 @@ def identical(index: Index, read: rivals.Reader) -> tuple[int, int]:
         video = index[int(row)]
         numbers = clip_sampler.sample(video.frames, (video.width, video.height), 0, int(row)).frames + video.offset
         shown = read(video, numbers).cpu().numpy()
-        right += _right(shown, reference.decode(video.path, video.stream, video.rotation), numbers)
+        right += _right(shown, reference.decode(video.path, video.stream, video.rotation, video.flipped), numbers)
         total += len(numbers)
     return right, total
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from ...errors import UserError
+from ...errors import UserError, printable
 from ...intervals import wilson
 from ...result import Metric
 from ...spec import Activation
@@ -102,7 +102,7 @@ class Predictions:
         frame.insert(0, "predicted", self.score.argmax(1).numpy())
         labels = [row.nonzero().flatten().tolist() for row in self.label] if multi else self.label.tolist()
         frame.insert(0, "label", pd.Series(labels))
-        frame.insert(0, "path", [paths[i] for i in self.video.tolist()])
+        frame.insert(0, "path", [printable(paths[i]) for i in self.video.tolist()])
         return frame
 
 

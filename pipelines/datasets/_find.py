@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,9 @@ from typing import Any
 from ...errors import UserError
 from .._video import Label, Span
 from ..index import Entry
+from . import _walk
 
-VIDEOS = frozenset([".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts"])
-FRAMES = frozenset((".jpg", ".jpeg"))
+COMMENT = re.compile(r"#(\s|$)")  # `#20_Rhythm_clap.avi` is a video of HMDB51
 Listed = tuple[tuple[str, ...], Label, Span | None]
 
 
@@ -31,24 +33,28 @@ def folder(root: Path, *candidates: str) -> Path:
     return next((root / name for name in candidates if (root / name).is_dir()), root)
 
 
-def lines(path: Path) -> Iterator[str]:
-    """Yield a text file's lines, stripped, without empty ones and those that start with `#`.
+def lines(path: Path, *, comments: bool = False) -> Iterator[str]:
+    """Yield a text file's lines, stripped, without empty ones; with `comments` also without `# …`.
 
-    Raises UserError if the file cannot be read as UTF-8.
+    Bytes that are not UTF-8 become surrogates, as in the names of files. Raises UserError if the file cannot be read or
+    is no text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not UTF-8: is this the list? Then save it as UTF-8") from None
-    return (line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
+    if b"\0" in content and not wide:
+        raise UserError(f"{path}: holds zero bytes, so it is no text: is this the list?")
+    text = content.decode("utf-16", "replace") if wide else content.decode("utf-8-sig", "surrogateescape")
+    stripped = (line.strip() for line in text.splitlines())
+    return (line for line in stripped if line and not (comments and COMMENT.match(line)))
 
 
 def rows(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
-    """Yield a delimited file's rows, quotes resolved, the header too if there is one.
+    """Yield a delimited file's rows, quotes resolved, the header too if there is one, without empty lines.
 
-    Empty lines and lines that start with `#` are dropped. Raises UserError if the file cannot be read as UTF-8.
+    Raises UserError if the file cannot be read.
     """
     return csv.reader(lines(path), delimiter=delimiter)
 
@@ -78,36 +84,26 @@ def class_number(name: str, numbers: dict[str, int], path: Path) -> int:
     return numbers[name]
 
 
-def is_frames(path: Path) -> bool:
-    """Whether a path is a folder that holds a JPEG file, whatever its name."""
-    return path.is_dir() and any(child.suffix.lower() in FRAMES for child in path.iterdir())
-
-
-def videos_under(top: Path) -> Iterator[Path]:
-    """Yield the videos at any depth below a folder, sorted: files by their suffix, and folders of JPEG frames.
-
-    Names that start with a dot are left out, and so is what lies in a folder of frames.
-    """
-    for path in sorted(top.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() in VIDEOS and path.is_file():
-            yield path
-        elif path.is_dir():
-            yield from (path,) if is_frames(path) else videos_under(path)
-
-
 def by_name(top: Path) -> dict[str, Path]:
     """Map path (relative to the folder) and file name, both without suffix, to each video below a folder.
 
     Of several videos with one file name, the name means the first. Empty if there is no such folder.
     """
     found: dict[str, Path] = {}
-    for path in videos_under(top) if top.is_dir() else ():
+    for path in _walk.walk(top).videos if top.is_dir() else ():
         plain = path if path.is_dir() else path.with_suffix("")
         found.setdefault(plain.name, path)
         found[plain.relative_to(top).as_posix()] = path
     return found
+
+
+def existing(name: str, tops: Iterable[Path]) -> Path | None:
+    """Return a listed file or folder below the first of these folders that has it, else None.
+
+    A path written on Windows is found, too.
+    """
+    names = (name, name.replace("\\", "/")) if "\\" in name else (name,)
+    return next((path for top in tops for path in (top / n for n in names) if path.exists()), None)
 
 
 def match(listed: Iterable[Listed], top: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
@@ -130,4 +126,4 @@ def match(listed: Iterable[Listed], top: Path) -> tuple[tuple[Entry, ...], tuple
 def plain(name: str) -> str:
     """Return a listed path without its suffix, if that is a video suffix."""
     path = Path(name)
-    return path.with_suffix("").as_posix() if path.suffix.lower() in VIDEOS else path.as_posix()
+    return path.with_suffix("").as_posix() if path.suffix.lower() in _walk.VIDEOS else path.as_posix()

@@ -8,7 +8,7 @@ Paths may also be relative to `videos` or `rawframes` in that folder. One line p
     path<TAB>class name             VideoTransformer
 
 Offsets count frames from 0. Class names come from the lines of a `classes.txt` beside the list, else from the list
-itself. Empty lines and lines that start with `#` are dropped.
+itself. Empty lines and comments (`# …`, with a blank after the `#`) are dropped.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .csv import class_numbers, numbered
 
 SPLITS = ("all", "offset")
 LABEL = re.compile(r"-?\d+")
+LINE = re.compile(r"(.+?)((?:\s+-?\d+)*)", re.DOTALL)
 
 
 def index(root: Path, split: str) -> Listing:
@@ -38,7 +39,11 @@ def read(root: Path, tops: list[Path], *, classes: tuple[str, ...] = (), offset:
 
     `classes` are the class names if known, else as the module says. With `offset`, folders of frames have one.
     """
-    rows = [_row(line, tops, root, offset) for line in _find.lines(root)]
+    rows = [_row(line, tops, root, offset) for line in _find.lines(root, comments=True)]
+    if not any(labels for _, _, labels, _ in rows) and any("," in name for name, *_ in rows):
+        raise UserError(
+            f"{root}: commas between path and label: `data index csv` reads those, under the header path,label"
+        )
     multi_label = any(len(labels) > 1 for _, _, labels, _ in rows)
     if classes:
         numbers = numbered(classes)
@@ -67,13 +72,11 @@ def _row(line: str, tops: list[Path], root: Path, offset: bool) -> tuple[str, Pa
     """Split a line into its path as listed, the path on the disk, its labels as text, and its span."""
     name, tab, class_name = line.partition("\t")
     if tab and not LABEL.fullmatch(class_name.strip()):
-        return name, _existing(name, tops), [class_name.strip()], None
-    words = line.split()
-    numbers: list[str] = []
-    while len(words) > 1 and LABEL.fullmatch(words[-1]):
-        numbers.insert(0, words.pop())
-    name = " ".join(words)
-    path = _existing(name, tops)
+        return name, _find.existing(name, tops), [class_name.strip()], None
+    found = LINE.fullmatch(line)
+    assert found is not None
+    name, numbers = found[1], found[2].split()
+    path = _find.existing(name, tops)
     frames = path is not None and path.is_dir() or path is None and not Path(name).suffix
     if not frames:
         return name, path, numbers, None
@@ -84,7 +87,3 @@ def _row(line: str, tops: list[Path], root: Path, offset: bool) -> tuple[str, Pa
     if first < 0 or count < 1:
         raise UserError(f"{root}: '{line}': {count} frames from {first} on are none")
     return name, path, numbers, Span(start=first, end=first + count, unit="frames")
-
-
-def _existing(name: str, tops: list[Path]) -> Path | None:
-    return next((top / name for top in tops if (top / name).exists()), None)
