@@ -1,12 +1,15 @@
 # make bench   a fresh clone to the finished report, without a GPU or a download of data
-# make test    what CI runs
+# make test    what CI runs; make test-exhaustive: what that leaves out, for more models and in other settings
 # make gpu     all that needs a GPU, measured once: tests, decoders, suites; make gpu-short: in twelve minutes
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= runs/quick
+# One process more than there are cores, as many tests wait for processes of their own; files stay together, as their
+# fixtures train.
+PARALLEL := -n $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist loadfile
 
-.PHONY: bench test lint benchmark gpu gpu-short install install-dev clean
+.PHONY: bench test test-exhaustive lint benchmark gpu gpu-short install install-dev clean
 
 bench: install
 	$(BIN)/reelbench run quick --out $(OUT)
@@ -16,7 +19,10 @@ test: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/vulture *.py harness models pipelines reports suites
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL)
+
+test-exhaustive: install-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m exhaustive $(PARALLEL)
 
 benchmark: install-dev
 	$(BIN)/pytest tests/benchmarks --benchmark-only

@@ -101,7 +101,6 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
             logits.append(found.float().cpu())
         return found
 
-    share = len(range(world.rank, len(index), world.size))
     with (
         pipelines.open(
             index, clip=clip, views=protocol, batch=asked.batch, device=device,
@@ -109,7 +108,7 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
         ) as stream,
         bar(Console(file=sys.stderr, quiet=not world.is_main)) as progress,
     ):  # fmt: skip
-        task = progress.add_task("videos", total=share)
+        task = progress.add_task("videos", total=len(range(world.rank, len(index), world.size)))
         noted = _Noted(stream)
         mine = evaluate(
             forward, noted, activation=asked.scores, progress=lambda done: progress.update(task, completed=done)

@@ -174,8 +174,8 @@ class MViT(nn.Module):
     Raises UserError if the clip is not of `frames` x `size` x `size`, which must be multiples of `patch_stride`. Width
     and heads double at the blocks in `widen_at`, queries are pooled 2x2 in space at those in `pool_at`; the stride of
     keys and values starts at `kv_stride` and halves at each pooling of queries; for `pool_kernel` see
-    `PooledAttention`. `mask_token` and `decoder_pred`
-    (`feature_dim` wide, frozen) are for MaskFeat's pre-training only; fine-tuned files of the reference contain them.
+    `PooledAttention`. `mask_token` and `decoder_pred` (`feature_dim` wide, frozen) are for MaskFeat's pre-training
+    only; fine-tuned files of the reference contain them.
     """
 
     def __init__(
@@ -217,8 +217,7 @@ class MViT(nn.Module):
             heads = heads * (2 if i in widen_at else 1)
             dim_out = dim * (2 if i + 1 in widen_at else 1)
             self.blocks.append(MultiscaleBlock(dim, dim_out, heads, q_stride, kv_stride, rate, pool_kernel))
-            dim = dim_out
-            rows, columns = -(-rows // q_stride), -(-columns // q_stride)
+            dim, rows, columns = dim_out, -(-rows // q_stride), -(-columns // q_stride)
             self.grids.append((slots, rows, columns))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.decoder_pred = nn.Linear(dim, feature_dim)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from reelbench.pipelines.index import Index
 ROOT = Path(__file__).resolve().parents[1]
 LENGTHS = (3, 9, 17, 26, 30)
 SIZES = ((96, 72), (72, 96), (80, 64), (98, 66), (72, 72))
+if TYPE_CHECKING:
+    from reelbench.harness.training.engine import World
+
 Printed = tuple[int, str, str]  # exit code, standard output, standard error
 
 
@@ -126,6 +130,18 @@ def index_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Index]:
 @pytest.fixture(scope="session")
 def vp9(index_of: Callable[..., Index]) -> Index:
     return index_of("vp9")
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """DeepSpeed's world of this one process."""
+    from reelbench.harness.training import engine
+
+    before = dict(os.environ)
+    yield engine.connect("cpu")
+    engine.disconnect()
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

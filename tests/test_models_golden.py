@@ -13,7 +13,9 @@ PLAIN = [
 
 
 @pytest.fixture(autouse=True)
-def _no_gradients():
+def _no_gradients(monkeypatch):
+    """Nor random numbers: every weight is loaded, and drawing those of the large models takes as long as they run."""
+    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, *_, **__: tensor)
     with torch.inference_mode():
         yield
 

@@ -89,7 +89,8 @@ def test_a_job_that_overwrote_is_not_repeated_as_one(tiny_synthetic, tmp_path):
 @pytest.mark.parametrize("name", ["file", "file/below"])
 def test_an_out_that_cannot_be_a_folder_is_told(tiny_synthetic, tmp_path, name):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=rf"--out .*{name}: (File exists|Not a directory): choose another folder"):
+    said = "is a file: name a folder for the run|cannot be written to: Not a directory: choose another folder"
+    with pytest.raises(UserError, match=rf"--out .*{name}: ({said})"):
         check_job(job(tiny_synthetic, tmp_path / name), 1)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,19 +75,16 @@ def small_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "EASY", SHORT)
 
 
-def _ensure(root: Path) -> None:
-    synthetic.ensure(root, workers=0, progress=False)
-
-
 @pytest.mark.usefixtures("small_defaults")
 def test_ensure_makes_the_set_once_even_in_a_race(tmp_path: Path) -> None:
-    fork = multiprocessing.get_context("fork")
-    racers = [fork.Process(target=_ensure, args=(tmp_path,)) for _ in range(2)]
-    for racer in racers:
-        racer.start()
-    for racer in racers:
-        racer.join()
-    assert [racer.exitcode for racer in racers] == [0, 0]
+    code = f"""
+from pathlib import Path
+from reelbench.pipelines import synthetic
+synthetic.VIDEOS, synthetic.EASY = {synthetic.VIDEOS}, synthetic.{SHORT}
+synthetic.ensure(Path({str(tmp_path)!r}), workers=0, progress=False)
+"""
+    racers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [racer.wait() for racer in racers] == [0, 0]
     folders = [path for path in tmp_path.iterdir() if path.is_dir()]
     written = {path: path.stat().st_mtime_ns for path in folders[0].rglob("*.webm")}
     indexes = synthetic.ensure(tmp_path, workers=0, progress=False)
@@ -299,6 +297,7 @@ def _reversed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.slow  # trains four small networks on a thousand videos
+@pytest.mark.exhaustive
 def test_only_the_order_of_frames_tells_the_class(clips: tuple[Tensor, ...]) -> None:
     """Single frames stay at chance (1 in 8), heaps of them at 1 in 6; four deviations of 400 clips are 7 %."""
     train, labels, test, truth = clips

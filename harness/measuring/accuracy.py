@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy
 
 from ...errors import UserError, printable
 from ...intervals import wilson
@@ -190,6 +189,8 @@ def _untested(predictions: Predictions) -> int:
 
 
 def _correct(predictions: Predictions, num_classes: int, k: int) -> int:
+    from torchmetrics.functional.classification import multiclass_accuracy  # takes a second, in every rank and case
+
     if num_classes == 1:  # torchmetrics asks for two
         return len(predictions.label)
     accuracy = multiclass_accuracy(predictions.score, predictions.label, num_classes, top_k=k, average="micro")
