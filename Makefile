@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 OUT    ?= runs/quick
 # One process more than there are cores, as many tests wait for processes of their own; files stay together, as their
 # fixtures train.
-PARALLEL := -n $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist loadfile
+PARALLEL := -n $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist loadfile --no-loadscope-reorder
 
 .PHONY: bench test test-exhaustive lint benchmark gpu gpu-short install install-dev clean
 

@@ -111,6 +111,7 @@ def close(found: np.ndarray, expected: Image.Image | np.ndarray, tolerance: int,
     return int(gap.max()) <= tolerance
 
 
+@pytest.mark.slow  # every strength of every operation
 @pytest.mark.parametrize("factor", [0.3, 1.0, 1.7])
 def test_the_enhancements_are_pillows(factor: float) -> None:
     image = Image.fromarray(picture())

@@ -25,6 +25,7 @@ def _written_out(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return (q @ k.mT / q.shape[-1] ** 0.5 + bias).softmax(-1) @ v
 
 
+@pytest.mark.slow  # two passes for every number
 @pytest.mark.parametrize("piece", [1, 2 * 25 * 8, 4 * 25 * 8, 1 << 20])  # one head, two, two rows, all at once
 def test_gradients_are_those_of_finite_differences(monkeypatch, piece):
     monkeypatch.setattr(_biased_attention, "PIECE", piece)

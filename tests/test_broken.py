@@ -256,6 +256,7 @@ def survives(index: Index, codecs: list[str], decoder: str, device: str) -> None
     assert len(stream.skipped) > 0
 
 
+@pytest.mark.slow  # decodes hundreds of files
 @pytest.mark.parametrize(("decoder", "codecs"), [("software", list(CODECS)), ("dali", ["vp9", "vp8"])])
 def test_hundreds_of_mutants_end_nothing(tmp_path: Path, decoder: str, codecs: list[str]) -> None:
     index = mutants(tmp_path, codecs, 40)

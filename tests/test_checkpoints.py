@@ -198,6 +198,7 @@ def test_image_checkpoints_of_the_convolutional_networks_load_under_their_own_na
         assert torch.equal(value, donor.backbone.state_dict()[key]), key
 
 
+@pytest.mark.slow  # a clip through models of full size
 @pytest.mark.parametrize("name", ["inflate_video_swin_t.json", "inflate_tps_swin_t_k400.json"])
 def test_inflation_gives_the_official_logits(name):
     golden = goldens.read(name)

@@ -225,6 +225,7 @@ def test_a_checkpoint_is_converted(reelbench, tmp_path):
 
 
 @pytest.mark.slow  # builds and counts the whole zoo
+@pytest.mark.exhaustive
 def test_models_are_listed_as_json(reelbench):
     code, out, _ = reelbench("models", "--format", "json")
     rows = {row["model"]: row for row in json.loads(out)}

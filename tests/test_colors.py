@@ -69,6 +69,7 @@ def test_bt601_and_untagged_files_are_the_same_bit_for_bit(tmp_path: Path):
         assert np.array_equal(software[row], reference.decode(video.path)[0])
 
 
+@pytest.mark.slow  # several streams, each with its decoders
 def test_a_batch_of_several_tags_corrects_each_by_its_own(tmp_path: Path):
     """Untagged ones pass unchanged beside a corrected one; what is decoded in software is not corrected twice."""
     tags = ("unknown", "bt709", "smpte170m", "bt2020nc", "bt709")

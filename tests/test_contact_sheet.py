@@ -19,6 +19,7 @@ RECIPE = Recipe(rand_augment="imgaug_n4_m7", erase=0.5, color_jitter=0.4)
 WHERE = {"device": "cpu", "workers": 1}
 
 
+@pytest.mark.slow  # several streams, each with its decoders
 def test_its_pictures_are_the_clips_of_the_run(
     tiny_index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,6 +43,7 @@ def test_its_pictures_are_the_clips_of_the_run(
     assert [row.startswith(name) for row, name in zip(rows, named, strict=True)] == [True] * 3
 
 
+@pytest.mark.slow  # several streams, each with its decoders
 def test_a_recipe_reaches_the_graph(tiny_index: Index) -> None:
     def first(recipe: Recipe) -> torch.Tensor:
         with open_stream(tiny_index, recipe, CLIP, batch=4, sampler=SamplerState(seed=7), **WHERE) as stream:

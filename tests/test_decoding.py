@@ -100,6 +100,7 @@ def test_bench_measures_every_decoder_and_remembers(reelbench, tiny_synthetic: d
     assert f"recommended for dense: {remembered}" in out
 
 
+@pytest.mark.slow  # encodes, and measures decoders
 def test_transcode_says_how_much_faster_it_got(reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path, monkeypatch):
     from reelbench.harness.cli import data
 
@@ -158,6 +159,7 @@ def test_several_labels_a_video_are_compared_by_their_map(tiny_index: Index, mon
     ]  # fmt: skip
 
 
+@pytest.mark.slow  # decodes with every decoder
 def test_certify_fails_where_frames_are_wrong(
     reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,6 +164,7 @@ def test_the_clip_is_the_one_that_was_trained_on(tiny_synthetic, tmp_path: Path)
     assert found.panels["frame"].shape[1:] == (48, 48, 3)
 
 
+@pytest.mark.slow  # loads and explains
 def test_a_video_is_explained_on_the_command_line(tiny_synthetic, tmp_path: Path, reelbench):
     video = next(iter(Index.load(tiny_synthetic["test"]).videos())).path
     model, _ = micro("dualformer/micro")

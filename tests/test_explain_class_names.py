@@ -60,6 +60,7 @@ def test_without_names_there_are_numbers(given, reelbench):
     assert "frame | Grad-CAM: class 3 -> " in out
 
 
+@pytest.mark.slow  # loads and explains several times
 def test_mistakes_are_told_in_one_line(given, tiny_synthetic, tmp_path: Path, reelbench):
     (tmp_path / "other").mkdir()
     index = Index.load(tiny_synthetic["test"])

@@ -87,6 +87,7 @@ def test_the_core_is_in_or_out_and_holds_its_share_of_every_frame():
     assert (core.flatten(2).mean(-1) > 0.25).all()
 
 
+@pytest.mark.slow  # explains with every family
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_every_family_goes_through_the_command(name, tiny_synthetic, tmp_path: Path, reelbench):
     model, _ = made(name)

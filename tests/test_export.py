@@ -20,6 +20,7 @@ def saved(name: str, folder, classes: int = 5) -> torch.nn.Module:
     return model
 
 
+@pytest.mark.slow  # exports and runs every family
 @pytest.mark.parametrize("name", ["tsm/micro", "video_swin/micro", "dualformer/micro"])
 def test_a_program_gives_the_same_logits_for_any_number_of_clips(name, tmp_path):
     model = saved(name, tmp_path)

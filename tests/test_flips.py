@@ -23,6 +23,7 @@ def batches(index: Index, **options) -> list[pipelines.Batch]:
         return list(stream.epoch())
 
 
+@pytest.mark.slow  # several streams, each with its decoders
 def test_a_flip_mirrors_and_changes_nothing_else(vp9: Index):
     (plain,) = batches(vp9, batch=5, transform=TrainTransform(flip=0.0))
     (flipped,) = batches(vp9, batch=5, transform=TrainTransform(flip=1.0))

@@ -171,7 +171,7 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(tiny_synthetic, tmp_path):
 def test_ranks_and_decoders_end_with_whom_started_them(tiny_synthetic, tmp_path, whom):
     made = endless(tiny_synthetic, tmp_path / "run")
     process = commanded(made)
-    wait_for_step(process, made, 1)
+    wait_for_step(process, made, 2)  # so that the first one is saved
     members = everyone(process)
     files = shared_memory(members)
     assert len(members) >= 4  # the command, the launcher, the rank, its decoder
@@ -368,6 +368,7 @@ def test_two_network_namespaces_make_one_run(tiny_synthetic, tmp_path):
 
 
 @pytest.mark.slow  # a training through torchrun
+@pytest.mark.exhaustive
 def test_torchrun_starts_the_module_too(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=1))
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]

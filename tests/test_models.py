@@ -133,6 +133,7 @@ def test_compiles_whole_and_computes_the_same(name):
 
 
 @pytest.mark.slow  # generates and compiles C++
+@pytest.mark.exhaustive
 def test_inductor_generates_code_that_computes_the_same():
     torch.compiler.reset()
     model, clip = _build("vivit/micro").eval(), _clip("vivit/micro")

@@ -186,6 +186,7 @@ def test_a_mode_that_does_not_exist_is_refused():
         Case(model="tsm/micro", mode="fast")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow  # measures several batches
 def test_a_batch_sweep_is_kept_and_searched_for_once(monkeypatch):
     monkeypatch.setattr(throughput, "_room", lambda tried, batch: True)  # judged by the peak of the whole process
     made = subject("vivit/micro", metrics=("latency", "throughput", "mfu", "energy"))
@@ -235,6 +236,7 @@ def test_a_training_step_is_split():
     assert "random clips" in found["forward_ms"].convention
 
 
+@pytest.mark.slow  # decodes and trains
 def test_a_training_step_waits_for_its_videos(tiny_synthetic):
     """The three parts and the wait of one loop; a batch of more videos than there are has no stream."""
     index = Index.load(tiny_synthetic["test"])
@@ -298,6 +300,7 @@ def test_order_is_another_order():
         assert frames == 2 or order.tolist() not in (list(range(frames)), list(range(frames))[::-1])
 
 
+@pytest.mark.slow  # decodes and trains
 def test_what_needs_videos_runs_on_them(tiny_synthetic, monkeypatch):
     """Decoding with the model behind it, the order of frames and the views, on a real index and the real pipeline."""
     monkeypatch.setattr(view_budget, "BUDGETS", ("1x1", "2x3"))
@@ -325,4 +328,4 @@ def test_what_needs_videos_runs_on_them(tiny_synthetic, monkeypatch):
     loops = ("accuracy", *orders, "view_budget, 1x1", "view_budget, 2x3")
     assert all(told[phase][-1] == (len(index), len(index)) for phase in loops)
     assert {"end_to_end", "end_to_end, decoder alone"} <= set(told)
-    assert made.notes["limit"].split()[1] in ("decoder", "model", "host")
+    assert any(part in made.notes["limit"] for part in ("decoder", "model", "host", "bottleneck"))

@@ -43,6 +43,7 @@ def _put(root: Path, split: str, video: Path) -> str:
 
 
 @pytest.mark.slow  # two ranks, each with its imports and decoders
+@pytest.mark.exhaustive
 def test_two_ranks_train_what_one_process_tests(mmit: dict[str, Path], tmp_path: Path):
     recipe = Recipe(objective="multilabel", epochs=4, batch=8, lr=1e-2, mixup=0.2, flip=0.5, validate_epochs=4)
     clip = models.find(MODEL).clip

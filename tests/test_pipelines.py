@@ -50,6 +50,7 @@ def check(found: torch.Tensor, wanted: torch.Tensor) -> None:
 # --- Frames and pixels
 
 
+@pytest.mark.slow  # decodes every codec in full
 @pytest.mark.parametrize("codec", CODECS)
 def test_frames_and_pixels_are_those_of_a_full_decode(index_of: Callable[..., Index], codec: str):
     """Where nothing is resampled, clips equal the frames of a full decode bit for bit, short videos looped."""
@@ -126,6 +127,7 @@ def test_a_span_of_a_file(vp9: Index):
 # --- Clips and views
 
 
+@pytest.mark.slow  # a dozen streams, each with its decoders
 @pytest.mark.parametrize("crop", ["random_resized", "multi_scale", "random", "center"])
 @pytest.mark.parametrize("sampling", ["dense", "segments", "uniform"])
 def test_training_clips_match_the_reference(vp9: Index, sampling: str, crop: str):
@@ -198,6 +200,7 @@ def test_ranks_share_the_global_batches_of_one():
             assert np.array_equal(np.concatenate(halves), one.rows(epoch, number))
 
 
+@pytest.mark.slow  # several streams, each with its decoders
 def test_clips_depend_on_seed_epoch_and_row_alone(vp9: Index):
     transform = TrainTransform(flip=0.5)
     (whole,) = batches(vp9, batch=4, transform=transform, sampler=SamplerState(seed=7))
@@ -224,6 +227,7 @@ def test_epochs_differ_and_a_resume_sees_the_same(vp9: Index):
         assert torch.equal(found.video, wanted.video)
 
 
+@pytest.mark.slow  # several streams, each with its decoders
 @pytest.mark.parametrize("transform", [TrainTransform(), None], ids=["training", "testing"])
 def test_an_epoch_left_early_does_not_disturb_the_next(vp9: Index, transform: TrainTransform | None):
     options = {"clip": CLIP, "batch": 1, "transform": transform}

@@ -62,6 +62,7 @@ def test_a_suites_latency_cases_are_benchmarks(run, tmp_path: Path):
     assert found["stats"]["rounds"] >= 2
 
 
+@pytest.mark.slow  # pytests of their own that import torch
 def test_a_suite_that_does_not_exist_and_a_missing_library_are_told(run):
     done = run("-p", "pytest_benchmark.plugin", "--reelbench-suite", "quik")
     assert done.returncode == 2

@@ -115,6 +115,7 @@ def test_the_log_of_a_training_becomes_a_line(tmp_path: Path) -> None:
     assert reference.training(tmp_path / "none") == []
 
 
+@pytest.mark.slow  # a suite in processes of its own
 def test_a_dry_run_on_the_cpu_writes_what_a_gpu_would(tmp_path: Path) -> None:
     """One real part, and the films of a small size."""
     reference.main(["--device", "cpu", "--only", "doctor", "--work", str(tmp_path)])

@@ -207,6 +207,7 @@ def test_interleaved_cases_are_timed_in_rounds(data, tmp_path):
 
 
 @pytest.mark.slow  # cases in processes of their own
+@pytest.mark.exhaustive
 def test_a_resident_process_that_dies_costs_its_row_only(data, tmp_path, monkeypatch):
     """The second round's process is killed; its case says so and shows no half-measured times, the other goes on."""
     timed = dataclasses.replace(FAST, data=data, metrics=("parameters", "latency"))

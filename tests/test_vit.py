@@ -39,7 +39,13 @@ def randomise(model: torch.nn.Module) -> torch.nn.Module:
 
 
 @pytest.mark.slow  # builds and fills models of full size
-@pytest.mark.parametrize("case", INFLATE["cases"], ids=lambda case: case["name"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.exhaustive] if number % 3 else [], id=case["name"])
+        for number, case in enumerate(INFLATE["cases"])
+    ],
+)
 def test_an_image_checkpoint_becomes_what_the_official_code_makes_of_it(case):
     image = {key: goldens.fill(key, tuple(shape)) for key, shape in INFLATE["sources"][case["source"]]}
     model = models.build(case["model"], num_classes=INFLATE["num_classes"], pretrained=image, **case["options"])

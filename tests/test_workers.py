@@ -25,6 +25,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=20)[1]
 
 
+@pytest.mark.slow  # decoders that end
 def test_a_dead_worker_is_an_error_and_no_hang(tiny_index: Index):
     before = set(children())
     with pipelines.open(tiny_index, clip=CLIP, batch=1, transform=pipelines.TrainTransform()) as stream:
@@ -61,6 +62,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # decoders in a process of their own
 def test_workers_do_not_outlive_a_killed_parent(tiny_index: Index, tmp_path: Path):
     tiny_index.save(tmp_path / "index.parquet")
     script = tmp_path / "parent.py"
@@ -89,6 +91,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # decoders in a process of their own
 def test_a_stream_left_open_does_not_keep_the_process(tiny_index: Index, tmp_path: Path):
     tiny_index.save(tmp_path / "index.parquet")
     script = tmp_path / "forgetful.py"
