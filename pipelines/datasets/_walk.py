@@ -42,9 +42,9 @@ class Found:
         return f"passed over by their suffix: {kinds}" if kinds else ""
 
 
-def visible(path: Path) -> bool:
+def visible(name: str) -> bool:
     """Whether a name is neither hidden nor that of a folder that a system makes."""
-    return not path.name.startswith(".") and path.name not in SYSTEM
+    return not name.startswith(".") and name not in SYSTEM
 
 
 def walk(top: Path, found: Found | None = None) -> Found:
@@ -53,51 +53,43 @@ def walk(top: Path, found: Found | None = None) -> Found:
     The folder itself is none, whatever it holds. One that cannot be read is skipped with the reason.
     """
     found = Found() if found is None else found
-    _walk(top, tuple(map(_identity, [*top.resolve().parents])), found)
+    found.passed_over += _walk(top, tuple(top.resolve().parents), found)
     return found
 
 
-def _walk(folder: Path, above: tuple[tuple[int, int], ...], found: Found) -> None:
+def _walk(folder: Path, above: tuple[Path, ...], found: Found) -> Counter[str]:
+    """Add what lies below a folder. If the folder itself is a video, return its frames by suffix, else nothing.
+
+    A data set of frames has millions of files: each folder is listed once, and no file is looked at.
+    """
     try:
-        children = sorted(path for path in folder.iterdir() if visible(path))
-        chain = (*above, _identity(folder))
+        with os.scandir(folder) as listed:
+            entries = sorted((entry for entry in listed if visible(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         found.skipped.append(SkippedVideo(str(folder), f"cannot be read: {error.strerror}"))
-        return
-    for path in children:
-        if path.is_dir():
-            if not path.is_symlink() or _identity(path) not in chain:
-                _descend(path, chain, found)
+        return Counter()
+    chain, videos, pictures = (*above, folder), len(found.videos), Counter[str]()
+    for entry in entries:
+        path = folder / entry.name
+        if entry.is_dir():
+            if not (entry.is_symlink() and _is_among(path, chain)) and _walk(path, chain, found):
+                found.videos.append(path)
         elif path.suffix.lower() not in VIDEOS:
-            found.passed_over[path.suffix] += 1
-        elif path.exists():
+            (pictures if path.suffix.lower() in FRAMES else found.passed_over)[path.suffix] += 1
+        elif not entry.is_symlink() or path.exists():
             found.videos.append(path)
         else:
             found.skipped.append(SkippedVideo(str(path), "a link to nothing"))
+    if len(found.videos) == videos and _are_frames(pictures.total(), [entry.name for entry in entries]):
+        return pictures
+    found.passed_over += pictures  # thumbnails
+    return Counter()
 
 
-def _descend(path: Path, chain: tuple[tuple[int, int], ...], found: Found) -> None:
-    """Take a folder as frames, or else what lies below it: a picture beside videos is a thumbnail."""
-    below = Found()
-    _walk(path, chain, below)
-    frames = _pictures(path) and not below.videos
-    for suffix in FRAMES if frames else ():
-        del below.passed_over[suffix], below.passed_over[suffix.upper()]
-    found.videos += [path] if frames else below.videos
-    found.passed_over += below.passed_over
-    found.skipped += below.skipped
+def _are_frames(pictures: int, names: list[str]) -> bool:
+    """Whether some names are those of frames, or all of them of JPEG files (`scan` says what is wrong with those)."""
+    return any(map(_frames.NAME.fullmatch, names)) or 0 < pictures == len(names)
 
 
-def _pictures(folder: Path) -> bool:
-    """Whether a folder holds JPEG files that are named like frames, or JPEG files alone (`scan` says what is wrong)."""
-    try:
-        names = [path.name for path in folder.iterdir() if visible(path)]
-    except OSError:
-        return False
-    jpegs = [name for name in names if Path(name).suffix.lower() in FRAMES]
-    return any(map(_frames.NAME.fullmatch, jpegs)) or bool(jpegs) and len(jpegs) == len(names)
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
+def _is_among(path: Path, folders: tuple[Path, ...]) -> bool:
+    return any(os.path.samefile(path, folder) for folder in folders)

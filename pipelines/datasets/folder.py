@@ -24,7 +24,7 @@ def index(root: Path, split: str) -> Listing:
     top = root if split == "all" else root / split
     if not top.is_dir():
         raise UserError(f"{top}: {'a file, not a' if top.exists() else 'no such'} folder")
-    classes = tuple(sorted(path.name for path in top.iterdir() if path.is_dir() and _walk.visible(path)))
+    classes = tuple(sorted(path.name for path in top.iterdir() if path.is_dir() and _walk.visible(path.name)))
     if not classes:
         return _unlabeled(top)
     if {name.lower() for name in classes} <= SPLIT_NAMES:
@@ -35,7 +35,7 @@ def index(root: Path, split: str) -> Listing:
         first = len(found.videos)
         entries += [Entry(path, label) for path in _walk.walk(top / name, found).videos[first:]]
     for path in top.iterdir():
-        if path.is_file() and _walk.visible(path):
+        if path.is_file() and _walk.visible(path.name):
             found.passed_over[f"{path.suffix} beside the class folders"] += 1
     return _listing(entries, classes, top, found)
 
