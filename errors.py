@@ -14,6 +14,9 @@ class UnsupportedError(UserError):
     """A case that cannot run on this machine or without an input it lacks: its status becomes `unsupported`."""
 
 
+INTERRUPTED = 130  # exit code after a Ctrl-C, as of a shell
+
+
 class Stopped(SystemExit):
     """The end of a command that a signal stopped, and that has said how to go on."""
 

@@ -14,6 +14,15 @@ from ..errors import UserError
 State = dict[str, Tensor]
 
 PROJECTIONS = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"))
+# Blocks and the last norm of transformers' ViT and Swin, before the names of their attention's parts.
+TRANSFORMERS = (
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+    (r"^layernorm\.", "norm."),
+)
 OWN = "reelbench"  # the name of this package's own naming, which is always tried
 
 

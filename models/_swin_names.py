@@ -9,7 +9,7 @@ import re
 
 import torch
 
-from ._naming import Naming, State, by_rules, join
+from ._naming import TRANSFORMERS, Naming, State, by_rules, join
 
 BUFFERS = r"relative_position_index|attn_mask$"  # computed from the window alone
 
@@ -61,13 +61,8 @@ def transformers(state: State) -> State:
         (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
         (r"^embeddings\.norm\.", "patch_embed.norm."),
         (r"^encoder\.", ""),
-        (r"\.layernorm_before\.", ".norm1."),
-        (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+        *TRANSFORMERS,
         (r"\.attention\.(self\.|relative_position_bias\.)?", ".attn."),
-        (r"\.layernorm_after\.", ".norm2."),
-        (r"\.intermediate\.dense\.", ".mlp.fc1."),
-        (r"\.output\.dense\.", ".mlp.fc2."),
-        (r"^layernorm\.", "norm."),
         (r"^classifier\.", "head."),
         drop=BUFFERS + r"|mask_token$",
     )(join(state))

@@ -12,7 +12,7 @@ import re
 import torch
 from torch import Tensor
 
-from ._naming import Naming, State, by_rules, join
+from ._naming import TRANSFORMERS, Naming, State, by_rules, join
 
 # Parts of image checkpoints that video encoders lack: classifiers and the decoder of masked pre-training.
 CLASSIFIERS = r"^(head|heads|head_dist|classifier|cls_classifier|distillation_classifier|pooler|pre_logits)\."
@@ -71,13 +71,8 @@ def transformers(state: State) -> State:
         (r"^embeddings\.position_embeddings$", "pos_embed"),
         (r"^embeddings\.patch_embeddings\.", "patch_embed."),
         (r"^(encoder\.)?layers?\.(?=\d)", "blocks."),
-        (r"\.layernorm_before\.", ".norm1."),
-        (r"\.layernorm_after\.", ".norm2."),
-        (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+        *TRANSFORMERS,
         (r"\.attention\.(attention\.)?", ".attn."),
-        (r"\.intermediate\.dense\.", ".mlp.fc1."),
-        (r"\.output\.dense\.", ".mlp.fc2."),
-        (r"^layernorm\.", "norm."),
         *BLOCK,
         drop=UNUSED + r"|embeddings\.mask_token$|^\w+\.pooler\.",
     )

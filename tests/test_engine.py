@@ -199,7 +199,7 @@ def test_zero_3_averages_and_exports_whole_weights(world, tmp_path):
         for name in a:
             torch.testing.assert_close(b[name], a[name], rtol=1e-4, atol=1e-6)
     made.save(tmp_path / "c", 2, {"step": 2}, keep=1, ema=averages[1])
-    joined = engine.joined_weights(tmp_path / "c")
+    joined = engine.joined_weights(tmp_path / "c" / "step_2")
     assert joined is not None
     whole = load_file(tmp_path / "1.safetensors")
     assert all(torch.equal(joined[f"network.{name}"], value) for name, value in whole.items())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from ...errors import Stopped, UserError
+from ...errors import INTERRUPTED, Stopped, UserError
 from . import data, explain, inventory, report, suite, train, weights
 from .verb import Verb
 
@@ -31,8 +31,6 @@ app.command("models")(inventory.list_models)
 app.command()(inventory.doctor)
 for verb in (*app.registered_commands, *data.data.registered_commands):
     verb.cls = Verb
-
-INTERRUPTED = 130
 
 
 @app.callback()

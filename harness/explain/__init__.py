@@ -22,7 +22,7 @@ from ... import models, pipelines
 from ...errors import UserError, unknown
 from ...pipelines.index import Index, build, writable
 from ...spec import Clip, Views
-from ..training import weights
+from ..training import saved_weights, weights
 from . import class_names, pictures
 from .maps import CORE_TITLE, attention, grad_cam
 from .pictures import Color, Panel
@@ -156,7 +156,7 @@ def _load(name: str, checkpoint: Path, method: str, raw: bool) -> Any:
         loaded = models.init_from(encoder, weights.read(checkpoint, raw=raw))
         if any(key.startswith("decoder_pred.") for key in loaded.left):
             raise UserError(f"{checkpoint} was not pre-trained by MaskFeat: it has no decoder_pred to predict with")
-        weights.say(loaded)
+        saved_weights.say(loaded)
         return MaskFeat(encoder)  # type: ignore[arg-type]
     state = weights.restore(name, checkpoint, clip=weights.clip_of(name, checkpoint), raw=raw)
     if method == "tokens" and not hasattr(state, "annotate"):

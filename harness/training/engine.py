@@ -80,13 +80,8 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def joined_weights(folder: Path) -> dict[str, Tensor] | None:
-    """Return the consolidated fp32 weights of a DeepSpeed checkpoint's ZeRO 3 shards; None if it is not sharded.
-
-    `folder` is one checkpoint, or a run's `checkpoints` folder: then `latest` names the one to read.
-    """
-    latest = folder / "latest"
-    tag = folder / latest.read_text().strip() if latest.is_file() else folder
+def joined_weights(tag: Path) -> dict[str, Tensor] | None:
+    """Return the consolidated fp32 weights of one DeepSpeed checkpoint's ZeRO 3 shards; None if it is not sharded."""
     if not list(tag.glob("zero_pp_rank_*_model_states.pt")):
         return None
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 
 import typer
 
-from ...errors import Stopped, UserError
+from ...errors import INTERRUPTED, Stopped, UserError
 from .. import lineage
 from . import ds_extension, launcher, rendezvous, run_folder
 from .job import Job
 from .machines import Machines
-from .signals import INTERRUPTED, StopSignal, block_signals
+from .signals import StopSignal, block_signals
 
 AGAIN = 0.5  # seconds between attempts to forward a signal, until there are ranks
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ... import pipelines
-from ...errors import UserError
+from ...errors import INTERRUPTED, UserError
 from ...pipelines.index import Index
 from ...spec import Views
 from ..lineage import kill_descendants
@@ -37,7 +37,7 @@ from .batches import Batches
 from .ema import Ema
 from .job import Job
 from .schedule import factor, total_steps, weight_decay
-from .signals import INTERRUPTED, StopSignal, shield_tracker
+from .signals import StopSignal, shield_tracker
 
 VALIDATED = 32  # largest validation batch, in videos
 DECODED = 1 << 30  # bytes of a validation batch's uncropped RGB frames; the decoder prefetches two more batches

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ... import models
-from . import losses, weights
+from . import losses, saved_weights, weights
 from .job import Job
 
 
@@ -20,9 +20,9 @@ def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.
     recipe, variant = job.recipe, models.find(job.model)
     network = models.build(job.model, num_classes=num_classes, clip=job.clip, **model_options(job))
     if job.init_from is not None:
-        weights.say(models.init_from(network, weights.read(job.init_from), partial=job.init_from_partial))
+        saved_weights.say(models.init_from(network, weights.read(job.init_from), partial=job.init_from_partial))
     if job.pretrained is not None:
-        weights.say(models.load_pretrained(network, weights.read(job.pretrained)))
+        saved_weights.say(models.load_pretrained(network, weights.read(job.pretrained)))
     annotator = None
     if recipe.annotator is not None:
         assert job.annotator is not None  # see `check_job`

@@ -36,9 +36,14 @@ def find(checkpoint: Path, *, raw: bool = False) -> Weights:
     state = {OBJECTIVES.sub("", key): value for key, value in state.items()}
     averaged = _averages(tag, state) if list(tag.glob("ema_*.pt")) and not raw else {}
     kind = "averaged weights (EMA)" if averaged else "trained weights"
-    if os.environ.get("RANK", "0") == "0":
-        print(f"{tag}: {kind}", file=sys.stderr)
+    say(f"{tag}: {kind}")
     return {**state, **averaged}
+
+
+def say(text: object) -> None:
+    """Print to standard error, in the first of several ranks alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr)
 
 
 def run_folder_of(checkpoint: Path) -> Path:
@@ -72,8 +77,7 @@ def _tag(folder: Path) -> Path:
 
 def _averages(tag: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the averages by parameter name, each in the shape of the trained weight in `state`."""
-    run = tag / checkpoints.STATE
-    ranks = json.loads(run.read_text())["ranks"] if run.is_file() else 1
+    ranks = checkpoints.read_state(tag)["ranks"] if (tag / checkpoints.STATE).is_file() else 1
     files = [file for rank in range(ranks) if (file := tag / f"ema_{rank}.pt").is_file()]  # several only under ZeRO 3
     parts = [torch.load(file, map_location="cpu", weights_only=True, mmap=True) for file in files]
     if not all(isinstance(part, dict) and part.keys() <= state.keys() for part in parts):

@@ -16,7 +16,6 @@ from multiprocessing import resource_tracker
 STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 HELD_BACK = {signal.SIGUSR1, signal.SIGINT, signal.SIGHUP}
 TWICE = 1.0  # seconds before another Ctrl-C is a second one: launchers forward the one that the terminal sent to all
-INTERRUPTED = 130
 
 
 @contextmanager

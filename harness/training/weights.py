@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ from . import saved_weights
 from .job import CLIP, FILE, Job
 
 if TYPE_CHECKING:
-    from ...models import Contents, Loaded
+    from ...models import Contents
 
 
 def restore(
@@ -36,7 +34,7 @@ def restore(
     contents = read(checkpoint, raw=raw)
     classes = num_classes or models.count_classes(model, contents)
     network = models.build(model, num_classes=classes, clip=clip, **(options or trained_with(model, checkpoint)))
-    say(models.load_checkpoint(network, contents))
+    saved_weights.say(models.load_checkpoint(network, contents))
     return network
 
 
@@ -59,9 +57,3 @@ def read(checkpoint: Path, *, raw: bool = False) -> Contents:
     Raises UserError if it cannot be read.
     """
     return models.read_checkpoint(saved_weights.find(checkpoint, raw=raw), title=str(checkpoint))
-
-
-def say(loaded: Loaded) -> None:
-    """Print what was loaded to standard error, in the first of several ranks alone."""
-    if os.environ.get("RANK", "0") == "0":
-        print(loaded, file=sys.stderr)
