@@ -23,6 +23,7 @@ LENGTHS = (3, 9, 17, 26, 30)
 SIZES = ((96, 72), (72, 96), (80, 64), (98, 66), (72, 72))
 if TYPE_CHECKING:
     from reelbench.harness.training.engine import World
+    from torch import Tensor, nn
 
 Printed = tuple[int, str, str]  # exit code, standard output, standard error
 
@@ -142,6 +143,22 @@ def world() -> Iterator[World]:
     engine.disconnect()
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    """A small model, to load weights into."""
+    import torch
+    from reelbench import models
+
+    torch.manual_seed(0)
+    return models.build("video_swin/micro", num_classes=5)
+
+
+@pytest.fixture
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """Weights for `model`, each other than its own."""
+    return {key: value + 1 for key, value in model.state_dict().items()}
 
 
 @pytest.fixture(scope="session")

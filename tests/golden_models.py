@@ -66,3 +66,8 @@ def difference(output: Tensor, expected: list) -> float:
     """Return the largest difference, relative to the largest expected value."""
     target = torch.tensor(expected).flatten()
     return ((output.flatten() - target).abs().max() / target.abs().max()).item()
+
+
+def same(model: torch.nn.Module, state: dict[str, Tensor]) -> bool:
+    """Return whether every entry of the model's state dict is that of `state`, bit for bit."""
+    return all(torch.equal(value, state[key]) for key, value in model.state_dict().items())

@@ -13,22 +13,6 @@ from safetensors.torch import save_file
 
 NAME = "video_swin/micro"
 
-
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    return models.build(NAME, num_classes=5)
-
-
-@pytest.fixture
-def state(model):
-    return {key: value + 1 for key, value in model.state_dict().items()}
-
-
-def _same(model: torch.nn.Module, state: dict) -> bool:
-    return all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
-
-
 CONTAINERS = {
     "flat": lambda s: s,
     "state_dict": lambda s: {"state_dict": s, "epoch": 3},
@@ -43,16 +27,16 @@ CONTAINERS = {
 def test_reads_every_container(wrap, model, state, tmp_path):
     torch.save(wrap(state), tmp_path / "file.pth")
     models.load_checkpoint(model, tmp_path / "file.pth")
-    assert _same(model, state)
+    assert goldens.same(model, state)
 
 
 def test_reads_safetensors_and_mappings(model, state, tmp_path):
     save_file(state, tmp_path / "file.safetensors")
     models.load_checkpoint(model, tmp_path / "file.safetensors")
-    assert _same(model, state)
+    assert goldens.same(model, state)
     zeros = {key: torch.zeros_like(value) for key, value in state.items()}
     models.load_checkpoint(model, {"state_dict": zeros})
-    assert _same(model, zeros)
+    assert goldens.same(model, zeros)
 
 
 def test_reads_a_deepspeed_folder_through_latest(model, state, tmp_path):
@@ -61,7 +45,7 @@ def test_reads_a_deepspeed_folder_through_latest(model, state, tmp_path):
         torch.save({"module": weights, "ds_version": "0"}, tmp_path / tag / "mp_rank_00_model_states.pt")
     (tmp_path / "latest").write_text("step2\n")
     models.load_checkpoint(model, tmp_path)
-    assert _same(model, state)
+    assert goldens.same(model, state)
 
 
 def test_a_folder_in_pieces_says_how_to_join_it(model, tmp_path):
@@ -140,7 +124,7 @@ def test_initialising_from_a_part_must_be_meant(model, state):
     part = {key: value for key, value in state.items() if not key.startswith("backbone.layers.1.")}
     with pytest.raises(UserError, match=r"holds \d+% of the parameters of .*backbone.*--init-from-partial"):
         models.init_from(model, part)
-    assert not _same(model, {**state, **part})
+    assert not goldens.same(model, {**state, **part})
     loaded = models.init_from(model, part, partial=True)
     assert set(loaded.left) == state.keys() - part.keys()
     assert torch.equal(model.backbone.layers[1].blocks[0].mlp.fc1.weight, before)

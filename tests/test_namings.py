@@ -11,24 +11,9 @@ from reelbench import models
 from reelbench.errors import UserError
 from reelbench.models import _checkpoints
 from reelbench.models._naming import Naming, by_key
+from reelbench.tests import golden_models as goldens
 
 NAME = "video_swin/micro"
-
-
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    return models.build(NAME, num_classes=5)
-
-
-@pytest.fixture
-def state(model):
-    return {key: value + 1 for key, value in model.state_dict().items()}
-
-
-def _same(model: torch.nn.Module, state: dict) -> bool:
-    return all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
-
 
 WRAPPED = {
     "compiled": lambda key: f"_orig_mod.{key}",
@@ -45,7 +30,7 @@ WRAPPED = {
 def test_wrappers_are_removed(wrap, model, state):
     wrapped = {wrap(key): value for key, value in state.items()}
     models.load_checkpoint(model, wrapped)
-    assert _same(model, state)
+    assert goldens.same(model, state)
 
 
 def test_modules_beside_the_wrapped_one_are_reported_and_no_mistake(model, state):
@@ -53,7 +38,7 @@ def test_modules_beside_the_wrapped_one_are_reported_and_no_mistake(model, state
     loaded = models.load_checkpoint(model, {**{f"model.{key}": value for key, value in state.items()}, **beside})
     assert loaded.left == ("criterion.weight", "val_acc.confusion")
     assert "not loaded: criterion.weight, val_acc.confusion" in str(loaded)
-    assert _same(model, state)
+    assert goldens.same(model, state)
     with pytest.raises(UserError, match=r"1 unexpected \(neck.weight\)"):  # part of the network itself
         models.load_checkpoint(model, {**state, "neck.weight": torch.zeros(1)})
 
@@ -80,7 +65,7 @@ def test_a_naming_may_join_tensors_and_is_named(model, state):
     namings = {"failing": Naming(convert=failing), "in three": Naming(convert=convert, layer_norm_eps=1e-6)}
     variant = replace(models.find(NAME), namings=namings)
     assert "in three's naming" in str(_checkpoints.load(model, variant, split))
-    assert _same(model, state)
+    assert goldens.same(model, state)
     assert {m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)} == {1e-6}
 
 
@@ -127,7 +112,7 @@ def _mit(key: str, *, place: str = "conv1", head: str = "new_fc") -> str:
 def test_the_original_tsm_loads_with_and_without_dropout(head):
     donor, model = models.build("tsm/micro"), models.build("tsm/micro")
     models.load_checkpoint(model, {_mit(key, head=head): value for key, value in donor.state_dict().items()})
-    assert _same(model, donor.state_dict())
+    assert goldens.same(model, donor.state_dict())
 
 
 @pytest.mark.parametrize(
