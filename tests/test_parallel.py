@@ -41,7 +41,7 @@ def test_an_item_that_crashes_or_hangs_costs_itself_alone(tmp_path: Path, monkey
 
     monkeypatch.setattr(_parallel, "CHUNK", 2)
     found = _parallel.ordered(
-        unruly.square, range(8), crashed=unruly.failed, title="", workers=2, progress=False, timeout=3.0
+        unruly.square, range(8), crashed=unruly.failed, title="", workers=2, progress=False, timeout=15.0
     )
     assert list(found) == [0, 1, 4, -3, 16, -5, 36, 49]
     sys.modules.pop("unruly")

@@ -68,9 +68,14 @@ def connect(device: str) -> World:
 
 
 def disconnect() -> None:
-    """Destroy the process group after a barrier: a rank that exits early would abort peers still communicating."""
+    """Destroy the process groups after a barrier: a rank that exits early would abort peers still communicating.
+
+    DeepSpeed keeps groups of its own, which would be used, dead, by the next engine of this process.
+    """
+    import deepspeed
+
     torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    deepspeed.comm.destroy_process_group()
 
 
 def gather(value: Any) -> list[Any]:
