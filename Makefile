@@ -9,6 +9,9 @@ OUT    ?= runs/quick
 # fixtures train.
 PARALLEL := -n $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist loadfile --no-loadscope-reorder
 
+# The tests start some hundred processes: without bytecode each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: bench test test-exhaustive lint benchmark gpu gpu-short install install-dev clean
 
 bench: install

@@ -73,7 +73,7 @@ def test_onnx_without_its_exporter_is_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name in ("tsm/micro", "video_swin/micro") else [pytest.mark.exhaustive])
+        pytest.param(name, marks=[] if name == "tsm/micro" else [pytest.mark.exhaustive])
         for name in models.names()
         if name.endswith("/micro")
     ],

@@ -167,7 +167,7 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(tiny_synthetic, tmp_path):
 
 
 @pytest.mark.slow  # a training with its imports and decoders
-@pytest.mark.parametrize("whom", ["parent", "launcher"])
+@pytest.mark.parametrize("whom", ["parent", pytest.param("launcher", marks=pytest.mark.exhaustive)])
 def test_ranks_and_decoders_end_with_whom_started_them(tiny_synthetic, tmp_path, whom):
     made = endless(tiny_synthetic, tmp_path / "run")
     process = commanded(made)
@@ -222,6 +222,7 @@ def test_a_terminal_that_is_closed_stops_the_run_like_a_scheduler(tiny_synthetic
 
 
 @pytest.mark.slow  # two trainings, each with its imports and decoders
+@pytest.mark.exhaustive
 def test_killed_before_the_last_validation_a_run_still_ends_with_it(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=1, validate_epochs=1), save_steps=1)
     made = dataclasses.replace(made, validation=tiny_synthetic["val"])

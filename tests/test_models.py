@@ -122,11 +122,12 @@ def test_state_dict_comes_back_through_a_file(name, tmp_path):
 
 @pytest.mark.slow  # traces a whole model
 @pytest.mark.parametrize("name", MICROS)
+@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.exhaustive)])
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call:UserWarning")
-def test_compiles_whole_and_computes_the_same(name):
+def test_compiles_whole_and_computes_the_same(name, backend):
     torch.compiler.reset()
     model, clip = _build(name).eval(), _clip(name)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
     logits = compiled(clip)
     torch.testing.assert_close(logits, model(clip), rtol=1e-4, atol=1e-5)
     logits.sum().backward()

@@ -76,6 +76,7 @@ def test_two_ranks_checkpoint_goes_on_with_one(one_rank, tiny_synthetic, tmp_pat
 
 
 @pytest.mark.slow  # five processes
+@pytest.mark.exhaustive
 def test_sharded_averages_go_on_with_another_number_of_ranks(one_rank, tiny_synthetic, tmp_path):
     """ZeRO 3: two ranks to the end, once more from step 2 with one rank, and from its step 4 with two."""
     made = dataclasses.replace(job(tiny_synthetic, tmp_path, zero=3, ema=0.9), save_steps=2, keep=4)
