@@ -21,7 +21,10 @@ def saved(name: str, folder, classes: int = 5) -> torch.nn.Module:
 
 
 @pytest.mark.slow  # exports and runs every family
-@pytest.mark.parametrize("name", ["tsm/micro", "video_swin/micro", "dualformer/micro"])
+@pytest.mark.parametrize(
+    "name",
+    ["tsm/micro", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("video_swin/micro", "dualformer/micro"))],
+)
 def test_a_program_gives_the_same_logits_for_any_number_of_clips(name, tmp_path):
     model = saved(name, tmp_path)
     said = export.export(name, tmp_path / "w.safetensors", tmp_path / "m.pt2", None)

@@ -204,6 +204,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tiny_synthetic, tmp_path):
 
 
 @pytest.mark.slow  # a training with its imports and decoders
+@pytest.mark.exhaustive
 def test_a_terminal_that_is_closed_stops_the_run_like_a_scheduler(tiny_synthetic, tmp_path):
     made = endless(tiny_synthetic, tmp_path / "run")
     ours, theirs = os.openpty()
@@ -283,6 +284,7 @@ def test_a_rank_that_raises_ends_the_others_and_says_why(tiny_synthetic, tmp_pat
 
 
 @pytest.mark.slow  # two ranks, each with its imports and decoders
+@pytest.mark.exhaustive
 def test_a_signal_to_every_process_of_a_job_stops_it_as_one_to_its_ranks(tiny_synthetic, tmp_path):
     """SLURM signals all that a step has started: decoders and multiprocessing's tracker among them."""
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=400, validate_epochs=400))
@@ -317,6 +319,7 @@ def test_srun_names_the_ranks(nodes, host):
 
 
 @pytest.mark.slow  # two launchers and their ranks
+@pytest.mark.exhaustive
 def test_two_launchers_without_ssh_make_one_run(tiny_synthetic, tmp_path):
     """Two machines in one: each launcher is given its node rank, and they meet over the loopback interface."""
     hosts = tmp_path / "hosts"

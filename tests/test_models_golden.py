@@ -12,6 +12,12 @@ PLAIN = [
 ]
 
 
+# Other weights, views or attention of a model that is among the rest.
+LARGE = (
+    "video_swin_b_sthv2.json", "timesformer_b_k600_released_names.json", "timesformer_b_joint_space_time_k400.json"
+)  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def _no_gradients(monkeypatch):
     """Nor random numbers: every weight is loaded, and drawing those of the large models takes as long as they run."""
@@ -29,7 +35,9 @@ def _build(golden: dict) -> torch.nn.Module:
 
 
 @pytest.mark.slow  # clips through every model of full size
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.exhaustive] if name in LARGE else []) for name in PLAIN]
+)
 def test_logits(name):
     golden = goldens.read(name)
     model = _build(golden)

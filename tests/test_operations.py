@@ -75,7 +75,10 @@ def test_it_counts_one_for_a_fused_attention_and_none_for_a_view():
 
 
 @pytest.mark.slow  # traces whole models
-@pytest.mark.parametrize("name", ["video_swin/micro", "tps/micro", "dualformer/micro"])
+@pytest.mark.parametrize(
+    "name",
+    ["video_swin/micro", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("tps/micro", "dualformer/micro"))],
+)
 def test_a_compiled_forward_pass_holds_its_windows_as_constants(name):
     torch.compiler.reset()
     graphs: list[torch.fx.GraphModule] = []

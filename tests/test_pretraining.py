@@ -47,6 +47,7 @@ def test_pretrain_then_probe(tiny_synthetic: dict[str, Path], tmp_path: Path):
 
 
 @pytest.mark.slow  # a training of two models, with activations computed twice
+@pytest.mark.exhaustive
 def test_token_labels_train_through_the_launcher(tiny_synthetic: dict[str, Path], tmp_path: Path):
     """The annotator's weights are read in every rank; what is exported is the plain model."""
     name, out = "dualformer/micro", tmp_path / "run"

@@ -63,6 +63,7 @@ def test_a_case_is_trained_measured_and_traceable(data, tmp_path):
 
 
 @pytest.mark.slow  # a training of its own, through the launcher
+@pytest.mark.exhaustive
 def test_the_ledger_names_the_videos_that_training_and_testing_passed_over(data, tmp_path):
     spoilt = shutil.copytree(data, tmp_path / "data")
     broken = [Index.load(spoilt / f"{split}.parquet")[1].path for split in ("train", "test")]
