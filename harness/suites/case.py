@@ -22,7 +22,7 @@ from torch import nn
 
 from ... import models, pipelines
 from ...errors import UnsupportedError, UserError
-from ...metric_table import METRICS, quantity
+from ...metric_table import metric, quantity
 from ...pipelines import splits as datasets
 from ...pipelines.index import Index
 from ...result import Details, MachineState, Metric, Result, Status, TrainingSummary, now
@@ -74,7 +74,7 @@ def _measure(case: Case, out: Path, report: Report, timer: PhaseTimer) -> tuple[
         data = datasets.resolve(case.data, case.device)
         index = Index.load(data.test)
         index.verify()
-        if any(METRICS[name].needs_weights for name in case.metrics):
+        if any(metric(name).needs_weights for name in case.metrics):
             index.check_labels()
     details: Details = {"test_videos": len(index), "rejected_videos": len(index.skipped)}
     log: list[dict[str, float]] = []
@@ -110,8 +110,8 @@ def _doubted(found: Mapping[str, Metric], state: MachineState) -> dict[str, Metr
         return dict(found)
     reasons = f"disturbed: {', '.join(disturbances)}; measure again when the machine is quiet"
     return {
-        name: disturbed(metric, reasons) if quantity(name, metric.unit).timed else metric
-        for name, metric in found.items()
+        name: disturbed(number, reasons) if quantity(name, number.unit).timed else number
+        for name, number in found.items()
     }
 
 
