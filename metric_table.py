@@ -12,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from . import discover
+from .errors import UserError
+
 Kind = Literal["share", "count", "time", "rate", "memory", "energy", "fraction", "other"]
 Better = Literal["", "higher", "lower"]
 
@@ -28,7 +31,7 @@ class MetricKind:
     interleaved: bool = False
 
 
-METRICS: dict[str, MetricKind] = {
+METRICS: dict[str, MetricKind] = {  # a plug-in's stands in its module, as KIND
     "startup": MetricKind(),
     "accuracy": MetricKind(needs_videos=True, needs_weights=True),
     "frame_order": MetricKind(needs_videos=True, needs_weights=True),
@@ -45,6 +48,24 @@ METRICS: dict[str, MetricKind] = {
     "data_stall": MetricKind(needs_videos=True),
     "energy": MetricKind(),
 }
+
+
+def metric(name: str) -> MetricKind:
+    """Return the row of a metric, ours or a plug-in's (its `KIND`, if it has one).
+
+    Raises UserError if there is no such metric, or its plug-in fails.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    return getattr(discover.module("harness.metrics", name, "metric"), "KIND", MetricKind())
+
+
+def stored_metric(name: str) -> MetricKind:
+    """Return the row of a metric of stored results, whose plug-in need not be here."""
+    try:
+        return metric(name)
+    except UserError:
+        return MetricKind()
 
 
 @dataclass(frozen=True, kw_only=True)

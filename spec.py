@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from .errors import UserError, unknown
-from .metric_table import METRICS
+from .errors import UserError
+from .metric_table import metric, stored_metric
 
 Sampling = Literal["dense", "dense_middle", "dense_64", "window", "segments", "uniform"]
 OutOfBound = Literal["loop", "repeat_last"]
@@ -272,9 +272,7 @@ class Case:
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
-        for metric in self.metrics:
-            if metric not in METRICS:
-                raise unknown("metric", metric, METRICS)
+        needing = [name for name in self.metrics if metric(name).needs_weights]
         _choice(f"case {self.model}", "device", self.device, ("cpu", "cuda"))
         _choice(f"case {self.model}", "precision", self.precision, get_args(Arithmetic))
         _choice(f"case {self.model}", "mode", self.mode, get_args(Mode))
@@ -282,7 +280,6 @@ class Case:
         _require(self.ranks >= 1 and self.workers >= 1, f"case {self.model}: ranks and workers must be at least 1")
         _require(self.time_limit > 0, f"case {self.model}: time_limit={self.time_limit} must be positive")
         trained = self.recipe is not None or self.checkpoint is not None
-        needing = [name for name in self.metrics if METRICS[name].needs_weights]
         _require(
             trained or not needing,
             f"case {self.model}: {' and '.join(needing)} needs weights: give a recipe or a checkpoint",
@@ -297,8 +294,13 @@ class Case:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Case:
-        """Return the case that `to_json` wrote. Raises UserError if it has unknown fields or invalid values."""
-        return from_fields(cls, data)
+        """Return the case that `to_json` wrote. Raises UserError if it has unknown fields or invalid values.
+
+        The metrics may be those of a plug-in that is not here: results of it can still be reported.
+        """
+        case = from_fields(cls, {**data, "metrics": ()})
+        object.__setattr__(case, "metrics", tuple(data.get("metrics", case.metrics)))  # frozen, and unchecked
+        return case
 
     @cached_property
     def case_id(self) -> str:
@@ -313,7 +315,7 @@ class Case:
     @property
     def shows_videos(self) -> bool:
         """Whether training or any metric uses the videos of `data`; otherwise the model only sees random clips."""
-        return self.recipe is not None or any(METRICS[name].needs_videos for name in self.metrics)
+        return self.recipe is not None or any(stored_metric(name).needs_videos for name in self.metrics)
 
     @property
     def benchmark(self) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from .. import discover
 from ..errors import UserError, unknown
 from ..result import Result
+from ._table import Table, measured
 from ._time_breakdown import sentence as time_breakdown
 
-__all__ = ["formats", "render", "time_breakdown", "write"]
+__all__ = ["Table", "formats", "render", "table", "time_breakdown", "write"]
 
 TITLE = "ReelBench"
 
@@ -55,6 +56,11 @@ def write(results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE)
     to.write_bytes(rendered if isinstance(rendered, bytes) else rendered.encode())
     beside = [".png", ".svg"] if kind == "html" and plot(results) else []
     return [to, *(figure.write(results, to.with_suffix(suffix), title=title) for suffix in beside)]
+
+
+def table(results: Sequence[Result]) -> Table:
+    """Return the table of what was measured, with the seeds of a case merged."""
+    return measured(_rows(results, "table"))
 
 
 def _rows(results: Sequence[Result], kind: str) -> Sequence[Result]:

@@ -25,7 +25,7 @@ def command(case: Case, case_id: str) -> str:
     """
     return TEMPLATE.format(
         file=f"case_{case_id}.py",
-        case=source(dataclasses.replace(case, fingerprint="")),
+        case=source(Case.from_json({**case.to_json(), "fingerprint": ""})),
         name=f"case-{case_id}",
         description=f"{case.model}, again",
         device=case.device,

@@ -63,7 +63,7 @@ def _within(t: float, freedom: int) -> float:
 
 
 def _key(result: Result) -> tuple[Case, str]:
-    return replace(result.case, seed=0), machine(result.environment)
+    return Case.from_json({**result.case.to_json(), "seed": 0}), machine(result.environment)
 
 
 def _merged(group: list[Result]) -> list[Result]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from ... import plugins
 from ...errors import INTERRUPTED, Stopped, UserError
 from . import data, explain, inventory, report, suite, train, weights
 from .verb import Verb
@@ -34,8 +36,14 @@ for verb in (*app.registered_commands, *data.data.registered_commands):
 
 
 @app.callback()
-def reelbench() -> None:
+def reelbench(
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(help="A file or module with models, metrics, … of your own; also $REELBENCH_PLUGINS."),
+    ] = None,
+) -> None:
     """Compare video-recognition architectures: accuracy, FLOPs, memory, latency, throughput, energy."""
+    plugins.add(plugin or [])
 
 
 def run_command(function: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +27,9 @@ def report(
         from ...pipelines.index import writable
 
         writable(to)
-    newest = {result.case_id: result for folder in folders for result in _ledger(folder)}
-    write_report(list(newest.values()), format, to)
+    from ..results import load_results
+
+    write_report(load_results(*folders), format, to)
 
 
 def compare(
@@ -42,8 +44,9 @@ def compare(
     Example: reelbench compare runs/before runs/after --fail-if slower:5%
     """
     from ...reports import compare as comparison
+    from ..results import load_results
 
-    before, after = _ledger(a), _ledger(b)
+    before, after = load_results(a).history, load_results(b).history
     wrong = comparison.failing(before, after, fail_if) if fail_if else []
     print(comparison.render(before, after))
     for line in wrong:
@@ -78,7 +81,7 @@ def predictions(
         print(terminal.show(_predictions.tables(models, classes), title="ReelBench: predictions"))
 
 
-def write_report(results: list[Result], kind: str, to: Path | None) -> None:
+def write_report(results: Sequence[Result], kind: str, to: Path | None) -> None:
     """Write a report to a file, or print it if `to` is None.
 
     Raises UserError for an unknown format, or for a picture without a file.
@@ -92,14 +95,6 @@ def write_report(results: list[Result], kind: str, to: Path | None) -> None:
     if isinstance(report, bytes):
         raise UserError(f"--format {kind} is a picture: name a file with --to")
     print(report)
-
-
-def _ledger(folder: Path) -> list[Result]:
-    from ..suites import ledger
-
-    if not (folder / ledger.FILE).exists():
-        raise UserError(f"{folder} holds no {ledger.FILE}: make it with `reelbench run SUITE --out {folder}`")
-    return ledger.read_all(folder)
 
 
 def _files(sources: list[Path]) -> list[tuple[Path, str]]:

@@ -37,7 +37,7 @@ def train(
     from ..training import launch
 
     machines = Machines(**fields.read(Machines, given))
-    launch.run(describe(model, job, recipe, device, given, option), machines)
+    raise typer.Exit(launch.run(describe(model, job, recipe, device, given, option), machines))
 
 
 def describe(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import discover
+from ...errors import UserError
 from ...result import Details, Metric
 from ...spec import Case, Clip, Views
 from ..events import Event, Report
@@ -137,6 +138,9 @@ def measure(subject: Subject) -> Mapping[str, Metric]:
         begin = time.perf_counter()
         with subject.timer.phase("start"):
             metric = discover.module("harness.metrics", name, "metric")
-        found.update(metric.measure(subject))
+        numbers = metric.measure(subject)
+        if not isinstance(numbers, Mapping) or not all(isinstance(number, Metric) for number in numbers.values()):
+            raise UserError(f"metric {name}: measure returns {numbers!r:.100}, not a dictionary of Metric by name")
+        found.update(numbers)
         subject.notes.setdefault("metric_seconds", {})[name] = round(time.perf_counter() - begin, 3)
     return found

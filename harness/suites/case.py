@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ... import models, pipelines
 from ...errors import UnsupportedError, UserError
-from ...metric_table import METRICS, quantity
+from ...metric_table import metric, quantity
 from ...pipelines import splits as datasets
 from ...pipelines.index import Index
 from ...result import Details, MachineState, Metric, Result, Status, TrainingSummary, now
-from ...spec import Case, Recipe, Views
+from ...spec import Case, Clip, Recipe, Views
 from .. import metrics
 from ..events import Event, Report
 from ..measuring import environment, machine
@@ -73,7 +74,7 @@ def _measure(case: Case, out: Path, report: Report, timer: PhaseTimer) -> tuple[
         data = datasets.resolve(case.data, case.device)
         index = Index.load(data.test)
         index.verify()
-        if any(METRICS[name].needs_weights for name in case.metrics):
+        if any(metric(name).needs_weights for name in case.metrics):
             index.check_labels()
     details: Details = {"test_videos": len(index), "rejected_videos": len(index.skipped)}
     log: list[dict[str, float]] = []
@@ -92,9 +93,15 @@ def _measure(case: Case, out: Path, report: Report, timer: PhaseTimer) -> tuple[
     subject.timer, subject.report = timer, report
     subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
     details["views"] = str(subject.views)
+    found, state = measured(subject)
+    return found, {**details, **subject.notes, "machine": state}
+
+
+def measured(subject: metrics.Subject) -> tuple[dict[str, Metric], MachineState]:
+    """Measure the metrics of a subject's case, and watch the machine: what it disturbed is flagged."""
     with machine.watch(subject.device) as state:
         found = metrics.measure(subject)
-    return _doubted(found, state), {**details, **subject.notes, "machine": state}
+    return _doubted(found, state), state
 
 
 def _doubted(found: Mapping[str, Metric], state: MachineState) -> dict[str, Metric]:
@@ -103,8 +110,8 @@ def _doubted(found: Mapping[str, Metric], state: MachineState) -> dict[str, Metr
         return dict(found)
     reasons = f"disturbed: {', '.join(disturbances)}; measure again when the machine is quiet"
     return {
-        name: disturbed(metric, reasons) if quantity(name, metric.unit).timed else metric
-        for name, metric in found.items()
+        name: disturbed(number, reasons) if quantity(name, number.unit).timed else number
+        for name, number in found.items()
     }
 
 
@@ -140,25 +147,39 @@ def make_subject(
 
     Without `weights` they are random, and the number of classes is the model's own, not the index's.
     """
-    variant, device = models.find(case.model), torch.device(case.device)
+    variant = models.find(case.model)
     labeled = weights is not None
     num_classes = len(index.classes) if labeled else variant.num_classes
     clip, views = models.choose_clip(case.model, case.recipe, case.clip), case.views or variant.views
     model = models.build(case.model, num_classes=num_classes, checkpoint=weights, clip=clip, **case.options)
-    model = model.to(device).eval()
+    return subject_of(
+        model.to(case.device).eval(), case, index, clip=clip, num_classes=num_classes, views=views, log=log
+    )
+
+
+def subject_of(
+    model: nn.Module, case: Case, index: Index | None, *, clip: Clip, views: Views, num_classes: int,
+    log: list[dict[str, float]],
+) -> metrics.Subject:  # fmt: skip
+    """Return a model, in eval mode on the case's device, as the subject of the case's metrics.
+
+    `index` are the videos that it is shown; none are needed unless the case shows videos.
+    """
 
     def open_stream(batch: int, views: Views = views) -> pipelines.Stream:
+        assert index is not None
         return pipelines.open(index, clip=clip, views=views, batch=batch, device=case.device, workers=case.workers)
 
     def open_training(batch: int) -> pipelines.Stream:
+        assert index is not None
         return stream.open_stream(
             index, case.recipe or Recipe(), clip, batch=batch, device=case.device, workers=case.workers,
             sampler=pipelines.SamplerState(seed=case.seed),
         )  # fmt: skip
 
     return metrics.Subject(
-        model=model, case=case, clip=clip, views=views, device=device, num_classes=num_classes,
-        videos=len(index), open_stream=open_stream, open_training=open_training, train_log=log,
+        model=model, case=case, clip=clip, views=views, device=torch.device(case.device), num_classes=num_classes,
+        videos=len(index or ()), open_stream=open_stream, open_training=open_training, train_log=log,
     )  # fmt: skip
 
 

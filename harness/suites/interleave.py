@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from ...intervals import total
-from ...metric_table import METRICS
+from ...metric_table import metric
 from ...result import Metric, Result, metric_from_json
+from ...spec import Case
 from ..events import Event
 from ..measuring import machine, phases
 from ..measuring.timing import combine, disturbed
@@ -31,7 +32,6 @@ from .process import Child, Message, Round
 
 FOLDER = "isolated"
 FILE = "rounds.jsonl"
-TIMED = {name for name, metric in METRICS.items() if metric.interleaved}
 REPEATS = 2
 QUIET = 3  # undisturbed rounds needed before disturbed ones are dropped
 
@@ -44,7 +44,7 @@ def interleave(isolated: Sequence[Result], out: Path, rounds: int, progress: Sui
     Results that failed or have no timed metrics come unchanged; the first result comes after the last round. Rounds
     that `out` already holds are not measured again.
     """
-    timed = [r for r in isolated if r.status == "ok" and TIMED & set(r.case.metrics)]
+    timed = [r for r in isolated if r.status == "ok" and _timed(r.case)]
     done = _read(out)
     workers = {r.case_id: _Worker(r, out) for r in timed if len(done[r.case_id]) < rounds}
     try:
@@ -80,16 +80,16 @@ def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None, best_ca
     quiet = [row for row in ordered if not row["machine"].get("disturbed")]
     enough = len(quiet) >= max(QUIET, len(ordered) / 2)
     for row in quiet if enough else ordered:
-        for name, metric in row["metrics"].items():
-            found[name].append(metric_from_json(metric))
+        for name, number in row["metrics"].items():
+            found[name].append(metric_from_json(number))
     timed = {name: combine(metrics) for name, metrics in found.items()}
     if not enough:
-        timed = {name: disturbed(metric, _reasons(ordered)) for name, metric in timed.items()}
+        timed = {name: disturbed(number, _reasons(ordered)) for name, number in timed.items()}
     breakdown = total([result.details.get("time_breakdown", {}), *(row["time_breakdown"] for row in ordered)])
     details = {**result.details, "rounds": [row["machine"] for row in ordered], "time_breakdown": breakdown}
     if ended is None:
         return dataclasses.replace(result, metrics={**result.metrics, **timed}, details=details)
-    kept = {name: metric for name, metric in result.metrics.items() if name not in timed}
+    kept = {name: number for name, number in result.metrics.items() if name not in timed}
     return dataclasses.replace(result, status=ended[0], error=ended[1], metrics=kept, details=details)
 
 
@@ -98,6 +98,10 @@ def _judged(row: Round, best_calibration: float) -> Round:
     state = row["machine"]
     reasons = state.get("disturbed") or machine.slowed(state, best_calibration)
     return {**row, "machine": {**state, "disturbed": reasons}}
+
+
+def _timed(case: Case) -> tuple[str, ...]:
+    return tuple(name for name in case.metrics if metric(name).interleaved)
 
 
 def _is_disturbed(row: Round, best_calibration: float) -> bool:
@@ -120,7 +124,7 @@ class _Worker:
 
     def __init__(self, result: Result, out: Path) -> None:
         self.case, self.ended = result.case, None
-        metrics = tuple(name for name in result.case.metrics if name in TIMED)
+        metrics = _timed(result.case)
         batch = result.case.batch or result.details.get("best_batch", 0)
         path = out / FOLDER / f"{result.case_id}.json"
         weights = None if result.case.recipe is None else str(out / "train" / result.case_id / "best.safetensors")

@@ -17,8 +17,11 @@ def load(name: str, data: str | None = None) -> Suite:
     Raises UserError if there is no such suite or the file fails.
     """
     suite = _from_file(Path(name)) if name.endswith(".py") else _named(name)
-    if data is None:
-        return suite
+    return suite if data is None else with_data(suite, data)
+
+
+def with_data(suite: Suite, data: str) -> Suite:
+    """Return the suite with another data set in all its cases."""
     cases, more = (tuple(dataclasses.replace(c, data=data) for c in some) for some in (suite.cases, suite.on_cuda))
     return dataclasses.replace(suite, cases=cases, on_cuda=more)
 

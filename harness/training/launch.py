@@ -14,8 +14,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-import typer
-
 from ...errors import INTERRUPTED, Stopped, UserError
 from .. import lineage
 from . import ds_extension, launcher, rendezvous, run_folder
@@ -26,8 +24,8 @@ from .signals import StopSignal, block_signals
 AGAIN = 0.5  # seconds between attempts to forward a signal, until there are ranks
 
 
-def run(job: Job, machines: Machines) -> None:
-    """Train as one of the ranks and return, or start the ranks, wait, and raise typer.Exit with the launcher's code.
+def run(job: Job, machines: Machines) -> int:
+    """Train as one of the ranks and return 0, or start the ranks, wait, and return the launcher's exit code.
 
     In a rank `machines` is only compared with the launcher's. Otherwise OUT is locked, OUT/job.json is written, and
     signals stay redirected to the ranks. Raises UserError on a bad job, and Stopped after a Ctrl-C.
@@ -43,7 +41,7 @@ def run(job: Job, machines: Machines) -> None:
         if launcher.CHECKED not in os.environ:
             check_job(job, int(os.environ["WORLD_SIZE"]))
         train_here(job)
-        return
+        return 0
     check_job(job, machines.total)
     _check_gpus(job, machines)
     has_rank_0 = machines.hostfile is None or machines.node_rank == 0
@@ -52,7 +50,7 @@ def run(job: Job, machines: Machines) -> None:
             rank_arguments(job), ranks=machines.ranks, device=job.device, hostfile=machines.hostfile,
             node_rank=machines.node_rank, master=machines.master,
         )  # fmt: skip
-        raise typer.Exit(_wait(line, job))
+        return _wait(line, job)
 
 
 def rank_arguments(job: Job) -> list[str]:

@@ -1,6 +1,6 @@
 """Data sets: one module each, with `SPLITS` and `index(root, split) -> Listing`; its docstring shows the layout.
 
-If `SPLITS` is empty, any split name may be asked for.
+If `SPLITS` is empty or missing, any split name may be asked for.
 
     made = build_index("ucf101", Path("/data/ucf101"), "train1")
     made.save("ucf101_train1.parquet")
@@ -77,8 +77,9 @@ def build_index(
     name or split is unknown, no video of the split is on disk, or an annotation file is missing or has another format.
     """
     module = discover.module("pipelines.datasets", name, "data set")
-    if module.SPLITS and split not in module.SPLITS:
-        raise unknown(f"{name} split", split, module.SPLITS)
+    splits = getattr(module, "SPLITS", ())
+    if splits and split not in splits:
+        raise unknown(f"{name} split", split, splits)
     listing = _listing(module.index, name, Path(root).expanduser().absolute(), split)
     if not listing.entries:
         raise UserError(

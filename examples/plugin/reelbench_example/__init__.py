@@ -1,0 +1,1 @@
+"""One model, data set, metric, report and suite for ReelBench."""
