@@ -93,6 +93,7 @@ def _places() -> list[str]:
     return [place for place in os.environ.get(VARIABLE, "").split(os.pathsep) if place]
 
 
+@functools.cache  # reads the metadata of every package
 def _installed(group: Group) -> list[Plugin]:
     return [
         Plugin(point.name, f"package {point.dist.name if point.dist else point.module}", point.value, group.contract)
