@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor, nn
 
-from .. import models
+from .. import address, models
 from ..errors import unknown
 from .metrics import flops
 from .progress import bar
@@ -54,13 +54,13 @@ def _charge(operations: int) -> Any:
 
 def _row(name: str) -> dict[str, Any]:
     variant = models.find(name)
-    clip = variant.clip
+    clip = models.choose_clip(name, None)
     with torch.device("meta"):
         model = variant.build(num_classes=variant.num_classes, **variant.kwargs).eval()
         view = torch.empty(1, 3, clip.frames, clip.size, clip.size)
     return {
         "model": name,
-        "family": name.partition("/")[0],
+        "family": address.family(name),
         "params": sum(p.numel() for p in model.parameters()),
         "gflops_view": gflops(model, view),
         "clip": dataclasses.asdict(clip),

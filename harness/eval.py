@@ -61,11 +61,13 @@ class Evaluation:
 def check(asked: Evaluation) -> Index:
     """Check an evaluation before it starts, and return its index.
 
-    Raises UserError if the model is unknown, the environment of a rank is incomplete, the dump cannot be written, there
-    are no videos, half of the files or more are missing or changed, a label is no class, no video has a label and
-    nothing is dumped, or the checkpoint's training folder names other classes.
+    Raises UserError if the model is unknown or returns no logits of its clip, the environment of a rank is incomplete,
+    the dump cannot be written, there are no videos, half of the files or more are missing or changed, a label is no
+    class, no video has a label and nothing is dumped, or the checkpoint's training folder names other classes.
     """
-    models.find(asked.model)
+    if asked.model not in models.names():
+        options = asked.options or weights.trained_with(asked.model, asked.checkpoint)
+        models.check_clip(asked.model, _clip(asked), options)
     rendezvous.check(os.environ)
     if asked.dump is not None:
         dump.check(asked.dump)
@@ -91,7 +93,7 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     variant, index = models.find(asked.model), check(asked)
     protocol, device = asked.views or variant.views, asked.device
     world = ds.connect(device) if "RANK" in os.environ else ds.World(0, 1, torch.device(device))
-    clip = asked.clip or weights.clip_of(asked.model, asked.checkpoint)
+    clip = _clip(asked)
     run = _network(asked, clip, len(index.classes), world.device)
     logits: list[Tensor] = []
 
@@ -126,6 +128,10 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
         views = {video: [rows[view] for view in sorted(rows)] for video, rows in by_view.items()}
         dump.write(asked.dump, mine, [str(video.path) for video in index.videos()], views)
     return scores(mine, len(index.classes), str(protocol), precision=asked.precision)
+
+
+def _clip(asked: Evaluation) -> Clip:
+    return asked.clip or weights.clip_of(asked.model, asked.checkpoint)
 
 
 def _network(asked: Evaluation, clip: Clip, num_classes: int, device: torch.device) -> Callable[[Tensor], Tensor]:

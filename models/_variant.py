@@ -18,7 +18,7 @@ class Variant:
 
     - `build(num_classes=..., **overrides)` returns the module with the architecture's own initialization; `kwargs` are
       the arguments that make this variant of it.
-    - `clip` is the published input, `views` the published test protocol.
+    - `clip` is the published input (`None`: the user gives one), `views` the published test protocol.
     - `unused_parameters` are those that get no gradient in training, by design.
     - `namings` are those of video checkpoints of other origins, `image_namings` those of 2D image checkpoints, by the
       name that users see. All are tried; the one that covers most of the model's tensors is taken.
@@ -34,7 +34,7 @@ class Variant:
     """
 
     build: Callable[..., nn.Module]
-    clip: Clip
+    clip: Clip | None
     num_classes: int = 400
     views: Views = Views()
     published: tuple[Published, ...] = ()

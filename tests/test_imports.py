@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("harness", "models", "pipelines", "suites", "reports")
 FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
-VOCABULARY = {"spec", "result", "metric_table", "errors", "discover", "intervals"}
+VOCABULARY = {"address", "spec", "result", "metric_table", "errors", "discover", "intervals"}
 
 # From the lowest room to the highest: the rooms below that each may use, beside the vocabulary.
 ROOMS: dict[str, set[str]] = {

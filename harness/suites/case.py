@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ... import models, pipelines
+from ... import address, models, pipelines
 from ...errors import UnsupportedError, UserError
 from ...metric_table import METRICS, quantity
 from ...pipelines import splits as datasets
@@ -166,7 +166,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     """Train through the DeepSpeed launcher; return the best weights and one log record per step."""
     assert case.recipe is not None
     if data.train is None:
-        raise UserError(f"{case.model}: {case.data} has no training split: give a folder with train.parquet")
+        raise UserError(f"{case.label}: {case.data} has no training split: give a folder with train.parquet")
     folder = training_folder(case, out)
     resume = bool(checkpoints.complete(folder / run_folder.CHECKPOINTS))
     job = Job(
@@ -201,9 +201,10 @@ def _training_summary(log: list[dict[str, float]]) -> TrainingSummary:
 def _published(model: str) -> tuple[Any, ...]:
     """Return the published figures of this model; for a micro, which has none, those of its full-size siblings."""
     own = models.find(model).published
-    family = model.partition("/")[0]
-    siblings = (row for name in models.names() if name.startswith(f"{family}/") for row in models.find(name).published)
-    return own or tuple(siblings)
+    if own or model not in models.names():
+        return own
+    siblings = [name for name in models.names() if address.family(name) == address.family(model)]
+    return tuple(row for name in siblings for row in models.find(name).published)
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ... import models
+from ... import address, models
 from ...spec import Clip, read_json
 from . import saved_weights
 from .job import CLIP, FILE, Job
@@ -41,14 +41,14 @@ def restore(
 def clip_of(model: str, checkpoint: Path) -> Clip:
     """Return the clip of the run in whose folder a checkpoint lies, else the model's own."""
     file = saved_weights.run_folder_of(checkpoint) / CLIP
-    return read_json(Clip, file) if file.is_file() else models.find(model).clip
+    return read_json(Clip, file) if file.is_file() else models.choose_clip(model, None)
 
 
 def trained_with(model: str, checkpoint: Path) -> Mapping[str, Any]:
     """Return the options of the run in whose folder a checkpoint of this model lies; none if it lies in no run's."""
     file = saved_weights.run_folder_of(checkpoint) / FILE
     job = Job.read(file) if file.is_file() else None
-    return job.options if job is not None and job.model == model else {}
+    return job.options if job is not None and job.model == address.absolute(model) else {}
 
 
 def read(checkpoint: Path, *, raw: bool = False) -> Contents:
