@@ -246,12 +246,13 @@ class Case:
 
     `model` is an address (see `address`); a path in it is relative to the folder that the suite is run in. `data` is an
     index file, or a built-in synthetic set (`synthetic`, `synthetic-hard`). With a `recipe` the model is trained first,
-    with a `checkpoint` (`$VARIABLES` and wildcards are expanded) loaded; with neither its weights are random, and
-    accuracy metrics raise UserError. `precision` (`bf16` casts weights and activations, `amp_bf16` is autocast), `mode`
-    and the `channels_last` memory format apply to the measured forward pass; training follows the recipe. `clip` and
-    `views` override the model's own, `options` are arguments of its constructor. `batch=0` searches for the batch with
-    the best throughput (latency is always at batch 1, memory then too). `time_limit` is in seconds. `fingerprint`
-    identifies the data's contents and is filled in when the suite runs.
+    with a `checkpoint` (`$VARIABLES` and wildcards are expanded) loaded; with neither its weights are random, or those
+    that a library's model comes with; of random ones accuracy metrics raise UserError. `precision` (`bf16` casts
+    weights and activations, `amp_bf16` is autocast), `mode` and the `channels_last` memory format apply to the measured
+    forward pass; training follows the recipe. `clip` and `views` override the model's own, `options` are arguments of
+    its constructor. `batch=0` searches for the batch with the best throughput (latency is always at batch 1, memory
+    then too). `time_limit` is in seconds. `fingerprint` identifies the data's contents and is filled in when the suite
+    runs.
     """
 
     model: str
@@ -283,7 +284,8 @@ class Case:
         _require(self.batch >= 0, f"case {self.model}: batch={self.batch} must not be negative")
         _require(self.ranks >= 1 and self.workers >= 1, f"case {self.model}: ranks and workers must be at least 1")
         _require(self.time_limit > 0, f"case {self.model}: time_limit={self.time_limit} must be positive")
-        trained = self.recipe is not None or self.checkpoint is not None
+        own = address.parse(self.model).in_library  # what it comes with, the run will see
+        trained = own or self.recipe is not None or self.checkpoint is not None
         needing = [name for name in self.metrics if METRICS[name].needs_weights]
         _require(
             trained or not needing,

@@ -28,6 +28,8 @@ class Variant:
       the official rule, without the classifier, whose parameter names start with `head`. `None`: there is no such rule.
     - `fit(model, state)` resizes what a video checkpoint of another clip length or image size has in another size, such
       as positions. `None`: such a checkpoint does not fit.
+    - `weights`: whether `build` loads weights that come with the model; `classes` are the names of their classes, empty
+      if they are not known.
     - `gradcam_layer` and `attention_stage` are dotted paths, where `-1` is the last of a list: the layer that Grad-CAM
       explains by default (`None`: no default), and the stage that attention maps are taken from (`None`: the whole
       model).
@@ -49,3 +51,5 @@ class Variant:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     gradcam_layer: str | None = None
     attention_stage: str | None = None
+    weights: bool = False
+    classes: tuple[str, ...] = ()

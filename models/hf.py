@@ -64,7 +64,8 @@ def find(name: str) -> Variant:
 
     return Variant(
         build=build, clip=clip, num_classes=config.num_labels, head=_outline.heads(build),
-        namings={"transformers": Naming(convert=functools.partial(_converted, name))},
+        namings={"transformers": Naming(convert=functools.partial(_converted, name))}, weights=_has_weights(name),
+        classes=_classes(config),
     )  # fmt: skip
 
 
@@ -138,6 +139,12 @@ def _loaded(name: str, config: Any) -> Any:
             "another shape: take its own frames and size"
         )
     return model
+
+
+def _classes(config: Any) -> tuple[str, ...]:
+    """Return the classes' names, if the configuration has more than transformers' own LABEL_0, LABEL_1, …."""
+    names = tuple(str(config.id2label[number]) for number in sorted(config.id2label))
+    return () if names == tuple(f"LABEL_{number}" for number in range(len(names))) else names
 
 
 def _has_weights(name: str) -> bool:

@@ -36,6 +36,7 @@ def find(name: str) -> Variant:
 
     return Variant(
         build=build, clip=clip, views=Views(clips=clips), head=_outline.heads(build),
+        classes=tuple(every.DEFAULT.meta["categories"]),
         published=tuple(_published(name, weights) for weights in every),
     )  # fmt: skip
 
@@ -75,11 +76,12 @@ def _test(weights: Any) -> tuple[Clip, int]:
 
 
 def _published(name: str, weights: Any) -> Published:
+    """Return the accuracy of weights; their GFLOPs are of other clips than those, and so are left out."""
     (accuracy,) = weights.meta["_metrics"].values()
     _, clips = _test(weights)
     return Published(
         model=f"torchvision:{name}", dataset="kinetics400", source=f"torchvision, {weights.name}",
-        top1=accuracy["acc@1"], top5=accuracy["acc@5"], gflops=weights.meta["_ops"],
-        params_m=weights.meta["num_params"] / 1e6, views=str(Views(clips=clips)),
+        top1=accuracy["acc@1"], top5=accuracy["acc@5"], params_m=weights.meta["num_params"] / 1e6,
+        views=str(Views(clips=clips)),
         pretrain=next((text for sign, text in PRETRAIN.items() if sign in weights.name), None),
     )  # fmt: skip

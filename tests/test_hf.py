@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from reelbench import models
 from reelbench.errors import UserError
 from reelbench.harness.explain import maps
 from reelbench.models import hf
+from reelbench.pipelines.index import Index
 from reelbench.spec import Case, Suite
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install .[hf]")
 
 TINY = {"image_size": 32, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256}
+CLASSES = tuple(f"action {number}" for number in range(5))
 CONFIGS = {
     "timesformer": {**TINY, "patch_size": 8, "num_frames": 8},
     "vivit": {**TINY, "tubelet_size": [2, 8, 8], "num_frames": 4},
@@ -43,10 +46,10 @@ def kind(request) -> str:
     return request.param
 
 
-def folder(path: Path, kind: str, *, weights: bool) -> Path:
-    """Write a tiny model with five classes into a folder, as transformers saves it."""
+def folder(path: Path, kind: str, *, weights: bool, classes: Sequence[str] = CLASSES) -> Path:
+    """Write a tiny model into a folder, as transformers saves it."""
     path.mkdir(exist_ok=True)
-    labels = {number: f"action {number}" for number in range(5)}
+    labels = dict(enumerate(classes))
     config = transformers.AutoConfig.for_model(kind, **CONFIGS[kind], id2label=labels, label2id={})
     if weights:
         torch.manual_seed(0)
@@ -76,6 +79,7 @@ def test_logits_are_those_of_transformers(kind, tmp_path):
             assert (built.eval()(clip) - expected).abs().max() < 1e-5
     assert expected.std() > 1e-2
     found = models.find(name)
+    assert found.classes == CLASSES
     assert (found.num_classes, found.clip.size, found.clip.short_side) == (5, 32, 40)
     assert (found.clip.mean[0], found.clip.std[0]) == pytest.approx((127.5, 63.75))
     assert found.clip.frames == (8 if kind == "timesformer" else 4)
@@ -130,6 +134,22 @@ def test_grad_cam_knows_where_the_patches_are(kind, tmp_path):
     heat, _ = maps.grad_cam(model, clip_of(name), layer=layer)
     assert heat.shape == clip_of(name)[:, 0].shape
     assert heat.std() > 0
+
+
+def test_its_own_weights_are_tested(tmp_path, tiny_synthetic, reelbench):
+    """Without a checkpoint, on classes that are called as in its configuration."""
+    path, index = tiny_synthetic["test"], Index.load(tiny_synthetic["test"])
+    name = f"hf:{folder(tmp_path, 'vivit', weights=True, classes=[c.title().replace('_', ' ') for c in index.classes])}"
+    code, printed, said = reelbench("eval", name, "--data", path, "--device", "cpu", "--workers", 1)
+    assert code == 0, said
+    assert "top1" in printed
+    other = f"hf:{folder(tmp_path / 'other', 'vivit', weights=True, classes=[*index.classes[::-1]])}"
+    code, _, said = reelbench("eval", other, "--data", path, "--device", "cpu")
+    assert code == 2
+    assert f"class 0 is '{index.classes[0]}', and was '{index.classes[-1]}' in training" in said
+    code, _, said = reelbench("eval", "tsm/micro", "--data", path, "--device", "cpu")
+    assert code == 2
+    assert "tsm/micro has no weights of its own here: give a checkpoint" in said
 
 
 @pytest.mark.parametrize(

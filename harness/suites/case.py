@@ -37,6 +37,7 @@ from ..training.check import check_job
 from ..training.job import Job
 from ..training.launch import rank_arguments
 from ..training.schedule import total_steps
+from ..training.weights import check_own
 from .parent import Parent
 
 
@@ -138,10 +139,14 @@ def make_subject(
 ) -> metrics.Subject:
     """Build the case's model with its weights and return the subject of its metrics; `log` is its training log.
 
-    Without `weights` they are random, and the number of classes is the model's own, not the index's.
+    Without `weights` they are random, or those the model comes with; unless accuracy is asked for, the number of
+    classes is then the model's own, not the index's.
     """
     variant, device = models.find(case.model), torch.device(case.device)
-    labeled = weights is not None
+    labeled = any(METRICS[name].needs_weights for name in case.metrics)
+    if labeled and weights is None:
+        check_own(case.model, index.classes, case.data, case.options)
+    labeled = labeled or weights is not None
     num_classes = len(index.classes) if labeled else variant.num_classes
     clip, views = models.choose_clip(case.model, case.recipe, case.clip), case.views or variant.views
     model = models.build(case.model, num_classes=num_classes, checkpoint=weights, clip=clip, **case.options)
