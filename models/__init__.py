@@ -18,7 +18,7 @@ from .. import address
 from ..errors import UserError
 from ..spec import Clip, Recipe
 from . import _options, _outline
-from ._addresses import families, find, names
+from ._addresses import families, find, library_names, names
 from ._variant import Variant
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Contents", "Loaded", "Variant", "build", "check_clip", "choose_clip", "count_classes", "families", "find",
-    "init_from", "load_checkpoint", "load_pretrained", "names", "option_types", "outline", "read_checkpoint",
-    "reparameterize", "save",
+    "init_from", "library_names", "load_checkpoint", "load_pretrained", "names", "option_types", "outline",
+    "read_checkpoint", "reparameterize", "save",
 ]  # fmt: skip
 
 

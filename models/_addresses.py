@@ -13,6 +13,8 @@ from ..errors import UserError, unknown
 from . import _user_code
 from ._variant import Variant
 
+LISTED = ("timm", "torchvision")
+
 
 def families() -> list[str]:
     """Return the architecture families: the public files of this package (`maskfeat` has no variants of its own)."""
@@ -22,6 +24,14 @@ def families() -> list[str]:
 def names() -> list[str]:
     """Return the address of every variant of the zoo, such as `tsm/r50_8f`."""
     return [f"{family}/{variant}" for family in families() for variant in _variants(family)]
+
+
+def library_names(library: str) -> list[str]:
+    """Return the addresses of a library's models. Raises UserError if it is missing, or has no list of them."""
+    if library not in LISTED:
+        raise unknown("library with a list", library, LISTED)
+    found = importlib.import_module(f".{library}", __package__).names()
+    return [str(Address(library, ":", name)) for name in found]
 
 
 def find(name: str) -> Variant:

@@ -33,6 +33,11 @@ class TSN(nn.Module):
         return self.model(frames).unflatten(0, (len(clip), -1)).mean(1)
 
 
+def names() -> list[str]:
+    """Return the names of timm's models. Raises UserError if it is missing."""
+    return _extras.load("timm", "timm").list_models()
+
+
 def find(name: str) -> Variant:
     """Return the image model of this name. Raises UserError if timm is missing or has none."""
     timm = _extras.load("timm", "timm")

@@ -17,14 +17,17 @@ FRAME_RATE = 30  # of the videos that strides are for: torchvision's weights nam
 PRETRAIN = {"IMAGENET22K": "ImageNet-22K"}
 
 
+def names() -> list[str]:
+    """Return the names of torchvision's video models. Raises UserError if it is missing."""
+    library = _extras.load("torchvision", "torchvision").models
+    return library.list_models(module=library.video)
+
+
 def find(name: str) -> Variant:
     """Return the video model of this name. Raises UserError if torchvision is missing or has none."""
-    _extras.load("torchvision", "torchvision")
-    from torchvision import models as library  # type: ignore[import-not-found]
-
-    known = library.list_models(module=library.video)
-    if name not in known:
-        raise unknown("video model of torchvision", name, known)
+    library = _extras.load("torchvision", "torchvision").models
+    if name not in names():
+        raise unknown("video model of torchvision", name, names())
     every = library.get_model_weights(name)
     clip, clips = _test(every.DEFAULT)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from reelbench import address, models, reports
 from reelbench.errors import UserError
 from reelbench.harness.explain import maps
 from reelbench.harness.suites import ledger, sweep
+from reelbench.harness.training.check import check_job
 from reelbench.harness.training.job import Job
 from reelbench.result import Result
 from reelbench.spec import Case, Clip, Recipe, Suite
@@ -258,34 +257,26 @@ def test_reports_call_a_file_by_its_last_folder():
     assert "/home/me" not in text
 
 
-@pytest.mark.slow  # two ranks through the launcher, then eval, export and explain
-def test_a_users_network_trains_on_two_ranks(mine, tmp_path, tiny_synthetic):
-    def reelbench(*arguments: object, cwd: Path) -> str:
-        line = [sys.executable, "-m", "reelbench.harness.cli", *map(str, arguments)]
-        done = subprocess.run(line, cwd=cwd, env=ranks.environment(), capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
-
-    out = tmp_path / "out"
-    reelbench(
-        "train", "mine.py/small", "--data", tiny_synthetic["train"], "--val", tiny_synthetic["val"], "--gpus", 2,
-        "--device", "cpu", "--epochs", 1, "--batch", 8, "--workers", 1, "--out", out, "--option", "width=6",
-        cwd=mine.parent,
+@pytest.mark.slow  # two ranks through the launcher, then eval, export, convert and explain
+def test_a_users_network_trains_on_two_ranks(mine, tmp_path, monkeypatch, tiny_synthetic, reelbench):
+    monkeypatch.chdir(mine.parent)
+    clip, recipe = models.choose_clip("mine.py/small", None), Recipe(epochs=1, batch=8)
+    out, options = tmp_path / "out", {"width": 6}
+    made = Job(
+        model="mine.py/small", data=tiny_synthetic["train"], recipe=recipe, clip=clip, out=out, options=options,
+        workers=1,
     )  # fmt: skip
-    assert json.loads((out / "job.json").read_text())["model"] == f"{mine}/small"
-    data = ("--data", tiny_synthetic["test"], "--device", "cpu", "--workers", 1)
-    scores = reelbench(
-        "eval", "nets/mine.py/small", "--checkpoint", out / "best.safetensors", *data, cwd=tmp_path
-    )  # fmt: skip
-    assert "top1" in scores
-    said = reelbench("export", out / "checkpoints", tmp_path / "m.pt2", "--model", f"{mine}/small", cwd="/")
-    assert "logits within" in said
-    video = next(tiny_synthetic["test"].parent.rglob("*.webm"))
-    reelbench(
-        "explain", f"{mine}/small", video, "--checkpoint", out / "best.safetensors", "--layer", "stem", "--to",
-        tmp_path / "map.png", "--device", "cpu", cwd="/",
-    )  # fmt: skip
-    assert (tmp_path / "map.png").is_file()
-    reelbench(
-        "convert", out / "checkpoints", tmp_path / "w.safetensors", "--model", "nets/mine.py/small", cwd=tmp_path
-    )  # fmt: skip
+    check_job(made, 2)
+    monkeypatch.chdir(tmp_path)
+    assert len(ranks.losses(made, ranks.launched(made, 2))) == 3
+    weights, video = out / "last.safetensors", next(tiny_synthetic["test"].parent.rglob("*.webm"))
+    cpu, name = ("--device", "cpu"), "nets/mine.py/small"
+    for line, wanted in (
+        (("eval", name, "--checkpoint", weights, "--data", tiny_synthetic["test"], *cpu, "--workers", 1), "top1"),
+        (("export", out / "checkpoints", "m.pt2", "--model", name), "logits within"),
+        (("convert", out / "checkpoints", "w.safetensors", "--model", name), "parameters -> w.safetensors"),
+        (("explain", name, video, "--checkpoint", weights, "--layer", "stem", "--to", "map.png", *cpu), "map.png"),
+    ):
+        code, printed, said = reelbench(*line)
+        assert code == 0, said
+        assert wanted in printed

@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
         "models", "pipelines", "harness.progress", "harness.measuring", "harness.lock", "harness.lineage",
     },
     "harness.catalog": {"models", "harness.progress", "harness.metrics"},
+    "harness.listing": {"harness.catalog"},
     "harness.export": {"models", "pipelines", "harness.training"},
     "harness.dump": {"pipelines", "harness.measuring"},
     "harness.eval": {

@@ -63,6 +63,10 @@ def test_published_weights_keep_a_classifier_of_other_classes(monkeypatch):
         models.build("torchvision:r3d_18", weights="V2")
 
 
+def test_its_models_are_listed_by_their_addresses():
+    assert models.library_names("torchvision") == [f"torchvision:{name}" for name in NAMES]
+
+
 def test_an_unknown_name_has_near_ones():
     with pytest.raises(UserError, match="unknown video model of torchvision 'swin3d_x': did you mean 'swin3d_"):
         models.find("torchvision:swin3d_x")
