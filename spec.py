@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from . import address
 from .errors import UserError
 from .metric_table import metric, stored_metric
 
@@ -243,13 +244,15 @@ class Recipe:
 class Case:
     """One case of a suite: everything needed to reproduce a measurement.
 
-    `data` is an index file, or a built-in synthetic set (`synthetic`, `synthetic-hard`). With a `recipe` the model is
-    trained first, with a `checkpoint` (`$VARIABLES` and wildcards are expanded) loaded; with neither its weights are
-    random, and accuracy metrics raise UserError. `precision` (`bf16` casts weights and activations, `amp_bf16` is
-    autocast), `mode` and the `channels_last` memory format apply to the measured forward pass; training follows the
-    recipe. `clip` and `views` override the model's own, `options` are arguments of its constructor. `batch=0` searches
-    for the batch with the best throughput (latency is always at batch 1, memory then too).
-    `time_limit` is in seconds. `fingerprint` identifies the data's contents and is filled in when the suite runs.
+    `model` is an address (see `address`); a path in it is relative to the folder that the suite is run in. `data` is an
+    index file, or a built-in synthetic set (`synthetic`, `synthetic-hard`). With a `recipe` the model is trained first,
+    with a `checkpoint` (`$VARIABLES` and wildcards are expanded) loaded; with neither its weights are random, or those
+    that a library's model comes with; of random ones accuracy metrics raise UserError. `precision` (`bf16` casts
+    weights and activations, `amp_bf16` is autocast), `mode` and the `channels_last` memory format apply to the measured
+    forward pass; training follows the recipe. `clip` and `views` override the model's own, `options` are arguments of
+    its constructor. `batch=0` searches for the batch with the best throughput (latency is always at batch 1, memory
+    then too). `time_limit` is in seconds. `fingerprint` identifies the data's contents and is filled in when the suite
+    runs.
     """
 
     model: str
@@ -279,7 +282,8 @@ class Case:
         _require(self.batch >= 0, f"case {self.model}: batch={self.batch} must not be negative")
         _require(self.ranks >= 1 and self.workers >= 1, f"case {self.model}: ranks and workers must be at least 1")
         _require(self.time_limit > 0, f"case {self.model}: time_limit={self.time_limit} must be positive")
-        trained = self.recipe is not None or self.checkpoint is not None
+        own = address.parse(self.model).in_library  # what it comes with, the run will see
+        trained = own or self.recipe is not None or self.checkpoint is not None
         _require(
             trained or not needing,
             f"case {self.model}: {' and '.join(needing)} needs weights: give a recipe or a checkpoint",
@@ -313,6 +317,11 @@ class Case:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
+    def label(self) -> str:
+        """The model's address for people, without the folders above its file's."""
+        return address.label(self.model)
+
+    @property
     def shows_videos(self) -> bool:
         """Whether training or any metric uses the videos of `data`; otherwise the model only sees random clips."""
         return self.recipe is not None or any(stored_metric(name).needs_videos for name in self.metrics)
@@ -326,7 +335,7 @@ class Case:
         clip = f"{self.clip.frames}x{self.clip.stride}x{self.clip.size}" if self.clip else ""
         options = ",".join(f"{name}={value}" for name, value in self.options.items())
         configuration = (options, self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
-        return "-".join(filter(None, (self.model, clip, *configuration)))
+        return "-".join(filter(None, (self.label, clip, *configuration)))
 
 
 def from_fields(cls: type[T], data: dict[str, Any]) -> T:

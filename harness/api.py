@@ -197,9 +197,11 @@ def _known(options: Mapping[str, Any], kind: Any, function: str) -> None:
 def _input(module: nn.Module, clip: Clip | None, views: Views | None) -> tuple[Clip, Views]:
     """Return clip and views: those given, else those of the variant that `build` made the module of."""
     name = getattr(module, "variant_name", None)
-    if name is None and clip is None:
+    variant = models.find(name) if name else None
+    clip = clip or (variant and variant.clip)
+    if clip is None:
         raise UserError("measure: a module of your own needs clip=Clip(frames=…, size=…)")
-    return clip or models.find(str(name)).clip, views or (models.find(name).views if name else Views())
+    return clip, views or (variant.views if variant else Views())
 
 
 def _videos(case: Case, data: str | Path | None) -> Index | None:

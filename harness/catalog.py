@@ -1,33 +1,23 @@
-"""`reelbench models`: the zoo's models with parameters and FLOPs counted here, and their published accuracies."""
+"""The zoo's models with parameters and FLOPs counted here, and their published accuracies."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Column, Table
 from torch import Tensor, nn
 
-from .. import models
-from ..errors import unknown
+from .. import address, models
 from .metrics import flops
 from .progress import bar
 
 
-def render(format: str) -> str:
-    """Return the catalog as text: a `table`, or a `json` array of one object per model. Raises UserError otherwise.
-
-    Progress is shown on stderr. `gflops_view` is per view (multiply-add = 1), `top1` and `top5` in percent.
-    """
-    if format not in ("table", "json"):
-        raise unknown("format", format, ("table", "json"))
+def rows() -> list[dict[str, Any]]:
+    """Count every model of the zoo; return a row for each, as plain values. Progress is shown on stderr."""
     with bar(Console(stderr=True)) as progress:
-        rows = [_row(name) for name in progress.track(models.names(), description="counting")]
-    return json.dumps(rows, indent=1) if format == "json" else _table(rows)
+        return [_row(name) for name in progress.track(models.names(), description="counting")]
 
 
 def gflops(model: nn.Module, clip: Tensor) -> float:
@@ -54,13 +44,13 @@ def _charge(operations: int) -> Any:
 
 def _row(name: str) -> dict[str, Any]:
     variant = models.find(name)
-    clip = variant.clip
+    clip = models.choose_clip(name, None)
     with torch.device("meta"):
         model = variant.build(num_classes=variant.num_classes, **variant.kwargs).eval()
         view = torch.empty(1, 3, clip.frames, clip.size, clip.size)
     return {
         "model": name,
-        "family": name.partition("/")[0],
+        "family": address.family(name),
         "params": sum(p.numel() for p in model.parameters()),
         "gflops_view": gflops(model, view),
         "clip": dataclasses.asdict(clip),
@@ -68,18 +58,3 @@ def _row(name: str) -> dict[str, Any]:
         "recipes": sorted(variant.recipes),
         "published": [dataclasses.asdict(row) for row in variant.published],
     }
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    columns = ("model", "params", "GFLOPs/view", "clip", "views", "published top-1", "source", "recipes")
-    table = Table(*(Column(name, overflow="fold") for name in columns), box=None)
-    for row in rows:
-        clip, published = row["clip"], row["published"]
-        size = f"{clip['frames']}x{clip['stride']} {clip['sampling']}, {clip['size']}²"
-        accuracy = ", ".join(f"{p['dataset']} {p['top1']}" for p in published if p["top1"] is not None)
-        sources = "; ".join(dict.fromkeys(p["source"] for p in published))
-        params, cost = f"{row['params'] / 1e6:.2f} M", f"{row['gflops_view']:.4g}"
-        table.add_row(row["model"], params, cost, size, row["views"], accuracy, sources, ", ".join(row["recipes"]))
-    text = io.StringIO()
-    Console(file=text, width=200).print(table)
-    return text.getvalue()

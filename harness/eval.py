@@ -32,14 +32,14 @@ Logits = dict[int, dict[int, list[float]]]
 class Evaluation:
     """The options of an evaluation. `views` and `clip` default to the model's own; `batch` is in videos per rank.
 
-    `checkpoint` and `raw` are as in `saved_weights.find`; `scores` as `activation` in `accuracy.evaluate`. The scores
-    of each video and the logits of each view are written to the file `dump`, if given (see `dump.write`). Raises
-    UserError for an unknown precision or way of scoring.
+    `checkpoint` and `raw` are as in `saved_weights.find`; without one the model's own weights are tested. `scores` as
+    `activation` in `accuracy.evaluate`. The scores of each video and the logits of each view are written to the file
+    `dump`, if given (see `dump.write`). Raises UserError for an unknown precision or way of scoring.
     """
 
     model: str
-    checkpoint: Path
     data: Path
+    checkpoint: Path | None = None
     views: Views | None = None
     clip: Clip | None = None
     precision: Arithmetic = "fp32"
@@ -61,11 +61,12 @@ class Evaluation:
 def check(asked: Evaluation) -> Index:
     """Check an evaluation before it starts, and return its index.
 
-    Raises UserError if the model is unknown, the environment of a rank is incomplete, the dump cannot be written, there
-    are no videos, half of the files or more are missing or changed, a label is no class, no video has a label and
-    nothing is dumped, or the checkpoint's training folder names other classes.
+    Raises UserError if the model is unknown or returns no logits of its clip, the environment of a rank is incomplete,
+    the dump cannot be written, there are no videos, half of the files or more are missing or changed, a label is no
+    class, no video has a label and nothing is dumped, or the checkpoint's training folder names other classes.
     """
-    models.find(asked.model)
+    if asked.model not in models.names():
+        models.check_clip(asked.model, _clip(asked), _options(asked))
     rendezvous.check(os.environ)
     if asked.dump is not None:
         dump.check(asked.dump)
@@ -76,7 +77,10 @@ def check(asked: Evaluation) -> Index:
     index.check_labels(unlabeled=unlabeled)
     if unlabeled and asked.dump is None:
         raise UserError(f"{asked.data}: no video has a label (a test split?): take the validation split, or --dump")
-    saved_weights.check_classes(asked.checkpoint, index.classes, asked.data)
+    if asked.checkpoint is None:
+        weights.check_own(asked.model, index.classes, asked.data, asked.options)
+    else:
+        saved_weights.check_classes(asked.checkpoint, index.classes, asked.data)
     index.verify()
     return index
 
@@ -91,7 +95,7 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     variant, index = models.find(asked.model), check(asked)
     protocol, device = asked.views or variant.views, asked.device
     world = ds.connect(device) if "RANK" in os.environ else ds.World(0, 1, torch.device(device))
-    clip = asked.clip or weights.clip_of(asked.model, asked.checkpoint)
+    clip = _clip(asked)
     run = _network(asked, clip, len(index.classes), world.device)
     logits: list[Tensor] = []
 
@@ -128,11 +132,24 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     return scores(mine, len(index.classes), str(protocol), precision=asked.precision)
 
 
+def _clip(asked: Evaluation) -> Clip:
+    return asked.clip or weights.clip_of(asked.model, asked.checkpoint)
+
+
+def _options(asked: Evaluation) -> Mapping[str, Any]:
+    if asked.options or asked.checkpoint is None:
+        return asked.options
+    return weights.trained_with(asked.model, asked.checkpoint)
+
+
 def _network(asked: Evaluation, clip: Clip, num_classes: int, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return the checkpoint's network in the precision asked for, from `N 3 T H W` to logits."""
-    network = weights.restore(
-        asked.model, asked.checkpoint, num_classes=num_classes, clip=clip, options=asked.options, raw=asked.raw
-    )
+    """Return the network with its weights, in the precision asked for, from `N 3 T H W` to logits."""
+    if asked.checkpoint is None:
+        network = models.build(asked.model, num_classes=num_classes, clip=clip, **asked.options)
+    else:
+        network = weights.restore(
+            asked.model, asked.checkpoint, num_classes=num_classes, clip=clip, options=asked.options, raw=asked.raw
+        )
     network = network.to(device).eval()
     execution.set_up(asked.precision, "eager", device)
     return execution.in_precision(execution.cast(network, asked.precision), asked.precision, device)

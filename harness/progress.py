@@ -89,9 +89,9 @@ class SuiteProgress(_Display):
     def start(self, case: Case) -> None:
         """Show a case as running."""
         self.last = time.monotonic()
-        self.bar.reset(self.case, description=case.model, total=None, state="starting", visible=True)
+        self.bar.reset(self.case, description=case.label, total=None, state="starting", visible=True)
         if not self.console.is_terminal:
-            self.console.print(f"{case.model} ({case.case_id}) …", highlight=False)
+            self.console.print(f"{case.label} ({case.case_id}) …", highlight=False)
 
     def update(self, event: Event) -> None:
         """Show the running case's progress (without a terminal every half minute), and print a note if there is one."""
@@ -113,7 +113,7 @@ class SuiteProgress(_Display):
         text = ", ".join(shown) if result.status == "ok" else f"{result.status}: {result.error}"
         mark = "✓" if result.status == "ok" else "✗"
         self.bar.console.print(
-            f"{mark} {result.case.model}: {text} ({result.seconds:.0f} s)",
+            f"{mark} {result.case.label}: {text} ({result.seconds:.0f} s)",
             highlight=False,
             markup=False,
             soft_wrap=True,

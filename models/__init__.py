@@ -1,23 +1,24 @@
 """The zoo. `models.build("video_swin/t", num_classes=400)` returns an ordinary `nn.Module`.
 
-A name is an address: `video_swin/t` is the entry `t` of `VARIANTS` in `models/video_swin.py`. Every model takes a float
-clip `N 3 T H W`, normalized by the mean and deviation of its `Clip`, and returns logits `N classes`. To add an
-architecture, write one file that ends in `VARIANTS`.
+A name is an address (see `address`): `video_swin/t` is the entry `t` of `VARIANTS` in `models/video_swin.py`, and
+`path/mine.py/net` that of a file of one's own. Every model takes a float clip `N 3 T H W`, normalized by the mean and
+deviation of its `Clip`, and returns logits `N classes`. To add an architecture, write one file that ends in `VARIANTS`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
-from .. import discover
-from ..errors import UserError, unknown
+from .. import address
+from ..errors import UserError
 from ..spec import Clip, Recipe
-from . import _options
+from . import _options, _outline
+from ._addresses import families, find, library_names, names
 from ._variant import Variant
 
 if TYPE_CHECKING:
@@ -26,31 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Contents", "Loaded", "Variant", "build", "check_clip", "choose_clip", "count_classes", "families", "find",
-    "init_from", "load_checkpoint", "load_pretrained", "names", "option_types", "read_checkpoint",
-    "reparameterize", "save",
+    "init_from", "library_names", "load_checkpoint", "load_pretrained", "names", "option_types", "outline",
+    "read_checkpoint", "reparameterize", "save",
 ]  # fmt: skip
-
-
-def families() -> list[str]:
-    """Return the architecture families: the public files of this package (`maskfeat` has no variants of its own)."""
-    return discover.names("models")
-
-
-def names() -> list[str]:
-    """Return the address of every variant, such as `tsm/r50_8f`."""
-    return [f"{family}/{variant}" for family in families() for variant in _variants(family)]
-
-
-def find(name: str) -> Variant:
-    """Return the variant at an address. Raises UserError, with the nearest names, if there is none."""
-    family, _, variant = name.partition("/")
-    if family not in families() or variant not in _variants(family):
-        raise unknown("model", name, names())
-    return _variants(family)[variant]
-
-
-def _variants(family: str) -> dict[str, Variant]:
-    return discover.module("models", family, "model family").VARIANTS
 
 
 def build(
@@ -74,12 +53,17 @@ def build(
     _options.check(name, variant, overrides)
     arguments = {**variant.kwargs, **_options.for_clip(variant, overrides, clip)}
     model = variant.build(num_classes=num_classes or variant.num_classes, **arguments)
-    model.variant_name = name  # type: ignore[assignment]
+    model.variant_name = address.absolute(name)  # type: ignore[assignment]
     if pretrained is not None:
         load_pretrained(model, pretrained)
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)
     return model
+
+
+def outline(name: str, **arguments: Any) -> nn.Module:
+    """Build a model, as `build` does, for its shapes alone: on the meta device, unless its constructor needs values."""
+    return _outline.on_meta(lambda: build(name, **arguments))
 
 
 def load_checkpoint(model: nn.Module, source: Source) -> Loaded:
@@ -151,29 +135,40 @@ def count_classes(name: str, source: Source) -> int | None:
     """
     from . import _checkpoints
 
-    with torch.device("meta"):
-        model = build(name)
-    return _checkpoints.classes(model, find(name), source)
+    return _checkpoints.classes(outline(name), find(name), source)
 
 
-def choose_clip(model: str, recipe: Recipe | None, given: Clip | None = None) -> Clip:
-    """Return the input clip to use: `given`, else the recipe's, else the model's published one."""
-    return given or (recipe and recipe.clip) or find(model).clip
+def choose_clip(
+    model: str, recipe: Recipe | None, given: Clip | None = None, *, changes: Mapping[str, Any] | None = None
+) -> Clip:
+    """Return the input clip to use: `given`, else the recipe's, else the model's published one; with `changes`.
+
+    These replace fields. Raises UserError if there is no clip, unless `changes` make one.
+    """
+    base = given or (recipe and recipe.clip) or find(model).clip
+    if base is not None:
+        return dataclasses.replace(base, **(changes or {}))
+    if changes and "frames" in changes:
+        return Clip(**changes)
+    raise UserError(
+        f"{address.label(model)} has no clip of its own: give --frames and --size, a case's clip=Clip(frames=…), or "
+        f"CLIP = reelbench.spec.Clip(frames=…) beside it in {address.parse(model).place}"
+    )
 
 
 def check_clip(model: str, clip: Clip, options: Mapping[str, Any] | None = None) -> None:
     """Run the model, built for it, on a clip of this shape on the meta device.
 
-    Raises UserError if it has no such options or cannot take the clip.
+    Raises UserError if it has no such options, cannot take the clip, or returns anything but `N classes`.
     """
     variant = find(model)
     _options.check(model, variant, options or {})
     reason = _options.refusal(variant, _options.for_clip(variant, options or {}, clip), clip)
     if reason is not None:
         own = variant.clip
+        known = "" if own is None else f" (its own: {own.frames} of {own.size}x{own.size})"
         raise UserError(
-            f"{model} cannot take {clip.frames} frames of {clip.size}x{clip.size} (its own: {own.frames} of "
-            f"{own.size}x{own.size}): {reason}"
+            f"{address.label(model)} cannot take {clip.frames} frames of {clip.size}x{clip.size}{known}: {reason}"
         )
 
 

@@ -123,7 +123,7 @@ def classes(model: nn.Module, variant: Variant, source: Source) -> int | None:
     heads = [
         value.shape[0]
         for key, value in match.state.items()
-        if key.startswith(variant.head) and key.endswith("weight") and value.ndim == 2 and key in model.state_dict()
+        if key.startswith(variant.head) and key.endswith("weight") and value.ndim >= 2 and key in model.state_dict()
     ]
     return heads[-1] if heads else None
 

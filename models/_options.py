@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 import torch
+from torch import Tensor
 
 from ..errors import UserError, unknown
 from ..spec import Clip
+from . import _outline
 from ._variant import Variant
 
 # What other options of a run set.
@@ -35,7 +37,8 @@ def for_clip(variant: Variant, options: Mapping[str, Any], clip: Clip | None) ->
 
     Options that are given stay, and so does everything if no setting takes the clip.
     """
-    if clip is None or (clip.frames, clip.size) == (variant.clip.frames, variant.clip.size):
+    own = variant.clip
+    if clip is None or (own is not None and (clip.frames, clip.size) == (own.frames, own.size)):
         return dict(options)
     if refusal(variant, options, clip) is None:
         return dict(options)
@@ -51,6 +54,8 @@ def scaled(variant: Variant, name: str, clip: Clip) -> int | None:
 
     It may be in tokens: a TPS of 32 frames is built with 16.
     """
+    if variant.clip is None:
+        return getattr(clip, name)
     own = variant.kwargs.get(name, inspect.signature(variant.build).parameters[name].default)
     value, rest = divmod(getattr(clip, name) * own, getattr(variant.clip, name))
     return None if rest else value
@@ -58,10 +63,21 @@ def scaled(variant: Variant, name: str, clip: Clip) -> int | None:
 
 def refusal(variant: Variant, options: Mapping[str, Any], clip: Clip) -> str | None:
     """Run a variant with these options on a clip on the meta device; return why it cannot take it, None if it can."""
+
+    def run() -> Any:
+        model = variant.build(**{"num_classes": 2, **variant.kwargs, **options}).eval()
+        with torch.inference_mode():
+            return model(torch.empty(1, 3, clip.frames, clip.size, clip.size))
+
     try:
-        with torch.device("meta"), torch.inference_mode():
-            model = variant.build(**{"num_classes": 2, **variant.kwargs, **options})
-            model.eval()(torch.empty(1, 3, clip.frames, clip.size, clip.size))
-    except (RuntimeError, ValueError, AssertionError, TypeError, UserError) as error:
+        return _mistaken(_outline.on_meta(run))
+    except (RuntimeError, ValueError, AssertionError, TypeError, AttributeError, LookupError, UserError) as error:
         return " ".join(str(error).split())[:160]
-    return None
+
+
+def _mistaken(logits: Any) -> str | None:
+    """Return what is wrong with the output for one clip and two classes."""
+    if isinstance(logits, Tensor) and logits.shape == (1, 2):
+        return None
+    found = "×".join(map(str, logits.shape)) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    return f"for one clip and num_classes=2 it returns {found}, not logits of 1×2 (N×classes)"

@@ -18,7 +18,7 @@ class Variant:
 
     - `build(num_classes=..., **overrides)` returns the module with the architecture's own initialization; `kwargs` are
       the arguments that make this variant of it.
-    - `clip` is the published input, `views` the published test protocol.
+    - `clip` is the published input (`None`: the user gives one), `views` the published test protocol.
     - `unused_parameters` are those that get no gradient in training, by design.
     - `namings` are those of video checkpoints of other origins, `image_namings` those of 2D image checkpoints, by the
       name that users see. All are tried; the one that covers most of the model's tensors is taken.
@@ -28,13 +28,15 @@ class Variant:
       the official rule, without the classifier, whose parameter names start with `head`. `None`: there is no such rule.
     - `fit(model, state)` resizes what a video checkpoint of another clip length or image size has in another size, such
       as positions. `None`: such a checkpoint does not fit.
+    - `weights`: whether `build` loads weights that come with the model; `classes` are the names of their classes, empty
+      if they are not known.
     - `gradcam_layer` and `attention_stage` are dotted paths, where `-1` is the last of a list: the layer that Grad-CAM
       explains by default (`None`: no default), and the stage that attention maps are taken from (`None`: the whole
       model).
     """
 
     build: Callable[..., nn.Module]
-    clip: Clip
+    clip: Clip | None
     num_classes: int = 400
     views: Views = Views()
     published: tuple[Published, ...] = ()
@@ -49,3 +51,5 @@ class Variant:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     gradcam_layer: str | None = None
     attention_stage: str | None = None
+    weights: bool = False
+    classes: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ def _best(column: Column, results: Sequence[Result]) -> list[Card]:
     choose, extreme = (max, "highest") if column.better == "higher" else (min, "lowest")
     best = choose(found, key=lambda r: r.metrics[column.name].value)
     value = f"{column.text(best.metrics[column.name].value)} {column.unit}"
-    return [Card(f"{extreme} {column.header}", value, best.case.model)]
+    return [Card(f"{extreme} {column.header}", value, best.case.label)]
 
 
 def _front(shown: Plot) -> Card:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..address import family
 from ..intervals import quantile
 from ..result import Metric, Result
 from ._curves import with_energy
@@ -40,7 +41,7 @@ def data(results: Sequence[Result], *, page: int) -> dict[str, Any]:
 
 
 def _family(result: Result) -> str:
-    return result.case.model.partition("/")[0]
+    return family(result.case.model)
 
 
 def _case(result: Result, columns: Sequence[Column], samples: int) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def _case(result: Result, columns: Sequence[Column], samples: int) -> dict[str, 
     marks = {"batches": list(_batches(result)), "budgets": list(_budgets(result))}
     return {
         "id": result.case_id,
-        "model": result.case.model,
+        "model": result.case.label,
         "family": _family(result),
         "data": result.case.data,
         "values": {c.name: _numbers(c, result.metrics[c.name]) for c in columns if c.name in result.metrics},

@@ -12,7 +12,7 @@ LAUNCHING = 0.1  # launch-bound fraction of the latency below which the device c
 def sentences(results: Sequence[Result]) -> list[str]:
     """Return the bottleneck sentences: of `end_to_end`, and of latencies with a device-side time."""
     return [
-        f"{r.case.model}: {sentence}"
+        f"{r.case.label}: {sentence}"
         for r in results
         for sentence in (r.details.get("limit"), _launching(r))
         if sentence

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..address import family
 from ..result import Metric, Result
 from ._table import COLUMNS, Column
 
@@ -30,7 +31,7 @@ class Point:
     @property
     def family(self) -> str:
         """The architecture, which determines the color."""
-        return self.model.partition("/")[0]
+        return family(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def _point(result: Result, x: Column, y: Column) -> Point:
     speed, accuracy = result.metrics[x.name], result.metrics[y.name]
     params = result.metrics.get("params")
     return Point(
-        model=result.case.model,
+        model=result.case.label,
         case_id=result.case_id,
         x=speed.value * x.scale,
         y=accuracy.value * y.scale,

@@ -19,7 +19,7 @@ def reversals(results: Sequence[Result]) -> list[str]:
     configurations: dict[str, dict[str, Metric]] = defaultdict(dict)
     for result in results:
         if "latency_ms" in result.metrics:
-            configurations[_configuration(result)][result.case.model] = result.metrics["latency_ms"]
+            configurations[_configuration(result)][result.case.label] = result.metrics["latency_ms"]
     found = []
     for (first, here), (second, there) in combinations(configurations.items(), 2):
         for a, b in combinations([model for model in here if model in there], 2):

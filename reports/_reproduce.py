@@ -27,7 +27,7 @@ def command(case: Case, case_id: str) -> str:
         file=f"case_{case_id}.py",
         case=source(Case.from_json({**case.to_json(), "fingerprint": ""})),
         name=f"case-{case_id}",
-        description=f"{case.model}, again",
+        description=f"{case.label}, again",
         device=case.device,
     )
 

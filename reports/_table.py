@@ -175,7 +175,7 @@ def by_case(
         columns=(model, *columns, case),
         rows=tuple(
             Row(
-                cells=(Cell(text=printable(result.case.model)), *cells, Cell(text=result.case_id)),
+                cells=(Cell(text=printable(result.case.label)), *cells, Cell(text=result.case_id)),
                 case_id=result.case_id,
                 status=result.status,
             )
@@ -224,7 +224,7 @@ def measured(results: Sequence[Result]) -> Table:
             status=r.status,
             error=printable(r.error),
             cells=(
-                Cell(text=printable(r.case.model)),
+                Cell(text=printable(r.case.label)),
                 *(Cell(text=printable(settings[n][i]) or MISSING) for n in differing),
                 *(_cell(c, r, notes, slow[i]) for c in columns),
                 *(_status(r, notes) for _ in failures),
@@ -302,7 +302,7 @@ def _unlearned(result: Result) -> str:
 
 
 def _status(result: Result, notes: _Notes) -> Cell:
-    error = "" if result.status == "ok" else f"{result.case.model} ({result.case_id}): {result.error}"
+    error = "" if result.status == "ok" else f"{result.case.label} ({result.case_id}): {result.error}"
     return Cell(text=result.status, notes=notes.add(error))
 
 

@@ -122,7 +122,7 @@ def failing(a: Sequence[Result], b: Sequence[Result], rule: str) -> list[str]:
         raise UserError(f"--fail-if '{rule}': write one of {', '.join(BAD)} and a percentage, such as slower:5%")
     found, _ = judge(a, b)
     wrong = [v for v in found if v.text == match[1] and v.percent >= float(match[2])]
-    return [f"{v.result.case.model}: {v.difference.column.header} is {v.text} by {v.percent:.1f} %" for v in wrong]
+    return [f"{v.result.case.label}: {v.difference.column.header} is {v.text} by {v.percent:.1f} %" for v in wrong]
 
 
 _COLUMNS = (
@@ -159,7 +159,7 @@ def _pairs(
     notes = [n for x, y in partner.items() if x != y for n in [_changes(a[x][-1], b[y][-1])]]
     for name, rest in (("A", left), ("B", right)):
         if rest:
-            models = ", ".join(f"{g[-1].case.model} ({c})" for c, g in rest.items())
+            models = ", ".join(f"{g[-1].case.label} ({c})" for c, g in rest.items())
             notes.append(f"Only in {name}: {models}")
     return [(a[x], b[y]) for x, y in partner.items()], notes
 
@@ -168,7 +168,7 @@ def _once_in_each(a: dict[str, list[Result]], b: dict[str, list[Result]]) -> lis
     """Return pairs of cases of the models that each run has exactly once."""
 
     def single(side: dict[str, list[Result]]) -> dict[str, str]:
-        models = [group[-1].case.model for group in side.values()]
+        models = [group[-1].case.label for group in side.values()]
         return {m: c for c, m in zip(side, models, strict=True) if models.count(m) == 1}
 
     there = single(b)
@@ -178,7 +178,7 @@ def _once_in_each(a: dict[str, list[Result]], b: dict[str, list[Result]]) -> lis
 def _changes(a: Result, b: Result) -> str:
     names = [f.name for f in dataclasses.fields(a.case) if getattr(a.case, f.name) != getattr(b.case, f.name)]
     parts = [f"{name} {getattr(a.case, name)} -> {getattr(b.case, name)}" for name in names]
-    return f"{a.case.model} is another case in B: {', '.join(parts)}"
+    return f"{a.case.label} is another case in B: {', '.join(parts)}"
 
 
 def _differences(a: Sequence[Result], b: Sequence[Result]) -> list[Difference]:
@@ -236,7 +236,7 @@ def _row(found: Verdict) -> Row:
     result, d, p = found.result, found.difference, found.p
     c = d.column
     cells = (
-        Cell(text=result.case.model),
+        Cell(text=result.case.label),
         Cell(text=c.label),
         Cell(text=c.text(d.a), value=d.a),
         Cell(text=c.text(d.b), value=d.b),

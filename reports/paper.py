@@ -58,7 +58,7 @@ def _measured(result: Result) -> Row:
     numbers = {name: _number(result, name) for name in ("top1", "top5", "params", "latency_ms", "throughput_clips_s")}
     gflops = _number(result, "gflops_view")
     cells = (
-        Cell(text=printable(result.case.model)), Cell(),
+        Cell(text=printable(result.case.label)), Cell(),
         numbers["top1"], numbers["top5"], _views(shown),
         Cell(text=per_view(gflops.text, shown), value=gflops.value) if gflops.value is not None else Cell(),
         numbers["params"], numbers["latency_ms"], numbers["throughput_clips_s"],

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("harness", "models", "pipelines", "suites", "reports")
 FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
-VOCABULARY = {"spec", "result", "metric_table", "errors", "discover", "intervals", "plugins", "user_code"}
+VOCABULARY = {"address", "spec", "result", "metric_table", "errors", "discover", "intervals", "plugins", "user_code"}
 
 # From the lowest room to the highest: the rooms below that each may use, beside the vocabulary.
 ROOMS: dict[str, set[str]] = {
@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
         "models", "pipelines", "harness.progress", "harness.measuring", "harness.lock", "harness.lineage",
     },
     "harness.catalog": {"models", "harness.progress", "harness.metrics"},
+    "harness.listing": {"harness.catalog"},
     "harness.export": {"models", "pipelines", "harness.training"},
     "harness.dump": {"pipelines", "harness.measuring"},
     "harness.eval": {

@@ -9,14 +9,22 @@ import typer
 
 def list_models(
     format: Annotated[str, typer.Option(help="table or json.")] = "table",
+    library: Annotated[
+        str | None, typer.Option(help="The addresses that another library adds: timm or torchvision.")
+    ] = None,
 ) -> None:
     """List every architecture with its input and published figures.
 
     Example: reelbench models --format json
     """
-    from .. import catalog
+    if library is not None:
+        from ... import models
 
-    print(catalog.render(format))
+        print(*models.library_names(library), sep="\n")
+        return
+    from .. import listing
+
+    print(listing.render(format))
 
 
 def doctor() -> None:

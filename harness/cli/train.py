@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ... import address
 from ...errors import UserError
 from ...spec import Clip, Recipe
 from ..device import resolve_device
@@ -69,7 +70,7 @@ def describe(
     }
     if options:
         own["options"] = {**(base.options if base and model is None else {}), **model_options(name, options)}
-    elif base and model is not None and model != base.model:
+    elif base and model is not None and address.absolute(model) != base.model:
         own["options"] = {}
     if base is not None:
         return dataclasses.replace(base, **own)
@@ -82,5 +83,5 @@ def _clip(model: str, recipe: Recipe, base: Job | None, given: fields.Given) -> 
     """Return the clip of the repeated run, the recipe or the model, in this order, with the given options applied."""
     from ... import models
 
-    clip = models.choose_clip(model, recipe) if base is None else base.clip
-    return dataclasses.replace(clip, **fields.read(Clip, given))
+    changes = fields.read(Clip, given)
+    return models.choose_clip(model, recipe, base and base.clip, changes=changes)

@@ -17,8 +17,10 @@ from .options import Device, ModelOption, Raw, model_options
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Address of the model, such as video_swin/t.")],
-    checkpoint: Annotated[Path, typer.Option(help="Its weights, ours or the official release's.")],
     data: Annotated[Path, typer.Option(help="Index of the test videos.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Its weights, ours or the official release's; of hf: models, their own.")
+    ] = None,
     views: Annotated[str | None, typer.Option(help="Clips x crops, such as 4x3; the model's own by default.")] = None,
     dump: Annotated[
         Path | None, typer.Option(help="Write every video's scores: .parquet, .csv, .json, or .pkl as MMAction2's.")

@@ -152,7 +152,13 @@ def compare_accuracy(
     for decoder in pipelines.decoders(index, device):
         report(f"{model}, {decoder}")
         with pipelines.open(
-            index, clip=variant.clip, views=variant.views, batch=4, device=device, decoder=decoder, workers=workers
+            index,
+            clip=models.choose_clip(model, None),
+            views=variant.views,
+            batch=4,
+            device=device,
+            decoder=decoder,
+            workers=workers,
         ) as stream:
             predictions = evaluate(network, stream)
         predicted = predictions.score > 0.5 if index.multi_label else predictions.score.argmax(1, keepdim=True)

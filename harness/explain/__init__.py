@@ -100,7 +100,7 @@ def explain(
         with torch.inference_mode():
             logits = model(clip)[0]
             probabilities = logits.sigmoid() if several else logits.softmax(-1)
-        classes = class_names.names(len(probabilities), checkpoint, data)
+        classes = class_names.names(len(probabilities), checkpoint, data, models.find(name).classes)
         message = _top_classes(probabilities, classes)
         if method.name == "tokens":
             found = _tokens(model, clip, frames, classes, message)

@@ -13,8 +13,10 @@ from ..training.run_folder import CLASSES
 from ..training.saved_weights import run_folder_of
 
 
-def names(count: int, checkpoint: Path, data: str | None) -> tuple[str, ...]:
+def names(count: int, checkpoint: Path, data: str | None, own: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the names of a classifier's `count` classes: `class 0`, `class 1`, … if none are known.
+
+    `own` are those of the weights that come with the model, taken if there are as many, and no others are known.
 
     `data` is an index, a folder of indexes or a built-in synthetic set; without it the names are those that `reelbench
     train` wrote beside the checkpoint, if it did. Raises UserError if `data`, or that file, has another number of
@@ -22,7 +24,7 @@ def names(count: int, checkpoint: Path, data: str | None) -> tuple[str, ...]:
     """
     source, found = _known(checkpoint, data)
     if source is None:
-        return tuple(f"class {number}" for number in range(count))
+        return own if len(own) == count else tuple(f"class {number}" for number in range(count))
     if len(found) != count:
         raise UserError(
             f"{source} has {len(found)} classes, the head of {checkpoint} {count}: name the data that it was trained on"

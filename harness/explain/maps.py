@@ -6,6 +6,7 @@ Maps are `N T H W`, of the size of the clip they explain, each clip's scaled to 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,15 @@ def grad_cam(
         probability = model(clip.detach().requires_grad_(True)).softmax(-1)
         top = int(probability[0].argmax()) if label is None else label
         (gradient,) = torch.autograd.grad(probability[:, top].sum(), seen[0])
-    features, slopes = (volume(x, model, len(clip)) for x in (seen[0].detach(), gradient))
+    planes = _has_planes(find_layer(model, chosen), gradient)
+    try:
+        features, slopes = (volume(x, model, len(clip), planes=planes) for x in (seen[0].detach(), gradient))
+    except (RuntimeError, AttributeError):
+        shape = "×".join(map(str, gradient.shape))
+        raise UserError(
+            f"--layer {chosen} returns {shape}, which is no grid of patches: name a layer before it, or in your own "
+            "network set output_grid = (frames, rows, columns) for its tokens"
+        ) from None
     weights = slopes.mean((-2, -1), keepdim=True)  # N C T 1 1
     return _fit((weights * features).sum(1, keepdim=True).relu(), clip), top
 
@@ -69,25 +78,36 @@ def attention_stage(model: nn.Module) -> nn.Module:
     return find_layer(model, path) if path else model
 
 
-def volume(x: Tensor, model: nn.Module, batch: int) -> Tensor:
-    """Return features as `N C T h w`: from `N T h w C`, `(N T) C h w`, or tokens after a class token.
+def _has_planes(layer: nn.Module, output: Tensor) -> bool:
+    """Return whether channels come before space in a layer's output, as they do after a convolution."""
+    weighted = [module for module in layer.modules() if module._parameters]
+    if not weighted:
+        return output.shape[-1] == output.shape[-2]  # of a bare activation; frames are square
+    return isinstance(weighted[-1], nn.Conv2d | nn.Conv3d | nn.BatchNorm2d | nn.BatchNorm3d | nn.GroupNorm)
 
-    Tokens are those of a frame, `(N T) (1 + P) C`, or of the clip, `N (1 + P T) C`: time-minor in `_vit`, time-major
-    in MViT. Frames must be square for them. `batch` is N.
+
+def volume(x: Tensor, model: nn.Module, batch: int, *, planes: bool = False) -> Tensor:
+    """Return features as `N C T h w`: from `N T h w C`, `(N T) h w C`, or tokens, those of the patches last.
+
+    With `planes` channels come before space: `N C T h w`, `(N T) C h w`. Tokens are those of a frame,
+    `(N T) (… + P) C`, or of the clip, `N (… + P T) C`: time-minor in `_vit`, time-major where the model has an
+    `output_grid`, which is T, h, w. Frames must be square otherwise. `batch` is N.
     """
     if x.ndim == 5:
-        return x.movedim(-1, 1)
+        return x if planes else x.movedim(-1, 1)
     if x.ndim == 4:
-        return x.unflatten(0, (batch, -1)).transpose(1, 2)
-    patches = x[:, 1:]
+        frames = x if planes else x.movedim(-1, 1)
+        return frames.unflatten(0, (batch, -1)).transpose(1, 2)
+    if hasattr(model, "output_grid"):
+        grid = model.output_grid
+        count = math.prod(grid)  # type: ignore[arg-type]
+        return x[:, -count:].unflatten(1, grid).movedim(-1, 1)  # type: ignore[arg-type]
     if len(x) > batch:
-        tokens = patches.unflatten(0, (batch, -1))  # N T P C
-    elif hasattr(model, "output_grid"):
-        tokens = patches.unflatten(1, (model.output_grid[0], -1))  # type: ignore[index]
-    else:
-        slots = getattr(model, "slots", None) or model.frames
-        tokens = patches.unflatten(1, (-1, slots)).transpose(1, 2)  # type: ignore[arg-type]
-    side = round(tokens.shape[2] ** 0.5)
+        side = math.isqrt(x.shape[1])
+        return x[:, -side * side :].unflatten(1, (side, side)).unflatten(0, (batch, -1)).movedim(-1, 1)
+    slots = getattr(model, "slots", None) or model.frames
+    tokens = x[:, 1:].unflatten(1, (-1, slots)).transpose(1, 2)  # type: ignore[arg-type]
+    side = math.isqrt(tokens.shape[2])
     return tokens.unflatten(2, (side, side)).movedim(-1, 1)
 
 
@@ -132,8 +152,8 @@ def _fit(x: Tensor, clip: Tensor) -> Tensor:
 def _output(layer: nn.Module) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        seen.append(output)
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)  # as libraries return states with their shapes
 
     handle = layer.register_forward_hook(keep)
     try:

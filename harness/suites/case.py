@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ... import models, pipelines
+from ... import address, models, pipelines
 from ...errors import UnsupportedError, UserError
 from ...metric_table import metric, quantity
 from ...pipelines import splits as datasets
@@ -38,6 +38,7 @@ from ..training.check import check_job
 from ..training.job import Job
 from ..training.launch import rank_arguments
 from ..training.schedule import total_steps
+from ..training.weights import check_own
 from .parent import Parent
 
 
@@ -145,10 +146,14 @@ def make_subject(
 ) -> metrics.Subject:
     """Build the case's model with its weights and return the subject of its metrics; `log` is its training log.
 
-    Without `weights` they are random, and the number of classes is the model's own, not the index's.
+    Without `weights` they are random, or those the model comes with; unless accuracy is asked for, the number of
+    classes is then the model's own, not the index's.
     """
     variant = models.find(case.model)
-    labeled = weights is not None
+    labeled = any(metric(name).needs_weights for name in case.metrics)
+    if labeled and weights is None:
+        check_own(case.model, index.classes, case.data, case.options)
+    labeled = labeled or weights is not None
     num_classes = len(index.classes) if labeled else variant.num_classes
     clip, views = models.choose_clip(case.model, case.recipe, case.clip), case.views or variant.views
     model = models.build(case.model, num_classes=num_classes, checkpoint=weights, clip=clip, **case.options)
@@ -187,7 +192,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     """Train through the DeepSpeed launcher; return the best weights and one log record per step."""
     assert case.recipe is not None
     if data.train is None:
-        raise UserError(f"{case.model}: {case.data} has no training split: give a folder with train.parquet")
+        raise UserError(f"{case.label}: {case.data} has no training split: give a folder with train.parquet")
     folder = training_folder(case, out)
     resume = bool(checkpoints.complete(folder / run_folder.CHECKPOINTS))
     job = Job(
@@ -222,9 +227,10 @@ def _training_summary(log: list[dict[str, float]]) -> TrainingSummary:
 def _published(model: str) -> tuple[Any, ...]:
     """Return the published figures of this model; for a micro, which has none, those of its full-size siblings."""
     own = models.find(model).published
-    family = model.partition("/")[0]
-    siblings = (row for name in models.names() if name.startswith(f"{family}/") for row in models.find(name).published)
-    return own or tuple(siblings)
+    if own or model not in models.names():
+        return own
+    siblings = [name for name in models.names() if address.family(name) == address.family(model)]
+    return tuple(row for name in siblings for row in models.find(name).published)
 
 
 def _one_line(error: BaseException) -> str:

@@ -52,7 +52,7 @@ def interleave(isolated: Sequence[Result], out: Path, rounds: int, progress: Sui
             for case_id, worker in workers.items():
                 if number in done[case_id] or worker.ended:
                     continue
-                progress.update(Event(phase=f"round {number}: {worker.case.model}", done=number - 1, total=rounds))
+                progress.update(Event(phase=f"round {number}: {worker.case.label}", done=number - 1, total=rounds))
                 found = worker.measure(number, _best_calibration(done))
                 if found is not None:
                     done[case_id][number] = found

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ... import address
 from ...errors import UserError
 from ...pipelines import splits
 from ...result import Result, now
@@ -71,7 +72,7 @@ def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progr
 
 
 def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
-    """Return the cases to run, with device and data fingerprint filled in.
+    """Return the cases to run, with device and data fingerprint filled in, and paths of models absolute.
 
     `only` holds glob patterns of model names; if empty, all cases are kept. Built-in data sets are made if they do not
     exist. Raises UserError if a model is unknown or cannot take its clip, if no case matches, or if the data cannot be
@@ -82,14 +83,17 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
     cases = suite.on(device)
     for case in cases:
         clip = models.choose_clip(case.model, case.recipe, case.clip)
-        if clip != models.find(case.model).clip or case.options:
+        if clip != models.find(case.model).clip or case.options or case.model not in models.names():
             models.check_clip(case.model, clip, case.options)
     chosen = [c for c in cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
     if not chosen:
         patterns = " ".join(f"--only '{pattern}'" for pattern in only)
         raise UserError(f"{patterns} matches no case of {suite.name}: {', '.join(c.model for c in cases)}")
     prints = {name: splits.fingerprint(splits.resolve(name, device)) for name in {c.data for c in chosen}}
-    return [dataclasses.replace(c, device=device, fingerprint=prints[c.data]) for c in chosen]
+    return [
+        dataclasses.replace(c, model=address.absolute(c.model), device=device, fingerprint=prints[c.data])
+        for c in chosen
+    ]
 
 
 def _run_in_process(case: Case, out: Path, progress: SuiteProgress) -> Result:

@@ -6,8 +6,6 @@ import importlib.util
 import math
 import sys
 
-import torch
-
 from ... import models
 from ...errors import UserError
 from ...pipelines.index import Index
@@ -26,8 +24,7 @@ def check_job(job: Job, ranks: int) -> None:
     checkpoint which fits it; files of weights are not read. Raises UserError on the first mistake.
     """
     models.check_clip(job.model, job.clip, job.options)
-    with torch.device("meta"):
-        models.build(job.model, num_classes=2, **objective.model_options(job))
+    models.outline(job.model, num_classes=2, **objective.model_options(job))
     settings = ds_config.of_job(job, ds.micro_batch(job.recipe, ranks))
     if job.deepspeed is not None:
         ds_config.check_settings(settings, job.deepspeed)
@@ -80,8 +77,7 @@ def _check_labels(job: Job, index: Index) -> None:
 
 def _sizes(job: Job, index: Index) -> tuple[int, int, int]:
     """Return the bytes of a checkpoint and of the weights, and how many checkpoints the disk must hold at once."""
-    with torch.device("meta"):
-        model = models.build(job.model, num_classes=len(index.classes), **objective.model_options(job))
+    model = models.outline(job.model, num_classes=len(index.classes), **objective.model_options(job))
     weights, recipe = sum(t.numel() * 4 for t in model.state_dict().values()), job.recipe
     trained = weights if not recipe.linear_probe else 0
     copies = (2 if recipe.optimizer == "adamw" else 1) + bool(recipe.zero) + bool(recipe.ema)

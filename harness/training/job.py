@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ... import address
 from ...errors import UserError, unknown
 from ...spec import Clip, Recipe, option, read_json
 
@@ -24,6 +25,7 @@ PATHS = ("data", "validation", "init_from", "pretrained", "annotator", "deepspee
 class Job:
     """A complete description of a training run; each field with a help text is an option of `reelbench train`.
 
+    The path in a model's address becomes absolute, as every rank may be started elsewhere.
     Raises UserError if a value is out of range or two contradict each other; files are not opened (see `check_job`).
     """
 
@@ -55,6 +57,7 @@ class Job:
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", address.absolute(self.model))
         if not (isinstance(self.recipe, Recipe) and isinstance(self.clip, Clip)):
             raise UserError("a job needs a recipe and a clip")
         if self.device not in DEVICES:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ... import models
+from ... import address, models
+from ...errors import UserError
 from ...spec import Clip, read_json
 from . import saved_weights
 from .job import CLIP, FILE, Job
@@ -38,17 +41,40 @@ def restore(
     return network
 
 
-def clip_of(model: str, checkpoint: Path) -> Clip:
+def check_own(model: str, classes: tuple[str, ...], data: Path | str, options: Mapping[str, Any]) -> None:
+    """Raise UserError if a model comes without weights, or they are of other classes than those of the data."""
+    variant, title = models.find(model), address.label(model)
+    if not (variant.weights or options.get("weights")):
+        raise UserError(f"{title} has no weights of its own here: give a checkpoint")
+    known = variant.classes or classes
+    pairs = enumerate(itertools.zip_longest(map(_plain, known), map(_plain, classes)))
+    number = next((n for n, (there, here) in pairs if there != here), None)
+    if number is not None:
+        there, here = (f"'{names[number]}'" if number < len(names) else "no class" for names in (known, classes))
+        raise UserError(
+            f"{data} has other classes than the weights of {title}: class {number} is {here}, and was {there} in "
+            "training: index the data with that class list, or fine-tune the model"
+        )
+
+
+def _plain(name: str) -> str:
+    """Return a class's name as it is compared: libraries write `air drumming` where data sets have `air_drumming`."""
+    return re.sub(r"[^\w]|_", "", name).lower()
+
+
+def clip_of(model: str, checkpoint: Path | None) -> Clip:
     """Return the clip of the run in whose folder a checkpoint lies, else the model's own."""
+    if checkpoint is None:
+        return models.choose_clip(model, None)
     file = saved_weights.run_folder_of(checkpoint) / CLIP
-    return read_json(Clip, file) if file.is_file() else models.find(model).clip
+    return read_json(Clip, file) if file.is_file() else models.choose_clip(model, None)
 
 
 def trained_with(model: str, checkpoint: Path) -> Mapping[str, Any]:
     """Return the options of the run in whose folder a checkpoint of this model lies; none if it lies in no run's."""
     file = saved_weights.run_folder_of(checkpoint) / FILE
     job = Job.read(file) if file.is_file() else None
-    return job.options if job is not None and job.model == model else {}
+    return job.options if job is not None and job.model == address.absolute(model) else {}
 
 
 def read(checkpoint: Path, *, raw: bool = False) -> Contents:
