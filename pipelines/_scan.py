@@ -1,10 +1,12 @@
 """Indexes one video file by scanning its packets, without decoding them.
 
-The scan finds the frames that a full decode would yield: it ignores packets that are never shown (those that an edit
-list discards, and VP8's hidden reference frames). Frame numbers are in *presentation* order:
+Frame n is the n-th picture that a decoder shows from the start. Of a plain file (`_plain`) the packets' times tell
+that; packets that are never shown (discarded by an edit list, or VP8's hidden reference frames) are left out:
 
     packets (decoding order)   I0 P3 B1 B2 P6 B4 B5
     frame numbers              0  3  1  2  6  4  5     ->  pts sorted, key_frames = [0]
+
+Any other file is decoded once (`_shown`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from . import _colors, _container, _frames, _header, _orientation
+from . import _colors, _container, _frames, _header, _orientation, _plain, _shown
 from ._video import Label, UnreadableVideo, Video
 
 BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and the hash
@@ -38,11 +40,13 @@ def scan(path: Path | str, label: Label = -1) -> Video:
     try:
         facts = _demux(path, _header.UNDECODED) if _container.holds_times(path) else None
         facts = facts or _demux(path, {})
+        assert facts is not None
+        if "pts" not in facts:
+            facts |= _decoded(path, facts["stream"])
     except FFmpegError as error:
         raise UnreadableVideo(f"cannot be demuxed: {error.strerror}") from error
     except ValueError as error:  # PyAV decodes a header's texts as it opens the file
         raise UnreadableVideo(f"cannot be demuxed: {error}") from error
-    assert facts is not None
     rotation, flipped = _orientation.read(path, facts["stream"]) if _container.is_turned(path) else _orientation.UPRIGHT
     return Video(path=path, label=label, size=size, hash=file_hash(path), rotation=rotation, flipped=flipped, **facts)
 
@@ -65,16 +69,11 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             context, packets = known, itertools.chain([first], packets)
         elif context.codec.canonical_name in _header.CODECS:
             packets = _header.shown_first(context, packets)
-        pts, key_frames, step, hidden = _presentation(packets, context.codec.canonical_name)
-        if not len(pts):
-            raise UnreadableVideo("no frames")
-        time_base = stream.time_base or Fraction(1, 1)
+        rows, step, hidden, whole = _rows(packets, _plain.Reader(context))
+        tick = stream.time_base or Fraction(1, 1)
+        plain = whole and _plain.is_plain(context, rows, container=container.format.name, tick=float(tick))
         return {
-            "frames": len(pts),
-            "pts": pts,
-            "time_base": time_base,
-            "key_frames": key_frames,
-            "duration": float((int(pts[-1] - pts[0]) + step) * time_base),
+            **(_presentation(rows, step, tick) if plain else {}),
             "width": context.width,
             "height": context.height,
             "codec": context.codec.canonical_name,
@@ -113,36 +112,63 @@ def _complete_size(path: Path) -> int:
     return size
 
 
-def _presentation(packets: Iterable[av.Packet], codec: str) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Return sorted pts, key frame numbers, the last frame's duration, and the number of hidden packets."""
-    vp8 = codec == "vp8"
-    shown: list[tuple[int | None, int | None, bool]] = []
+def _rows(packets: Iterable[av.Packet], reader: _plain.Reader) -> tuple[list[_plain.Row], int, int, bool]:
+    """Return the packets that are shown, the last one's duration, the number of hidden ones, and whether all are whole.
+
+    Raises UnreadableVideo if there are none, or the last one is cut short.
+    """
+    vp8, whole, damaged = reader.codec == "vp8", True, False
+    rows: list[_plain.Row] = []
     hidden = step = 0
+    cut = False
     for packet in packets:
-        if packet.is_corrupt:
-            raise UnreadableVideo("truncated: a packet is cut short")
+        whole = whole and not damaged
         if packet.is_discard or (vp8 and _hidden_vp8(packet)):
             hidden += 1
         elif packet.size:
-            shown.append((packet.pts, packet.dts, packet.is_keyframe))
+            rows.append(reader.row(packet))
             step = packet.duration or step
-    pts = _timestamps([row[0] for row in shown], [row[1] for row in shown])
-    order = np.argsort(pts, kind="stable")
-    keys = np.array([row[2] for row in shown], dtype=bool)[order]
+        cut = packet.is_corrupt if packet.size else cut
+        damaged = packet.is_corrupt or not packet.size
+    if not rows:
+        raise UnreadableVideo("no frames")
+    if cut:
+        raise UnreadableVideo("truncated: a packet is cut short")
+    return rows, step, hidden, whole
+
+
+def _presentation(rows: list[_plain.Row], step: int, tick: Fraction) -> dict[str, Any]:
+    """Return the `Video` fields of a plain file's frames; the last frame lasts `step`, or as long as the mean."""
+    pts = _plain.times([row.pts for row in rows], [row.dts for row in rows])
+    assert pts is not None
+    order = np.argsort(pts)
+    keys = np.array([row.key for row in rows], dtype=bool)[order]
     if not step and len(pts) > 1:
         step = int(np.ptp(pts)) // (len(pts) - 1)
-    return pts[order], np.flatnonzero(keys).astype(np.int32), step, hidden
+    return {
+        "frames": len(pts),
+        "pts": pts[order],
+        "time_base": tick,
+        "key_frames": np.flatnonzero(keys).astype(np.int32),
+        "duration": float((int(np.ptp(pts)) + step) * tick),
+    }
+
+
+def _decoded(path: Path, stream: int) -> dict[str, Any]:
+    """Return the `Video` fields of a file's frames, learnt by decoding it."""
+    shown = _shown.learn(path, stream)
+    if broken := [packet for packet in shown.failed if packet > shown.packets[0]]:
+        raise UnreadableVideo(f"truncated: its picture {broken[0]} cannot be decoded: {shown.failed[broken[0]]}")
+    return {
+        "frames": len(shown.pts),
+        "pts": shown.pts,
+        "time_base": shown.time_base,
+        "key_frames": shown.key_frames,
+        "duration": shown.duration,
+        "packets": shown.packets,
+    }
 
 
 def _hidden_vp8(packet: av.Packet) -> bool:
     # RFC 6386, 9.1: bit 4 of a frame's first byte is `show_frame`.
     return packet.size > 0 and not memoryview(packet)[0] >> 4 & 1
-
-
-def _timestamps(pts: list[int | None], dts: list[int | None]) -> np.ndarray:
-    """Return pts as int64; where a container has none (AVI), the dts, or else the frame numbers."""
-    for times in (pts, dts):
-        known = [time for time in times if time is not None]
-        if len(set(known)) == len(times):
-            return np.array(known, dtype=np.int64)
-    return np.arange(len(pts), dtype=np.int64)

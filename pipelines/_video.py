@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -33,8 +33,9 @@ class Video:
     """One row of the index.
 
     Times: `pts` (int64, in units of `time_base`) and `key_frames` (int32, frame numbers) cover the whole file in
-    presentation order. The video is `frames` frames long and starts at the file's frame `offset`, which is 0 unless a
-    list trims the file. `duration` is in seconds, of these frames only; 0 where there are no times.
+    presentation order. `pts` ascend; where the file's own do not, they are repaired. The video is `frames` frames long
+    and starts at the file's frame `offset`, which is 0 unless a list trims the file. `duration` is in seconds, of these
+    frames only; 0 where there are no times.
 
     Pixels: `width` and `height` are the stored frame's, before it is mirrored from left to right (if
     `flipped`) and turned by `rotation` (clockwise: 0, 90, 180 or 270 degrees). `pixel_aspect` is a pixel's width to its
@@ -44,6 +45,9 @@ class Video:
 
     File: `size` in bytes, `hash` of its contents, `stream` the video stream's number in the container, `hidden` the
     number of packets that are never shown. `codec="frames"` is a folder of JPEG frames.
+
+    Packets: `packets` is empty for a plain file, whose packets sorted by time are its frames. Another one was decoded to
+    be indexed: then `packets` (int32) holds each frame's packet, by its number in decoding order (see `_shown`).
 
     `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown.
     """
@@ -72,6 +76,7 @@ class Video:
     coded_height: int = 0
     color_matrix: str = "unknown"
     color_range: str = "unknown"
+    packets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
 
     @property
     def fps(self) -> float:

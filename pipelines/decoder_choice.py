@@ -4,8 +4,8 @@
     DALI               VP8, VP9         the codecs and sizes that NVDEC decodes according to the driver (`nvdec`)
     software           all others       all others, such as MJPEG and folders of frames
 
-Videos that are turned or mirrored, or have hidden packets or negative times, which shift DALI's frame numbers:
-software.
+Videos that are turned or mirrored, or have hidden packets, negative times, or times that do not give the order of
+their frames (`Video.packets`), which shift DALI's frame numbers: software.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def supported(index: Index, device: Device) -> np.ndarray:
     plain = (
         ~early
         & (table["hidden"].to_numpy() == 0)
+        & (np.diff(flat(table["packets"])[1], prepend=0) == 0)
         & (table["rotation"].to_numpy() == 0)
         & ~table["flipped"].to_numpy(bool)
     )

@@ -80,13 +80,14 @@ SCHEMA = pa.schema(
         "coded_height": pa.int32(),
         "color_matrix": pa.string(),
         "color_range": pa.string(),
+        "packets": pa.list_(pa.int32()),
     }
 )
-LISTS = ("label", "pts", "key_frames")
+LISTS = ("label", "pts", "key_frames", "packets")
 # Columns that index files of older versions lack, and the values for them.
-LATER: dict[str, int | str] = {
+LATER: dict[str, int | str | list[int]] = {
     "coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN, "flipped": False,
-    "pixel_aspect": SQUARE,
+    "pixel_aspect": SQUARE, "packets": [],
 }  # fmt: skip
 
 

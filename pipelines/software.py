@@ -10,8 +10,9 @@ chroma, accurate rounding. Only the region that the crop boxes need is converted
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from . import _orientation
 from ._files import UnreadableVideo
 from ._header import UNDECODED
 from ._packets import Mismatch, groups, is_avi, opened
+from ._shown import Decoder
 from .source import ClipSpec, EncodedSource
 
 # SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: what DALI's CPU decoder asks of swscale.
@@ -52,7 +54,8 @@ class DecodedSource(EncodedSource):
         turned = orientation != _orientation.UPRIGHT
         part = (0, 0, *self.files.coded_size(row)) if turned else region
         try:
-            frames = decode(content, self.files.stream(row), wanted, *self.files.times(row), part)
+            times, packets = self.files.times(row), self.files.packets(row)
+            frames = decode(content, self.files.stream(row), wanted, *times, part, packets)
         except (FFmpegError, Mismatch, ValueError) as error:
             raise UnreadableVideo(f"cannot be decoded: {error}") from None
         if turned:
@@ -98,16 +101,27 @@ def around(boxes: np.ndarray, width: int, height: int) -> Region:
 
 
 def decode(
-    content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray, region: Region
+    content: np.ndarray | Path,
+    stream: int,
+    wanted: np.ndarray,
+    pts: np.ndarray,
+    keys: np.ndarray,
+    region: Region,
+    packets: Sequence[int] | np.ndarray = (),
 ) -> np.ndarray:
     """Return a file's frames `wanted` (ascending, distinct) as F x H x W x 3 uint8 RGB, cropped to the region.
 
-    The region is x0 y0 x1 y1 in the stored frame: a rotation is not applied. `pts` and `keys` are those of the index.
-    The frames equal those of a sequential decode from the start. Raises Mismatch if one is missing, or FFmpegError.
+    The region is x0 y0 x1 y1 in the stored frame: a rotation is not applied. `pts`, `keys` and `packets` are those of
+    the index. The frames equal those of a sequential decode from the start. Raises Mismatch if one is missing, or
+    FFmpegError.
     """
+    if len(packets):
+        with suppress(Mismatch):
+            return _convert(_numbered(content, stream, wanted, packets, keys), len(wanted), region)
+        return _convert(_numbered(content, stream, wanted, packets, keys[:1]), len(wanted), region)
     # For some H.264 files, FFmpeg learns the reordering delay only by decoding the first frames: hence the second try.
     for options in () if is_avi(content) else (UNDECODED, {}):
-        with suppress(Mismatch):
+        with suppress(Mismatch, FFmpegError):  # a file without an index of its key frames may not seek
             return _convert(_seeking(content, stream, wanted, pts, keys, options), len(wanted), region)
     return _convert(_counting(content, stream, wanted), len(wanted), region)
 
@@ -168,6 +182,28 @@ def _counting(content: np.ndarray | Path, stream: int, wanted: np.ndarray) -> It
                 if not numbers:
                     return
     raise Mismatch(f"frame {min(numbers)} is missing")
+
+
+def _numbered(
+    content: np.ndarray | Path, stream: int, wanted: np.ndarray, packets: Sequence[int] | np.ndarray, keys: np.ndarray
+) -> Iterator[av.VideoFrame]:
+    """Yield the wanted frames, found by the numbers of their packets, decoded from the preceding key frames."""
+    with opened(content) as container:
+        decoder = Decoder(container, _video(container, stream))
+        frames, number = decoder.frames(), -1
+        for key, group in groups(wanted, keys):
+            if key > number + 1 and decoder.start(int(packets[key])):
+                frames = itertools.dropwhile(lambda found, first=packets[key]: found[0] != first, decoder.frames())
+                number = key - 1
+            needed = set(group.tolist())
+            for packet, frame in itertools.islice(frames, int(group[-1]) - number):
+                number += 1
+                if packet != packets[number]:
+                    raise Mismatch(f"frame {number} is not where the index says")
+                if number in needed:
+                    yield frame
+            if number < group[-1]:
+                raise Mismatch(f"frame {number + 1} is missing")
 
 
 def _seeking(
