@@ -114,7 +114,7 @@ def _in_coded_order(context: VideoCodecContext, rows: Sequence[Row], pts: np.nda
 
 
 def _displayed(kinds: Sequence[str | None]) -> list[int]:
-    """Return the packets' numbers in the order of display of MPEG-1, 2 and 4: other pictures wait for the next other."""
+    """Return the packets' numbers in the order of display of MPEG-1, 2 and 4: I and P wait for the next I or P."""
     order: list[int] = []
     held: int | None = None
     for number, kind in enumerate(kinds):

@@ -33,8 +33,8 @@ FPS = 25  # of a stream without any times
 class Decoder:
     """Decodes a stream from any packet on.
 
-    `clock` holds (pts, dts) of the packets so far, and `failed` the reason by number for those that cannot be decoded.
-    Empty packets are not counted.
+    `clock` holds (pts, dts) of the packets so far, `failed` the reason for those that cannot be decoded, by number. Empty
+    packets are not counted.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
@@ -63,13 +63,17 @@ class Decoder:
         for packet in self._packets:
             self._count(packet)
             try:
-                yield from ((UNKNOWN if frame.pts is None else frame.pts, frame) for frame in packet.decode())
+                for frame in packet.decode():
+                    yield UNKNOWN if frame.pts is None else frame.pts, frame
             except FFmpegError as error:
                 self.failed[len(self.clock) - 1] = error.strerror or str(error)
 
 
 class Shown(NamedTuple):
-    """What a decode of the whole stream showed, by frame: see `Video`. `failed` is that of the `Decoder`."""
+    """What a decode of the whole stream showed, by frame: see `Video`.
+
+    `failed` is that of the `Decoder`, and `corrupt` holds the packets whose pictures FFmpeg calls corrupt.
+    """
 
     packets: np.ndarray
     key_frames: np.ndarray
@@ -77,6 +81,7 @@ class Shown(NamedTuple):
     time_base: Fraction
     duration: float
     failed: dict[int, str]
+    corrupt: list[int]
 
 
 def learn(path: Path, number: int, options: dict[str, str] | None = None) -> Shown:
@@ -86,16 +91,19 @@ def learn(path: Path, number: int, options: dict[str, str] | None = None) -> Sho
         assert isinstance(stream, VideoStream)
         stream.thread_type, stream.codec_context.options = "NONE", options or {}
         decoder = Decoder(container, stream)
-        frames = [(packet, frame.key_frame and frame.pict_type == PictureType.I) for packet, frame in decoder.frames()]
+        frames = [
+            (packet, frame.key_frame and frame.pict_type == PictureType.I, frame.is_corrupt)
+            for packet, frame in decoder.frames()
+        ]
         if not frames:
             raise UnreadableVideo("no frames")
-        packets = np.array([packet for packet, _ in frames], np.int32)
+        packets, keys, corrupt = np.array(frames, np.int32).T
         base, rate = stream.time_base or Fraction(1, FPS), stream.average_rate or stream.base_rate or FPS
         joined = JUMP / base if container.format.name in ("mpegts", "mpeg") else float("inf")
     pts, base = _times(packets, decoder.clock, base, step=float(1 / rate / base), joined=float(joined))
     duration = float((pts[-1] - pts[0] + (np.median(np.diff(pts)) if len(pts) > 1 else 1 / rate / base)) * base)
-    keys = _starts(packets, np.array([key for _, key in frames]))
-    return Shown(packets, keys, pts, base, duration, decoder.failed)
+    starts = _starts(packets, keys.astype(bool))
+    return Shown(packets, starts, pts, base, duration, decoder.failed, packets[corrupt == 1].tolist())
 
 
 def _starts(packets: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -112,7 +120,8 @@ def _times(
     Within a recording they are sorted, as the times of decoding are if a container holds only those. Missing ones and
     those that repeat are interpolated, and another recording that was joined follows on the one before.
     """
-    found = [clock[packet][0] if packet >= 0 else None for packet in packets.tolist()]
+    column = int(all(pts is None for pts, _ in clock))  # of an AVI, there may be decoding times only
+    found = [clock[packet][column] if packet >= 0 else None for packet in packets.tolist()]
     if None not in found:
         steps = np.diff(own_times := np.array(found, np.int64))
         if ((steps > 0) & (steps <= joined)).all():

@@ -46,8 +46,8 @@ class Video:
     File: `size` in bytes, `hash` of its contents, `stream` the video stream's number in the container, `hidden` the
     number of packets that are never shown. `codec="frames"` is a folder of JPEG frames.
 
-    Packets: `packets` is empty for a plain file, whose packets sorted by time are its frames. Another one was decoded to
-    be indexed: then `packets` (int32) holds each frame's packet, by its number in decoding order (see `_shown`).
+    Packets: `packets` is empty for a plain file, whose packets sorted by time are its frames. Another one was decoded
+    to be indexed: then `packets` (int32) holds each frame's packet, by its number in decoding order (see `_shown`).
 
     `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown.
     """
