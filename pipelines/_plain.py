@@ -59,7 +59,12 @@ def is_plain(context: VideoCodecContext, rows: Sequence[Row], *, container: str,
     `container` is FFmpeg's name of the format, `tick` the seconds of a time unit. In an AVI, times are numbers.
     """
     codec = context.codec
-    if not rows or not rows[0].key or any(row.kind == "" or (row.key and row.kind in ("P", "B")) for row in rows):
+    if (
+        not context.width
+        or not rows
+        or not rows[0].key
+        or any(row.kind == "" or (row.key and row.kind in ("P", "B")) for row in rows)
+    ):
         return False
     if len(rows) > 1 and not codec.intra_only and all(row.key and row.kind is None for row in rows):
         return False

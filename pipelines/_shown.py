@@ -33,8 +33,8 @@ FPS = 25  # of a stream without any times
 class Decoder:
     """Decodes a stream from any packet on.
 
-    `clock` holds (pts, dts) of the packets so far, `failed` the reason for those that cannot be decoded, by number. Empty
-    packets are not counted.
+    `clock` holds (pts, dts) of the packets so far, `failed` the reason for those that cannot be decoded, by number.
+    Empty packets are not counted.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
@@ -117,8 +117,9 @@ def _times(
 ) -> tuple[np.ndarray, Fraction]:
     """Return ascending times of frames, and their unit: the file's own times as far as they can be true.
 
-    Within a recording they are sorted, as the times of decoding are if a container holds only those. Missing ones and
-    those that repeat are interpolated, and another recording that was joined follows on the one before.
+    Otherwise they begin at 0. Within a recording they are sorted, as the times of decoding are if a container holds
+    only those. Missing ones and those that repeat are interpolated. Another recording that was joined follows on the
+    one before.
     """
     column = int(all(pts is None for pts, _ in clock))  # of an AVI, there may be decoding times only
     found = [clock[packet][column] if packet >= 0 else None for packet in packets.tolist()]
@@ -126,13 +127,11 @@ def _times(
         steps = np.diff(own_times := np.array(found, np.int64))
         if ((steps > 0) & (steps <= joined)).all():
             return own_times, base
-    part, times = _recordings(clock, joined)[packets], np.empty(len(packets))
-    part, end = np.maximum.accumulate(part), None
+    part, times, end = np.maximum.accumulate(_recordings(clock, joined)[packets]), np.empty(len(packets)), 0.0
     for recording in np.unique(part):
         own = np.flatnonzero(part == recording)
-        spread = _spread([found[number] for number in own], step)
-        times[own] = spread if end is None else spread - spread[0] + end
-        usual = float(np.median(np.diff(spread))) if len(own) > 1 else step
+        times[own] = end + _spread([found[number] for number in own], step)
+        usual = float(np.median(np.diff(times[own]))) if len(own) > 1 else step
         end = float(times[own[-1]]) + usual
     whole = np.rint(times).astype(np.int64)
     while (whole != times).any() and base > FINEST:
@@ -155,18 +154,19 @@ def _recordings(clock: list[tuple[int | None, int | None]], joined: float) -> np
 
 
 def _spread(found: list[int | None], step: float) -> np.ndarray:
-    """Return ascending times of a recording's frames, given theirs in the order shown: sorted, gaps interpolated."""
-    known = [number for number, time in enumerate(found) if time is not None]
-    values = np.sort(np.array([found[number] for number in known], np.float64))
-    first = np.append(True, np.diff(values) > 0)[: len(values)]
-    at, values = np.array(known, np.float64)[first], values[first]
-    if not len(at):
+    """Return ascending times, from 0, of a recording's frames, given theirs as shown: sorted, gaps interpolated."""
+    known = [(number, time) for number, time in enumerate(found) if time is not None]
+    if not known:
         return np.arange(len(found)) * step
+    at = np.array([number for number, _ in known], np.float64)
+    ordered = np.sort(np.array([time for _, time in known], np.int64))
+    first = np.append(True, np.diff(ordered) > 0)
+    at, values = at[first], (ordered - ordered[0])[first].astype(np.float64)
     if len(at) > 1:
-        step = (values[-1] - values[0]) / (at[-1] - at[0])
+        step = float(values[-1] / (at[-1] - at[0]))
     numbers = np.arange(len(found), dtype=np.float64)
     times = np.interp(numbers, at, values)
     before, after = numbers < at[0], numbers > at[-1]
-    times[before] = values[0] + (numbers[before] - at[0]) * step
+    times[before] = (numbers[before] - at[0]) * step
     times[after] = values[-1] + (numbers[after] - at[-1]) * step
-    return times
+    return times - times[0]

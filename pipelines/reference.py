@@ -6,10 +6,12 @@ frame, the resampling is written out in float64, and nothing runs in parallel.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from einops import rearrange
 
@@ -27,8 +29,10 @@ def decode(path: Path | str, stream: int = 0, rotation: int = 0, flipped: bool =
     path, reformatter, found = Path(path), VideoReformatter(), []
     for file in sorted(path.glob("*.jpg")) if path.is_dir() else [path]:
         with av.open(str(file), mode="r") as container:
-            for frame in container.decode(container.streams[stream]):
-                found.append(reformatter.reformat(frame, format="rgb24", interpolation=EXACT).to_ndarray())  # type: ignore[arg-type]
+            for packet in container.demux(container.streams[stream]):
+                with suppress(FFmpegError):  # a picture whose reference was cut away is none
+                    for frame in packet.decode():
+                        found.append(reformatter.reformat(frame, format="rgb24", interpolation=EXACT).to_ndarray())  # type: ignore[arg-type]
     frames = np.stack(found)
     return np.rot90(frames[:, :, ::-1] if flipped else frames, -rotation // 90, axes=(1, 2))
 

@@ -27,6 +27,7 @@ from av.error import FFmpegError
 from ..errors import UserError, unknown
 from . import _frames, _orientation, _parallel
 from ._encode import encode, find
+from ._shown import Decoder
 from .index import Index, SkippedVideo, UnreadableVideo, Video, from_videos, scan, writable
 
 CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the containers of the others store no frame times
@@ -151,10 +152,10 @@ def _pictures(job: _Job) -> Iterator[av.VideoFrame]:
 def _decoded(video: Video) -> Iterator[av.VideoFrame]:
     for path in _frames.files(video.path) if video.codec == "frames" else [video.path]:
         with av.open(str(path)) as container:
-            stream = container.streams.best("video")
-            if isinstance(stream, av.VideoStream):
-                stream.thread_type = "NONE"
-                yield from container.decode(stream)
+            stream = container.streams[video.stream]
+            assert isinstance(stream, av.VideoStream)
+            stream.thread_type = "NONE"
+            yield from (frame for _, frame in Decoder(container, stream).frames())
 
 
 def _upright(frame: av.VideoFrame, orientation: _orientation.Orientation) -> av.VideoFrame:

@@ -57,7 +57,9 @@ def index_videos(
     to: Annotated[Path | None, typer.Option(help="Index to write; ROOT/SPLIT.parquet by default.")] = None,
     split: Annotated[str, typer.Option(help="Split, where the data set has several.")] = "all",
 ) -> None:
-    """Index a data set by a packet scan of each file; unreadable files are listed with the reason and skipped.
+    """Index a data set by a packet scan of each file, or where that does not tell its frames, by decoding it.
+
+    Unreadable files are listed with the reason and skipped.
 
     Example: reelbench data index folder /data/my_videos --to my_videos.parquet
     """
@@ -78,6 +80,8 @@ def index_videos(
         print(f"{again} of the videos are listed more than once, and count as often")
     if uneven := sum(aspect != SQUARE for aspect in made.table["pixel_aspect"]):
         print(f"{uneven} of the videos have pixels that are not square: they are shown as stored")
+    if decoded := int((made.table["packets"].map(len) > 0).sum()):
+        print(f"{decoded} of the videos were decoded whole to be indexed: their times do not tell their frames")
     counts = f"{len(made)} videos of {made.listed} listed, {len(made.skipped)} skipped"
     print(f"{counts}, {len(made.classes)} classes -> {path}")
 
