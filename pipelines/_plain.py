@@ -59,6 +59,8 @@ def is_plain(context: VideoCodecContext, rows: Sequence[Row], *, container: str,
     `container` is FFmpeg's name of the format, `tick` the seconds of a time unit. In an AVI, times are numbers.
     """
     codec = context.codec
+    if container == "mpeg":  # not each of its pictures has a time, and after a seek FFmpeg guesses others
+        return False
     if (
         not context.width
         or not rows
@@ -73,7 +75,7 @@ def is_plain(context: VideoCodecContext, rows: Sequence[Row], *, container: str,
     known = np.array([time for time in dts if time is not None], np.int64)
     if pts is None or (reorders and any(row.pts is None for row in rows)) or (np.diff(known) <= 0).any():
         return False
-    if container in ("mpegts", "mpeg") and (np.diff(known) * tick > JUMP).any():
+    if container == "mpegts" and (np.diff(known) * tick > JUMP).any():
         return False
     if not reorders:
         return bool((np.diff(pts) > 0).all())
@@ -111,7 +113,7 @@ def _in_coded_order(context: VideoCodecContext, rows: Sequence[Row], pts: np.nda
         case "mpeg4" | "mpeg1video" | "mpeg2video":
             return np.array_equal(np.argsort(pts), _displayed(kinds))
         case "h264" if container != "avi":
-            interlaced = container in ("mpegts", "mpeg") and context.field_order > 1  # a packet may be half a picture
+            interlaced = container == "mpegts" and context.field_order > 1  # a packet may be half a picture
             return not interlaced and not (ascending and (context.has_b_frames or "B" in kinds))
         case "hevc" if container != "avi":
             return ascending != context.has_b_frames
