@@ -72,6 +72,8 @@ def is_plain(context: VideoCodecContext, rows: Sequence[Row], *, container: str,
         return False
     reorders = codec.reorder and codec.canonical_name not in IN_ORDER
     pts, dts = times([row.pts for row in rows], [row.dts for row in rows]), [row.dts for row in rows]
+    if container.startswith("matroska"):  # it stores none, and FFmpeg guesses them
+        dts = [None] * len(rows)
     known = np.array([time for time in dts if time is not None], np.int64)
     if pts is None or (reorders and any(row.pts is None for row in rows)) or (np.diff(known) <= 0).any():
         return False
