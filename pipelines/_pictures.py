@@ -10,7 +10,7 @@ MPEG4, MPEG12 = b"\0\0\1\xb6", b"\0\0\1\0"  # start codes of a picture
 START = 4096  # bytes in which they lie
 # The least bytes of an MPEG-4 picture: below lie those that say "not coded" only, for which nothing is shown.
 CODED = 20
-UNIT = 16  # bytes of a NAL unit that are looked at
+UNIT = 512  # bytes of a NAL unit that are looked at: all of a parameter set
 H264 = {0: "P", 1: "B", 2: "I", 3: "P", 4: "I"}  # slice types (ISO 14496-10, table 7-6), modulo 5
 HEVC_KEYS = range(16, 24)  # NAL unit types of random access points (ISO 23008-2, table 7-1)
 CODECS = ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9")
@@ -23,9 +23,9 @@ def kind(codec: str, packet: Packet, configuration: bytes) -> str:
     """
     match codec:
         case "h264":
-            return next((_h264(unit) for unit in _units(bytes(packet), configuration, 4) if unit[0] & 31 in (1, 5)), "")
+            return next((_h264(unit) for unit in units(codec, packet, configuration) if unit[0] & 31 in (1, 5)), "")
         case "hevc":
-            types = (unit[0] >> 1 & 63 for unit in _units(bytes(packet), configuration, 21))
+            types = (unit[0] >> 1 & 63 for unit in units(codec, packet, configuration))
             return next(("I" if number in HEVC_KEYS else "P" for number in types if number < 32), "")
         case "vp8":
             return "P" if memoryview(packet)[0] & 1 else "I"
@@ -73,18 +73,15 @@ def _h264(unit: bytes) -> str:
     return H264.get(value % 5, "")
 
 
-def _units(packet: bytes, configuration: bytes, place: int) -> Iterator[bytes]:
-    """Yield the beginnings of a packet's NAL units, after start codes or lengths (ISO 14496-15, 5.3).
-
-    The byte at `place` in the configuration holds the size of the lengths.
-    """
-    at = 0
+def units(codec: str, packet: Packet, configuration: bytes) -> Iterator[bytes]:
+    """Yield the beginnings of an H.264 or HEVC packet's NAL units, after start codes or lengths (ISO 14496-15, 5.3)."""
+    place, data, at = {"h264": 4, "hevc": 21}[codec], bytes(packet), 0  # of the configuration, the size of the lengths
     if len(configuration) <= place or configuration[0] != 1:
-        while (at := packet.find(b"\0\0\1", at) + 3) > 2:
-            if at < len(packet):
-                yield packet[at : at + UNIT]
+        while (at := data.find(b"\0\0\1", at) + 3) > 2:
+            if at < len(data):
+                yield data[at : at + UNIT]
         return
     prefix = (configuration[place] & 3) + 1
-    while at + prefix < len(packet):
-        yield packet[at + prefix : at + prefix + UNIT]
-        at += prefix + int.from_bytes(packet[at : at + prefix], "big")
+    while at + prefix < len(data):
+        yield data[at + prefix : at + prefix + UNIT]
+        at += prefix + int.from_bytes(data[at : at + prefix], "big")

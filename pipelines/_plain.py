@@ -11,25 +11,31 @@ it is indexed (`_shown`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from av import Packet, VideoCodecContext
 
-from . import _pictures
+from . import _order_count, _pictures
+from ._order_count import Count
 
 IN_ORDER = ("h263",)  # without reordering, though its extensions would allow it
 JUMP = 10.0  # seconds between two packets of a transport stream, after which FFmpeg takes it for another recording
 
 
 class Row(NamedTuple):
-    """What is known of a packet without decoding it; `kind` is that of `_pictures`, None if it was not looked at."""
+    """What is known of a packet without decoding it.
+
+    `kind` is that of `_pictures`, None if it was not looked at; `order` is the count of `_order_count`, of key frames.
+    """
 
     pts: int | None
     dts: int | None
     key: bool
-    kind: str | None
+    kind: str | None = None
+    order: Count | None = None
 
 
 class Reader:
@@ -41,6 +47,7 @@ class Reader:
     def __init__(self, context: VideoCodecContext) -> None:
         self.codec, self.extradata = context.codec.canonical_name, context.extradata or b""
         self.readable = self.codec in _pictures.CODECS
+        self.counted = self.codec in ("h264", "hevc")
         self.always = self.codec in ("mpeg4", "mpeg1video", "mpeg2video", "vp9")
         self.ordered, self.last = self.codec == "h264", -(1 << 63)
 
@@ -49,8 +56,12 @@ class Reader:
         pts, key = packet.pts, packet.is_keyframe
         if pts is not None:
             self.ordered, self.last = self.ordered and pts > self.last, pts
-        looked = self.readable and (key or self.always or self.ordered)
-        return Row(pts, packet.dts, key, _pictures.kind(self.codec, packet, self.extradata) if looked else None)
+        if not self.readable or not (key or self.always or self.ordered):
+            return Row(pts, packet.dts, key)
+        kind, order = _pictures.kind(self.codec, packet, self.extradata), None
+        if key and self.counted:
+            order = _order_count.read(self.codec, _pictures.units(self.codec, packet, self.extradata), self.extradata)
+        return Row(pts, packet.dts, key, kind, order)
 
 
 def is_plain(context: VideoCodecContext, rows: Sequence[Row], *, container: str, tick: float) -> bool:
@@ -110,16 +121,29 @@ def _apart(pts: np.ndarray, keys: np.ndarray) -> bool:
 
 def _in_coded_order(context: VideoCodecContext, rows: Sequence[Row], pts: np.ndarray, container: str) -> bool:
     """Whether a reordering codec's pictures, as far as their headers tell, have the order of their times."""
-    kinds, ascending = [row.kind for row in rows], bool((np.diff(pts) > 0).all())
-    match context.codec.canonical_name:
-        case "mpeg4" | "mpeg1video" | "mpeg2video":
-            return np.array_equal(np.argsort(pts), _displayed(kinds))
-        case "h264" if container != "avi":
-            interlaced = container == "mpegts" and context.field_order > 1  # a packet may be half a picture
-            return not interlaced and not (ascending and (context.has_b_frames or "B" in kinds))
-        case "hevc" if container != "avi":
-            return ascending != context.has_b_frames
-    return False
+    codec, kinds = context.codec.canonical_name, [row.kind for row in rows]
+    if codec in ("mpeg4", "mpeg1video", "mpeg2video"):
+        return np.array_equal(np.argsort(pts), _displayed(kinds))
+    if codec not in ("h264", "hevc") or container == "avi" or not _continuous(rows, pts):
+        return False
+    ascending = bool((np.diff(pts) > 0).all())
+    if codec == "hevc":
+        return ascending != context.has_b_frames
+    interlaced = container == "mpegts" and context.field_order > 1  # a packet may be half a picture
+    return not interlaced and not (ascending and (context.has_b_frames or "B" in kinds))
+
+
+def _continuous(rows: Sequence[Row], pts: np.ndarray) -> bool:
+    """Whether from each key frame to the next, the order count rises by 1, or by 2, for each frame, or begins anew."""
+    places = np.argsort(np.argsort(pts)).tolist()
+    keys = [(place, row.order) for place, row in zip(places, rows, strict=True) if row.key]
+    rises: list[tuple[int, int, int]] = []
+    for (place, order), (following, other) in itertools.pairwise(keys):
+        if order is None or other is None or order.modulus != other.modulus:
+            return False
+        if not other.resets:
+            rises.append((following - place, other.value - order.value, order.modulus))
+    return any(all((step * frames - rise) % modulus == 0 for frames, rise, modulus in rises) for step in (1, 2))
 
 
 def _displayed(kinds: Sequence[str | None]) -> list[int]:
