@@ -80,7 +80,7 @@ def index_videos(
         print(f"{again} of the videos are listed more than once, and count as often")
     if uneven := sum(aspect != SQUARE for aspect in made.table["pixel_aspect"]):
         print(f"{uneven} of the videos have pixels that are not square: they are shown as stored")
-    if decoded := int((made.table["packets"].map(len) > 0).sum()):
+    if decoded := sum(len(packets) > 0 for packets in made.table["packets"]):
         print(f"{decoded} of the videos were decoded whole to be indexed: their times do not tell their frames")
     counts = f"{len(made)} videos of {made.listed} listed, {len(made.skipped)} skipped"
     print(f"{counts}, {len(made.classes)} classes -> {path}")
