@@ -28,7 +28,7 @@ from av.video.reformatter import VideoReformatter
 from . import _orientation
 from ._files import UnreadableVideo
 from ._header import UNDECODED
-from ._packets import Mismatch, groups, is_avi, opened
+from ._packets import Mismatch, from_key, groups, is_avi, opened
 from ._shown import Decoder
 from .source import ClipSpec, EncodedSource
 
@@ -214,15 +214,14 @@ def _seeking(
     with opened(content, options) as container:
         video = _video(container, stream)
         for key, group in groups(wanted, keys):
-            container.seek(int(pts[key]), stream=video)
-            yield from _group(container, video, pts[group])
+            yield from _group(from_key(container, video, key, pts), video, pts[group])
 
 
-def _group(container: InputContainer, video: VideoStream, times: np.ndarray) -> Iterator[av.VideoFrame]:
+def _group(packets: Iterator[av.Packet], video: VideoStream, times: np.ndarray) -> Iterator[av.VideoFrame]:
     queue = times.tolist()
     needed, context = set(queue), video.codec_context
     skipping = context.codec.canonical_name in SKIPPING
-    for packet in container.demux(video):
+    for packet in packets:
         if skipping:
             context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
         for frame in packet.decode():

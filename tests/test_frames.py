@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from reelbench import pipelines
-from reelbench.pipelines import _shown, reference, software
+from reelbench.pipelines import _packets, _shown, reference, software
 from reelbench.pipelines.check import check
 from reelbench.pipelines.index import Entry, Span, Video, build, scan
 from reelbench.pipelines.transcode import transcode
@@ -210,3 +210,41 @@ def test_files_that_were_decoded_to_be_indexed_are_counted(sources: dict[str, Pa
     code, out, _ = reelbench("data", "index", "folder", tmp_path)
     assert code == 0
     assert "1 of the videos were decoded whole to be indexed" in out
+
+
+def test_a_seek_in_a_transport_stream_finds_the_key_frame(sources: dict[str, Path], tmp_path: Path) -> None:
+    """Its excerpt is a part, and the software decoder need not begin at the start."""
+    video = scan(_copied(sources["h264"], tmp_path / "plain.ts", _plain))
+    wanted = np.array([2 * GROUP + 3], np.int32)
+    data, numbers = _packets.excerpt(video.path, video.stream, wanted, video.pts, video.key_frames)
+    (tmp_path / "excerpt.mkv").write_bytes(data.tobytes())
+    assert _numbers(reference.decode(tmp_path / "excerpt.mkv")[numbers]) == wanted.tolist()
+    assert data.size < video.size / 4
+    with av.open(str(video.path)) as container:
+        first = next(_packets.from_key(container, container.streams.video[0], 2 * GROUP, video.pts))
+    assert first.is_keyframe
+    assert first.pts == video.pts[2 * GROUP]
+
+
+def test_another_recording_that_was_joined_at_an_open_key_frame_is_seen(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    """Its times go on evenly, but its order counts do not: a decoder leaves out the pictures that seem to be past."""
+
+    def repeated(number: int, packet: av.Packet) -> bool:
+        return number < SECOND + GROUP
+
+    part = _copied(sources["hevc"], tmp_path / "part.mkv", repeated)
+    assert not len(scan(part).packets)
+    with av.open(str(tmp_path / "odd.mkv"), "w") as new:
+        for times in range(2):
+            with av.open(str(part)) as old:
+                stream = new.add_stream_from_template(old.streams.video[0]) if not times else new.streams.video[0]
+                for number, packet in enumerate(old.demux(video=0)):
+                    if packet.size and (not times or number >= SECOND) and packet.dts is not None:
+                        shift = 40 * GROUP * times
+                        packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                        new.mux(packet)
+    video = scan(tmp_path / "odd.mkv")
+    assert len(video.packets)
+    assert video.frames == len(reference.decode(video.path))
