@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from av import Packet, VideoCodecContext
@@ -22,123 +21,118 @@ from . import _order_count, _pictures
 from ._order_count import Count
 
 IN_ORDER = ("h263",)  # without reordering, though its extensions would allow it
+TYPED = ("mpeg4", "mpeg1video", "mpeg2video")  # the order of display follows from the kinds of pictures
+COUNTED = ("h264", "hevc")
 JUMP = 10.0  # seconds between two packets of a transport stream, after which FFmpeg takes it for another recording
 
 
-class Row(NamedTuple):
-    """What is known of a packet without decoding it.
+class Packets:
+    """What is known of a stream's packets without decoding them, in decoding order: times, and which are key frames.
 
-    `kind` is that of `_pictures`, None if it was not looked at; `order` is the count of `_order_count`, of key frames.
-    """
-
-    pts: int | None
-    dts: int | None
-    key: bool
-    kind: str | None = None
-    order: Count | None = None
-
-
-class Reader:
-    """Reads a stream's packets into rows; looks into those whose kind matters.
-
-    Of a reordering codec, these are all until the times show that there is reordering.
+    `kinds` holds the kinds (see `_pictures`) of those that were looked into: of key frames, and where they tell more, of
+    all; in H.264 until the times show that there is reordering. `orders` holds key frames' counts (`_order_count`).
+    `true` says that no picture looked into is hidden, and that key frames are such.
     """
 
     def __init__(self, context: VideoCodecContext) -> None:
         self.codec, self.extradata = context.codec.canonical_name, context.extradata or b""
-        self.readable = self.codec in _pictures.CODECS
-        self.counted = self.codec in ("h264", "hevc")
-        self.always = self.codec in ("mpeg4", "mpeg1video", "mpeg2video", "vp9")
-        self.ordered, self.last = self.codec == "h264", -(1 << 63)
+        self.pts: list[int | None] = []
+        self.dts: list[int | None] = []
+        self.keys: list[bool] = []
+        self.kinds: list[str] = []
+        self.orders: list[Count | None] = []
+        self.true = True
+        self._readable = self.codec in _pictures.CODECS
+        self._looks, self._last = self.codec in (*TYPED, "vp9", "h264"), -(1 << 63)
 
-    def row(self, packet: Packet) -> Row:
-        """Return the row of a packet, which is not empty."""
+    def add(self, packet: Packet) -> None:
+        """Add a packet, which is not empty."""
         pts, key = packet.pts, packet.is_keyframe
-        if pts is not None:
-            self.ordered, self.last = self.ordered and pts > self.last, pts
-        if not self.readable or not (key or self.always or self.ordered):
-            return Row(pts, packet.dts, key)
-        kind, order = _pictures.kind(self.codec, packet, self.extradata), None
-        if key and self.counted:
-            order = _order_count.read(self.codec, _pictures.units(self.codec, packet, self.extradata), self.extradata)
-        return Row(pts, packet.dts, key, kind, order)
+        self.pts.append(pts)
+        self.dts.append(packet.dts)
+        self.keys.append(key)
+        if self.codec == "h264" and self._looks and pts is not None:
+            self._looks, self._last = pts > self._last, pts
+        if self._readable and (key or self._looks):
+            self._look(packet, key)
+
+    def _look(self, packet: Packet, key: bool) -> None:
+        kind = _pictures.kind(self.codec, packet, self.extradata)
+        self.kinds.append(kind)
+        self.true = self.true and kind != "" and (kind == "I" or not key)
+        if key and self.codec in COUNTED:
+            units = _pictures.units(self.codec, packet, self.extradata)
+            self.orders.append(_order_count.read(self.codec, units, self.extradata))
+
+    def times(self) -> np.ndarray | None:
+        """Return pts as int64; where a container has none (AVI), the dts, or else the numbers.
+
+        None if some repeat or lack.
+        """
+        for found in (self.pts, self.dts):
+            known = [time for time in found if time is not None]
+            if len(set(known)) < len(known):
+                return None
+            if len(known) == len(found):
+                return np.array(known, dtype=np.int64)
+        return np.arange(len(self.pts), dtype=np.int64)
 
 
-def is_plain(context: VideoCodecContext, rows: Sequence[Row], *, container: str, tick: float) -> bool:
-    """Whether the times of these packets, in decoding order, give the order of the pictures, and all of them are shown.
+def is_plain(packets: Packets, context: VideoCodecContext, *, container: str, tick: float) -> bool:
+    """Whether the times of packets give the order of the pictures, and all of them are shown.
 
     `container` is FFmpeg's name of the format, `tick` the seconds of a time unit. In an AVI, times are numbers.
     """
-    codec = context.codec
     if container == "mpeg":  # not each of its pictures has a time, and after a seek FFmpeg guesses others
         return False
-    if (
-        not context.width
-        or not rows
-        or not rows[0].key
-        or any(row.kind == "" or (row.key and row.kind in ("P", "B")) for row in rows)
-    ):
+    if not (context.width and packets.keys and packets.keys[0] and packets.true):
         return False
-    if len(rows) > 1 and not codec.intra_only and all(row.key and row.kind is None for row in rows):
+    pts, codec = packets.times(), context.codec
+    if pts is None or not _clock_runs(packets, container, tick):
         return False
-    reorders = codec.reorder and codec.canonical_name not in IN_ORDER
-    pts, dts = times([row.pts for row in rows], [row.dts for row in rows]), [row.dts for row in rows]
-    if container.startswith("matroska"):  # it stores none, and FFmpeg guesses them
-        dts = [None] * len(rows)
-    known = np.array([time for time in dts if time is not None], np.int64)
-    if pts is None or (reorders and any(row.pts is None for row in rows)) or (np.diff(known) <= 0).any():
+    if len(pts) > 1 and not packets.kinds and not codec.intra_only and all(packets.keys):
         return False
-    if container == "mpegts" and (np.diff(known) * tick > JUMP).any():
-        return False
-    if not reorders:
+    if not codec.reorder or packets.codec in IN_ORDER:
         return bool((np.diff(pts) > 0).all())
-    late = any(time is not None and time > shown for time, shown in zip(dts, pts.tolist(), strict=True))
-    return (
-        not late and _apart(pts, np.array([row.key for row in rows])) and _in_coded_order(context, rows, pts, container)
-    )
+    return None not in packets.pts and _apart(packets, pts) and _in_coded_order(packets, pts, context, container)
 
 
-def times(pts: Sequence[int | None], dts: Sequence[int | None]) -> np.ndarray | None:
-    """Return pts as int64; where a container has none (AVI), the dts, or else the numbers.
-
-    None if some repeat or lack.
-    """
-    for found in (pts, dts):
-        known = [time for time in found if time is not None]
-        if len(set(known)) < len(known):
-            return None
-        if len(known) == len(found):
-            return np.array(known, dtype=np.int64)
-    return np.arange(len(pts), dtype=np.int64)
+def _clock_runs(packets: Packets, container: str, tick: float) -> bool:
+    """Whether decoding times ascend, and none is after the picture's own. Matroska stores none: FFmpeg guesses them."""
+    if container.startswith("matroska"):
+        return True
+    pairs = [(dts, pts) for dts, pts in zip(packets.dts, packets.pts, strict=True) if dts is not None]
+    if any(pts is not None and dts > pts for dts, pts in pairs):
+        return False
+    steps = np.diff(np.array([dts for dts, _ in pairs], np.int64))
+    return bool((steps > 0).all()) and not (container == "mpegts" and (steps * tick > JUMP).any())
 
 
-def _apart(pts: np.ndarray, keys: np.ndarray) -> bool:
+def _apart(packets: Packets, pts: np.ndarray) -> bool:
     """Whether all pictures from each key frame on are later than all before, and none is before the first."""
     before = np.maximum.accumulate(pts)[:-1]
     after = np.minimum.accumulate(pts[::-1])[::-1][1:]
-    return bool(pts[0] == pts.min() and (after > before)[keys[1:]].all())
+    return bool(pts[0] == pts.min() and (after > before)[np.array(packets.keys[1:], bool)].all())
 
 
-def _in_coded_order(context: VideoCodecContext, rows: Sequence[Row], pts: np.ndarray, container: str) -> bool:
+def _in_coded_order(packets: Packets, pts: np.ndarray, context: VideoCodecContext, container: str) -> bool:
     """Whether a reordering codec's pictures, as far as their headers tell, have the order of their times."""
-    codec, kinds = context.codec.canonical_name, [row.kind for row in rows]
-    if codec in ("mpeg4", "mpeg1video", "mpeg2video"):
-        return np.array_equal(np.argsort(pts), _displayed(kinds))
-    if codec not in ("h264", "hevc") or container == "avi" or not _continuous(rows, pts):
+    if packets.codec in TYPED:
+        return np.array_equal(np.argsort(pts), _displayed(packets.kinds))
+    if packets.codec not in COUNTED or container == "avi" or not _continuous(packets, pts):
         return False
     ascending = bool((np.diff(pts) > 0).all())
-    if codec == "hevc":
+    if packets.codec == "hevc":
         return ascending != context.has_b_frames
     interlaced = container == "mpegts" and context.field_order > 1  # a packet may be half a picture
-    return not interlaced and not (ascending and (context.has_b_frames or "B" in kinds))
+    return not interlaced and not (ascending and (context.has_b_frames or "B" in packets.kinds))
 
 
-def _continuous(rows: Sequence[Row], pts: np.ndarray) -> bool:
+def _continuous(packets: Packets, pts: np.ndarray) -> bool:
     """Whether from each key frame to the next, the order count rises by 1, or by 2, for each frame, or begins anew."""
-    places = np.argsort(np.argsort(pts)).tolist()
-    keys = [(place, row.order) for place, row in zip(places, rows, strict=True) if row.key]
+    places = np.argsort(np.argsort(pts))[packets.keys].tolist()
     rises: list[tuple[int, int, int]] = []
-    for (place, order), (following, other) in itertools.pairwise(keys):
+    for (place, order), (following, other) in itertools.pairwise(zip(places, packets.orders, strict=True)):
         if order is None or other is None or order.modulus != other.modulus:
             return False
         if not other.resets:
@@ -146,7 +140,7 @@ def _continuous(rows: Sequence[Row], pts: np.ndarray) -> bool:
     return any(all((step * frames - rise) % modulus == 0 for frames, rise, modulus in rises) for step in (1, 2))
 
 
-def _displayed(kinds: Sequence[str | None]) -> list[int]:
+def _displayed(kinds: Sequence[str]) -> list[int]:
     """Return the packets' numbers in the order of display of MPEG-1, 2 and 4: I and P wait for the next I or P."""
     order: list[int] = []
     held: int | None = None

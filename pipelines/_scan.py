@@ -69,11 +69,11 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             context, packets = known, itertools.chain([first], packets)
         elif context.codec.canonical_name in _header.CODECS:
             packets = _header.shown_first(context, packets)
-        rows, step, hidden, whole = _rows(packets, _plain.Reader(context))
+        found, step, hidden, whole = _read(packets, _plain.Packets(context))
         tick = stream.time_base or Fraction(1, 1)
-        plain = whole and _plain.is_plain(context, rows, container=container.format.name, tick=float(tick))
+        plain = whole and _plain.is_plain(found, context, container=container.format.name, tick=float(tick))
         return {
-            **(_presentation(rows, step, tick) if plain else {}),
+            **(_presentation(found, step, tick) if plain else {}),
             "width": context.width,
             "height": context.height,
             "codec": context.codec.canonical_name,
@@ -112,44 +112,43 @@ def _complete_size(path: Path) -> int:
     return size
 
 
-def _rows(packets: Iterable[av.Packet], reader: _plain.Reader) -> tuple[list[_plain.Row], int, int, bool]:
+def _read(packets: Iterable[av.Packet], found: _plain.Packets) -> tuple[_plain.Packets, int, int, bool]:
     """Return the packets that are shown, the last one's duration, the number of hidden ones, and whether all are whole.
 
     Raises UnreadableVideo if there are none, or the last one is cut short.
     """
-    vp8, whole, damaged = reader.codec == "vp8", True, False
-    rows: list[_plain.Row] = []
+    vp8, whole, damaged = found.codec == "vp8", True, False
     hidden = step = 0
     cut = False
     for packet in packets:
         whole = whole and not damaged
+        size, corrupt = packet.size, packet.is_corrupt
         if packet.is_discard or (vp8 and _hidden_vp8(packet)):
             hidden += 1
-        elif packet.size:
-            rows.append(reader.row(packet))
+        elif size:
+            found.add(packet)
             step = packet.duration or step
-        cut = packet.is_corrupt if packet.size else cut
-        damaged = packet.is_corrupt or not packet.size
-    if not rows:
+        cut = corrupt if size else cut
+        damaged = corrupt or not size
+    if not found.pts:
         raise UnreadableVideo("no frames")
     if cut:
         raise UnreadableVideo("truncated: a packet is cut short")
-    return rows, step, hidden, whole
+    return found, step, hidden, whole
 
 
-def _presentation(rows: list[_plain.Row], step: int, tick: Fraction) -> dict[str, Any]:
+def _presentation(found: _plain.Packets, step: int, tick: Fraction) -> dict[str, Any]:
     """Return the `Video` fields of a plain file's frames; the last frame lasts `step`, or as long as the mean."""
-    pts = _plain.times([row.pts for row in rows], [row.dts for row in rows])
+    pts = found.times()
     assert pts is not None
     order = np.argsort(pts)
-    keys = np.array([row.key for row in rows], dtype=bool)[order]
     if not step and len(pts) > 1:
         step = int(np.ptp(pts)) // (len(pts) - 1)
     return {
         "frames": len(pts),
         "pts": pts[order],
         "time_base": tick,
-        "key_frames": np.flatnonzero(keys).astype(np.int32),
+        "key_frames": np.flatnonzero(np.array(found.keys)[order]).astype(np.int32),
         "duration": float((int(np.ptp(pts)) + step) * tick),
     }
 
