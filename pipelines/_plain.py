@@ -29,7 +29,7 @@ JUMP = 10.0  # seconds between two packets of a transport stream, after which FF
 class Packets:
     """What is known of a stream's packets without decoding them, in decoding order: times, and which are key frames.
 
-    `kinds` holds the kinds (see `_pictures`) of those that were looked into: of key frames, and where they tell more, of
+    `kinds` holds the kinds (see `_pictures`) of those that were looked into: of key frames, and where those tell, of
     all; in H.264 until the times show that there is reordering. `orders` holds key frames' counts (`_order_count`).
     `true` says that no picture looked into is hidden, and that key frames are such.
     """
