@@ -6,7 +6,7 @@ pictures around it in another order than their times say, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
@@ -53,7 +53,7 @@ class _Bits:
         return (code + 1) // 2 * (1 if code % 2 else -1)
 
 
-def read(codec: str, units: Iterator[bytes], configuration: bytes) -> Count | None:
+def read(codec: str, units: Iterable[bytes], configuration: bytes) -> Count | None:
     """Return the count of a key frame of H.264 or HEVC, given its NAL units; None if its headers do not say.
 
     Of H.264 pictures without a count of their own, it is 0 modulo 1.
@@ -63,7 +63,7 @@ def read(codec: str, units: Iterator[bytes], configuration: bytes) -> Count | No
     return None
 
 
-def _of_h264(units: Iterator[bytes], configuration: bytes) -> Count | None:
+def _of_h264(units: Iterable[bytes], configuration: bytes) -> Count | None:
     sets = b""
     for unit in units:
         if unit[0] & 31 == H264_SPS:
@@ -126,7 +126,7 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
         last = following or last
 
 
-def _of_hevc(units: Iterator[bytes], configuration: bytes) -> Count | None:
+def _of_hevc(units: Iterable[bytes], configuration: bytes) -> Count | None:
     found: dict[int, bytes] = {}
     for unit in units:
         kind = unit[0] >> 1 & 63
@@ -174,7 +174,13 @@ def _hevc_sequence(unit: bytes) -> tuple[bool, int]:
     return planes, bits.ue() + 4
 
 
-def _sets(configuration: bytes, start: int) -> Iterator[bytes]:
+@lru_cache(maxsize=64)
+def _sets(configuration: bytes, start: int) -> tuple[bytes, ...]:
+    """Return the parameter sets of a stream's extradata, whose byte at `start` holds their number."""
+    return tuple(_listed(configuration, start))
+
+
+def _listed(configuration: bytes, start: int) -> Iterator[bytes]:
     """Yield the parameter sets of a stream's extradata: of a configuration record, or after start codes."""
     if configuration[:1] != b"\1":
         yield from (unit for unit in configuration.split(b"\0\0\1")[1:] if unit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from av import Packet
 
@@ -16,22 +16,24 @@ HEVC_KEYS = range(16, 24)  # NAL unit types of random access points (ISO 23008-2
 CODECS = ("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9")
 
 
-def kind(codec: str, packet: Packet, configuration: bytes) -> str:
+def kind(codec: str, packet: Packet) -> str:
     """Return `I`, `P` or `B`, or "" if the packet's first bytes do not say, or nothing may be shown of it.
 
-    The codec is one of `CODECS`, `configuration` the stream's extradata. HEVC's B pictures count as P.
+    The codec is one of `CODECS`, but for H.264 and HEVC see `kind_of_units`.
     """
-    match codec:
-        case "h264":
-            return next((_h264(unit) for unit in units(codec, packet, configuration) if unit[0] & 31 in (1, 5)), "")
-        case "hevc":
-            types = (unit[0] >> 1 & 63 for unit in units(codec, packet, configuration))
-            return next(("I" if number in HEVC_KEYS else "P" for number in types if number < 32), "")
-        case "vp8":
-            return "P" if memoryview(packet)[0] & 1 else "I"
-        case "vp9":
-            return _vp9(memoryview(packet))
+    if codec == "vp8":
+        return "P" if memoryview(packet)[0] & 1 else "I"
+    if codec == "vp9":
+        return _vp9(memoryview(packet))
     return _mpeg(codec, bytes(memoryview(packet)[:START]), packet.size)
+
+
+def kind_of_units(codec: str, found: Iterable[bytes]) -> str:
+    """Return the same for the NAL units of an H.264 or HEVC packet (see `units`). HEVC's B pictures count as P."""
+    if codec == "h264":
+        return next((_h264(unit) for unit in found if unit[0] & 31 in (1, 5)), "")
+    types = (unit[0] >> 1 & 63 for unit in found)
+    return next(("I" if number in HEVC_KEYS else "P" for number in types if number < 32), "")
 
 
 def _mpeg(codec: str, start: bytes, size: int) -> str:

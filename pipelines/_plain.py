@@ -57,12 +57,15 @@ class Packets:
             self._look(packet, key)
 
     def _look(self, packet: Packet, key: bool) -> None:
-        kind = _pictures.kind(self.codec, packet, self.extradata)
+        if self.codec in COUNTED:
+            units = list(_pictures.units(self.codec, packet, self.extradata))
+            kind = _pictures.kind_of_units(self.codec, units)
+            if key:
+                self.orders.append(_order_count.read(self.codec, units, self.extradata))
+        else:
+            kind = _pictures.kind(self.codec, packet)
         self.kinds.append(kind)
         self.true = self.true and kind != "" and (kind == "I" or not key)
-        if key and self.codec in COUNTED:
-            units = _pictures.units(self.codec, packet, self.extradata)
-            self.orders.append(_order_count.read(self.codec, units, self.extradata))
 
     def times(self) -> np.ndarray | None:
         """Return pts as int64; where a container has none (AVI), the dts, or else the numbers.
