@@ -23,6 +23,7 @@ from ._order_count import Count
 IN_ORDER = ("h263",)  # without reordering, though its extensions would allow it
 TYPED = ("mpeg4", "mpeg1video", "mpeg2video")  # the order of display follows from the kinds of pictures
 COUNTED = ("h264", "hevc")
+SHORT = 4  # packets of a group that may well hold no B picture, though the stream has some
 JUMP = 10.0  # seconds between two packets of a transport stream, after which FFmpeg takes it for another recording
 
 
@@ -30,8 +31,8 @@ class Packets:
     """What is known of a stream's packets without decoding them, in decoding order: times, and which are key frames.
 
     `kinds` holds the kinds (see `_pictures`) of those that were looked into: of key frames, and where those tell, of
-    all; in H.264 until the times show that there is reordering. `orders` holds key frames' counts (`_order_count`).
-    `true` says that no picture looked into is hidden, and that key frames are such.
+    all; in each group of H.264 until the times show that there is reordering. `orders` holds key frames' counts
+    (`_order_count`). `true` says that no picture looked into is hidden, and that key frames are such.
     """
 
     def __init__(self, context: VideoCodecContext) -> None:
@@ -39,7 +40,7 @@ class Packets:
         self.pts: list[int | None] = []
         self.dts: list[int | None] = []
         self.keys: list[bool] = []
-        self.kinds: list[str] = []
+        self.kinds: list[str | None] = []
         self.orders: list[Count | None] = []
         self.true = True
         self._readable = self.codec in _pictures.CODECS
@@ -51,12 +52,11 @@ class Packets:
         self.pts.append(pts)
         self.dts.append(packet.dts)
         self.keys.append(key)
-        if self.codec == "h264" and self._looks and pts is not None:
-            self._looks, self._last = pts > self._last, pts
-        if self._readable and (key or self._looks):
-            self._look(packet, key)
+        if self.codec == "h264" and pts is not None:
+            self._looks, self._last = key or (self._looks and pts > self._last), pts
+        self.kinds.append(self._kind(packet, key) if self._readable and (key or self._looks) else None)
 
-    def _look(self, packet: Packet, key: bool) -> None:
+    def _kind(self, packet: Packet, key: bool) -> str:
         if self.codec in COUNTED:
             units = list(_pictures.units(self.codec, packet, self.extradata))
             kind = _pictures.kind_of_units(self.codec, units)
@@ -64,8 +64,8 @@ class Packets:
                 self.orders.append(_order_count.read(self.codec, units, self.extradata))
         else:
             kind = _pictures.kind(self.codec, packet)
-        self.kinds.append(kind)
         self.true = self.true and kind != "" and (kind == "I" or not key)
+        return kind
 
     def times(self) -> np.ndarray | None:
         """Return pts as int64; where a container has none (AVI), the dts, or else the numbers.
@@ -93,7 +93,7 @@ def is_plain(packets: Packets, context: VideoCodecContext, *, container: str, ti
     pts, codec = packets.times(), context.codec
     if pts is None or not _clock_runs(packets, container, tick):
         return False
-    if len(pts) > 1 and not packets.kinds and not codec.intra_only and all(packets.keys):
+    if len(pts) > 1 and packets.kinds[0] is None and not codec.intra_only and all(packets.keys):
         return False
     if not codec.reorder or packets.codec in IN_ORDER:
         return bool((np.diff(pts) > 0).all())
@@ -124,11 +124,16 @@ def _in_coded_order(packets: Packets, pts: np.ndarray, context: VideoCodecContex
         return np.array_equal(np.argsort(pts), _displayed(packets.kinds))
     if packets.codec not in COUNTED or container == "avi" or not _continuous(packets, pts):
         return False
-    ascending = bool((np.diff(pts) > 0).all())
+    starts = np.flatnonzero(packets.keys).tolist()
+    groups = [slice(first, last) for first, last in itertools.pairwise([*starts, len(pts)])]
+    ascending = [group for group in groups if (np.diff(pts[group]) > 0).all()]
+    if context.has_b_frames and len(ascending) == len(groups):
+        return False
     if packets.codec == "hevc":
-        return ascending != context.has_b_frames
+        long = any(group.stop - group.start > SHORT for group in ascending)
+        return not long if context.has_b_frames else len(ascending) == len(groups)
     interlaced = container == "mpegts" and context.field_order > 1  # a packet may be half a picture
-    return not interlaced and not (ascending and (context.has_b_frames or "B" in packets.kinds))
+    return not interlaced and not any("B" in packets.kinds[group] for group in ascending)
 
 
 def _continuous(packets: Packets, pts: np.ndarray) -> bool:
@@ -143,7 +148,7 @@ def _continuous(packets: Packets, pts: np.ndarray) -> bool:
     return any(all((step * frames - rise) % modulus == 0 for frames, rise, modulus in rises) for step in (1, 2))
 
 
-def _displayed(kinds: Sequence[str]) -> list[int]:
+def _displayed(kinds: Sequence[str | None]) -> list[int]:
     """Return the packets' numbers in the order of display of MPEG-1, 2 and 4: I and P wait for the next I or P."""
     order: list[int] = []
     held: int | None = None

@@ -68,6 +68,10 @@ def _decoding_times(number: int, packet: av.Packet) -> bool:
     return True
 
 
+def _decoding_times_later(number: int, packet: av.Packet) -> bool:
+    return number < SECOND or _decoding_times(number, packet)
+
+
 def _shared_times(number: int, packet: av.Packet) -> bool:
     packet.pts = packet.dts = 40 * (number - (number % 9 == 1))
     return True
@@ -84,6 +88,7 @@ def _cut(number: int, packet: av.Packet) -> bool:
 
 ODD: dict[str, tuple[str, str, Change, range]] = {
     "decoding times": ("h264", "mp4", _decoding_times, range(COUNT)),
+    "decoding times in later groups": ("h264", "mkv", _decoding_times_later, range(COUNT)),
     "decoding times of MPEG-4": ("mpeg4", "mp4", _decoding_times, range(COUNT)),
     "decoding times of HEVC": ("hevc", "mkv", _decoding_times, range(COUNT)),
     "shared times": ("vp9", "mkv", _shared_times, range(COUNT)),
