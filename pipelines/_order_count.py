@@ -54,7 +54,7 @@ class _Bits:
 
 
 def read(codec: str, units: Iterable[bytes], configuration: bytes) -> Count | None:
-    """Return the count of a key frame of H.264 or HEVC, given its NAL units; None if its headers do not say.
+    """Return the count of an H.264 or HEVC picture, given its NAL units; None if its headers do not say.
 
     Of H.264 pictures without a count of their own, it is 0 modulo 1.
     """
@@ -139,7 +139,7 @@ def _of_hevc(units: Iterable[bytes], configuration: bytes) -> Count | None:
 
 
 def _hevc(unit: bytes, sets: dict[int, bytes]) -> Count:
-    """Read the slice segment header of a random access point (ISO 23008-2, 7.3.6.1)."""
+    """Read a slice segment header (ISO 23008-2, 7.3.6.1)."""
     planes, count_bits = _hevc_sequence(sets[HEVC_SPS])
     picture, bits = _Bits(sets[HEVC_PPS][:HEADER], 2), _Bits(unit, 2)
     picture.skip(2)
@@ -147,7 +147,7 @@ def _hevc(unit: bytes, sets: dict[int, bytes]) -> Count:
     output, extra = picture.u(1), picture.u(3)
     if unit[0] >> 1 & 63 in (19, 20):  # IDR: it carries none
         return Count(0, 1 << count_bits, True)
-    bits.u(2)
+    bits.u(2 if unit[0] >> 1 & 63 >= 16 else 1)  # random access points have one flag more
     bits.skip(1)
     bits.u(extra)
     bits.skip(1)

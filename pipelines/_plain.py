@@ -23,6 +23,7 @@ from ._order_count import Count
 IN_ORDER = ("h263",)  # without reordering, though its extensions would allow it
 TYPED = ("mpeg4", "mpeg1video", "mpeg2video")  # the order of display follows from the kinds of pictures
 COUNTED = ("h264", "hevc")
+FIRST = 12  # packets whose order counts are compared with their times, beside those of key frames
 SHORT = 4  # packets of a group that may well hold no B picture, though the stream has some
 JUMP = 10.0  # seconds between two packets of a transport stream, after which FFmpeg takes it for another recording
 
@@ -54,14 +55,16 @@ class Packets:
         self.keys.append(key)
         if self.codec == "h264" and pts is not None:
             self._looks, self._last = key or (self._looks and pts > self._last), pts
-        self.kinds.append(self._kind(packet, key) if self._readable and (key or self._looks) else None)
+        self._first = self.codec in COUNTED and len(self.keys) <= FIRST
+        self.orders.append(None)
+        self.kinds.append(self._kind(packet, key) if self._readable and (key or self._looks or self._first) else None)
 
     def _kind(self, packet: Packet, key: bool) -> str:
         if self.codec in COUNTED:
             units = list(_pictures.units(self.codec, packet, self.extradata))
             kind = _pictures.kind_of_units(self.codec, units)
-            if key:
-                self.orders.append(_order_count.read(self.codec, units, self.extradata))
+            if key or self._first:
+                self.orders[-1] = _order_count.read(self.codec, units, self.extradata)
         else:
             kind = _pictures.kind(self.codec, packet)
         self.true = self.true and kind != "" and (kind == "I" or not key)
@@ -125,6 +128,8 @@ def _in_coded_order(packets: Packets, pts: np.ndarray, context: VideoCodecContex
     if packets.codec not in COUNTED or container == "avi" or not _continuous(packets, pts):
         return False
     starts = np.flatnonzero(packets.keys).tolist()
+    if not _counted(packets.orders[: min([FIRST, *starts[1:2]])], pts):
+        return False
     groups = [slice(first, last) for first, last in itertools.pairwise([*starts, len(pts)])]
     ascending = [group for group in groups if (np.diff(pts[group]) > 0).all()]
     if context.has_b_frames and len(ascending) == len(groups):
@@ -139,13 +144,25 @@ def _in_coded_order(packets: Packets, pts: np.ndarray, context: VideoCodecContex
 def _continuous(packets: Packets, pts: np.ndarray) -> bool:
     """Whether from each key frame to the next, the order count rises by 1, or by 2, for each frame, or begins anew."""
     places = np.argsort(np.argsort(pts))[packets.keys].tolist()
+    orders = [order for order, key in zip(packets.orders, packets.keys, strict=True) if key]
     rises: list[tuple[int, int, int]] = []
-    for (place, order), (following, other) in itertools.pairwise(zip(places, packets.orders, strict=True)):
+    for (place, order), (following, other) in itertools.pairwise(zip(places, orders, strict=True)):
         if order is None or other is None or order.modulus != other.modulus:
             return False
         if not other.resets:
             rises.append((following - place, other.value - order.value, order.modulus))
     return any(all((step * frames - rise) % modulus == 0 for frames, rise, modulus in rises) for step in (1, 2))
+
+
+def _counted(orders: Sequence[Count | None], pts: np.ndarray) -> bool:
+    """Whether the first group's first pictures have the order of their times by their counts, too."""
+    known = [order for order in orders if order is not None]
+    half = known[0].modulus // 2 if known else 0
+    if not half:
+        return bool(known)
+    rises = [(b.value - a.value + half) % b.modulus - half for a, b in itertools.pairwise(known)]
+    values = np.cumsum([0, *rises])  # each is stored modulo a number, nearest to the one before
+    return len(known) == len(orders) and np.array_equal(np.argsort(values), np.argsort(pts[: len(orders)]))
 
 
 def _displayed(kinds: Sequence[str | None]) -> list[int]:
