@@ -15,6 +15,7 @@ EBML = b"\x1a\x45\xdf\xa3"
 UNKNOWN_SIZE = 0xFFFFFFFF  # RIFF: the writer never filled in the size
 SEGMENT = b"\x18\x53\x80\x67"
 PROJECTION = b"\x76\x70"  # Matroska's element, among the tracks
+SITING = b"\x55\xb7\x81"  # the same: where chroma lies horizontally, in one byte
 HEADER = 1 << 16  # bytes in which Matroska's tracks lie
 # First boxes of MP4 and QuickTime files, and where in a box its matrix begins.
 BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot")
@@ -59,6 +60,13 @@ def is_turned(path: Path) -> bool:
                 if any(_turns(file, kind, body) for kind, body, _ in headers if kind in MATRICES):
                     return True
     return False
+
+
+def is_sited(path: Path) -> bool:
+    """Whether a Matroska file may say where chroma lies between the pixels: a quick look at its headers."""
+    with path.open("rb") as file:
+        head = file.read(HEADER)
+    return head[:4] == EBML and SITING in head
 
 
 def _turns(file: BinaryIO, kind: bytes, start: int) -> bool:

@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from . import _colors, _container, _frames, _header, _orientation
+from . import _changes, _colors, _container, _frames, _header, _orientation
 from ._video import Label, UnreadableVideo, Video
 
 BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and the hash
@@ -65,7 +65,8 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             context, packets = known, itertools.chain([first], packets)
         elif context.codec.canonical_name in _header.CODECS:
             packets = _header.shown_first(context, packets)
-        pts, key_frames, step, hidden = _presentation(packets, context.codec.canonical_name)
+        watch = _changes.Watch(context.codec.canonical_name, stream.codec_context.extradata)
+        pts, key_frames, step, hidden = _presentation(watch.through(packets), context.codec.canonical_name)
         if not len(pts):
             raise UnreadableVideo("no frames")
         time_base = stream.time_base or Fraction(1, 1)
@@ -85,6 +86,8 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             "hidden": hidden,
             "coded_width": context.coded_width,
             "coded_height": context.coded_height,
+            "changes": watch.changed,
+            "sited": context.codec.canonical_name in ("vp8", "vp9") and _container.is_sited(path),
             **_colors.tags(context),
         }
 

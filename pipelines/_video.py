@@ -41,6 +41,8 @@ class Video:
     height; pixels that are not square are shown as stored.
     `coded_width` and `coded_height` include the padding to whole blocks; 0 where the headers do not say.
     `color_matrix` and `color_range` are FFmpeg's names of the file's color tags (`bt709`, …; `tv`, `pc`), or `unknown`.
+    `changes`: size, format or colors change in mid-stream (frames are then resampled to `width` and `height`). `sited`:
+    the container says where between the pixels chroma lies. Both are looked for only where DALI may decode the file.
 
     File: `size` in bytes, `hash` of its contents, `stream` the video stream's number in the container, `hidden` the
     number of packets that are never shown. `codec="frames"` is a folder of JPEG frames.
@@ -72,6 +74,8 @@ class Video:
     coded_height: int = 0
     color_matrix: str = "unknown"
     color_range: str = "unknown"
+    changes: bool = False
+    sited: bool = False
 
     @property
     def fps(self) -> float:

@@ -80,13 +80,15 @@ SCHEMA = pa.schema(
         "coded_height": pa.int32(),
         "color_matrix": pa.string(),
         "color_range": pa.string(),
+        "changes": pa.bool_(),
+        "sited": pa.bool_(),
     }
 )
 LISTS = ("label", "pts", "key_frames")
 # Columns that index files of older versions lack, and the values for them.
 LATER: dict[str, int | str] = {
     "coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN, "flipped": False,
-    "pixel_aspect": SQUARE,
+    "pixel_aspect": SQUARE, "changes": False, "sited": False,
 }  # fmt: skip
 
 

@@ -1,0 +1,198 @@
+"""Tells from a stream's headers whether its size, pixel format or colors change in mid-stream.
+
+Decoders follow such a change by themselves, but DALI's assume that all frames are like the first. Only the codecs that
+DALI decodes are looked at: their key frames carry the headers, or the container hands out new ones beside a packet.
+
+    packets   | SPS key | . | . | SPS key | . |       H.264, HEVC; AV1: sequence header, MPEG-4: VOL
+              | key, 320 x 240 | . | key, 160 x 120 | VP8, VP9; VP9 may change between key frames, too
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import av
+
+HEADER_BYTES = 4096  # of a packet, among which its headers lie
+START = b"\0\0\1"
+SPS = {"h264": 7, "hevc": 33}
+SLICES = {"h264": range(1, 6), "hevc": range(32)}
+VOL = range(0x20, 0x30)
+SEQUENCE = 1  # an OBU's type
+RGB = 7  # a VP9 color space
+VP9_BYTES = 24  # which the headers of a VP9 frame, up to its size, do not exceed
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
+
+
+class Watch:
+    """Compares the headers in a stream's packets with those in its container and in its first packet."""
+
+    def __init__(self, codec: str, extradata: bytes | None) -> None:
+        self.codec, self.extradata = codec, extradata or b""
+        self.changed = False
+        self._known: set[bytes] = set()
+        self._size: tuple[int, ...] = ()
+
+    def through(self, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+        """Yield all packets, each unchanged; `changed` is true at the end if one changes the stream."""
+        if self.codec in SPS or self.codec in ("av1", "mpeg4"):
+            self._known |= self._headers(_configuration(self.codec, self.extradata))
+        for number, packet in enumerate(packets):
+            if packet.size and not self.changed and self.codec in CODECS:
+                self._look(packet, first=not number)
+            yield packet
+
+    def _look(self, packet: av.Packet, first: bool) -> None:
+        if self.codec in ("vp8", "vp9"):
+            size = (_vp8 if self.codec == "vp8" else _vp9)(packet)
+            self._size = self._size or size
+            self.changed = size != self._size[: len(size)]
+        elif packet.is_keyframe:
+            found = self._headers(memoryview(packet)[:HEADER_BYTES].tobytes())
+            if packet.has_sidedata("new_extradata"):
+                self.extradata = bytes(packet.get_sidedata("new_extradata"))
+                found |= self._headers(_configuration(self.codec, self.extradata))
+            self.changed = not (first or found <= self._known)
+            self._known |= found
+
+    def _headers(self, data: bytes) -> set[bytes]:
+        if self.codec == "av1":
+            return {payload for kind, payload in _obus(data) if kind == SEQUENCE}
+        if self.codec == "mpeg4":
+            return {unit for unit in _by_start_code(data) if unit[0] in VOL}
+        prefix = _prefix(self.codec, self.extradata)
+        found = set()
+        for unit in _by_length(data, prefix) if prefix and not data.startswith(START) else _by_start_code(data):
+            kind = unit[0] & 31 if self.codec == "h264" else unit[0] >> 1 & 63
+            if kind in SLICES[self.codec]:
+                break
+            if kind == SPS[self.codec]:
+                found.add(unit)
+        return found
+
+
+def _prefix(codec: str, extradata: bytes) -> int:
+    """Return the size of the NAL units' length fields; 0 if units begin with start codes."""
+    at = 4 if codec == "h264" else 21
+    return (extradata[at] & 3) + 1 if extradata[:1] == b"\1" and len(extradata) > at else 0
+
+
+def _configuration(codec: str, extradata: bytes) -> bytes:
+    """Return a container's record of the headers (avcC, hvcC, av1C) in the form in which START separates them."""
+    if codec == "av1":
+        return extradata[4:]
+    if not _prefix(codec, extradata) or codec == "mpeg4":
+        return extradata
+    units, at = [], 6 if codec == "h264" else 23
+    arrays = 1 if codec == "h264" else extradata[22]
+    for _ in range(arrays):
+        if codec == "h264":
+            count = extradata[5] & 31
+        else:
+            count, at = int.from_bytes(extradata[at + 1 : at + 3], "big"), at + 3
+        for _ in range(count):
+            size = int.from_bytes(extradata[at : at + 2], "big")
+            units.append(extradata[at + 2 : at + 2 + size])
+            at += 2 + size
+    return START + START.join(units)
+
+
+def _by_length(data: bytes, prefix: int) -> Iterator[bytes]:
+    at = 0
+    while at + prefix < len(data):
+        size = int.from_bytes(data[at : at + prefix], "big")
+        if size:
+            yield data[at + prefix : at + prefix + size].rstrip(b"\0") or b"\0"
+        at += prefix + size
+
+
+def _by_start_code(data: bytes) -> Iterator[bytes]:
+    return (unit.rstrip(b"\0") for unit in data.split(START)[1:] if unit.rstrip(b"\0"))
+
+
+def _obus(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and payload of each AV1 OBU (AV1 bitstream specification, 5.3)."""
+    at = 0
+    while at < len(data):
+        kind, extended, sized = data[at] >> 3 & 15, data[at] >> 2 & 1, data[at] >> 1 & 1
+        at += 1 + extended
+        size = shift = 0
+        while sized and at < len(data):
+            size |= (data[at] & 127) << shift
+            shift, at, sized = shift + 7, at + 1, data[at] >> 7
+        yield kind, data[at : at + size]
+        at += size or len(data)
+
+
+def _vp8(packet: av.Packet) -> tuple[int, ...]:
+    """Return width and height, with their scaling bits, of a key frame (RFC 6386, 9.1); () of another one."""
+    data = memoryview(packet)[:10]
+    return tuple(data[6:10]) if len(data) == 10 and not data[0] & 1 else ()
+
+
+def _vp9(packet: av.Packet) -> tuple[int, ...]:
+    """Return width and height, and of a key frame the format, if a packet states them (VP9 specification, 6.2, 7.2).
+
+    Of several frames in one packet, the last that states a size counts: those before it are not shown.
+    """
+    data, found = memoryview(packet), ()
+    for at in _superframe(data):
+        found = _vp9_frame(data[at : at + VP9_BYTES].tobytes()) or found
+    return found
+
+
+def _superframe(data: memoryview) -> Iterator[int]:
+    """Yield where the frames of a VP9 packet begin (VP9 specification, annex B)."""
+    at, last = 0, data[-1]
+    yield at
+    if last & 0xE0 == 0xC0:
+        width, count = (last >> 3 & 3) + 1, (last & 7) + 1
+        sizes = data[len(data) - 1 - width * count : -1]
+        for number in range(len(sizes) // width - 1):
+            at += int.from_bytes(sizes[number * width : (number + 1) * width], "little")
+            yield at
+
+
+def _vp9_frame(data: bytes) -> tuple[int, ...]:
+    bits = _Bits(data)
+    bits.take(2)
+    profile = bits.take(1) | bits.take(1) << 1
+    bits.take(profile == 3)
+    if bits.take(1):  # shows a frame that was decoded before
+        return ()
+    inter, shown, resilient = bits.take(1), bits.take(1), bits.take(1)
+    form: tuple[int, ...] = ()
+    if not inter:
+        bits.take(24)
+        form = (_vp9_format(bits, profile),)
+    else:
+        intra = 0 if shown else bits.take(1)
+        bits.take(0 if resilient else 2)
+        if intra:
+            bits.take(24)
+            if profile:
+                _vp9_format(bits, profile)
+            bits.take(8)
+        else:
+            bits.take(8 + 3 * 4)
+            if any(bits.take(1) for _ in range(3)):  # the size of a reference
+                return ()
+    return bits.take(16) + 1, bits.take(16) + 1, *form
+
+
+def _vp9_format(bits: _Bits, profile: int) -> int:
+    """Return bit depth, color space, range and subsampling, as they are stored."""
+    found = bits.take(profile >= 2) << 3 | (space := bits.take(3))
+    rest = profile & 1 if space == RGB else 1 + 3 * (profile & 1)
+    return found << 4 | bits.take(rest)
+
+
+class _Bits:
+    """Reads numbers of some bits from bytes; zeros follow their end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.left, self.value = VP9_BYTES * 8, int.from_bytes(data.ljust(VP9_BYTES, b"\0"), "big")
+
+    def take(self, count: int) -> int:
+        self.left -= count
+        return self.value >> self.left & ((1 << count) - 1)
