@@ -1,10 +1,11 @@
 """Tells from a stream's headers whether its size, pixel format or colors change in mid-stream.
 
-Decoders follow such a change by themselves, but DALI's assume that all frames are like the first. Only the codecs that
-DALI decodes are looked at: their key frames carry the headers, or the container hands out new ones beside a packet.
+PyAV follows such a change by itself, but DALI assumes that all frames are like the first. Of intra-only codecs, which
+DALI leaves to software, nothing is looked at. Others carry the headers in key frames, or the container hands out new
+ones beside a packet.
 
-    packets   | SPS key | . | . | SPS key | . |       H.264, HEVC; AV1: sequence header, MPEG-4: VOL
-              | key, 320 x 240 | . | key, 160 x 120 | VP8, VP9; VP9 may change between key frames, too
+    packets   | SPS key | . | . | SPS key | . |         H.264, HEVC; MPEG-2 and AV1: sequence header, MPEG-4: VOL
+              | key, 320 x 240 | . | key, 160 x 120 |   VP8, VP9; VP9 may change between key frames, too
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ HEADER_BYTES = 4096  # of a packet, among which its headers lie
 START = b"\0\0\1"
 SPS = {"h264": 7, "hevc": 33}
 SLICES = {"h264": range(1, 6), "hevc": range(32)}
-VOL = range(0x20, 0x30)
-SEQUENCE = 1  # an OBU's type
+MPEG2_SEQUENCE, MPEG4_VOL = range(0xB3, 0xB4), range(0x20, 0x30)
+MPEG2_BYTES = 5  # of a sequence header, which hold size, aspect and rate; what follows may vary
+AV1_SEQUENCE = 1
 RGB = 7  # a VP9 color space
 VP9_BYTES = 24  # which the headers of a VP9 frame, up to its size, do not exceed
-CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video")
 
 
 class Watch:
@@ -35,10 +37,14 @@ class Watch:
 
     def through(self, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
         """Yield all packets, each unchanged; `changed` is true at the end if one changes the stream."""
-        if self.codec in SPS or self.codec in ("av1", "mpeg4"):
+        if self.codec not in CODECS:
+            yield from packets
+            return
+        if self.codec not in ("vp8", "vp9"):
             self._known |= self._headers(_configuration(self.codec, self.extradata))
+        every = self.codec == "vp9"
         for number, packet in enumerate(packets):
-            if packet.size and not self.changed and self.codec in CODECS:
+            if (every or packet.is_keyframe) and packet.size:
                 self._look(packet, first=not number)
             yield packet
 
@@ -46,20 +52,22 @@ class Watch:
         if self.codec in ("vp8", "vp9"):
             size = (_vp8 if self.codec == "vp8" else _vp9)(packet)
             self._size = self._size or size
-            self.changed = size != self._size[: len(size)]
-        elif packet.is_keyframe:
+            self.changed |= size != self._size[: len(size)]
+        else:
             found = self._headers(memoryview(packet)[:HEADER_BYTES].tobytes())
             if packet.has_sidedata("new_extradata"):
                 self.extradata = bytes(packet.get_sidedata("new_extradata"))
                 found |= self._headers(_configuration(self.codec, self.extradata))
-            self.changed = not (first or found <= self._known)
+            self.changed |= not (first or found <= self._known)
             self._known |= found
 
     def _headers(self, data: bytes) -> set[bytes]:
         if self.codec == "av1":
-            return {payload for kind, payload in _obus(data) if kind == SEQUENCE}
+            return {payload for kind, payload in _obus(data) if kind == AV1_SEQUENCE}
         if self.codec == "mpeg4":
-            return {unit for unit in _by_start_code(data) if unit[0] in VOL}
+            return {unit for unit in _by_start_code(data) if unit[0] in MPEG4_VOL}
+        if self.codec == "mpeg2video":
+            return {unit[:MPEG2_BYTES] for unit in _by_start_code(data) if unit[0] in MPEG2_SEQUENCE}
         prefix = _prefix(self.codec, self.extradata)
         found = set()
         for unit in _by_length(data, prefix) if prefix and not data.startswith(START) else _by_start_code(data):
@@ -81,7 +89,7 @@ def _configuration(codec: str, extradata: bytes) -> bytes:
     """Return a container's record of the headers (avcC, hvcC, av1C) in the form in which START separates them."""
     if codec == "av1":
         return extradata[4:]
-    if not _prefix(codec, extradata) or codec == "mpeg4":
+    if codec not in SPS or not _prefix(codec, extradata):
         return extradata
     units, at = [], 6 if codec == "h264" else 23
     arrays = 1 if codec == "h264" else extradata[22]
@@ -136,6 +144,8 @@ def _vp9(packet: av.Packet) -> tuple[int, ...]:
     Of several frames in one packet, the last that states a size counts: those before it are not shown.
     """
     data, found = memoryview(packet), ()
+    if len(data) > 3 and data[0] & 0b1110 == 0b0110 and data[3] >> (3 if data[0] & 1 else 1) & 1:
+        return ()  # most are like this: shown, and of the size of their first reference
     for at in _superframe(data):
         found = _vp9_frame(data[at : at + VP9_BYTES].tobytes()) or found
     return found
