@@ -268,13 +268,16 @@ class EncodedSource:
         skipped: list[tuple[int, str]] = []
         for row in self._with_substitutes(epoch, sample):
             padding = padding or (row != sample and not self.batch_sampler.training)
-            spec = self.clip_spec(epoch, sample, row)
-            if padding:
-                spec = spec._replace(frames=spec.frames[:1], positions=np.zeros_like(spec.positions))
             try:
+                spec = self.clip_spec(epoch, sample, row)
+                if padding:
+                    spec = spec._replace(frames=spec.frames[:1], positions=np.zeros_like(spec.positions))
                 content, boxes = self.content(row, spec)
             except UnreadableVideo as error:
                 skipped.append((row, str(error)))
+                continue
+            except Exception as error:  # noqa: BLE001 (whatever a file makes libraries raise: it must not end the run)
+                skipped.append((row, f"cannot be decoded: {type(error).__name__}: {error}"))
                 continue
             skipped_json = np.frombuffer(json.dumps(skipped).encode(), np.uint8)
             row_shown = np.array(PADDING if padding else row, np.int64)

@@ -25,13 +25,12 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.error import FFmpegError
 
 from ..errors import UserError, unknown
 from . import _frames, _orientation, _parallel
 from ._encode import encode, find
 from ._rgb import EXACT, ToRGB
-from .index import Index, SkippedVideo, UnreadableVideo, Video, from_videos, scan, writable
+from .index import Index, SkippedVideo, Video, from_videos, scan, writable
 
 CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the containers of the others store no frame times
 # Colors that every decoder shows correctly. swscale and FFmpeg number the same matrix differently.
@@ -126,8 +125,8 @@ def _transcode(job: _Job) -> Video | str:
             fps = Fraction(job.video.fps).limit_denominator(1001) if job.video.fps else 1 / UNTIMED
             encode(job.target, _pictures(job), codec=job.codec, fps=fps, gop=job.gop)
         made = scan(job.target, job.video.label)
-    except (UnreadableVideo, FFmpegError, OSError) as error:
-        return str(error)
+    except Exception as error:  # noqa: BLE001 (whatever a file makes libraries raise, the others are transcoded)
+        return str(error) or type(error).__name__
     if made.frames != job.video.frames:
         os.unlink(job.target)
         return f"{made.frames} of {job.video.frames} frames decode"

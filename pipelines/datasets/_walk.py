@@ -22,7 +22,7 @@ VIDEOS = frozenset((
     ".dif", ".nut", ".ivf", ".y4m", ".nsv", ".wtv", ".dvr-ms", ".amv", ".mjpg", ".mjpeg", ".gif", ".h264",
     ".264", ".avc", ".h265", ".265", ".hevc", ".vc1", ".obu", ".av1",
 ))  # fmt: skip
-FRAMES = frozenset((".jpg", ".jpeg"))
+FRAMES = frozenset((".jpg", ".jpeg", ".png"))
 SYSTEM = frozenset(
     ("__MACOSX", "@eaDir", "#recycle", "#snapshot", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 )
