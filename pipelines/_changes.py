@@ -68,9 +68,9 @@ class Watch:
             return {unit for unit in _by_start_code(data) if unit[0] in MPEG4_VOL}
         if self.codec == "mpeg2video":
             return {unit[:MPEG2_BYTES] for unit in _by_start_code(data) if unit[0] in MPEG2_SEQUENCE}
-        prefix = _prefix(self.codec, self.extradata)
+        prefix = 0 if data.startswith((START, b"\0" + START)) else _prefix(self.codec, self.extradata)
         found = set()
-        for unit in _by_length(data, prefix) if prefix and not data.startswith(START) else _by_start_code(data):
+        for unit in _by_length(data, prefix) if prefix else _by_start_code(data):
             kind = unit[0] & 31 if self.codec == "h264" else unit[0] >> 1 & 63
             if kind in SLICES[self.codec]:
                 break

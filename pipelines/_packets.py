@@ -65,7 +65,7 @@ def excerpt(
             shown = sorted(packet.pts for packet in packets)
             numbers = np.searchsorted(shown, pts[wanted]).astype(np.int32)
             with av.open(file, mode="w", format="avi" if avi else "matroska") as target:
-                copy = target.add_stream_from_template(video)
+                copy = target.add_stream_from_template(video, opaque=True)  # needs no encoder of the codec
                 _retime(packets, shown, step=1 if avi else MILLISECONDS)
                 for packet in packets:
                     packet.stream = copy
