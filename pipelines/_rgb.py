@@ -3,10 +3,10 @@
 swscale converts as in DALI's CPU decoder: bilinear, full chroma, accurate rounding. Only a region is converted, but it
 gets the colors that it has in the whole frame:
 
-    chroma   |   .   |   .   |   .   |        4:1:1: one sample for 4 pixels
-    frame    | | | | | | | | | | | | |
-    region           [-----------]            wanted
-                 |<--converted-->|  ...       whole chroma blocks, one more on each side
+    chroma     |   .   |   .   |   .   |      4:1:1: one sample for 4 pixels
+    frame      | | | | | | | | | | | | |
+    region             [---------]
+    converted  |<--------------------->|      whole chroma blocks, and more on each side
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from av.video.reformatter import VideoReformatter
 
 # SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND
 EXACT = 0x42002
-# Pixels of the largest chroma block, that of an interlaced 4:1:0 frame: 4 x 4 in each of its two fields.
-BLOCK = 8
+MARGIN = 3  # chroma blocks: of pictures of less than four, swscale interpolates chroma in another way
+WHOLE = 8  # pixels, which hold a whole number of chroma samples in every format, and of bytes
 
 Region = tuple[int, int, int, int]
 
@@ -67,17 +67,17 @@ def _whole_blocks(frame: av.VideoFrame, region: Region) -> Region:
 
     swscale stretches chroma to a side that is no multiple of its blocks, over its whole length: so then is the part.
     """
-    chroma, fields = frame.format, 1 + frame.interlaced_frame
-    wide, high = BLOCK // (chroma.chroma_width(BLOCK) or BLOCK), BLOCK // (chroma.chroma_height(BLOCK) or BLOCK)
-    x0, x1 = _widened(region[0], region[2], frame.width, wide)
-    y0, y1 = _widened(region[1], region[3], frame.height, high * fields)
+    form, fields = frame.format, 1 + frame.interlaced_frame
+    width = WHOLE if form.is_bit_stream else WHOLE // form.chroma_width(WHOLE)
+    x0, x1 = _widened(region[0], region[2], frame.width, width)
+    y0, y1 = _widened(region[1], region[3], frame.height, WHOLE // form.chroma_height(WHOLE) * fields)
     return x0, y0, x1, y1
 
 
 def _widened(low: int, high: int, side: int, block: int) -> tuple[int, int]:
     if side % block:
         return 0, side
-    return max(low - BLOCK, 0) // BLOCK * BLOCK, min(-(-(high + BLOCK) // BLOCK) * BLOCK, side)
+    return max(low // block - MARGIN, 0) * block, min((-(-high // block) + MARGIN) * block, side)
 
 
 def _crop_graph(frame: av.VideoFrame, part: Region) -> Graph:

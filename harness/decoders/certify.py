@@ -90,7 +90,8 @@ def certify_colors(
     Formats that PyAV cannot encode, such as folders of frames, and color matrices that swscale lacks are skipped.
     """
     found = []
-    odd = ((index.table["width"] % 2 != 0) | (index.table["height"] % 2 != 0)) & index.table["codec"].isin(chart.ODD)
+    odd = [(width | height) % 2 == 1 and codec in chart.ODD for width, height, codec in
+           zip(*(index.table[name] for name in ("width", "height", "codec")), strict=True)]  # fmt: skip
     kinds = zip(*(index.table[name] for name in ("codec", "color_matrix", "color_range")), odd, strict=True)
     with TemporaryDirectory() as folder:
         for codec, matrix, extent, is_odd in dict.fromkeys(kinds):
