@@ -137,7 +137,7 @@ class Files:
         """Return a file whose hash was checked, and the numbers (int32) in it of the frames `wanted`.
 
         `wanted` are numbers in the indexed file. The file is its bytes (uint8); for a large file its path; for a folder
-        the bytes of an MJPEG file of the wanted frames alone. Raises UnreadableVideo if the file cannot be read or has
+        the bytes of an AVI file of the wanted frames alone. Raises UnreadableVideo if the file cannot be read or has
         changed since it was indexed.
         """
         path = self.path(row)

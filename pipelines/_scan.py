@@ -27,7 +27,7 @@ BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and
 
 
 def scan(path: Path | str, label: Label = -1) -> Video:
-    """Scan one file (its best video stream), or a folder of JPEG frames; the returned path is absolute.
+    """Scan one file (its best video stream), or a folder of frames; the returned path is absolute.
 
     Raises UnreadableVideo if the file is missing, empty, cut off or no video.
     """

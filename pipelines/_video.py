@@ -45,7 +45,7 @@ class Video:
     the container says where between the pixels chroma lies. Both are looked for only where DALI may decode the file.
 
     File: `size` in bytes, `hash` of its contents, `stream` the video stream's number in the container, `hidden` the
-    number of packets that are never shown. `codec="frames"` is a folder of JPEG frames.
+    number of packets that are never shown. `codec="frames"` is a folder of JPEG or PNG frames.
 
     `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown.
     """

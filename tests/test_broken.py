@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
+import json
 import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import CODECS, encode
 from reelbench.pipelines._files import Files
 from reelbench.pipelines.index import Index
+from reelbench.pipelines.source import BatchSampler, ClipSampler, EncodedSource
 from reelbench.pipelines.stream import Stream
 from reelbench.spec import Clip
 
@@ -113,6 +116,24 @@ def test_training_shows_another_video_which_the_seed_alone_chooses(index: Index)
         assert labels == [video % 2 for video in videos]
         assert two[2 * number][0] + two[2 * number + 1][0] == videos
         assert two[2 * number][2] + two[2 * number + 1][2] == pytest.approx(one[number][2], rel=1e-4)
+
+
+@pytest.mark.parametrize("step", ["clip_spec", "content"])
+def test_whatever_a_file_makes_a_worker_raise_costs_one_video(
+    index: Index, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    files, clip_sampler = Files(index), ClipSampler(clip=CLIP)
+    source = EncodedSource(files, BatchSampler(total=6, batch=1, training=False), clip_sampler)
+    honest = getattr(source, step)
+
+    def raises(*arguments):
+        if BAD in (arguments[0], arguments[-1]):
+            raise ZeroDivisionError("no size")
+        return honest(*arguments)
+
+    monkeypatch.setattr(source, step, raises)
+    *_, skipped = source(SimpleNamespace(iteration=BAD, idx_in_batch=0))
+    assert json.loads(bytes(skipped)) == [[BAD, "cannot be decoded: ZeroDivisionError: no size"]]
 
 
 def test_a_disk_that_is_gone_ends_the_run(index: Index) -> None:

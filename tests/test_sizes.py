@@ -56,7 +56,6 @@ def changing(folder: Path, codec: str, *sides: int) -> Path:
         for number, part in enumerate(parts):
             base = None
             for packet in packets(part, codec):
-                assert packet.pts is not None and packet.dts is not None and packet.time_base is not None
                 base = packet.dts if base is None else base
                 start = round(number * FRAMES / 25 / packet.time_base) - base
                 packet.pts, packet.dts, packet.stream = packet.pts + start, packet.dts + start, copy

@@ -28,7 +28,7 @@ __all__ = ["Entry", "Listing", "Span", "build_index", "names"]
 class Listing:
     """One split of a data set as its annotations list it, before any video is opened.
 
-    The paths of `entries` are absolute or relative to `root`; a folder of JPEG frames counts as a file. `missing` names
+    The paths of `entries` are absolute or relative to `root`; a folder of frames counts as a file. `missing` names
     the listed videos that are not on disk, `skipped` what cannot be read at all. `metric` is the data set's usual one
     (see `Index`). `notes` are sentences on what was not used. Raises UserError if a label is neither the number of a
     class nor, where a video has one label, -1 (unknown).
