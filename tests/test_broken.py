@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import os
 import json
+import os
 import pickle
 import sys
 from collections.abc import Callable

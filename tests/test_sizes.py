@@ -99,6 +99,8 @@ def shown(index: Index, decoder: str) -> np.ndarray:
 def test_a_decoder_that_cannot_follow_leaves_the_file_to_software(tmp_path: Path) -> None:
     index = build([(changing(tmp_path, "vp9", 192, 96), 0)], ("a",), tmp_path, workers=0, progress=False)
     assert not pipelines.supported(index, "cpu").any()
+    index.save(tmp_path / "i.parquet")
+    assert Index.load(tmp_path / "i.parquet")[0].changes
     assert np.abs(middles(shown(index, "dali")) - middles(chart.picture()[None])).max() <= 12
 
 
