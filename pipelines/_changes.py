@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 import av
 
+from . import _vp9
+
 HEADER_BYTES = 4096  # of a packet, among which its headers lie
 START = b"\0\0\1"
 SPS = {"h264": 7, "hevc": 33}
@@ -21,8 +23,6 @@ SLICES = {"h264": range(1, 6), "hevc": range(32)}
 MPEG2_SEQUENCE, MPEG4_VOL = range(0xB3, 0xB4), range(0x20, 0x30)
 MPEG2_BYTES = 5  # of a sequence header, which hold size, aspect and rate; what follows may vary
 AV1_SEQUENCE = 1
-RGB = 7  # a VP9 color space
-VP9_BYTES = 24  # which the headers of a VP9 frame, up to its size, do not exceed
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video")
 
 
@@ -50,7 +50,7 @@ class Watch:
 
     def _look(self, packet: av.Packet, first: bool) -> None:
         if self.codec in ("vp8", "vp9"):
-            size = (_vp8 if self.codec == "vp8" else _vp9)(packet)
+            size = (_vp8 if self.codec == "vp8" else _vp9.size)(packet)
             self._size = self._size or size
             self.changed |= size != self._size[: len(size)]
         else:
@@ -82,7 +82,7 @@ class Watch:
 def _prefix(codec: str, extradata: bytes) -> int:
     """Return the size of the NAL units' length fields; 0 if units begin with start codes."""
     at = 4 if codec == "h264" else 21
-    return (extradata[at] & 3) + 1 if extradata[:1] == b"\1" and len(extradata) > at else 0
+    return (extradata[at] & 3) + 1 if extradata[:1] == b"\1" and len(extradata) > at + 1 else 0
 
 
 def _configuration(codec: str, extradata: bytes) -> bytes:
@@ -136,73 +136,3 @@ def _vp8(packet: av.Packet) -> tuple[int, ...]:
     """Return width and height, with their scaling bits, of a key frame (RFC 6386, 9.1); () of another one."""
     data = memoryview(packet)[:10]
     return tuple(data[6:10]) if len(data) == 10 and not data[0] & 1 else ()
-
-
-def _vp9(packet: av.Packet) -> tuple[int, ...]:
-    """Return width and height, and of a key frame the format, if a packet states them (VP9 specification, 6.2, 7.2).
-
-    Of several frames in one packet, the last that states a size counts: those before it are not shown.
-    """
-    data, found = memoryview(packet), ()
-    if len(data) > 3 and data[0] & 0b1110 == 0b0110 and data[3] >> (3 if data[0] & 1 else 1) & 1:
-        return ()  # most are like this: shown, and of the size of their first reference
-    for at in _superframe(data):
-        found = _vp9_frame(data[at : at + VP9_BYTES].tobytes()) or found
-    return found
-
-
-def _superframe(data: memoryview) -> Iterator[int]:
-    """Yield where the frames of a VP9 packet begin (VP9 specification, annex B)."""
-    at, last = 0, data[-1]
-    yield at
-    if last & 0xE0 == 0xC0:
-        width, count = (last >> 3 & 3) + 1, (last & 7) + 1
-        sizes = data[len(data) - 1 - width * count : -1]
-        for number in range(len(sizes) // width - 1):
-            at += int.from_bytes(sizes[number * width : (number + 1) * width], "little")
-            yield at
-
-
-def _vp9_frame(data: bytes) -> tuple[int, ...]:
-    bits = _Bits(data)
-    bits.take(2)
-    profile = bits.take(1) | bits.take(1) << 1
-    bits.take(profile == 3)
-    if bits.take(1):  # shows a frame that was decoded before
-        return ()
-    inter, shown, resilient = bits.take(1), bits.take(1), bits.take(1)
-    form: tuple[int, ...] = ()
-    if not inter:
-        bits.take(24)
-        form = (_vp9_format(bits, profile),)
-    else:
-        intra = 0 if shown else bits.take(1)
-        bits.take(0 if resilient else 2)
-        if intra:
-            bits.take(24)
-            if profile:
-                _vp9_format(bits, profile)
-            bits.take(8)
-        else:
-            bits.take(8 + 3 * 4)
-            if any(bits.take(1) for _ in range(3)):  # the size of a reference
-                return ()
-    return bits.take(16) + 1, bits.take(16) + 1, *form
-
-
-def _vp9_format(bits: _Bits, profile: int) -> int:
-    """Return bit depth, color space, range and subsampling, as they are stored."""
-    found = bits.take(profile >= 2) << 3 | (space := bits.take(3))
-    rest = profile & 1 if space == RGB else 1 + 3 * (profile & 1)
-    return found << 4 | bits.take(rest)
-
-
-class _Bits:
-    """Reads numbers of some bits from bytes; zeros follow their end."""
-
-    def __init__(self, data: bytes) -> None:
-        self.left, self.value = VP9_BYTES * 8, int.from_bytes(data.ljust(VP9_BYTES, b"\0"), "big")
-
-    def take(self, count: int) -> int:
-        self.left -= count
-        return self.value >> self.left & ((1 << count) - 1)
