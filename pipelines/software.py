@@ -47,7 +47,7 @@ class DecodedSource(EncodedSource):
         size = self.files.coded_size(row)
         part = (0, 0, *size) if turned else region
         try:
-            frames = decode(content, self.files.stream(row), wanted, *self.files.times(row), part, size)
+            frames = decode(content, self.files.stream(row), wanted, *self.files.times(row), part, size=size)
         except (FFmpegError, Mismatch, ValueError) as error:
             raise UnreadableVideo(f"cannot be decoded: {error}") from None
         if turned:
@@ -91,7 +91,7 @@ def around(boxes: np.ndarray, width: int, height: int) -> Region:
 
 def decode(
     content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray, region: Region,
-    size: tuple[int, int] | None = None,
+    *, size: tuple[int, int] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Return a file's frames `wanted` (ascending, distinct) as F x H x W x 3 uint8 RGB, cropped to the region.
 

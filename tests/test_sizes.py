@@ -73,7 +73,7 @@ def everything(video: Video) -> np.ndarray:
     size = video.width, video.height
     content = np.fromfile(video.path, np.uint8)
     wanted = np.arange(video.frames, dtype=np.int32)
-    return software.decode(content, video.stream, wanted, video.pts, video.key_frames, (0, 0, *size), size)
+    return software.decode(content, video.stream, wanted, video.pts, video.key_frames, (0, 0, *size), size=size)
 
 
 @pytest.mark.parametrize("sides", [(96, 192), (192, 96)], ids=["grows", "shrinks"])
@@ -165,7 +165,7 @@ def frames_of(path: Path) -> tuple[Video, np.ndarray]:
     content = _frames.remux([file.read_bytes() for file in _frames.files(path)])
     size = video.width, video.height
     wanted = np.arange(video.frames, dtype=np.int32)
-    frames = software.decode(content, 0, wanted, video.pts, video.key_frames, (0, 0, *size), size)
+    frames = software.decode(content, 0, wanted, video.pts, video.key_frames, (0, 0, *size), size=size)
     assert np.array_equal(frames, reference.decode(path))
     return video, frames
 

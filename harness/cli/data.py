@@ -78,7 +78,7 @@ def index_videos(
         print(f"{again} of the videos are listed more than once, and count as often")
     if uneven := sum(aspect != SQUARE for aspect in made.table["pixel_aspect"]):
         print(f"{uneven} of the videos have pixels that are not square: they are shown as stored")
-    if changing := int(made.table["changes"].sum()):
+    if changing := sum(made.table["changes"]):
         print(f"{changing} of the videos change in mid-stream: frames of another size are resampled to the first one's")
     counts = f"{len(made)} videos of {made.listed} listed, {len(made.skipped)} skipped"
     print(f"{counts}, {len(made.classes)} classes -> {path}")
