@@ -18,18 +18,22 @@ from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
 
 from . import _colors, _container, _frames, _header, _orientation
 from ._video import Label, UnreadableVideo, Video
 
+STILL = ("mjpeg", "png", "gif", "bmp", "webp", "tiff")  # codecs of covers that are not marked as such
 BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and the hash
 
 
 def scan(path: Path | str, label: Label = -1) -> Video:
     """Scan one file (its best video stream), or a folder of JPEG frames; the returned path is absolute.
 
-    Raises UnreadableVideo if the file is missing, empty, cut off or no video.
+    A file is a video if it shows a picture of some size in a stream that is no cover of a sound file. Raises
+    UnreadableVideo if it is missing, empty, no video, or truncated: pictures that its headers promise are missing.
     """
     path = Path(path).absolute()
     if path.is_dir():
@@ -50,11 +54,7 @@ def scan(path: Path | str, label: Label = -1) -> Video:
 def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
     """Return the `Video` fields that the packets hold; None if opened with `UNDECODED` and some are missing."""
     with av.open(str(path), options=options) as container:
-        stream = container.streams.best("video")
-        if not isinstance(stream, av.VideoStream):
-            raise UnreadableVideo("no video stream")
-        if stream.codec_context is None:
-            raise UnreadableVideo("a codec that this PyAV does not know")
+        stream = _moving(container)
         context = stream.codec_context
         packets = container.demux(stream)
         if options:
@@ -68,6 +68,10 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
         pts, key_frames, step, hidden = _presentation(packets, context.codec.canonical_name)
         if not len(pts):
             raise UnreadableVideo("no frames")
+        if len(pts) == 1 and container.streams.audio and context.codec.canonical_name in STILL:
+            raise UnreadableVideo("no video stream: a sound file with a cover")
+        if not context.width or not context.height:
+            raise UnreadableVideo("no picture can be decoded: the headers that say its size are missing")
         time_base = stream.time_base or Fraction(1, 1)
         return {
             "frames": len(pts),
@@ -98,19 +102,44 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _moving(container: InputContainer) -> av.VideoStream:
+    """Return the best video stream, or if that is a cover, the largest other one. Raises UnreadableVideo."""
+    best, streams = container.streams.best("video"), container.streams.video
+    moving = [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
+    if not moving:
+        raise UnreadableVideo("no video stream" + ": a sound file with a cover" * bool(streams))
+    if best not in moving:
+        best = max(moving, key=lambda stream: stream.width * stream.height if stream.codec_context else 0)
+    if best.codec_context is None:
+        raise UnreadableVideo("a codec that this PyAV does not know")
+    assert isinstance(best, av.VideoStream)
+    return best
+
+
 def _complete_size(path: Path) -> int:
     """Return a file's size in bytes. Raises UnreadableVideo if it is shorter than its container's headers say.
 
-    A demuxer would silently show a shorter video.
+    A demuxer would silently show a shorter video. Headers that are wrong do not matter if all pictures are there.
     """
     if not path.is_file():
         raise UnreadableVideo("no such file")
     size = path.stat().st_size
     if size == 0:
         raise UnreadableVideo("empty file")
-    if (declared := _container.declared_size(path)) > size:
+    if (declared := _container.declared_size(path)) > size and not _all_packets(path):
         raise UnreadableVideo(f"truncated: {size} of {declared} bytes")
     return size
+
+
+def _all_packets(path: Path) -> bool:
+    """Whether a file has, uncut, as many packets as its headers count; False if they do not (Matroska)."""
+    try:
+        with av.open(str(path), options={**_header.UNDECODED, "ignore_editlist": "1"}) as container:
+            stream = _moving(container)
+            packets = [packet for packet in container.demux(stream) if packet.size]
+            return len(packets) == stream.frames and not any(packet.is_corrupt for packet in packets)
+    except (FFmpegError, UnreadableVideo):
+        return False
 
 
 def _presentation(packets: Iterable[av.Packet], codec: str) -> tuple[np.ndarray, np.ndarray, int, int]:

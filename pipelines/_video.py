@@ -17,6 +17,12 @@ class UnreadableVideo(Exception):  # noqa: N818 (it skips one video, and is no f
     """A file that cannot be indexed or decoded, or is not the file that was indexed. The message omits the path."""
 
 
+def reason(error: Exception) -> str:
+    """Return in one line why a video cannot be read: of an unforeseen exception with its type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (UnreadableVideo, OSError)) else f"{type(error).__name__}: {text}"
+
+
 class SkippedVideo(NamedTuple):
     """A video that was skipped, and the reason.
 

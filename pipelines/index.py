@@ -33,7 +33,7 @@ from ._colors import UNKNOWN
 from ._files import flat
 from ._quarantine import quarantined
 from ._scan import file_hash, scan
-from ._video import SQUARE, Label, SkippedVideo, Span, UnreadableVideo, Video, trim
+from ._video import SQUARE, Label, SkippedVideo, Span, UnreadableVideo, Video, reason, trim
 
 __all__ = [
     "Entry",
@@ -388,8 +388,8 @@ def _scan_one(entry: Entry) -> Video | str:
     try:
         video = scan(entry.path, entry.label)
         return video if entry.span is None else trim(video, entry.span)
-    except (UnreadableVideo, OSError) as error:
-        return str(error)
+    except Exception as error:  # noqa: BLE001 (whatever a file does to a library costs that file, not the index)
+        return reason(error)
 
 
 def _crashed(entry: Entry) -> str:

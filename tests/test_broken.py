@@ -73,12 +73,20 @@ def forbidden(index: Index) -> Index:
     return index
 
 
+def odd(index: Index) -> Index:
+    """Its index says 0 x 0, over which sampling stumbles with an exception of Python's."""
+    videos = list(index.videos())
+    videos[BAD] = dataclasses.replace(videos[BAD], width=0, height=0)
+    return indexing.from_videos(videos, index.classes, index.root)
+
+
 BREAKAGES = [
     (vanished, "No such file"),
     (forbidden, "Permission denied"),
     (flipped, "changed since it was indexed"),
     (replaced, "changed since it was indexed"),
     (undecodable, "cannot be decoded"),
+    (odd, "Error: "),
 ]
 
 
