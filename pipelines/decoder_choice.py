@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from ..errors import UserError, unknown
+from ..spec import Decoder
 from . import nvdec
 from ._colors import WEIGHTS, stated_to_nvdec
 from ._files import flat
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from .index import Index
 
 Device = Literal["cpu", "cuda"]
-Decoder = Literal["auto", "dali", "software"]
 
 # DALI's CPU decoder decodes MJPEG too, but a corrupt frame there crashes the process.
 CPU_CODECS = ("vp8", "vp9")
@@ -43,21 +43,26 @@ def choose(index: Index, decoder: str, device: Device, sampling: str) -> str:
     `sampling` is that of the `Clip`. Raises UserError if the decoder is unknown, or it is `dali`, which decodes none of
     the videos.
     """
-    if decoder not in ("auto", "dali", "software"):
-        raise unknown("decoder", decoder, ("auto", "dali", "software"))
-    supported_rows = decoders(index, device)
-    if decoder == "auto":
-        from . import _decoder_cache
+    check(index, decoder, device)
+    if decoder != "auto":
+        return decoder
+    from . import _decoder_cache
 
-        measured = _decoder_cache.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
-        return measured if measured in supported_rows else supported_rows[0]
-    if decoder not in supported_rows:
+    able = decoders(index, device)
+    measured = _decoder_cache.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
+    return measured if measured in able else able[0]
+
+
+def check(index: Index, decoder: str, device: Device) -> None:
+    """Raise UserError if the decoder is unknown, or it is `dali`, which decodes none of the videos."""
+    if decoder not in get_args(Decoder):
+        raise unknown("decoder", decoder, get_args(Decoder))
+    if decoder == "dali" and "dali" not in decoders(index, device):
         codecs = ", ".join(sorted(set(index.table["codec"])))
         raise UserError(
             f"decoder dali: DALI on this {device} decodes none of the files ({codecs}), or not their size: use "
             "`auto`; `reelbench doctor` lists what this GPU decodes"
         )
-    return decoder
 
 
 def decoders(index: Index, device: Device) -> tuple[Literal["dali", "software"], ...]:

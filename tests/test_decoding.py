@@ -141,7 +141,9 @@ def test_several_labels_a_video_are_compared_by_their_map(tiny_index: Index, mon
         clip[:, 0] = (torch.arange(4) >= (decoder == "dali")).float()[:, None, None, None]
         batch = SimpleNamespace(clip=clip, label=labels, video=torch.arange(4))
         return nullcontext(
-            SimpleNamespace(epoch=lambda: [batch], metric="map", listed=4, classes=index.classes, skipped=())
+            SimpleNamespace(
+                epoch=lambda: [batch], metric="map", listed=4, classes=index.classes, skipped=(), decoder=decoder
+            )
         )
 
     monkeypatch.setattr(certify.pipelines, "open", opened)

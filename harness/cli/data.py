@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from ...errors import UserError
+from ...spec import Decoder
 from ..device import resolve_device
 from ..training import job
-from .options import Device
+from .options import DecoderOption, Device
 
 if TYPE_CHECKING:
     from ...pipelines.index import Index
@@ -227,12 +228,14 @@ def show_clips(
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     device: Device = None,
     workers: Workers = 2,
+    decoder: DecoderOption = None,
 ) -> None:
     """Draw the clips that a model sees in training, with the recipe's crops, flips and augmentation.
 
     Example: reelbench data show k400_train.parquet --model tps/swin_t --recipe sthv2 --to clips.png
     """
     from ... import models
+    from ...pipelines import SamplerState
     from ...pipelines.index import writable
     from ..explain import contact_sheet
 
@@ -242,8 +245,8 @@ def show_clips(
     chosen = job.find_recipe(model, recipe)
     clip = models.choose_clip(model, chosen)
     rows = contact_sheet.show(
-        _load(index), chosen, clip, to, videos=videos, epoch=epoch, device=resolve_device(device),
-        workers=workers, seed=seed,
+        _load(index), chosen, clip, to, videos=videos, device=resolve_device(device),
+        workers=workers, sampler=SamplerState(seed=seed, epoch=epoch), decoder=cast(Decoder, decoder or "auto"),
     )  # fmt: skip
     print(*rows, f"{len(rows)} clips -> {to}", sep="\n")
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 import runpy
 from pathlib import Path
+from typing import Any
 
 from ... import discover
 from ...errors import UserError
 from ...spec import Suite
 
 
-def load(name: str, data: str | None = None) -> Suite:
-    """Return the suite of this name or in this .py file, which is executed, with `data` in all its cases if given.
+def load(name: str, **changes: Any) -> Suite:
+    """Return the suite of this name or in this .py file, which is executed, with other fields in all its cases.
 
-    Raises UserError if there is no such suite or the file fails.
+    Of `changes` (fields of `Case`), those that are None change nothing. Raises UserError if there is no such suite, the
+    file fails, or a change is none.
     """
     suite = _from_file(Path(name)) if name.endswith(".py") else _named(name)
-    if data is None:
-        return suite
-    cases, more = (tuple(dataclasses.replace(c, data=data) for c in some) for some in (suite.cases, suite.on_cuda))
+    changes = {name: value for name, value in changes.items() if value is not None}
+    cases, more = (tuple(dataclasses.replace(c, **changes) for c in some) for some in (suite.cases, suite.on_cuda))
     return dataclasses.replace(suite, cases=cases, on_cuda=more)
 
 
