@@ -11,6 +11,7 @@ the reason.
 
 from __future__ import annotations
 
+import glob
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -116,10 +117,13 @@ def _unlabeled(listing: Listing) -> tuple[str, ...]:
 
 
 def _elsewhere(listing: Listing) -> str:
-    """Return a hint at the folder above, below or beside the root in which listed videos are found; "" if none is."""
-    wanted, root = [name.replace("\\", "/") for name in listing.missing[:20]], listing.root
+    """Return a hint at the folder above, below or beside the root in which listed videos are found; "" if none is.
+
+    They may be listed without their suffix.
+    """
+    wanted, root = [name.replace("\\", "/").lstrip("/") for name in listing.missing[:20]], listing.root
     places = itertools.chain(root.parents[:2], root.glob("*/"), root.glob("*/*/"), root.parent.glob("*/"))
     for place in itertools.islice(places, 1000):
-        if any((place / name).exists() for name in wanted):
-            return f": some are in {place}, but paths are relative to {root}"
+        if any((place / name).exists() or any(place.glob(f"{glob.escape(name)}.*")) for name in wanted):
+            return f": did you mean {place}? Paths are relative to {root}"
     return ""
