@@ -25,6 +25,7 @@ OutOfBound = Literal["loop", "repeat_last"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "amp_bf16", "amp_fp16", "fp8"]
 Activation = Literal["softmax", "sigmoid"]
+Decoder = Literal["auto", "dali", "software"]
 Mode = Literal["eager", "compile", "compile_max_autotune", "cuda_graphs"]
 Crop = Literal["random_resized", "multi_scale", "random", "center"]
 Optimizer = Literal["adamw", "sgd"]
@@ -251,8 +252,8 @@ class Case:
     weights and activations, `amp_bf16` is autocast), `mode` and the `channels_last` memory format apply to the measured
     forward pass; training follows the recipe. `clip` and `views` override the model's own, `options` are arguments of
     its constructor. `batch=0` searches for the batch with the best throughput (latency is always at batch 1, memory
-    then too). `time_limit` is in seconds. `fingerprint` identifies the data's contents and is filled in when the suite
-    runs.
+    then too). `decoder` is as in `pipelines.open`. `time_limit` is in seconds. `fingerprint` identifies the data's
+    contents and is filled in when the suite runs.
     """
 
     model: str
@@ -270,6 +271,7 @@ class Case:
     channels_last: bool = False
     ranks: int = 1
     workers: int = 2
+    decoder: Decoder = "auto"
     seed: int = 0
     time_limit: float = 3600.0
     fingerprint: str = ""
@@ -279,6 +281,7 @@ class Case:
         _choice(f"case {self.model}", "device", self.device, ("cpu", "cuda"))
         _choice(f"case {self.model}", "precision", self.precision, get_args(Arithmetic))
         _choice(f"case {self.model}", "mode", self.mode, get_args(Mode))
+        _choice(f"case {self.model}", "decoder", self.decoder, get_args(Decoder))
         _require(self.batch >= 0, f"case {self.model}: batch={self.batch} must not be negative")
         _require(self.ranks >= 1 and self.workers >= 1, f"case {self.model}: ranks and workers must be at least 1")
         _require(self.time_limit > 0, f"case {self.model}: time_limit={self.time_limit} must be positive")
@@ -294,6 +297,8 @@ class Case:
         values = dataclasses.asdict(self)
         if not self.options:
             del values["options"]  # ids from before there were any stay
+        if self.decoder == "auto":
+            del values["decoder"]  # the same
         return values
 
     @classmethod
@@ -334,7 +339,9 @@ class Case:
         """
         clip = f"{self.clip.frames}x{self.clip.stride}x{self.clip.size}" if self.clip else ""
         options = ",".join(f"{name}={value}" for name, value in self.options.items())
-        configuration = (options, self.device, self.precision, self.mode, "channels_last" if self.channels_last else "")
+        decoder = "" if self.decoder == "auto" else self.decoder
+        layout = "channels_last" if self.channels_last else ""
+        configuration = (options, decoder, self.device, self.precision, self.mode, layout)
         return "-".join(filter(None, (self.label, clip, *configuration)))
 
 

@@ -15,7 +15,7 @@ from .. import models
 from ..errors import Stopped, UserError, unknown
 from ..pipelines.index import Index
 from ..result import Metric
-from ..spec import Activation, Arithmetic, Case, Clip, Mode, Recipe, Suite, Views
+from ..spec import Activation, Arithmetic, Case, Clip, Decoder, Mode, Recipe, Suite, Views
 from . import eval
 from .device import resolve_device
 from .events import Event
@@ -42,6 +42,7 @@ class TrainOptions(TypedDict, total=False):
     validation: str | Path
     out: str | Path
     workers: int
+    decoder: Decoder
     seed: int
     init_from: str | Path
     init_from_partial: bool
@@ -70,23 +71,24 @@ class EvaluateOptions(TypedDict, total=False):
     raw: bool
     batch: int
     workers: int
+    decoder: Decoder
     dump: Path
     options: Mapping[str, Any]
 
 
 def run(
     suite: Suite | str | Path, *, out: str | Path = "runs/latest", device: str | None = None, only: Sequence[str] = (),
-    data: str | Path | None = None, fresh: bool = False, rounds: int = 0,
+    data: str | Path | None = None, fresh: bool = False, rounds: int = 0, decoder: Decoder | None = None,
 ) -> Results:  # fmt: skip
     """Run a suite, by object, name or file, each case in a process of its own; return the results of its cases.
 
-    `out` keeps them: finished cases are not run again unless `fresh`. `only` are patterns of model names, `data` is
-    another data set for every case. With `rounds` > 0 the cases are timed in that many rounds, in turns. `device` is by
-    default the GPU if there is one. Raises UserError as `reelbench run` does; a case that fails is a result.
+    `out` keeps them: finished cases are not run again unless `fresh`. `only` are patterns of model names; `data` is
+    another data set, `decoder` another decoder for every case. With `rounds` > 0 the cases are timed in that many
+    rounds, in turns. `device` is by default the GPU if there is one. Raises UserError as `reelbench run` does; a case
+    that fails is a result.
     """
     chosen = suite if isinstance(suite, Suite) else load.load(str(suite))
-    if data is not None:
-        chosen = load.with_data(chosen, str(data))
+    chosen = load.with_changes(chosen, data=None if data is None else str(data), decoder=decoder)
     found, _ = sweep.sweep(chosen, Path(out), device=resolve_device(device), only=only, fresh=fresh, rounds=rounds)
     wanted = {result.case_id for result in found}
     return Results(result for result in ledger.read_all(Path(out)) if result.case_id in wanted)

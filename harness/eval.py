@@ -15,9 +15,10 @@ from torch import Tensor
 
 from .. import models, pipelines
 from ..errors import UserError, unknown
+from ..pipelines import decoder_choice
 from ..pipelines.index import Index
 from ..result import Metric
-from ..spec import Activation, Arithmetic, Clip, Views
+from ..spec import Activation, Arithmetic, Clip, Decoder, Views
 from . import dump
 from .measuring import execution
 from .measuring.accuracy import Predictions, evaluate, scores
@@ -48,6 +49,7 @@ class Evaluation:
     batch: int = 8
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = 2
+    decoder: Decoder = "auto"
     dump: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -63,7 +65,8 @@ def check(asked: Evaluation) -> Index:
 
     Raises UserError if the model is unknown or returns no logits of its clip, the environment of a rank is incomplete,
     the dump cannot be written, there are no videos, half of the files or more are missing or changed, a label is no
-    class, no video has a label and nothing is dumped, or the checkpoint's training folder names other classes.
+    class, no video has a label and nothing is dumped, the decoder decodes none of the videos, or the checkpoint's
+    training folder names other classes.
     """
     if asked.model not in models.names():
         models.check_clip(asked.model, _clip(asked), _options(asked))
@@ -82,6 +85,7 @@ def check(asked: Evaluation) -> Index:
     else:
         saved_weights.check_classes(asked.checkpoint, index.classes, asked.data)
     index.verify()
+    decoder_choice.check(index, asked.decoder, asked.device)
     return index
 
 
@@ -108,7 +112,8 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
     with (
         pipelines.open(
             index, clip=clip, views=protocol, batch=asked.batch, device=device,
-            workers=asked.workers, sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
+            workers=asked.workers, decoder=asked.decoder,
+            sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
         ) as stream,
         bar(Console(file=sys.stderr, quiet=not world.is_main)) as progress,
     ):  # fmt: skip
@@ -162,6 +167,7 @@ class _Noted:
         self._stream = stream
         self._rows: list[tuple[int, int]] = []
         self.metric, self.listed, self.classes = stream.metric, stream.listed, stream.classes
+        self.decoder = stream.decoder
 
     @property
     def skipped(self) -> list[tuple[str, str]]:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, unknown
-from ..spec import Clip, Views
+from ..spec import Clip, Decoder, Views
 from .augment import Augment
-from .decoder_choice import Decoder, Device, choose, decoders, register_nvdec, supported
+from .decoder_choice import Device, choose, decoders, register_nvdec, supported
 from .source import BatchSampler, ClipSampler, SamplerState
 from .stream import Batch, Stream
 from .transform import TrainTransform

@@ -3,6 +3,9 @@
     no color matrix tag, or none of those below     BT.601, as in FFmpeg
     no range tag                                    limited, unless the pixel format is full range (`yuvj420p`)
 
+Software obeys the tags of each frame (`_rgb`). On a CPU it decodes all files that would need the matrix; on a GPU they
+are too many for that.
+
 DALI's decoders convert every frame to RGB by BT.601, in the range that the stream states. A 3 x 3 matrix on the RGB
 corrects this for other tags, for both ranges, to within one gray level. Except where DALI has clipped: BT.709's pure
 green lies outside of BT.601's RGB and stays up to 37 levels off. In real videos this affects at most 1 pixel in 300.

@@ -77,6 +77,7 @@ class Files:
             | {name: np.array(table[name].tolist(), dtype=np.bytes_) for name in ("hash", "codec", "color_matrix")}
             | dict(zip(("pts", "pts_ends"), flat(table["pts"]), strict=True))
             | dict(zip(("keys", "key_ends"), flat(table["key_frames"]), strict=True))
+            | dict(zip(("packets", "packet_ends"), flat(table["packets"]), strict=True))
             | dict(zip(("labels", "label_ends"), flat(table["label"]), strict=True))
         )
         self._verified: dict[int, int] = {}
@@ -121,6 +122,10 @@ class Files:
         """Return (pts, key frame numbers) of the whole file, as in `Video`."""
         return self._part("pts", "pts_ends", row), self._part("keys", "key_ends", row)
 
+    def packets(self, row: int) -> np.ndarray:
+        """Return each frame's packet, as in `Video`; empty for a plain file."""
+        return self._part("packets", "packet_ends", row)
+
     def labels(self, row: int) -> np.ndarray:
         """Return the class numbers of a video: one (-1: unknown), or any number of them in a multi-label set."""
         return self._part("labels", "label_ends", row)
@@ -137,7 +142,7 @@ class Files:
         """Return a file whose hash was checked, and the numbers (int32) in it of the frames `wanted`.
 
         `wanted` are numbers in the indexed file. The file is its bytes (uint8); for a large file its path; for a folder
-        the bytes of an MJPEG file of the wanted frames alone. Raises UnreadableVideo if the file cannot be read or has
+        the bytes of an AVI file of the wanted frames alone. Raises UnreadableVideo if the file cannot be read or has
         changed since it was indexed.
         """
         path = self.path(row)

@@ -34,10 +34,17 @@ def read(path: Path, stream: int) -> Orientation:
     """Decode the first frame of a stream and return its orientation; upright if no frame can be decoded."""
     with suppress(FFmpegError), av.open(str(path)) as container:
         for packet in itertools.islice(container.demux(container.streams.video), TRIED):
-            for frame in packet.decode() if packet.stream_index == stream else ():
+            for frame in _decode(packet) if packet.stream_index == stream else ():
                 matrix = frame.side_data.get("DISPLAYMATRIX")
                 return UPRIGHT if matrix is None else of_matrix(bytes(matrix))
     return UPRIGHT
+
+
+def _decode(packet: av.Packet) -> list[av.VideoFrame]:
+    """Return the frames that a packet completes; none of one whose reference was cut away."""
+    with suppress(FFmpegError):
+        return packet.decode()  # type: ignore[return-value]
+    return []
 
 
 def of_matrix(content: bytes) -> Orientation:

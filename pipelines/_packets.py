@@ -11,6 +11,7 @@ of gigabytes, only the excerpt is read.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from av.error import FFmpegError
 
 from ._header import UNDECODED
 
+EARLIER, MISSED = 32, 256  # frames by which to seek earlier, more than decoding is ahead; packets to look through then
 MILLISECONDS = 40  # between frames of a Matroska excerpt (its time unit is 1 ms)
 
 
@@ -65,7 +67,7 @@ def excerpt(
             shown = sorted(packet.pts for packet in packets)
             numbers = np.searchsorted(shown, pts[wanted]).astype(np.int32)
             with av.open(file, mode="w", format="avi" if avi else "matroska") as target:
-                copy = target.add_stream_from_template(video)
+                copy = target.add_stream_from_template(video, opaque=True)  # needs no encoder of the codec
                 _retime(packets, shown, step=1 if avi else MILLISECONDS)
                 for packet in packets:
                     packet.stream = copy
@@ -73,6 +75,23 @@ def excerpt(
     except (Mismatch, FFmpegError):
         return np.fromfile(content, np.uint8) if isinstance(content, Path) else content, wanted
     return np.frombuffer(file.getbuffer(), dtype=np.uint8), numbers
+
+
+def from_key(source: InputContainer, video: Any, key: int, pts: np.ndarray) -> Iterator[Any]:
+    """Yield the packets from a key frame's on, the empty last one included. Raises Mismatch if it is not found.
+
+    Where a container has no index, FFmpeg seeks by decoding times, and passes the key frame: its own is before its pts.
+    """
+    before = int(pts[key - EARLIER]) if key >= EARLIER else int(pts[0] - EARLIER * np.ptp(pts) // max(len(pts) - 1, 1))
+    for time, most in ((int(pts[key]), 1), (before, MISSED)):
+        source.seek(time, stream=video)
+        packets = iter(source.demux(video))
+        for packet in itertools.islice(packets, most):
+            if packet.pts == pts[key]:
+                yield packet
+                yield from packets
+                return
+    raise Mismatch(f"frame {key} is not where the index says")
 
 
 def _needed(source: Any, video: Any, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray) -> Iterator[Any]:
@@ -86,12 +105,11 @@ def _needed(source: Any, video: Any, wanted: np.ndarray, pts: np.ndarray, keys: 
     for key, group in groups(wanted, keys):
         first, missing = int(pts[key]), set(pts[group].tolist()) - seen
         if first not in seen:
-            source.seek(first, stream=video)
-            packets = (packet for packet in source.demux(video) if packet.size)
+            packets = from_key(source, video, key, pts)
         while missing:
             packet = next(packets, None)
-            if packet is None or packet.pts is None or (first not in seen and packet.pts != first):
-                raise Mismatch(f"frame {key} is not where the index says")
+            if packet is None or packet.pts is None:
+                raise Mismatch(f"a frame after {key} is not where the index says")
             if packet.pts >= first:
                 seen.add(packet.pts)
                 missing.discard(packet.pts)

@@ -1,10 +1,12 @@
 """Indexes one video file by scanning its packets, without decoding them.
 
-The scan finds the frames that a full decode would yield: it ignores packets that are never shown (those that an edit
-list discards, and VP8's hidden reference frames). Frame numbers are in *presentation* order:
+Frame n is the n-th picture that a decoder shows from the start. Of a plain file (`_plain`) the packets' times tell
+that; packets that are never shown (discarded by an edit list, or VP8's hidden reference frames) are left out:
 
     packets (decoding order)   I0 P3 B1 B2 P6 B4 B5
     frame numbers              0  3  1  2  6  4  5     ->  pts sorted, key_frames = [0]
+
+Any other file is decoded once (`_shown`).
 """
 
 from __future__ import annotations
@@ -18,18 +20,22 @@ from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
 
-from . import _colors, _container, _frames, _header, _orientation
+from . import _changes, _colors, _container, _frames, _header, _orientation, _plain, _shown
 from ._video import Label, UnreadableVideo, Video
 
+STILL = ("mjpeg", "png", "gif", "bmp", "webp", "tiff")  # codecs of covers that are not marked as such
 BLOCK = 1 << 17  # bytes that stay in the processor's cache between the disk and the hash
 
 
 def scan(path: Path | str, label: Label = -1) -> Video:
-    """Scan one file (its best video stream), or a folder of JPEG frames; the returned path is absolute.
+    """Scan one file (its best video stream), or a folder of frames; the returned path is absolute.
 
-    Raises UnreadableVideo if the file is missing, empty, cut off or no video.
+    A file is a video if it shows a picture of some size in a stream that is no cover of a sound file. Raises
+    UnreadableVideo if it is missing, empty, no video, or truncated: pictures that its headers promise are missing.
     """
     path = Path(path).absolute()
     if path.is_dir():
@@ -38,11 +44,17 @@ def scan(path: Path | str, label: Label = -1) -> Video:
     try:
         facts = _demux(path, _header.UNDECODED) if _container.holds_times(path) else None
         facts = facts or _demux(path, {})
+        assert facts is not None
+        if "pts" not in facts:
+            facts |= _decoded(path, facts["stream"])
+        if facts["changes"] and facts["codec"] == "mjpeg":
+            facts["key_frames"] = facts["key_frames"][:1]
+        if not facts["width"] or not facts["height"]:
+            raise UnreadableVideo("no picture can be decoded: the headers that say its size are missing")
     except FFmpegError as error:
         raise UnreadableVideo(f"cannot be demuxed: {error.strerror}") from error
     except ValueError as error:  # PyAV decodes a header's texts as it opens the file
         raise UnreadableVideo(f"cannot be demuxed: {error}") from error
-    assert facts is not None
     rotation, flipped = _orientation.read(path, facts["stream"]) if _container.is_turned(path) else _orientation.UPRIGHT
     return Video(path=path, label=label, size=size, hash=file_hash(path), rotation=rotation, flipped=flipped, **facts)
 
@@ -50,11 +62,7 @@ def scan(path: Path | str, label: Label = -1) -> Video:
 def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
     """Return the `Video` fields that the packets hold; None if opened with `UNDECODED` and some are missing."""
     with av.open(str(path), options=options) as container:
-        stream = container.streams.best("video")
-        if not isinstance(stream, av.VideoStream):
-            raise UnreadableVideo("no video stream")
-        if stream.codec_context is None:
-            raise UnreadableVideo("a codec that this PyAV does not know")
+        stream = _moving(container)
         context = stream.codec_context
         packets = container.demux(stream)
         if options:
@@ -65,16 +73,15 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             context, packets = known, itertools.chain([first], packets)
         elif context.codec.canonical_name in _header.CODECS:
             packets = _header.shown_first(context, packets)
-        pts, key_frames, step, hidden = _presentation(packets, context.codec.canonical_name)
-        if not len(pts):
-            raise UnreadableVideo("no frames")
-        time_base = stream.time_base or Fraction(1, 1)
+        watch = _changes.Watch(context.codec.canonical_name, stream.codec_context.extradata)
+        found, step, hidden, whole = _read(watch.through(packets), _plain.Packets(context))
+        if len(found.pts) == 1 and container.streams.audio and context.codec.canonical_name in STILL:
+            raise UnreadableVideo("no video stream: a sound file with a cover")
+        tick = stream.time_base or Fraction(1, 1)
+        whole = whole and not (watch.changed and context.codec.reorder)  # a decoder may drop what it holds back
+        plain = whole and _plain.is_plain(found, context, container=container.format.name, tick=float(tick))
         return {
-            "frames": len(pts),
-            "pts": pts,
-            "time_base": time_base,
-            "key_frames": key_frames,
-            "duration": float((int(pts[-1] - pts[0]) + step) * time_base),
+            **(_presentation(found, step, tick) if plain else {}),
             "width": context.width,
             "height": context.height,
             "codec": context.codec.canonical_name,
@@ -85,6 +92,8 @@ def _demux(path: Path, options: dict[str, str]) -> dict[str, Any] | None:
             "hidden": hidden,
             "coded_width": context.coded_width,
             "coded_height": context.coded_height,
+            "changes": watch.changed,
+            "sited": context.codec.canonical_name in ("vp8", "vp9") and _container.is_sited(path),
             **_colors.tags(context),
         }
 
@@ -98,51 +107,102 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _moving(container: InputContainer) -> av.VideoStream:
+    """Return the best video stream, or if that is a cover, the largest other one. Raises UnreadableVideo."""
+    best, streams = container.streams.best("video"), container.streams.video
+    moving = [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
+    if not moving:
+        raise UnreadableVideo("no video stream" + ": a sound file with a cover" * bool(streams))
+    if best not in moving:
+        best = max(moving, key=lambda stream: stream.width * stream.height if stream.codec_context else 0)
+    if best.codec_context is None:
+        raise UnreadableVideo("a codec that this PyAV does not know")
+    assert isinstance(best, av.VideoStream)
+    return best
+
+
 def _complete_size(path: Path) -> int:
     """Return a file's size in bytes. Raises UnreadableVideo if it is shorter than its container's headers say.
 
-    A demuxer would silently show a shorter video.
+    A demuxer would silently show a shorter video. Headers that are wrong do not matter if all pictures are there.
     """
     if not path.is_file():
         raise UnreadableVideo("no such file")
     size = path.stat().st_size
     if size == 0:
         raise UnreadableVideo("empty file")
-    if (declared := _container.declared_size(path)) > size:
+    if (declared := _container.declared_size(path)) > size and not _all_packets(path):
         raise UnreadableVideo(f"truncated: {size} of {declared} bytes")
     return size
 
 
-def _presentation(packets: Iterable[av.Packet], codec: str) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Return sorted pts, key frame numbers, the last frame's duration, and the number of hidden packets."""
-    vp8 = codec == "vp8"
-    shown: list[tuple[int | None, int | None, bool]] = []
+def _all_packets(path: Path) -> bool:
+    """Whether a file has, uncut, as many packets as its headers count; False if they do not (Matroska)."""
+    try:
+        with av.open(str(path), options={**_header.UNDECODED, "ignore_editlist": "1"}) as container:
+            stream = _moving(container)
+            packets = [packet for packet in container.demux(stream) if packet.size]
+            return len(packets) == stream.frames and not any(packet.is_corrupt for packet in packets)
+    except (FFmpegError, UnreadableVideo):
+        return False
+
+
+def _read(packets: Iterable[av.Packet], found: _plain.Packets) -> tuple[_plain.Packets, int, int, bool]:
+    """Return the packets that are shown, the last one's duration, the number of hidden ones, and whether all are whole.
+
+    Raises UnreadableVideo if there are none, or the last one is cut short.
+    """
+    vp8, whole, damaged = found.codec == "vp8", True, False
     hidden = step = 0
+    cut = False
     for packet in packets:
-        if packet.is_corrupt:
-            raise UnreadableVideo("truncated: a packet is cut short")
+        whole = whole and not damaged
+        size, corrupt = packet.size, packet.is_corrupt
         if packet.is_discard or (vp8 and _hidden_vp8(packet)):
             hidden += 1
-        elif packet.size:
-            shown.append((packet.pts, packet.dts, packet.is_keyframe))
+        elif size:
+            found.add(packet)
             step = packet.duration or step
-    pts = _timestamps([row[0] for row in shown], [row[1] for row in shown])
-    order = np.argsort(pts, kind="stable")
-    keys = np.array([row[2] for row in shown], dtype=bool)[order]
+        cut = corrupt if size else cut
+        damaged = corrupt or not size
+    if not found.pts:
+        raise UnreadableVideo("no frames")
+    if cut:
+        raise UnreadableVideo("truncated: a packet is cut short")
+    return found, step, hidden, whole
+
+
+def _presentation(found: _plain.Packets, step: int, tick: Fraction) -> dict[str, Any]:
+    """Return the `Video` fields of a plain file's frames; the last frame lasts `step`, or as long as the mean."""
+    pts = found.times()
+    assert pts is not None
+    order = np.argsort(pts)
     if not step and len(pts) > 1:
         step = int(np.ptp(pts)) // (len(pts) - 1)
-    return pts[order], np.flatnonzero(keys).astype(np.int32), step, hidden
+    return {
+        "frames": len(pts),
+        "pts": pts[order],
+        "time_base": tick,
+        "key_frames": np.flatnonzero(np.array(found.keys)[order]).astype(np.int32),
+        "duration": float((int(np.ptp(pts)) + step) * tick),
+    }
+
+
+def _decoded(path: Path, stream: int) -> dict[str, Any]:
+    """Return the `Video` fields of a file's frames, learnt by decoding it."""
+    shown = _shown.learn(path, stream)
+    if broken := [packet for packet in shown.failed if packet > shown.packets[0]]:
+        raise UnreadableVideo(f"truncated: its picture {broken[0]} cannot be decoded: {shown.failed[broken[0]]}")
+    return {
+        "frames": len(shown.pts),
+        "pts": shown.pts,
+        "time_base": shown.time_base,
+        "key_frames": shown.key_frames,
+        "duration": shown.duration,
+        "packets": shown.packets,
+    }
 
 
 def _hidden_vp8(packet: av.Packet) -> bool:
     # RFC 6386, 9.1: bit 4 of a frame's first byte is `show_frame`.
     return packet.size > 0 and not memoryview(packet)[0] >> 4 & 1
-
-
-def _timestamps(pts: list[int | None], dts: list[int | None]) -> np.ndarray:
-    """Return pts as int64; where a container has none (AVI), the dts, or else the frame numbers."""
-    for times in (pts, dts):
-        known = [time for time in times if time is not None]
-        if len(set(known)) == len(times):
-            return np.array(known, dtype=np.int64)
-    return np.arange(len(pts), dtype=np.int64)

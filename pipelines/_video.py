@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +15,12 @@ SQUARE = "1"  # a pixel aspect
 
 class UnreadableVideo(Exception):  # noqa: N818 (it skips one video, and is no failure of the program)
     """A file that cannot be indexed or decoded, or is not the file that was indexed. The message omits the path."""
+
+
+def reason(error: Exception) -> str:
+    """Return in one line why a video cannot be read: of an unforeseen exception with its type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (UnreadableVideo, OSError)) else f"{type(error).__name__}: {text}"
 
 
 class SkippedVideo(NamedTuple):
@@ -33,17 +39,23 @@ class Video:
     """One row of the index.
 
     Times: `pts` (int64, in units of `time_base`) and `key_frames` (int32, frame numbers) cover the whole file in
-    presentation order. The video is `frames` frames long and starts at the file's frame `offset`, which is 0 unless a
-    list trims the file. `duration` is in seconds, of these frames only; 0 where there are no times.
+    presentation order. `pts` ascend; where the file's own do not, they are repaired. The video is `frames` frames long
+    and starts at the file's frame `offset`, which is 0 unless a list trims the file. `duration` is in seconds, of these
+    frames only; 0 where there are no times.
 
     Pixels: `width` and `height` are the stored frame's, before it is mirrored from left to right (if
     `flipped`) and turned by `rotation` (clockwise: 0, 90, 180 or 270 degrees). `pixel_aspect` is a pixel's width to its
     height; pixels that are not square are shown as stored.
     `coded_width` and `coded_height` include the padding to whole blocks; 0 where the headers do not say.
     `color_matrix` and `color_range` are FFmpeg's names of the file's color tags (`bt709`, …; `tv`, `pc`), or `unknown`.
+    `changes`: size, format or colors change in mid-stream (frames are then resampled to `width` and `height`). `sited`:
+    the container says where between the pixels chroma lies. Both are looked for only where DALI may decode the file.
 
     File: `size` in bytes, `hash` of its contents, `stream` the video stream's number in the container, `hidden` the
-    number of packets that are never shown. `codec="frames"` is a folder of JPEG frames.
+    number of packets that are never shown. `codec="frames"` is a folder of JPEG or PNG frames.
+
+    Packets: `packets` is empty for a plain file, whose packets sorted by time are its frames. Another one was decoded
+    to be indexed: then `packets` (int32) holds each frame's packet, by its number in decoding order (see `_shown`).
 
     `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown.
     """
@@ -72,6 +84,9 @@ class Video:
     coded_height: int = 0
     color_matrix: str = "unknown"
     color_range: str = "unknown"
+    packets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    changes: bool = False
+    sited: bool = False
 
     @property
     def fps(self) -> float:

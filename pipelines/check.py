@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
 from av.error import FFmpegError
 
 from ..errors import UserError
-from . import _frames, _parallel
+from . import _frames, _parallel, _shown
 from ._quarantine import quarantine_file
 from .index import Index, UnreadableVideo, Video, scan
+
+STRICT = {"err_detect": "explode"}  # of FFmpeg's decoders: by default they conceal errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def _examine(video: Video, deep: bool) -> Problem | None:
     try:
         if scan(video.path).hash != video.hash:
             return Problem(path=video.path, reason="changed since it was indexed")
-        if deep and (reason := _decode(video)):
+        if deep and (reason := _undecodable(video)):
             return Problem(path=video.path, reason=reason)
     except (UnreadableVideo, OSError) as error:
         return Problem(path=video.path, reason=str(error))
@@ -106,26 +107,48 @@ def _examine(video: Video, deep: bool) -> Problem | None:
     return None
 
 
-def _decode(video: Video) -> str:
+def _undecodable(video: Video) -> str:
     """Return why decoding all frames fails; "" if it does not."""
-    frames = 0
-    for path in _frames.files(video.path) if video.codec == "frames" else [video.path]:
-        try:
-            with av.open(str(path)) as container:
-                stream = container.streams.best("video")
-                if not isinstance(stream, av.VideoStream):
-                    return "no video stream"
-                stream.thread_type = (
-                    "NONE"  # with threads, FFmpeg does not mark frames with concealed errors as corrupt
-                )
-                stream.codec_context.options = {"err_detect": "explode"}
-                for frame in container.decode(stream):
-                    if frame.is_corrupt:
-                        return f"frame {frames} is corrupt"
-                    frames += 1
-        except FFmpegError as error:
-            return f"cannot be decoded after frame {frames}: {error.strerror}"
-    return "" if frames == len(video.pts) else f"{frames} frames decode, {len(video.pts)} are indexed"
+    try:
+        if video.codec == "frames":
+            for number, path in enumerate(_frames.files(video.path)):
+                found = _shown.learn(path, 0, STRICT)
+                if found.failed or found.corrupt:
+                    return f"frame {number} cannot be decoded"
+            return ""
+        return _damage(video)
+    except FFmpegError as error:
+        return f"cannot be decoded: {error.strerror}"
+
+
+def _damage(video: Video) -> str:
+    """Return what a decode that stops at any error finds; pictures whose references were cut away do not count."""
+    strict = _shown.learn(video.path, video.stream, STRICT)
+    failed = dict.fromkeys(strict.corrupt, "it is corrupt") | strict.failed
+    if not failed and _same(strict, video):
+        return ""
+    shown = _shown.learn(video.path, video.stream)
+    places = {packet: frame for frame, packet in enumerate(shown.packets.tolist())}
+    for packet, reason in sorted(failed.items()):
+        frame = places.get(packet)
+        if frame is not None and not _leads(packet, frame, shown):
+            return f"frame {frame} cannot be decoded: {reason}"
+    if len(shown.pts) != len(video.pts):
+        return f"{len(shown.pts)} frames decode, {len(video.pts)} are indexed"
+    return "" if _same(shown, video) else "its frames have another order than in the index: index the data again"
+
+
+def _same(shown: _shown.Shown, video: Video) -> bool:
+    """Whether a decode showed the frames of the index."""
+    if len(video.packets):
+        return np.array_equal(shown.packets, video.packets)
+    return shown.time_base == video.time_base and np.array_equal(shown.pts, video.pts)
+
+
+def _leads(packet: int, frame: int, shown: _shown.Shown) -> bool:
+    """Whether a frame is decoded after the key frame before it, but shown before that: it needs the group before."""
+    keys = shown.key_frames[shown.packets[shown.key_frames] < packet]
+    return bool(len(keys) and keys[-1] > frame)
 
 
 def _variable_steps(video: Video) -> str:

@@ -4,8 +4,10 @@
     DALI               VP8, VP9         the codecs and sizes that NVDEC decodes according to the driver (`nvdec`)
     software           all others       all others, such as MJPEG and folders of frames
 
-Videos that are turned or mirrored, or have hidden packets or negative times, which shift DALI's frame numbers:
-software.
+Videos that are turned or mirrored, change in mid-stream, or have hidden packets, negative times, or times that do not
+give the order of their frames (`Video.packets`), which shift DALI's frame numbers: software. So are on a CPU those with
+colors other than BT.601's, or a tag of where chroma lies, which DALI ignores; on a GPU, its colors are corrected
+(`_colors`).
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from ..errors import UserError, unknown
+from ..spec import Decoder
 from . import nvdec
 from ._colors import WEIGHTS, stated_to_nvdec
 from ._files import flat
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from .index import Index
 
 Device = Literal["cpu", "cuda"]
-Decoder = Literal["auto", "dali", "software"]
 
 # DALI's CPU decoder decodes MJPEG too, but a corrupt frame there crashes the process.
 CPU_CODECS = ("vp8", "vp9")
@@ -40,24 +42,33 @@ BLOCK = 16  # pixels; encoders pad frames to multiples of at most this (interlac
 def choose(index: Index, decoder: str, device: Device, sampling: str) -> str:
     """Return `dali` or `software`; for `auto` the one measured to be fastest, else the first one of `decoders`.
 
-    `sampling` is that of the `Clip`. Raises UserError if the decoder is unknown, or it is `dali`, which decodes none of
-    the videos.
+    `sampling` is that of the `Clip`. Raises UserError if the decoder is unknown, or it is `dali`, which knows none of
+    the codecs, or on a GPU decodes none of the videos.
     """
-    if decoder not in ("auto", "dali", "software"):
-        raise unknown("decoder", decoder, ("auto", "dali", "software"))
-    supported_rows = decoders(index, device)
-    if decoder == "auto":
-        from . import _decoder_cache
+    check(index, decoder, device)
+    if decoder == "dali" and "dali" not in decoders(index, device):
+        _print_once("decoder dali: none of the files is one that it shows rightly: they are decoded in software")
+        return "software"
+    if decoder != "auto":
+        return decoder
+    from . import _decoder_cache
 
-        measured = _decoder_cache.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
-        return measured if measured in supported_rows else supported_rows[0]
-    if decoder not in supported_rows:
+    able = decoders(index, device)
+    measured = _decoder_cache.recall(index, device, "segments" if sampling in ("segments", "uniform") else "dense")
+    return measured if measured in able else able[0]
+
+
+def check(index: Index, decoder: str, device: Device) -> None:
+    """Raise UserError if the decoder is unknown, or it is `dali`, which on this device knows none of the codecs."""
+    if decoder not in get_args(Decoder):
+        raise unknown("decoder", decoder, get_args(Decoder))
+    known = device == "cpu" and _of_cpu_codecs(index).any()
+    if decoder == "dali" and not known and "dali" not in decoders(index, device):
         codecs = ", ".join(sorted(set(index.table["codec"])))
         raise UserError(
             f"decoder dali: DALI on this {device} decodes none of the files ({codecs}), or not their size: use "
             "`auto`; `reelbench doctor` lists what this GPU decodes"
         )
-    return decoder
 
 
 def decoders(index: Index, device: Device) -> tuple[Literal["dali", "software"], ...]:
@@ -68,13 +79,7 @@ def decoders(index: Index, device: Device) -> tuple[Literal["dali", "software"],
     supported_rows = supported(index, device)
     if not supported_rows.any():
         return ("software",)
-    # On a CPU, color correction makes DALI slower than software; on a GPU it costs nothing.
-    likely = (
-        supported_rows & ~index.table["color_matrix"].isin(WEIGHTS).to_numpy(bool)
-        if device == "cpu"
-        else supported_rows
-    )
-    return ("dali", "software") if 2 * likely.sum() >= len(supported_rows) else ("software", "dali")
+    return ("dali", "software") if 2 * supported_rows.sum() >= len(supported_rows) else ("software", "dali")
 
 
 def supported(index: Index, device: Device) -> np.ndarray:
@@ -88,12 +93,19 @@ def supported(index: Index, device: Device) -> np.ndarray:
     plain = (
         ~early
         & (table["hidden"].to_numpy() == 0)
+        & (np.diff(flat(table["packets"])[1], prepend=0) == 0)
         & (table["rotation"].to_numpy() == 0)
         & ~table["flipped"].to_numpy(bool)
+        & ~table["changes"].to_numpy(bool)
     )
     if device == "cuda":
         return _on_gpu(table, plain)
-    return plain & table["codec"].isin(CPU_CODECS).to_numpy(dtype=bool)
+    corrected = table["color_matrix"].isin(WEIGHTS) | table["sited"]
+    return plain & _of_cpu_codecs(index) & ~corrected.to_numpy(bool)
+
+
+def _of_cpu_codecs(index: Index) -> np.ndarray:
+    return index.table["codec"].isin(CPU_CODECS).to_numpy(bool)
 
 
 def register_nvdec(index: Index, rows: np.ndarray) -> None:

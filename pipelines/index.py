@@ -33,7 +33,7 @@ from ._colors import UNKNOWN
 from ._files import flat
 from ._quarantine import quarantined
 from ._scan import file_hash, scan
-from ._video import SQUARE, Label, SkippedVideo, Span, UnreadableVideo, Video, trim
+from ._video import SQUARE, Label, SkippedVideo, Span, UnreadableVideo, Video, reason, trim
 
 __all__ = [
     "Entry",
@@ -80,13 +80,16 @@ SCHEMA = pa.schema(
         "coded_height": pa.int32(),
         "color_matrix": pa.string(),
         "color_range": pa.string(),
+        "packets": pa.list_(pa.int32()),
+        "changes": pa.bool_(),
+        "sited": pa.bool_(),
     }
 )
-LISTS = ("label", "pts", "key_frames")
+LISTS = ("label", "pts", "key_frames", "packets")
 # Columns that index files of older versions lack, and the values for them.
-LATER: dict[str, int | str] = {
+LATER: dict[str, int | str | list[int]] = {
     "coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN, "flipped": False,
-    "pixel_aspect": SQUARE,
+    "pixel_aspect": SQUARE, "packets": [], "changes": False, "sited": False,
 }  # fmt: skip
 
 
@@ -388,8 +391,8 @@ def _scan_one(entry: Entry) -> Video | str:
     try:
         video = scan(entry.path, entry.label)
         return video if entry.span is None else trim(video, entry.span)
-    except (UnreadableVideo, OSError) as error:
-        return str(error)
+    except Exception as error:  # noqa: BLE001 (whatever a file does to a library costs that file, not the index)
+        return reason(error)
 
 
 def _crashed(entry: Entry) -> str:

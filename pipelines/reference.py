@@ -6,29 +6,37 @@ frame, the resampling is written out in float64, and nothing runs in parallel.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from einops import rearrange
 
+from . import _frames
 from .source import ClipSampler
 
 EXACT = 0x42002  # swscale: bilinear, full chroma, accurate rounding
 
 
 def decode(path: Path | str, stream: int = 0, rotation: int = 0, flipped: bool = False) -> np.ndarray:
-    """Return all frames of a file, or of a folder's `*.jpg` files by name, upright: F x H x W x 3 uint8 RGB.
+    """Return all frames of a file or of a folder of frames, upright, in the first one's size: F x H x W x 3 uint8 RGB.
 
     `stream` is the stream's number in the container, `rotation` in degrees clockwise, after a mirroring from left to
     right if `flipped`. A span does not count.
     """
     path, reformatter, found = Path(path), VideoReformatter(), []
-    for file in sorted(path.glob("*.jpg")) if path.is_dir() else [path]:
+    size: tuple[int, int] | None = None
+    for file in _frames.files(path) if path.is_dir() else [path]:
         with av.open(str(file), mode="r") as container:
-            for frame in container.decode(container.streams[stream]):
-                found.append(reformatter.reformat(frame, format="rgb24", interpolation=EXACT).to_ndarray())  # type: ignore[arg-type]
+            for packet in container.demux(container.streams[stream]):
+                with suppress(FFmpegError):  # a picture whose reference was cut away is none
+                    for frame in packet.decode():
+                        size = size or (frame.width, frame.height)  # type: ignore[union-attr]
+                        rgb = reformatter.reformat(frame, *size, format="rgb24", interpolation=EXACT)  # type: ignore[arg-type]
+                        found.append(rgb.to_ndarray())
     frames = np.stack(found)
     return np.rot90(frames[:, :, ::-1] if flipped else frames, -rotation // 90, axes=(1, 2))
 

@@ -4,14 +4,15 @@
     wanted           x   x                     x   x
     decoded      o-o-o-o-o    (seek)         o-o-o-o-o       "-": non-reference frames are not decoded
 
-Colors follow the file's tags. For BT.601, whole frames equal those of DALI's CPU decoder bit for bit: bilinear, full
-chroma, accurate rounding. Only the region that the crop boxes need is converted to RGB.
+Only the region that the crop boxes need is converted to RGB (`_rgb`). Frames of another size than the index's are
+resampled to it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,24 +21,19 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.filter import Graph
 from av.video import VideoStream
-from av.video.reformatter import VideoReformatter
 
 from . import _orientation
 from ._files import UnreadableVideo
 from ._header import UNDECODED
-from ._packets import Mismatch, groups, is_avi, opened
+from ._packets import Mismatch, from_key, groups, is_avi, opened
+from ._rgb import Region, ToRGB
+from ._shown import Decoder
 from .source import ClipSpec, EncodedSource
 
-# SWS_BILINEAR | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND: what DALI's CPU decoder asks of swscale.
-EXACT = 0x42002
-# Resampling and chroma interpolation read this far beyond a box, in pixels.
-MARGIN = 4
+MARGIN = 2  # pixels around a box; resampling reads at most one
 # Codecs whose decoders can omit frames (`skip_frame`) without changing the others.
 SKIPPING = ("h264", "hevc")
-
-Region = tuple[int, int, int, int]
 
 
 class DecodedSource(EncodedSource):
@@ -50,9 +46,11 @@ class DecodedSource(EncodedSource):
         content, wanted = self.fetch(row, spec)
         region, orientation = around(spec.boxes, *self.files.size(row)), self.files.orientation(row)
         turned = orientation != _orientation.UPRIGHT
-        part = (0, 0, *self.files.coded_size(row)) if turned else region
+        size = self.files.coded_size(row)
+        part = (0, 0, *size) if turned else region
         try:
-            frames = decode(content, self.files.stream(row), wanted, *self.files.times(row), part)
+            times, packets = self.files.times(row), self.files.packets(row)
+            frames = decode(content, self.files.stream(row), wanted, *times, part, size=size, packets=packets)
         except (FFmpegError, Mismatch, ValueError) as error:
             raise UnreadableVideo(f"cannot be decoded: {error}") from None
         if turned:
@@ -88,64 +86,42 @@ class MixedSource(DecodedSource):
 
 
 def around(boxes: np.ndarray, width: int, height: int) -> Region:
-    """Return the region x0 y0 x1 y1 of a frame that contains all boxes (N x 4) plus `MARGIN`.
-
-    Edges are even and within the frame; an odd `width` or `height` makes the last ones odd.
-    """
-    x0, y0 = (max(math.floor(low) - MARGIN, 0) // 2 * 2 for low in boxes[:, :2].min(axis=0))
-    x1, y1 = (math.ceil((math.ceil(high) + MARGIN) / 2) * 2 for high in boxes[:, 2:].max(axis=0))
+    """Return the region x0 y0 x1 y1 of a frame that contains all boxes (N x 4) plus `MARGIN`."""
+    x0, y0 = (max(math.floor(low) - MARGIN, 0) for low in boxes[:, :2].min(axis=0))
+    x1, y1 = (math.ceil(high) + MARGIN for high in boxes[:, 2:].max(axis=0))
     return x0, y0, min(x1, width), min(y1, height)
 
 
 def decode(
-    content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray, region: Region
-) -> np.ndarray:
+    content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray, region: Region,
+    *, size: tuple[int, int] | None = None, packets: Sequence[int] | np.ndarray = (),
+) -> np.ndarray:  # fmt: skip
     """Return a file's frames `wanted` (ascending, distinct) as F x H x W x 3 uint8 RGB, cropped to the region.
 
-    The region is x0 y0 x1 y1 in the stored frame: a rotation is not applied. `pts` and `keys` are those of the index.
-    The frames equal those of a sequential decode from the start. Raises Mismatch if one is missing, or FFmpegError.
+    The region is x0 y0 x1 y1 in the stored frame: a rotation is not applied. `pts`, `keys` and `packets` are those of
+    the index, and so is `size` (width, height), to which all frames are resampled; None means that of the first frame
+    `wanted`. The frames equal those of a sequential decode from the start. Raises Mismatch if one is missing, or
+    FFmpegError.
     """
+    if len(packets):
+        with suppress(Mismatch):
+            return _convert(_numbered(content, stream, wanted, packets, keys), len(wanted), region, size)
+        return _convert(_numbered(content, stream, wanted, packets, keys[:1]), len(wanted), region, size)
     # For some H.264 files, FFmpeg learns the reordering delay only by decoding the first frames: hence the second try.
     for options in () if is_avi(content) else (UNDECODED, {}):
-        with suppress(Mismatch):
-            return _convert(_seeking(content, stream, wanted, pts, keys, options), len(wanted), region)
-    return _convert(_counting(content, stream, wanted), len(wanted), region)
+        with suppress(Mismatch, FFmpegError):  # a file without an index of its key frames may not seek
+            return _convert(_seeking(content, stream, wanted, pts, keys, options), len(wanted), region, size)
+    return _convert(_counting(content, stream, wanted), len(wanted), region, size)
 
 
-def _convert(frames: Iterator[av.VideoFrame], count: int, region: Region) -> np.ndarray:
+def _convert(frames: Iterator[av.VideoFrame], count: int, region: Region, size: tuple[int, int] | None) -> np.ndarray:
     x0, y0, x1, y1 = region
     out = np.empty((count, y1 - y0, x1 - x0, 3), dtype=np.uint8)
-    reformatter, crop = VideoReformatter(), _Crop(region)
+    convert: ToRGB | None = None
     for i, frame in enumerate(frames):
-        rgb = reformatter.reformat(crop(frame), format="rgb24", interpolation=EXACT, threads=1)
-        rows = np.frombuffer(memoryview(rgb.planes[0]), dtype=np.uint8).reshape(rgb.height, -1)
-        out[i] = rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
+        convert = convert or ToRGB(region, size or (frame.width, frame.height))
+        out[i] = convert(frame)
     return out
-
-
-class _Crop:
-    """Crops frames without copying them: FFmpeg's `crop` filter moves the plane pointers."""
-
-    def __init__(self, region: Region) -> None:
-        self.region = region
-        self.graph: Graph | None = None
-
-    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        x0, y0, x1, y1 = self.region
-        if (frame.width, frame.height) == (x1 - x0, y1 - y0):
-            return frame
-        if self.graph is None:
-            self.graph = Graph()
-            source = self.graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-            )
-            crop = self.graph.add("crop", f"{x1 - x0}:{y1 - y0}:{x0}:{y0}:exact=1")
-            sink = self.graph.add("buffersink")
-            source.link_to(crop)
-            crop.link_to(sink)
-            self.graph.configure()
-        self.graph.vpush(frame)
-        return self.graph.vpull()
 
 
 def _video(container: InputContainer, number: int) -> VideoStream:
@@ -170,6 +146,28 @@ def _counting(content: np.ndarray | Path, stream: int, wanted: np.ndarray) -> It
     raise Mismatch(f"frame {min(numbers)} is missing")
 
 
+def _numbered(
+    content: np.ndarray | Path, stream: int, wanted: np.ndarray, packets: Sequence[int] | np.ndarray, keys: np.ndarray
+) -> Iterator[av.VideoFrame]:
+    """Yield the wanted frames, found by the numbers of their packets, decoded from the preceding key frames."""
+    with opened(content) as container:
+        decoder = Decoder(container, _video(container, stream))
+        frames, number = decoder.frames(), -1
+        for key, group in groups(wanted, keys):
+            if key > number + 1 and decoder.start(int(packets[key])):
+                frames = itertools.dropwhile(lambda found, first=packets[key]: found[0] != first, decoder.frames())
+                number = key - 1
+            needed = set(group.tolist())
+            for packet, frame in itertools.islice(frames, int(group[-1]) - number):
+                number += 1
+                if packet != packets[number]:
+                    raise Mismatch(f"frame {number} is not where the index says")
+                if number in needed:
+                    yield frame
+            if number < group[-1]:
+                raise Mismatch(f"frame {number + 1} is missing")
+
+
 def _seeking(
     content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray,
     options: dict[str, str],
@@ -178,18 +176,19 @@ def _seeking(
     with opened(content, options) as container:
         video = _video(container, stream)
         for key, group in groups(wanted, keys):
-            container.seek(int(pts[key]), stream=video)
-            yield from _group(container, video, pts[group])
+            yield from _group(from_key(container, video, key, pts), video, pts[group])
 
 
-def _group(container: InputContainer, video: VideoStream, times: np.ndarray) -> Iterator[av.VideoFrame]:
+def _group(packets: Iterator[av.Packet], video: VideoStream, times: np.ndarray) -> Iterator[av.VideoFrame]:
     queue = times.tolist()
     needed, context = set(queue), video.codec_context
     skipping = context.codec.canonical_name in SKIPPING
-    for packet in container.demux(video):
+    for packet in packets:
         if skipping:
             context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
         for frame in packet.decode():
+            if frame.format.has_palette:
+                raise Mismatch("a container may tell the palette at its beginning only")
             if frame.pts is None or frame.pts > queue[0]:
                 raise Mismatch(f"the frame at {queue[0]} is missing")
             if frame.pts == queue[0]:

@@ -21,6 +21,7 @@ from . import clips
 from ._colors import correction
 from ._files import Files, UnreadableVideo
 from ._packets import excerpt
+from ._video import reason
 from ._workers import leave_signals_to_parent
 from .augment import Augment, AugmentParams
 from .transform import TrainTransform
@@ -268,13 +269,13 @@ class EncodedSource:
         skipped: list[tuple[int, str]] = []
         for row in self._with_substitutes(epoch, sample):
             padding = padding or (row != sample and not self.batch_sampler.training)
-            spec = self.clip_spec(epoch, sample, row)
-            if padding:
-                spec = spec._replace(frames=spec.frames[:1], positions=np.zeros_like(spec.positions))
             try:
+                spec = self.clip_spec(epoch, sample, row)
+                if padding:
+                    spec = spec._replace(frames=spec.frames[:1], positions=np.zeros_like(spec.positions))
                 content, boxes = self.content(row, spec)
-            except UnreadableVideo as error:
-                skipped.append((row, str(error)))
+            except Exception as error:  # noqa: BLE001 (whatever a file does to a library costs that file, not the run)
+                skipped.append((row, reason(error)))
                 continue
             skipped_json = np.frombuffer(json.dumps(skipped).encode(), np.uint8)
             row_shown = np.array(PADDING if padding else row, np.int64)
@@ -282,9 +283,9 @@ class EncodedSource:
             correction = (self.correction(row),) if self.corrects else ()
             augment = self.clip_sampler.augment.used(spec.augment) if spec.augment else ()
             return *content, *rest, *correction, *augment
-        row, reason = skipped[0]
+        row, why = skipped[0]
         message = (
-            f"{self.files.path(row)}: {reason}, the first of {len(skipped)} unreadable videos in a row: is the disk "
+            f"{self.files.path(row)}: {why}, the first of {len(skipped)} unreadable videos in a row: is the disk "
             "there? `reelbench data check` lists them"
         )
         raise UserError(message.join(MARKS))

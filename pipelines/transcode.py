@@ -6,8 +6,11 @@ Run again after an interruption, it resumes: complete files are not made twice. 
 video becomes a file of its own, a rotated one is stored upright, and audio is dropped. Times count from each video's
 first frame; a folder of frames, which has no times, becomes a video of 25 frames per second.
 
-Width and height become multiples of 16, with which DALI can reuse its NVDEC sessions (docs/dali-nvdec-cache.md): up to
-15 pixels of the scaled frame are cropped, half on each side.
+Frames are converted to RGB as for training, then encoded in BT.601, limited range, and tagged so: every decoder shows
+those colors.
+
+With sides that are multiples of 16, DALI can reuse its NVDEC sessions (docs/dali-nvdec-cache.md). So the long side is
+cropped to one, by up to 15 pixels, half on each side; the short side of a video that is not scaled stays as it is.
 """
 
 from __future__ import annotations
@@ -22,15 +25,15 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.error import FFmpegError
 
 from ..errors import UserError, unknown
 from . import _frames, _orientation, _parallel
 from ._encode import encode, find
-from .index import Index, SkippedVideo, UnreadableVideo, Video, from_videos, scan, writable
+from ._rgb import EXACT, ToRGB
+from ._shown import Decoder
+from .index import Index, SkippedVideo, Video, from_videos, scan, writable
 
 CODECS = ("h264", "hevc", "vp9", "vp8", "av1")  # the containers of the others store no frame times
-BILINEAR = 0x42002  # swscale: bilinear, full chroma, accurate rounding: a third of the error when the matrix changes
 # Colors that every decoder shows correctly. swscale and FFmpeg number the same matrix differently.
 BT601, SMPTE170M, LIMITED = 5, 6, 1
 TIMEOUT = 6 * 3600.0  # seconds for one video
@@ -59,8 +62,8 @@ def transcode(
 ) -> Index:
     """Transcode an index's videos into `out`, write the new index there under the old name, and return it.
 
-    `short_side` is in pixels, before both sides are cropped to multiples of 16; smaller videos are not enlarged. `gop`
-    is the key-frame interval in frames. A video that fails is listed in the new index's `skipped`.
+    `short_side` is in pixels, rounded up to a multiple of 16; smaller videos are not enlarged. `gop` is the key-frame
+    interval in frames. A video that fails is listed in the new index's `skipped`.
 
     Raises UserError if the codec stores no frame times, `short_side` is below 64, half of the videos or more are
     missing or changed, or `out` holds the index or its videos, or was made with other settings.
@@ -73,7 +76,7 @@ def transcode(
     if out.resolve() in (Path(index).absolute().parent.resolve(), source.root.resolve()):
         raise UserError(f"{out}: holds the index or its videos: choose another folder for the copy")
     source.verify()
-    _claim(out, {"short_side": short_side, "gop": gop, "codec": codec, "multiple_of": BLOCK})
+    _claim(out, {"short_side": short_side, "gop": gop, "codec": codec, "long_side_multiple_of": BLOCK})
     jobs = [
         _Job(video=video, target=_target(video, source.root, out, codec), short_side=short_side, gop=gop, codec=codec)
         for video in source.videos()
@@ -123,8 +126,8 @@ def _transcode(job: _Job) -> Video | str:
             fps = Fraction(job.video.fps).limit_denominator(1001) if job.video.fps else 1 / UNTIMED
             encode(job.target, _pictures(job), codec=job.codec, fps=fps, gop=job.gop)
         made = scan(job.target, job.video.label)
-    except (UnreadableVideo, FFmpegError, OSError) as error:
-        return str(error)
+    except Exception as error:  # noqa: BLE001 (whatever a file makes libraries raise, the others are transcoded)
+        return str(error) or type(error).__name__
     if made.frames != job.video.frames:
         os.unlink(job.target)
         return f"{made.frames} of {job.video.frames} frames decode"
@@ -138,11 +141,14 @@ def _crashed(job: _Job) -> str:
 def _pictures(job: _Job) -> Iterator[av.VideoFrame]:
     """Yield the video's frames, upright and scaled, with their own times, from zero."""
     video, first = job.video, job.video.offset
+    size = video.width, video.height
+    convert = ToRGB((0, 0, *size), size)
     for number, frame in enumerate(_decoded(video)):
         if number >= first + video.frames:
             return
         if number >= first:
-            picture = _cropped(_scaled(_upright(frame, (video.rotation, video.flipped)), job.short_side))
+            upright = _orientation.apply(convert(frame), (video.rotation, video.flipped))
+            picture = _cropped(_scaled(np.ascontiguousarray(upright), job.short_side))
             picture.time_base = video.time_base if video.codec != "frames" else UNTIMED
             picture.pts = int(video.pts[number] - video.pts[first])
             yield picture
@@ -151,28 +157,22 @@ def _pictures(job: _Job) -> Iterator[av.VideoFrame]:
 def _decoded(video: Video) -> Iterator[av.VideoFrame]:
     for path in _frames.files(video.path) if video.codec == "frames" else [video.path]:
         with av.open(str(path)) as container:
-            stream = container.streams.best("video")
-            if isinstance(stream, av.VideoStream):
-                stream.thread_type = "NONE"
-                yield from container.decode(stream)
+            stream = container.streams[video.stream]
+            assert isinstance(stream, av.VideoStream)
+            stream.thread_type = "NONE"
+            yield from (frame for _, frame in Decoder(container, stream).frames())
 
 
-def _upright(frame: av.VideoFrame, orientation: _orientation.Orientation) -> av.VideoFrame:
-    if orientation == _orientation.UPRIGHT:
-        return frame
-    pixels = _orientation.apply(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False), orientation)
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-
-
-def _scaled(frame: av.VideoFrame, short_side: int) -> av.VideoFrame:
-    """Return the frame scaled, in BT.601 limited range, with even sides as 4:2:0 requires."""
-    scale = min(1.0, short_side / min(frame.width, frame.height))
-    width, height = (max(2, 2 * round(side * scale / 2)) for side in (frame.width, frame.height))
-    made = frame.reformat(
-        width=width,
-        height=height,
+def _scaled(picture: np.ndarray, short_side: int) -> av.VideoFrame:
+    """Return an RGB picture (H W 3) scaled, with even sides as 4:2:0 requires."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, -(-short_side // BLOCK) * BLOCK / min(width, height))
+    wide, high = (max(2, 2 * round(side * scale / 2)) for side in (width, height))
+    made = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+        width=wide,
+        height=high,
         format="yuv420p",
-        interpolation=BILINEAR,
+        interpolation=EXACT,
         dst_colorspace=BT601,
         dst_color_range=LIMITED,
     )
@@ -181,8 +181,9 @@ def _scaled(frame: av.VideoFrame, short_side: int) -> av.VideoFrame:
 
 
 def _cropped(frame: av.VideoFrame) -> av.VideoFrame:
-    """Return a 4:2:0 frame's center crop whose sides are multiples of 16; sides below 16 stay."""
-    width, height = (side // BLOCK * BLOCK or side for side in (frame.width, frame.height))
+    """Return a 4:2:0 frame's center crop whose long side is a multiple of 16, unless that is below 16."""
+    width, height, long = frame.width, frame.height, max(frame.width, frame.height)
+    width, height = (side // BLOCK * BLOCK or side if side == long else side for side in (width, height))
     if (width, height) == (frame.width, frame.height):
         return frame
     middle = av.VideoFrame(width, height, "yuv420p")

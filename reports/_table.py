@@ -106,6 +106,7 @@ SETTINGS: dict[str, Callable[[Result], str]] = {
     "batch": lambda r: str(r.case.batch or "automatic"),
     "ranks": lambda r: str(r.case.ranks),
     "workers": lambda r: str(r.case.workers),
+    "decoder": lambda r: r.case.decoder,
     "seed": lambda r: seeds(r),
     "checkpoint": lambda r: r.case.checkpoint or "",
 }
@@ -117,7 +118,7 @@ def seeds(result: Result) -> str:
     return f"{', '.join(map(str, merged))} (mean of {len(merged)})" if merged else str(result.case.seed)
 
 
-USUAL = ("eager", "contiguous", "own clip")  # defaults, not shown in the caption
+USUAL = ("auto", "eager", "contiguous", "own clip")  # defaults, not shown in the caption
 
 
 class _Notes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import os
 import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from reelbench.pipelines import index as indexing
 from reelbench.pipelines._encode import CODECS, encode
 from reelbench.pipelines._files import Files
 from reelbench.pipelines.index import Index
+from reelbench.pipelines.source import BatchSampler, ClipSampler, EncodedSource
 from reelbench.pipelines.stream import Stream
 from reelbench.spec import Clip
 
@@ -73,12 +76,20 @@ def forbidden(index: Index) -> Index:
     return index
 
 
+def odd(index: Index) -> Index:
+    """Its index says 0 x 0, over which sampling stumbles with an exception of Python's."""
+    videos = list(index.videos())
+    videos[BAD] = dataclasses.replace(videos[BAD], width=0, height=0)
+    return indexing.from_videos(videos, index.classes, index.root)
+
+
 BREAKAGES = [
     (vanished, "No such file"),
     (forbidden, "Permission denied"),
     (flipped, "changed since it was indexed"),
     (replaced, "changed since it was indexed"),
     (undecodable, "cannot be decoded"),
+    (odd, "Error: "),
 ]
 
 
@@ -113,6 +124,24 @@ def test_training_shows_another_video_which_the_seed_alone_chooses(index: Index)
         assert labels == [video % 2 for video in videos]
         assert two[2 * number][0] + two[2 * number + 1][0] == videos
         assert two[2 * number][2] + two[2 * number + 1][2] == pytest.approx(one[number][2], rel=1e-4)
+
+
+@pytest.mark.parametrize("step", ["clip_spec", "content"])
+def test_whatever_a_file_makes_a_worker_raise_costs_one_video(
+    index: Index, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    files, clip_sampler = Files(index), ClipSampler(clip=CLIP)
+    source = EncodedSource(files, BatchSampler(total=6, batch=1, training=False), clip_sampler)
+    honest = getattr(source, step)
+
+    def raises(*arguments):
+        if BAD in (arguments[0], arguments[-1]):
+            raise ZeroDivisionError("no size")
+        return honest(*arguments)
+
+    monkeypatch.setattr(source, step, raises)
+    *_, skipped = source(SimpleNamespace(iteration=BAD, idx_in_batch=0))
+    assert json.loads(bytes(skipped)) == [[BAD, "cannot be decoded: ZeroDivisionError: no size"]]
 
 
 def test_a_disk_that_is_gone_ends_the_run(index: Index) -> None:

@@ -139,20 +139,19 @@ def test_transcoding_keeps_labels_times_and_pixels(tmp_path: Path, codec: str) -
     assert grey == pytest.approx([16, 24, 32, 40], abs=4)
 
 
-def test_both_sides_are_cut_to_multiples_of_16_around_the_middle(tmp_path: Path) -> None:
-    """What a block of 16 pixels does not fill is cut off; a side that has no whole block is kept."""
+def test_the_long_side_is_cut_to_a_multiple_of_16_around_the_middle(tmp_path: Path) -> None:
+    """The short side becomes one by scaling; that of a small video is kept."""
     (tmp_path / "in").mkdir()
     picture = np.zeros((72, 90, 3), np.uint8)
-    picture[4:68, 4:84] = 255  # the middle 80 x 64, to an even pixel
+    picture[:, 4:84] = 255  # the middle 80, to an even pixel
     encode(tmp_path / "in" / "cut.mp4", [picture] * 3, codec="h264", fps=25, gop=2)
     encode(tmp_path / "in" / "low.mp4", [picture[:12]] * 3, codec="h264", fps=25, gop=2)
     index = build([("cut.mp4", 0), ("low.mp4", 0)], ("a",), tmp_path / "in", workers=0)
     index.save(tmp_path / "in" / "i.parquet")
     made = transcode(tmp_path / "in" / "i.parquet", tmp_path / "out", short_side=72, workers=0, progress=False)
-    assert [(v.width, v.height, v.coded_width, v.coded_height) for v in made.videos()] == [
-        (80, 64, 80, 64),
-        (80, 12, 80, 16),
-    ]
+    assert [(v.width, v.height) for v in made.videos()] == [(80, 72), (80, 12)]
+    scaled = transcode(tmp_path / "in" / "i.parquet", tmp_path / "scaled", short_side=64, workers=0, progress=False)
+    assert [(v.width, v.height) for v in scaled.videos()] == [(80, 64), (80, 12)]
     with av.open(str(made[0].path)) as container:
         for frame in container.decode(video=0):
             assert frame.to_ndarray(format="rgb24").min() > 200

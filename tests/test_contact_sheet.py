@@ -32,7 +32,7 @@ def test_its_pictures_are_the_clips_of_the_run(
 
     monkeypatch.setattr(contact_sheet, "_draw", keep)
     sheet = tmp_path / "new" / "sheet.png"
-    rows = contact_sheet.show(tiny_index, RECIPE, CLIP, sheet, videos=3, epoch=2, seed=7, **WHERE)
+    rows = contact_sheet.show(tiny_index, RECIPE, CLIP, sheet, videos=3, sampler=SamplerState(seed=7, epoch=2), **WHERE)
     with open_stream(tiny_index, RECIPE, CLIP, batch=3, sampler=SamplerState(seed=7, epoch=2), **WHERE) as stream:
         batch = next(iter(stream.epoch()))
     std, mean = (torch.tensor(v).view(3, 1, 1, 1) for v in (CLIP.std, CLIP.mean))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from reelbench import models, pipelines
 from reelbench.harness.decoders import bench, certify, chart
-from reelbench.pipelines import _decoder_cache, stream
+from reelbench.pipelines import _decoder_cache, decoder_choice, stream
 from reelbench.pipelines.index import Index, build
 from reelbench.result import Metric
 from reelbench.spec import Clip
@@ -141,7 +141,9 @@ def test_several_labels_a_video_are_compared_by_their_map(tiny_index: Index, mon
         clip[:, 0] = (torch.arange(4) >= (decoder == "dali")).float()[:, None, None, None]
         batch = SimpleNamespace(clip=clip, label=labels, video=torch.arange(4))
         return nullcontext(
-            SimpleNamespace(epoch=lambda: [batch], metric="map", listed=4, classes=index.classes, skipped=())
+            SimpleNamespace(
+                epoch=lambda: [batch], metric="map", listed=4, classes=index.classes, skipped=(), decoder=decoder
+            )
         )
 
     monkeypatch.setattr(certify.pipelines, "open", opened)
@@ -184,11 +186,25 @@ def test_certify_holds_decoders_to_the_colors_of_a_chart(reelbench, tmp_path: Pa
     build([("a.webm", 0)], ("a",), tmp_path, workers=0).save(tmp_path / "a.parquet")
     code, out, _ = reelbench("data", "certify", tmp_path / "a.parquet", "--device", "cpu")
     assert code == 0
-    assert out.count("colors of a chart, vp9 bt709 tv, ") == 2
-    monkeypatch.setattr(stream, "WEIGHTS", {})  # which turns the correction off
+    assert out.count("colors of a chart, vp9 bt709 tv, ") == 1
+    monkeypatch.setattr(decoder_choice, "WEIGHTS", {})  # which leaves it to DALI
+    monkeypatch.setattr(stream, "WEIGHTS", {})  # and turns the correction off
     code, out, _ = reelbench("data", "certify", tmp_path / "a.parquet", "--device", "cpu")
     assert code == 1
     assert "chart, vp9 bt709 tv, dali: 31" in out  # decibels
+
+
+@pytest.mark.slow  # a certificate
+def test_certify_shows_where_chroma_lies_in_odd_sizes_and_names_what_cannot_be_read(reelbench, tmp_path: Path):
+    chart.film(tmp_path / "a.webm", "vp9", "smpte170m", "tv", odd=True)
+    shutil.copy(tmp_path / "a.webm", tmp_path / "b.webm")
+    build([("a.webm", 0), ("b.webm", 0)], ("a",), tmp_path, workers=0).save(tmp_path / "a.parquet")
+    (tmp_path / "b.webm").write_bytes(b"no video")
+    code, out, _ = reelbench("data", "certify", tmp_path / "a.parquet", "--device", "cpu")
+    assert (code, out.count("changed since it was indexed")) == (1, 1)
+    for decoder in ("dali", "software"):
+        (line,) = [line for line in out.splitlines() if f"chart, vp9 smpte170m tv odd size, {decoder}: " in line]
+        assert float(line.split()[-2]) > certify.ALIKE
 
 
 @pytest.mark.parametrize("verb", ["bench", "transcode", "certify"])

@@ -24,6 +24,7 @@ class Stream:
 
     metric, listed, classes = "topk", 10, ("a", "b", "c")
     skipped = (("gone.mp4", "No such file"),)
+    decoder = "dali"
 
     def epoch(self):
         logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 2.0], [0.0, 0.0, 2.0]])
@@ -44,7 +45,7 @@ def test_views_are_averaged_as_probabilities():
 class Several(Stream):
     """Three videos of two classes, each class right at a threshold of 0; the third shows both."""
 
-    metric, listed, classes, skipped = "map", 0, ("a", "b"), ()
+    metric, listed, classes, skipped, decoder = "map", 0, ("a", "b"), (), "software"
 
     def epoch(self):
         logits = torch.tensor([[5.0, -9.0], [-1.0, -9.0], [4.0, 4.0], [-9.0, 3.0]])
@@ -57,7 +58,9 @@ def test_every_class_of_several_is_scored_on_its_own():
     assert torch.allclose(found.score[2], torch.full((2,), 4.0).sigmoid())
     metric = scores(found, 2, "1x1", precision="bf16")["map"]
     assert metric.value == pytest.approx(100)
-    assert str(metric.convention).startswith("1x1 views, 4 videos, sigmoid averaged, computed in bf16")
+    assert str(metric.convention).startswith(
+        "1x1 views, 4 videos, sigmoid averaged, software decoder, computed in bf16"
+    )
     assert set(found.table(["a", "b", "c", "d"])["activation"]) == {"sigmoid"}
     theirs = evaluate(lambda clip: clip, Several(), activation="softmax")
     assert torch.allclose(theirs.score[2], torch.full((2,), 0.5))
@@ -82,7 +85,7 @@ def test_scores_are_percent_with_wilson_bounds():
     assert found["top1"].value == pytest.approx(100 * 2 / 3)
     assert found["top1"].low < found["top1"].value < found["top1"].high
     assert found["top1"].convention == (
-        "2x1 views, 3 videos, softmax averaged, 1 broken skipped, 7 of 10 listed not tested: "
+        "2x1 views, 3 videos, softmax averaged, dali decoder, 1 broken skipped, 7 of 10 listed not tested: "
         "20.00 to 90.00 % of all listed"
     )
     assert "top5" not in found

@@ -126,9 +126,10 @@ def test_too_many_macroblocks_go_to_software(driver, monkeypatch):
     assert on_gpu(("h264", "yuv420p", 1920, 1080), ("h264", "yuv420p", 1920, 1104)) == [True, False]
 
 
-def test_hidden_or_turned_videos_go_to_software_on_a_gpu_too(driver):
+def test_hidden_turned_or_changing_videos_go_to_software_on_a_gpu_too(driver):
     assert on_gpu(("h264", "yuv420p", 256, 256), hidden=1) == [False]
     assert on_gpu(("h264", "yuv420p", 256, 256), rotation=90) == [False]
+    assert on_gpu(("h264", "yuv420p", 256, 256), changes=True) == [False]
 
 
 def test_the_embedded_set_is_decoded_in_software_on_a_gpu(driver, tiny_index: Index):

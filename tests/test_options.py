@@ -102,7 +102,7 @@ def test_every_field_of_a_job_has_a_flag(described, name):
     if get_type_hints(Job)[name] is bool:
         given, value = [fields.flag(field(Job, name))], True
     else:
-        text, value = sample(Job, name)
+        text, value = sample(Job, name, field(Job, name).default)
         given = [fields.flag(field(Job, name)), text]
     assert value != field(Job, name).default
     job, _ = described(MODEL, *([] if name == "data" else ["--data", "x.parquet"]), *given)
@@ -238,6 +238,7 @@ def test_a_job_is_read_as_it_was_written_wherever_its_folder_went(tmp_path, monk
         ({"workers": "two"}, "no Job ("),
         ({"workers": 0}, "--workers 0: at least 1"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"decoder": "nvdec"}, "unknown decoder 'nvdec'"),
     ],
 )
 def test_a_broken_job_is_told_in_one_line(reelbench, tmp_path, change, said):

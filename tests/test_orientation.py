@@ -15,6 +15,8 @@ from reelbench.pipelines import _orientation, reference, transcode
 from reelbench.pipelines.index import Index, build, scan
 from reelbench.spec import Clip
 
+from . import grammar
+
 MATRICES = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0),
             (0, -1, -1, 0)]  # fmt: skip
 CORNERS = np.array([[(220, 20, 20), (20, 200, 20)], [(20, 20, 220), (230, 230, 30)]], np.uint8)
@@ -131,3 +133,10 @@ def test_pixels_that_are_not_square_are_told(tmp_path: Path, ending: str, reelbe
     assert code == 0
     assert "1 of the videos have pixels that are not square" in printed
     assert Index.load(tmp_path / "i.parquet")[0].pixel_aspect == "16:11"
+
+
+def test_the_first_packets_may_lack_their_reference(tmp_path: Path) -> None:
+    drawn = grammar.Draw(
+        codec="libvpx-vp9", form="p", container="mkv", start=6, at_key=False, turn=(0, -1, 1, 0), size=(64, 48)
+    )
+    assert scan(grammar.build(drawn, tmp_path / "a")).rotation == 270

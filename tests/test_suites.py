@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from reelbench import models
 from reelbench.harness.suites import load, sweep
+from reelbench.spec import Case
 
 
 @pytest.mark.parametrize("name", sorted(load.listing()))
@@ -29,6 +30,19 @@ def test_a_gpu_is_measured_as_it_is_used(name, monkeypatch):
     assert {(case.precision, case.mode) for case in gpu} == ways
     assert {(case.precision, case.mode) for case in cpu} == {("fp32", "eager")}
     assert {case.data for case in gpu} == {"mine.parquet"}
+
+
+def test_a_decoder_that_is_asked_for_is_part_of_what_a_case_is(reelbench, tmp_path):
+    (usual, *_), (auto, *_), (other, *_) = (
+        load.load("quick", decoder=decoder).cases for decoder in (None, "auto", "software")
+    )
+    assert usual == auto
+    assert "decoder" not in usual.to_json()  # the ids of results from before there was a choice stay
+    assert Case.from_json(other.to_json()).decoder == "software"
+    assert other.case_id != usual.case_id
+    assert other.benchmark == usual.benchmark.replace("-cpu", "-software-cpu")
+    code, _, err = reelbench("run", "quick", "--decoder", "nvdec", "--out", tmp_path, "--device", "cpu")
+    assert (code, len(err.splitlines()), "decoder" in err and "nvdec" in err) == (2, 1, True)
 
 
 def test_quick_trains_the_micro_of_every_family():

@@ -155,7 +155,7 @@ def test_a_wrong_root_is_hinted_at(tmp_path: Path, put: Callable[..., None]) -> 
     put("videos/run/a.webm")
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/l.txt").write_text("run/a.webm 0\n")
-    with pytest.raises(UserError, match=f"some are in {tmp_path}/videos, but paths are relative to {tmp_path}/lists"):
+    with pytest.raises(UserError, match=rf": did you mean {tmp_path}/videos\? Paths are relative to {tmp_path}/lists"):
         build("filelist", tmp_path / "lists/l.txt")
 
 

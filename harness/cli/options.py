@@ -16,6 +16,9 @@ ModelOption = Annotated[
     list[str] | None,
     typer.Option("--option", help="NAME=VALUE for the model's constructor, such as frames=16; repeatable."),
 ]
+DecoderOption = Annotated[
+    str | None, typer.Option("--decoder", help="auto (the fastest measured), dali (GPU: NVDEC) or software (PyAV).")
+]
 Device = Annotated[str | None, typer.Option(help="cuda or cpu; the GPU where there is one.")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..device import resolve_device
-from .options import Device, Out
+from .options import DecoderOption, Device, Out
 from .report import write_report
 
 
@@ -20,6 +20,7 @@ def run(
         list[str] | None, typer.Option(help="Run the models that match this pattern, such as 'tsm/*'; give several.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Another data set for every case: an index, or a folder.")] = None,
+    decoder: DecoderOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure finished cases again.")] = False,
     interleave: Annotated[
         bool, typer.Option("--interleave", help="Time the cases round-robin: clock drift affects all of them equally.")
@@ -34,7 +35,7 @@ def run(
     from ..suites import load as suites
     from ..suites import sweep
 
-    chosen = suites.load(suite, data)
+    chosen = suites.load(suite, data=data, decoder=decoder)
     results, measured = sweep.sweep(
         chosen, out, device=resolve_device(device), only=only or (), fresh=fresh, rounds=interleave * rounds
     )

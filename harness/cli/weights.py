@@ -10,9 +10,9 @@ from typing import Annotated, cast
 import typer
 
 from ...errors import UserError
-from ...spec import Activation, Arithmetic, Clip, Views, read_json
+from ...spec import Activation, Arithmetic, Clip, Decoder, Views, read_json
 from ..device import resolve_device
-from .options import Device, ModelOption, Raw, model_options
+from .options import DecoderOption, Device, ModelOption, Raw, model_options
 
 
 def evaluate(
@@ -37,6 +37,7 @@ def evaluate(
     device: Device = None,
     gpus: Annotated[int, typer.Option(min=1, help="Ranks that share the videos (on a CPU: processes).")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Reading processes a rank.")] = 2,
+    decoder: DecoderOption = None,
 ) -> None:
     """Test a checkpoint on an index under a multi-view protocol.
 
@@ -53,7 +54,7 @@ def evaluate(
         model=model, checkpoint=checkpoint, data=data, views=Views.parse(views) if views else None, device=place,
         clip=None if clip is None else read_json(Clip, clip), batch=batch, workers=workers, dump=dump,
         precision=cast(Arithmetic, precision), scores=cast(Activation | None, scores), raw=raw,
-        options=model_options(model, option),
+        options=model_options(model, option), decoder=cast(Decoder, decoder or "auto"),
     )  # fmt: skip
     if gpus > 1 and "RANK" not in os.environ:
         eval.check(asked)

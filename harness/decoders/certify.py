@@ -7,19 +7,22 @@ A frame is right if it is nearer to the reference's frame of that number than to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from av.error import FFmpegError
 from torch import Tensor
 
 from ... import models, pipelines
+from ...errors import UserError
 from ...pipelines import reference
 from ...pipelines._encode import CODECS
-from ...pipelines.index import Index, Video, build, from_videos
+from ...pipelines.index import Index, SkippedVideo, Video, build, from_videos
 from ...pipelines.source import ClipSampler, ClipSpec
 from ...spec import Clip
 from ..measuring.accuracy import evaluate, scores
@@ -35,7 +38,8 @@ ALIKE = 45.0  # least PSNR in dB of two charts with the same colors: a little mo
 class Certificate:
     """One decoder's result on one codec: correct frames (`right`) of `frames`; `psnr` in dB, worst clip and median.
 
-    PSNR is at most 99 dB (`IDENTICAL`). `videos` counts those that the decoder could read; without any, PSNR is 0.
+    PSNR is at most 99 dB (`IDENTICAL`). `videos` counts those that were compared; without any, PSNR is 0. `skipped` are
+    those that the decoder, or the reference, could not read.
     """
 
     codec: str
@@ -44,6 +48,7 @@ class Certificate:
     frames: int
     right: int
     psnr: tuple[float, float]
+    skipped: tuple[SkippedVideo, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,22 +85,24 @@ def certify(
 def certify_colors(
     index: Index, *, device: Device, workers: int, report: Callable[[str], None]
 ) -> tuple[Certificate, ...]:
-    """Compare every decoder with the reference on a color chart, made for each codec and color tags of the index.
+    """Compare every decoder with the reference on a color chart, for each codec, color tags and odd size of the index.
 
     Formats that PyAV cannot encode, such as folders of frames, and color matrices that swscale lacks are skipped.
     """
     found = []
-    kinds = dict.fromkeys(zip(*(index.table[name] for name in ("codec", "color_matrix", "color_range")), strict=True))
+    odd = [(width | height) % 2 == 1 and codec in chart.ODD for width, height, codec in
+           zip(*(index.table[name] for name in ("width", "height", "codec")), strict=True)]  # fmt: skip
+    kinds = zip(*(index.table[name] for name in ("codec", "color_matrix", "color_range")), odd, strict=True)
     with TemporaryDirectory() as folder:
-        for codec, matrix, extent in kinds:
+        for codec, matrix, extent, is_odd in dict.fromkeys(kinds):
             if codec not in CODECS or matrix not in chart.SWSCALE:
                 continue
-            path = Path(folder, f"{codec}.{matrix}.{extent}{CODECS[codec].suffix}")
-            chart.film(path, codec, matrix, extent)
+            name = f"{codec} {matrix} {extent}{' odd size' * is_odd}"
+            path = chart.film(Path(folder, name + CODECS[codec].suffix), codec, matrix, extent, is_odd)
             made = build([(path, 0)], ("chart",), folder, workers=0, progress=False)
             for decoder in pipelines.decoders(made, device):
-                report(f"{codec} {matrix} {extent}, {decoder}")
-                found.append(_certify(made, f"{codec} {matrix} {extent}", decoder, device, workers))
+                report(f"{name}, {decoder}")
+                found.append(_certify(made, name, decoder, device, workers))
     return tuple(found)
 
 
@@ -103,19 +110,37 @@ def _certify(index: Index, codec: str, decoder: Decoder, device: Device, workers
     clip_sampler = ClipSampler(clip=CLIP)
     right = frames = 0
     decibels: list[float] = []
-    with pipelines.open(index, clip=CLIP, batch=1, device=device, decoder=decoder, workers=workers) as stream:
+    skipped: list[SkippedVideo] = []
+    with (
+        pipelines.open(index, clip=CLIP, batch=1, device=device, decoder=decoder, workers=workers) as stream,
+        _noted(skipped, codec),
+    ):
         for batch in stream.epoch():
             row = int(batch.video)
             spec = clip_sampler.sample(index[row].frames, upright(index[row]), 0, row)
             shown = batch.clip[0].permute(1, 2, 3, 0).cpu().numpy()
-            wanted, nearest = _compare(shown, index[row], spec, clip_sampler.size)
+            try:
+                wanted, nearest = _compare(shown, index[row], spec, clip_sampler.size)
+            except (FFmpegError, IndexError, ValueError) as error:
+                skipped.append(SkippedVideo(str(index[row].path), f"the reference cannot decode it: {error}"))
+                continue
             frames, right = frames + len(nearest), right + int(nearest.sum())
             error = float(np.mean((shown - wanted) ** 2))
             decibels.append(min(IDENTICAL, 10 * np.log10(255**2 / error)) if error else IDENTICAL)
+        skipped += stream.skipped
     return Certificate(
         codec=codec, decoder=decoder, videos=len(decibels), frames=frames, right=right,
-        psnr=(min(decibels, default=0.0), float(np.median(decibels)) if decibels else 0.0),
+        psnr=(min(decibels, default=0.0), float(np.median(decibels)) if decibels else 0.0), skipped=tuple(skipped),
     )  # fmt: skip
+
+
+@contextmanager
+def _noted(skipped: list[SkippedVideo], codec: str) -> Iterator[None]:
+    """Add what ends a stream, as when none of its videos can be read, to `skipped`: other codecs still follow."""
+    try:
+        yield
+    except UserError as error:
+        skipped.append(SkippedVideo(codec, str(error)))
 
 
 def upright(video: Video) -> tuple[int, int]:

@@ -11,6 +11,8 @@ import numpy as np
 from ...pipelines._colors import MATRICES, RANGES
 from ...pipelines._encode import CODECS, encode
 
+# Codecs that store an odd number of pixels in 4:2:0, where the last chroma sample covers one pixel only.
+ODD = ("vp8", "vp9", "mpeg4", "mjpeg")
 PATCH = 32  # pixels; 192 in all: the smallest that NVDEC decodes of any codec is 144
 FRAMES = 4
 # The matrices that the chart can be converted by, as swscale numbers them.
@@ -25,16 +27,20 @@ def picture() -> np.ndarray:
     return np.array(levels, np.uint8).reshape(6, 6, 3).repeat(PATCH, axis=0).repeat(PATCH, axis=1)
 
 
-def film(path: Path, codec: str, matrix: str, color_range: str) -> Path:
-    """Encode `FRAMES` frames of the chart in a matrix of `SWSCALE` and a range, `tv` or `pc`; return the path."""
-    frames = (_frame(number, CODECS[codec].pix_fmt, matrix, color_range) for number in range(FRAMES))
+def film(path: Path, codec: str, matrix: str, color_range: str, odd: bool = False) -> Path:
+    """Encode `FRAMES` frames of the chart in a matrix of `SWSCALE` and a range, `tv` or `pc`; return the path.
+
+    With `odd`, which takes a codec of `ODD`, the frames lack their last column and row.
+    """
+    shown = np.ascontiguousarray(picture()[:-1, :-1]) if odd else picture()
+    frames = (_frame(shown, number, CODECS[codec].pix_fmt, matrix, color_range) for number in range(FRAMES))
     encode(path, frames, codec=codec, fps=25, gop=2)
     return path
 
 
-def _frame(number: int, pix_fmt: str, matrix: str, color_range: str) -> av.VideoFrame:
+def _frame(shown: np.ndarray, number: int, pix_fmt: str, matrix: str, color_range: str) -> av.VideoFrame:
     full = color_range == "pc" or pix_fmt.startswith("yuvj")
-    frame = av.VideoFrame.from_ndarray(picture(), format="rgb24").reformat(
+    frame = av.VideoFrame.from_ndarray(shown, format="rgb24").reformat(
         format=pix_fmt, dst_colorspace=SWSCALE[matrix], dst_color_range=2 if full else 1
     )
     frame.colorspace, frame.color_range = MATRICES.index(matrix), RANGES.index(color_range)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ...pipelines import Batch, SamplerState
 from ...pipelines.index import Index
-from ...spec import Clip, Recipe
+from ...spec import Clip, Decoder, Recipe
 from ..training.stream import open_stream
 
 COLUMNS = 8  # frames of a clip that are shown, evenly spaced
@@ -18,9 +18,18 @@ INCH = 1.2
 
 
 def show(
-    index: Index, recipe: Recipe, clip: Clip, to: Path, *, videos: int, epoch: int, device: str, workers: int, seed: int
+    index: Index,
+    recipe: Recipe,
+    clip: Clip,
+    to: Path,
+    *,
+    videos: int,
+    sampler: SamplerState,
+    device: str,
+    workers: int,
+    decoder: Decoder = "auto",
 ) -> list[str]:
-    """Draw the first `videos` clips of an epoch, in its shuffled order, into an image file: one row of frames each.
+    """Draw the first `videos` clips of the sampler's epoch, shuffled, into an image file: one row of frames each.
 
     A row is up to `COLUMNS` frames, evenly spaced, after the recipe's augmentation (but not mixup or cutmix) and with
     normalization undone. Returns a line of text for each row: the class (or classes) and the path of its video.
@@ -29,7 +38,7 @@ def show(
     count = min(videos, len(index))
     with open_stream(
         index, recipe, clip, batch=count, device="cuda" if device == "cuda" else "cpu", workers=workers,
-        sampler=SamplerState(seed=seed, epoch=epoch),
+        sampler=sampler, decoder=decoder,
     ) as stream:  # fmt: skip
         batch = next(iter(stream.epoch()))
     names = [_class(index, label) for label in batch.label]

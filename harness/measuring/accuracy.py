@@ -38,6 +38,7 @@ class Stream(Protocol):
     metric: str
     listed: int
     classes: tuple[str, ...]
+    decoder: str
 
     @property
     def skipped(self) -> Sequence[tuple[str, str]]: ...  # noqa: D102
@@ -50,7 +51,8 @@ class Predictions:
     """Test scores of V videos: row in the index (V), label (V, or multi-hot V×K), mean class probabilities (V×K).
 
     `broken` are the (path, reason) of excluded videos, `listed` is the length of the official list (0: unknown).
-    `metric` and `classes` are the data set's, `activation` is what made probabilities of the logits.
+    `metric` and `classes` are the data set's, `activation` is what made probabilities of the logits,
+    `decoder` what decoded the videos ("": unknown).
     """
 
     video: Tensor
@@ -61,6 +63,7 @@ class Predictions:
     metric: str = "topk"
     classes: tuple[str, ...] = ()
     activation: Activation = "softmax"
+    decoder: str = ""
 
     @classmethod
     def join(cls, parts: list[Predictions]) -> Predictions:
@@ -76,7 +79,7 @@ class Predictions:
         return cls(
             video[order], label[order], score[order],
             broken=broken, listed=full[0].listed, metric=full[0].metric, classes=full[0].classes,
-            activation=full[0].activation,
+            activation=full[0].activation, decoder=full[0].decoder,
         )  # fmt: skip
 
     @property
@@ -143,6 +146,7 @@ def evaluate(
         metric=stream.metric,
         classes=stream.classes,
         activation=activation or "softmax",
+        decoder=stream.decoder,
     )
 
 
@@ -177,6 +181,8 @@ def _check(predictions: Predictions, num_classes: int) -> None:
 
 def _convention(predictions: Predictions, views: str) -> str:
     parts = [f"{views} views", f"{len(predictions.video)} videos", f"{predictions.activation} averaged"]
+    if predictions.decoder:
+        parts.append(f"{predictions.decoder} decoder")
     if predictions.broken:
         parts.append(f"{len(predictions.broken)} broken skipped")
     if _untested(predictions):

@@ -173,13 +173,16 @@ def subject_of(
 
     def open_stream(batch: int, views: Views = views) -> pipelines.Stream:
         assert index is not None
-        return pipelines.open(index, clip=clip, views=views, batch=batch, device=case.device, workers=case.workers)
+        return pipelines.open(
+            index, clip=clip, views=views, batch=batch, device=case.device, workers=case.workers,
+            decoder=case.decoder,
+        )  # fmt: skip
 
     def open_training(batch: int) -> pipelines.Stream:
         assert index is not None
         return stream.open_stream(
             index, case.recipe or Recipe(), clip, batch=batch, device=case.device, workers=case.workers,
-            sampler=pipelines.SamplerState(seed=case.seed),
+            sampler=pipelines.SamplerState(seed=case.seed), decoder=case.decoder,
         )  # fmt: skip
 
     return metrics.Subject(
@@ -198,7 +201,7 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     job = Job(
         model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
         clip=models.choose_clip(case.model, case.recipe, case.clip), options=case.options, workers=case.workers,
-        seed=case.seed, resume=resume, overwrite=not resume,
+        decoder=case.decoder, seed=case.seed, resume=resume, overwrite=not resume,
     )  # fmt: skip
     check_job(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))

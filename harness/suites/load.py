@@ -5,24 +5,27 @@ from __future__ import annotations
 import dataclasses
 import runpy
 from pathlib import Path
+from typing import Any
 
 from ... import discover
 from ...errors import UserError
 from ...spec import Suite
 
 
-def load(name: str, data: str | None = None) -> Suite:
-    """Return the suite of this name or in this .py file, which is executed, with `data` in all its cases if given.
+def load(name: str, **changes: Any) -> Suite:
+    """Return the suite of this name or in this .py file, which is executed, with other fields in all its cases.
 
-    Raises UserError if there is no such suite or the file fails.
+    Of `changes` (fields of `Case`), those that are None change nothing. Raises UserError if there is no such suite, the
+    file fails, or a change is none.
     """
     suite = _from_file(Path(name)) if name.endswith(".py") else _named(name)
-    return suite if data is None else with_data(suite, data)
+    return with_changes(suite, **changes)
 
 
-def with_data(suite: Suite, data: str) -> Suite:
-    """Return the suite with another data set in all its cases."""
-    cases, more = (tuple(dataclasses.replace(c, data=data) for c in some) for some in (suite.cases, suite.on_cuda))
+def with_changes(suite: Suite, **changes: Any) -> Suite:
+    """Return the suite with other fields in all its cases. Those that are None change nothing."""
+    changes = {name: value for name, value in changes.items() if value is not None}
+    cases, more = (tuple(dataclasses.replace(c, **changes) for c in some) for some in (suite.cases, suite.on_cuda))
     return dataclasses.replace(suite, cases=cases, on_cuda=more)
 
 

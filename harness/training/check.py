@@ -8,6 +8,7 @@ import sys
 
 from ... import models
 from ...errors import UserError
+from ...pipelines import decoder_choice
 from ...pipelines.index import Index
 from . import checkpoints, ds_config, ds_extension, objective, record, run_folder, stream
 from . import engine as ds
@@ -34,6 +35,7 @@ def check_job(job: Job, ranks: int) -> None:
             raise UserError(f"--monitor {name} needs its package: pip install {name}")
     index = Index.load(job.data)
     index.verify()
+    decoder_choice.check(index, job.decoder, job.device)
     if len(index) < job.recipe.batch:
         raise UserError(f"{job.data}: {len(index)} videos do not fill one batch of {job.recipe.batch}: lower --batch")
     if index.multi_label != (job.recipe.objective == "multilabel") and job.recipe.objective != "maskfeat":

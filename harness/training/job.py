@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ... import address
 from ...errors import UserError, unknown
-from ...spec import Clip, Recipe, option, read_json
+from ...spec import Clip, Decoder, Recipe, option, read_json
 
 MONITORS = ("csv", "tensorboard", "wandb")
 DEVICES = ("cpu", "cuda")
@@ -37,6 +37,7 @@ class Job:
     validation: Path | None = option(None, "Index of the validation videos.", flag="--val")
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = option(2, "Reading processes a rank.")
+    decoder: Decoder = option("auto", "auto (the fastest measured), dali (GPU: NVDEC) or software (PyAV).")
     seed: int = option(0, "Seed of weights, order and augmentation.")
     init_from: Path | None = option(None, "Video checkpoint to fine-tune from.")
     init_from_partial: bool = option(False, "Fine-tune even if it lacks more than 5 % of the backbone.")
@@ -62,6 +63,8 @@ class Job:
             raise UserError("a job needs a recipe and a clip")
         if self.device not in DEVICES:
             raise unknown("device", self.device, DEVICES)
+        if self.decoder not in get_args(Decoder):
+            raise unknown("decoder", self.decoder, get_args(Decoder))
         for name in self.monitors:
             if name not in MONITORS:
                 raise unknown("monitor", name, MONITORS)

@@ -202,7 +202,7 @@ class Run:
         job, recipe, step = self.job, self.recipe, self.position.place
         return stream.open_stream(
             self.index, recipe, job.clip, batch=ds.micro_batch(recipe, self.world.size), device=job.device,
-            workers=job.workers, sampler=pipelines.SamplerState(
+            workers=job.workers, decoder=job.decoder, sampler=pipelines.SamplerState(
                 seed=job.seed, rank=self.world.rank, world=self.world.size, epoch=step // self.steps_per_epoch,
                 batch=step % self.steps_per_epoch * recipe.accumulate,
             ),
@@ -341,7 +341,7 @@ class Run:
 
         with pipelines.open(
             index, clip=job.clip, views=Views(), batch=batch, device=job.device, workers=job.workers,
-            sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
+            decoder=job.decoder, sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
         ) as stream:  # fmt: skip
             mine = evaluate(forward, stream)
         if self.recipe.zero == 3:  # ZeRO 3 all-gathers in forward(): pad with dummy passes to the maximum over ranks

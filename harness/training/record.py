@@ -27,6 +27,7 @@ def describe(job: Job, index: Index) -> Record:
     data = f"{len(index)} videos of {len(index.classes)} classes ({index.fingerprint})"
     clip = dataclasses.asdict(job.clip)
     made = {"model": job.model, "options": dict(job.options), "data": data, "clip": clip, **recipe, "seed": job.seed}
+    made["decoder"] = job.decoder
     return json.loads(json.dumps({**made, "version": __version__}))  # tuples become lists, as they do in the file
 
 

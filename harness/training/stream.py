@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import pipelines
 from ...pipelines.index import Index
-from ...spec import Clip, Recipe
+from ...spec import Clip, Decoder, Recipe
 
 
 def open_stream(
@@ -16,13 +16,15 @@ def open_stream(
     device: pipelines.Device,
     workers: int,
     sampler: pipelines.SamplerState,
+    decoder: Decoder = "auto",
 ) -> pipelines.Stream:
     """Open a training stream with the recipe's crop, flip and augmentation; `batch` is per rank, see `pipelines.open`.
 
     Mixup and cutmix are not part of it: the objective applies them to whole batches on the device.
     """
     return pipelines.open(
-        index, clip=clip, batch=batch, transform=transform(recipe), sampler=sampler, device=device, workers=workers
+        index, clip=clip, batch=batch, transform=transform(recipe), sampler=sampler, device=device, workers=workers,
+        decoder=decoder,
     )  # fmt: skip
 
 

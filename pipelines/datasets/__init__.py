@@ -11,6 +11,7 @@ the reason.
 
 from __future__ import annotations
 
+import glob
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ __all__ = ["Entry", "Listing", "Span", "build_index", "names"]
 class Listing:
     """One split of a data set as its annotations list it, before any video is opened.
 
-    The paths of `entries` are absolute or relative to `root`; a folder of JPEG frames counts as a file. `missing` names
+    The paths of `entries` are absolute or relative to `root`; a folder of frames counts as a file. `missing` names
     the listed videos that are not on disk, `skipped` what cannot be read at all. `metric` is the data set's usual one
     (see `Index`). `notes` are sentences on what was not used. Raises UserError if a label is neither the number of a
     class nor, where a video has one label, -1 (unknown).
@@ -117,10 +118,13 @@ def _unlabeled(listing: Listing) -> tuple[str, ...]:
 
 
 def _elsewhere(listing: Listing) -> str:
-    """Return a hint at the folder above, below or beside the root in which listed videos are found; "" if none is."""
-    wanted, root = [name.replace("\\", "/") for name in listing.missing[:20]], listing.root
+    """Return a hint at the folder above, below or beside the root in which listed videos are found; "" if none is.
+
+    They may be listed without their suffix.
+    """
+    wanted, root = [name.replace("\\", "/").lstrip("/") for name in listing.missing[:20]], listing.root
     places = itertools.chain(root.parents[:2], root.glob("*/"), root.glob("*/*/"), root.parent.glob("*/"))
     for place in itertools.islice(places, 1000):
-        if any((place / name).exists() for name in wanted):
-            return f": some are in {place}, but paths are relative to {root}"
+        if any((place / name).exists() or any(place.glob(f"{glob.escape(name)}.*")) for name in wanted):
+            return f": did you mean {place}? Paths are relative to {root}"
     return ""

@@ -1,6 +1,6 @@
 """Finds the videos below a folder, and counts what it passes over.
 
-Files are videos by their suffix; a folder that holds numbered JPEG files and no video is one, too. Left out are hidden
+Files are videos by their suffix; a folder that holds numbered pictures and no video is one, too. Left out are hidden
 names, folders that systems make, and links that lead back to a folder above.
 """
 
@@ -22,7 +22,7 @@ VIDEOS = frozenset((
     ".dif", ".nut", ".ivf", ".y4m", ".nsv", ".wtv", ".dvr-ms", ".amv", ".mjpg", ".mjpeg", ".gif", ".h264",
     ".264", ".avc", ".h265", ".265", ".hevc", ".vc1", ".obu", ".av1",
 ))  # fmt: skip
-FRAMES = frozenset((".jpg", ".jpeg"))
+FRAMES = frozenset((".jpg", ".jpeg", ".png"))
 SYSTEM = frozenset(
     ("__MACOSX", "@eaDir", "#recycle", "#snapshot", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 )
@@ -87,7 +87,7 @@ def _walk(folder: Path, above: tuple[Path, ...], found: Found) -> Counter[str]:
 
 
 def _are_frames(pictures: int, names: list[str]) -> bool:
-    """Whether some names are those of frames, or all of them of JPEG files (`scan` says what is wrong with those)."""
+    """Whether some names are those of frames, or all of them of pictures (`scan` says what is wrong with those)."""
     return any(map(_frames.NAME.fullmatch, names)) or 0 < pictures == len(names)
 
 

@@ -1,4 +1,4 @@
-"""One sub-folder per class: `ROOT/[SPLIT/]CLASS/…/video.mp4`. A folder of JPEG frames counts as a video.
+"""One sub-folder per class: `ROOT/[SPLIT/]CLASS/…/video.mp4`. A folder of frames counts as a video.
 
 `split="all"` reads ROOT itself. Classes are the sorted names of the sub-folders. A folder without sub-folders is one
 class, named like the folder: enough to measure speed. Hidden folders, and those that systems make (`@eaDir`,

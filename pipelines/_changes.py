@@ -1,0 +1,151 @@
+"""Tells from a stream's headers whether its size, pixel format or colors change in mid-stream.
+
+PyAV follows such a change by itself, but DALI assumes that all frames are like the first. Of intra-only codecs, which
+DALI leaves to software, only MJPEG is looked at: FFmpeg takes a picture for half of an interlaced one if it is lower
+than the container says, unless it has shown a higher one. Others carry the headers in key frames, or the container
+hands out new ones beside a packet.
+
+    packets   | SPS key | . | . | SPS key | . |         H.264, HEVC; MPEG-2 and AV1: sequence header, MPEG-4: VOL
+              | key, 320 x 240 | . | key, 160 x 120 |   VP8, VP9; VP9 may change between key frames, too
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import av
+
+from . import _vp9
+
+HEADER_BYTES = 4096  # of a packet, among which its headers lie
+START = b"\0\0\1"
+SPS = {"h264": 7, "hevc": 33}
+SLICES = {"h264": range(1, 6), "hevc": range(32)}
+MPEG2_SEQUENCE, MPEG4_VOL = range(0xB3, 0xB4), range(0x20, 0x30)
+MPEG2_BYTES = 5  # of a sequence header, which hold size, aspect and rate; what follows may vary
+AV1_SEQUENCE = 1
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg")
+SIZED = ("vp8", "vp9", "mjpeg")  # whose headers are looked at for the size, not compared as a whole
+
+
+class Watch:
+    """Compares the headers in a stream's packets with those in its container and in its first packet."""
+
+    def __init__(self, codec: str, extradata: bytes | None) -> None:
+        self.codec, self.extradata = codec, extradata or b""
+        self.changed = False
+        self._known: set[bytes] = set()
+        self._size: tuple[int, ...] = ()
+
+    def through(self, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+        """Yield all packets, each unchanged; `changed` is true at the end if one changes the stream."""
+        if self.codec not in CODECS:
+            yield from packets
+            return
+        if self.codec not in SIZED:
+            self._known |= self._headers(_configuration(self.codec, self.extradata))
+        every = self.codec == "vp9"
+        for number, packet in enumerate(packets):
+            if (every or packet.is_keyframe) and packet.size:
+                self._look(packet, first=not number)
+            yield packet
+
+    def _look(self, packet: av.Packet, first: bool) -> None:
+        if self.codec in SIZED:
+            size = {"vp8": _vp8, "vp9": _vp9.size, "mjpeg": _jpeg}[self.codec](packet)
+            self._size = self._size or size
+            self.changed |= size != self._size[: len(size)]
+        else:
+            found = self._headers(memoryview(packet)[:HEADER_BYTES].tobytes())
+            if packet.has_sidedata("new_extradata"):
+                self.extradata = bytes(packet.get_sidedata("new_extradata"))
+                found |= self._headers(_configuration(self.codec, self.extradata))
+            self.changed |= not (first or found <= self._known)
+            self._known |= found
+
+    def _headers(self, data: bytes) -> set[bytes]:
+        if self.codec == "av1":
+            return {payload for kind, payload in _obus(data) if kind == AV1_SEQUENCE}
+        if self.codec == "mpeg4":
+            return {unit for unit in _by_start_code(data) if unit[0] in MPEG4_VOL}
+        if self.codec == "mpeg2video":
+            return {unit[:MPEG2_BYTES] for unit in _by_start_code(data) if unit[0] in MPEG2_SEQUENCE}
+        prefix = 0 if data.startswith((START, b"\0" + START)) else _prefix(self.codec, self.extradata)
+        found = set()
+        for unit in _by_length(data, prefix) if prefix else _by_start_code(data):
+            kind = unit[0] & 31 if self.codec == "h264" else unit[0] >> 1 & 63
+            if kind in SLICES[self.codec]:
+                break
+            if kind == SPS[self.codec]:
+                found.add(unit)
+        return found
+
+
+def _prefix(codec: str, extradata: bytes) -> int:
+    """Return the size of the NAL units' length fields; 0 if units begin with start codes."""
+    at = 4 if codec == "h264" else 21
+    return (extradata[at] & 3) + 1 if extradata[:1] == b"\1" and len(extradata) > at + 1 else 0
+
+
+def _configuration(codec: str, extradata: bytes) -> bytes:
+    """Return a container's record of the headers (avcC, hvcC, av1C) in the form in which START separates them."""
+    if codec == "av1":
+        return extradata[4:]
+    if codec not in SPS or not _prefix(codec, extradata):
+        return extradata
+    units, at = [], 6 if codec == "h264" else 23
+    arrays = 1 if codec == "h264" else extradata[22]
+    for _ in range(arrays):
+        if codec == "h264":
+            count = extradata[5] & 31
+        else:
+            count, at = int.from_bytes(extradata[at + 1 : at + 3], "big"), at + 3
+        for _ in range(count):
+            size = int.from_bytes(extradata[at : at + 2], "big")
+            units.append(extradata[at + 2 : at + 2 + size])
+            at += 2 + size
+    return START + START.join(units)
+
+
+def _by_length(data: bytes, prefix: int) -> Iterator[bytes]:
+    at = 0
+    while at + prefix < len(data):
+        size = int.from_bytes(data[at : at + prefix], "big")
+        if size:
+            yield data[at + prefix : at + prefix + size].rstrip(b"\0") or b"\0"
+        at += prefix + size
+
+
+def _by_start_code(data: bytes) -> Iterator[bytes]:
+    return (unit.rstrip(b"\0") for unit in data.split(START)[1:] if unit.rstrip(b"\0"))
+
+
+def _obus(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and payload of each AV1 OBU (AV1 bitstream specification, 5.3)."""
+    at = 0
+    while at < len(data):
+        kind, extended, sized = data[at] >> 3 & 15, data[at] >> 2 & 1, data[at] >> 1 & 1
+        at += 1 + extended
+        size = shift = 0
+        while sized and at < len(data):
+            size |= (data[at] & 127) << shift
+            shift, at, sized = shift + 7, at + 1, data[at] >> 7
+        yield kind, data[at : at + size]
+        at += size or len(data)
+
+
+def _vp8(packet: av.Packet) -> tuple[int, ...]:
+    """Return width and height, with their scaling bits, of a key frame (RFC 6386, 9.1); () of another one."""
+    data = memoryview(packet)[:10]
+    return tuple(data[6:10]) if len(data) == 10 and not data[0] & 1 else ()
+
+
+def _jpeg(packet: av.Packet) -> tuple[int, ...]:
+    """Return height and width of a JPEG picture (ITU-T T.81, B.2.2); () if they are not among the first bytes."""
+    data, at = memoryview(packet)[:HEADER_BYTES].tobytes(), 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        kind, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= kind < 0xD0 and kind not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+        at += 2 + size
+    return ()
