@@ -120,8 +120,8 @@ def _numbers(pictures: np.ndarray) -> list[int]:
 
 def _alone(video: Video, wanted: list[int]) -> list[int]:
     content, region = np.fromfile(video.path, np.uint8), (0, 0, video.width, video.height)
-    where = video.pts, video.key_frames, region, video.packets
-    return _numbers(software.decode(content, video.stream, np.array(wanted), *where))
+    where = video.pts, video.key_frames, region
+    return _numbers(software.decode(content, video.stream, np.array(wanted), *where, packets=video.packets))
 
 
 @pytest.mark.parametrize("name", ["joined", *ODD])
