@@ -160,8 +160,8 @@ def _numbered(
             needed = set(group.tolist())
             for packet, frame in itertools.islice(frames, int(group[-1]) - number):
                 number += 1
-                if packet != packets[number]:
-                    raise Mismatch(f"frame {number} is not where the index says")
+                if packet != packets[number] or (key and frame.format.has_palette):
+                    raise Mismatch(f"frame {number} is not where the index says, or lacks its palette")
                 if number in needed:
                     yield frame
             if number < group[-1]:
