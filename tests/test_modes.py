@@ -15,7 +15,7 @@ from reelbench.harness.measuring import execution
 from reelbench.harness.measuring.execution import TOLERANCE, Float8Linear, prepare, quantize
 from reelbench.harness.measuring.timing import Budget, Timing
 from reelbench.harness.metrics import mfu, throughput, view_budget
-from reelbench.harness.suites.case import find_checkpoint, make_subject
+from reelbench.harness.suites.case import find_checkpoint, make_subject, subject_of
 from reelbench.pipelines.index import Index
 from reelbench.spec import Case
 
@@ -308,9 +308,10 @@ def test_what_needs_videos_runs_on_them(tiny_synthetic, monkeypatch):
     case = Case(
         model="vivit/micro", metrics=("accuracy", "frame_order", "view_budget", "end_to_end"), checkpoint="none"
     )
-    made = make_subject(case, index, None, [])
-    made.num_classes = len(index.classes)
-    made.model = models.build("vivit/micro", num_classes=made.num_classes).eval()
+    variant, count = models.find(case.model), len(index.classes)
+    model = models.build(case.model, num_classes=count).eval()
+    assert variant.clip is not None
+    made = subject_of(model, case, index, clip=variant.clip, views=variant.views, num_classes=count, log=[])
     made.budget = Budget(min_seconds=0.0, max_seconds=0.5)
     kept = []
     made.keep = kept.append
