@@ -111,9 +111,8 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
 
     with (
         pipelines.open(
-            index, clip=clip, views=protocol, batch=asked.batch, device=device,
-            workers=asked.workers, decoder=asked.decoder,
-            sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
+            index, clip=clip, views=protocol, batch=asked.batch, device=device, workers=asked.workers,
+            decoder=asked.decoder, sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
         ) as stream,
         bar(Console(file=sys.stderr, quiet=not world.is_main)) as progress,
     ):  # fmt: skip

@@ -77,26 +77,13 @@ def scan(folder: Path, label: Label = -1) -> Video:
             colors = _colors.tags(context)
     except FFmpegError as error:
         raise UnreadableVideo(f"{frames[0].name} cannot be read: {error.strerror}") from error
+    numbers = np.arange(len(frames))
     return Video(
-        path=folder,
-        label=label,
-        frames=len(frames),
-        pts=np.arange(len(frames), dtype=np.int64),
-        time_base=Fraction(1),
-        key_frames=np.arange(len(frames), dtype=np.int32),
-        width=width,
-        height=height,
-        codec="frames",
-        profile="",
-        pix_fmt=pix_fmt,
-        duration=0.0,
-        size=size,
-        hash=digest.hexdigest(),
-        color_matrix=colors["color_matrix"],
-        color_range=colors["color_range"],
-        rotation=rotation,
-        flipped=flipped,
-    )
+        path=folder, label=label, frames=len(frames), pts=numbers.astype(np.int64), time_base=Fraction(1),
+        key_frames=numbers.astype(np.int32), width=width, height=height, codec="frames", profile="", pix_fmt=pix_fmt,
+        duration=0.0, size=size, hash=digest.hexdigest(), color_matrix=colors["color_matrix"],
+        color_range=colors["color_range"], rotation=rotation, flipped=flipped,
+    )  # fmt: skip
 
 
 def _format(name: str, data: bytes) -> str:
