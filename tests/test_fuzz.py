@@ -185,12 +185,17 @@ def ask_ffmpeg(drawn: list[Drawn], folder: Path) -> None:
             ask_ffmpeg([one], folder)
         return
     for number, one in enumerate(drawn):
+        if not (same or one.draw.whole):
+            continue
         width, height = one.draw.size
         raw = folder / f"{number}.raw"
         shown = np.fromfile(raw, np.uint8) if raw.exists() else np.zeros(0, np.uint8)
+        if shown.size % (width * height * 3):
+            one.blame(f"FFmpeg shows another size than {width}x{height}")
+            continue
         cells = numbered.read(shown.reshape(-1, height, width, 3), one.draw.size), one.cells
         theirs, ours = (_readable(numbered.gray(found)) for found in cells)
-        if theirs != ours and (same or one.draw.whole):
+        if theirs != ours:
             one.blame(f"FFmpeg shows {theirs}, a full decode {ours}")
 
 
