@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import numpy as np
 import pytest
 from reelbench.harness import cli
@@ -34,6 +35,8 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+hypothesis.settings.register_profile("untimed", deadline=None)  # a machine may stand still for seconds
+hypothesis.settings.load_profile("untimed")
 _status: int | pytest.ExitCode = 0
 
 
