@@ -24,7 +24,7 @@ from .results import Results
 from .suites import case as cases
 from .suites import ledger, load, sweep
 from .training import launch
-from .training.job import Job, find_recipe
+from .training.job import PATHS, Job, find_recipe
 from .training.machines import Machines
 
 if TYPE_CHECKING:
@@ -121,12 +121,12 @@ def measure(
         data=str(data), metrics=tuple(metrics), checkpoint=None if isinstance(model, str) else OWN, clip=clip,
         views=views, batch=batch, device=resolve_device(device), precision=precision, mode=mode,
     )  # fmt: skip
-    training, module = module.training, module.to(case.device).eval()
     shown, own_views = _input(module, clip, views)
     index = _videos(case, data)
-    count = _classes(module, shown, index if case.shows_videos else None)
-    subject = cases.subject_of(module, case, index, clip=shown, views=own_views, num_classes=count, log=[])
+    training = module.training
     try:
+        count = _classes(module.to(case.device).eval(), shown, index)
+        subject = cases.subject_of(module, case, index, clip=shown, views=own_views, num_classes=count, log=[])
         with bar(Console(file=sys.stderr)) as progress:
             task = progress.add_task(case.model, total=None)
 
@@ -157,7 +157,7 @@ def train(
     """
     _known(options, TrainOptions, "train")
     chosen = recipe if isinstance(recipe, Recipe) else find_recipe(model, recipe)
-    paths = {name: Path(value) for name, value in options.items() if isinstance(value, str)}
+    paths = {name: Path(value) for name, value in options.items() if name in (*PATHS, "out") and isinstance(value, str)}
     job = Job(
         model=model, data=Path(data), recipe=chosen, clip=models.choose_clip(model, chosen, clip),
         device=resolve_device(device), **{**options, **paths},
