@@ -15,10 +15,10 @@ from collections.abc import Iterator
 
 import av
 
-from . import _vp9
+from . import _nal, _vp9
+from ._nal import START
 
 HEADER_BYTES = 4096  # of a packet, among which its headers lie
-START = b"\0\0\1"
 SPS = {"h264": 7, "hevc": 33}
 SLICES = {"h264": range(1, 6), "hevc": range(32)}
 MPEG2_SEQUENCE, MPEG4_VOL = range(0xB3, 0xB4), range(0x20, 0x30)
@@ -43,7 +43,7 @@ class Watch:
             yield from packets
             return
         if self.codec not in SIZED:
-            self._known |= self._headers(_configuration(self.codec, self.extradata))
+            self._known |= self._stored()
         every = self.codec == "vp9"
         for number, packet in enumerate(packets):
             if (every or packet.is_keyframe) and packet.size:
@@ -59,9 +59,22 @@ class Watch:
             found = self._headers(memoryview(packet)[:HEADER_BYTES].tobytes())
             if packet.has_sidedata("new_extradata"):
                 self.extradata = bytes(packet.get_sidedata("new_extradata"))
-                found |= self._headers(_configuration(self.codec, self.extradata))
+                found |= self._stored()
             self.changed |= not (first or found <= self._known)
             self._known |= found
+
+    def _stored(self) -> set[bytes]:
+        """Return the headers in the extradata."""
+        if self.codec in SPS:
+            return {
+                unit.rstrip(b"\0")
+                for unit in _nal.sets(self.codec, self.extradata)
+                if self._kind(unit) == SPS[self.codec]
+            }
+        return self._headers(self.extradata[4:] if self.codec == "av1" else self.extradata)
+
+    def _kind(self, unit: bytes) -> int:
+        return unit[0] & 31 if self.codec == "h264" else unit[0] >> 1 & 63
 
     def _headers(self, data: bytes) -> set[bytes]:
         if self.codec == "av1":
@@ -70,41 +83,15 @@ class Watch:
             return {unit for unit in _by_start_code(data) if unit[0] in MPEG4_VOL}
         if self.codec == "mpeg2video":
             return {unit[:MPEG2_BYTES] for unit in _by_start_code(data) if unit[0] in MPEG2_SEQUENCE}
-        prefix = 0 if data.startswith((START, b"\0" + START)) else _prefix(self.codec, self.extradata)
+        prefix = 0 if data.startswith((START, b"\0" + START)) else _nal.length_size(self.codec, self.extradata)
         found = set()
         for unit in _by_length(data, prefix) if prefix else _by_start_code(data):
-            kind = unit[0] & 31 if self.codec == "h264" else unit[0] >> 1 & 63
+            kind = self._kind(unit)
             if kind in SLICES[self.codec]:
                 break
             if kind == SPS[self.codec]:
                 found.add(unit)
         return found
-
-
-def _prefix(codec: str, extradata: bytes) -> int:
-    """Return the size of the NAL units' length fields; 0 if units begin with start codes."""
-    at = 4 if codec == "h264" else 21
-    return (extradata[at] & 3) + 1 if extradata[:1] == b"\1" and len(extradata) > at + 1 else 0
-
-
-def _configuration(codec: str, extradata: bytes) -> bytes:
-    """Return a container's record of the headers (avcC, hvcC, av1C) in the form in which START separates them."""
-    if codec == "av1":
-        return extradata[4:]
-    if codec not in SPS or not _prefix(codec, extradata):
-        return extradata
-    units, at = [], 6 if codec == "h264" else 23
-    arrays = 1 if codec == "h264" else extradata[22]
-    for _ in range(arrays):
-        if codec == "h264":
-            count = extradata[5] & 31
-        else:
-            count, at = int.from_bytes(extradata[at + 1 : at + 3], "big"), at + 3
-        for _ in range(count):
-            size = int.from_bytes(extradata[at : at + 2], "big")
-            units.append(extradata[at + 2 : at + 2 + size])
-            at += 2 + size
-    return START + START.join(units)
 
 
 def _by_length(data: bytes, prefix: int) -> Iterator[bytes]:

@@ -6,10 +6,13 @@ pictures around it in another order than their times say, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
+
+from . import _nal
+from ._bits import Bits
 
 H264_SPS, HEVC_SPS, HEVC_PPS = 7, 33, 34  # NAL unit types
 HIGH = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # H.264 profiles with chroma formats
@@ -22,35 +25,6 @@ class Count(NamedTuple):
     value: int
     modulus: int
     resets: bool
-
-
-class _Bits:
-    """Reads the bits of a NAL unit from its second or third byte on, without emulation prevention."""
-
-    def __init__(self, unit: bytes, start: int) -> None:
-        data = unit[start:].replace(b"\0\0\3", b"\0\0")
-        self.value, self.left = int.from_bytes(data, "big"), 8 * len(data)
-
-    def u(self, count: int) -> int:
-        self.left -= count
-        if self.left < 0:
-            raise ValueError("the header is cut short")
-        return self.value >> self.left & (1 << count) - 1
-
-    def ue(self) -> int:
-        rest = self.value & (1 << self.left) - 1
-        zeros = self.left - rest.bit_length()
-        self.u(zeros)
-        return self.u(zeros + 1) - 1
-
-    def skip(self, codes: int) -> None:
-        """Skip Exp-Golomb codes."""
-        for _ in range(codes):
-            self.ue()
-
-    def se(self) -> int:
-        code = self.ue()
-        return (code + 1) // 2 * (1 if code % 2 else -1)
 
 
 def read(codec: str, units: Iterable[bytes], configuration: bytes) -> Count | None:
@@ -69,7 +43,7 @@ def _of_h264(units: Iterable[bytes], configuration: bytes) -> Count | None:
         if unit[0] & 31 == H264_SPS:
             sets = unit
         elif unit[0] & 31 in (1, 5):
-            sets = sets or next((u for u in _sets(configuration, 5) if u[0] & 31 == H264_SPS), b"")
+            sets = sets or next((u for u in _nal.sets("h264", configuration) if u[0] & 31 == H264_SPS), b"")
             return _h264(unit[:HEADER], sets) if sets else None
     return None
 
@@ -77,14 +51,14 @@ def _of_h264(units: Iterable[bytes], configuration: bytes) -> Count | None:
 def _h264(unit: bytes, sets: bytes) -> Count | None:
     """Read a slice header (ISO 14496-10, 7.3.3)."""
     planes, frame_bits, kind, count_bits, frames_only = _h264_sequence(sets)
-    bits, resets = _Bits(unit, 1), unit[0] & 31 == 5
+    bits, resets = _payload(unit, 1), unit[0] & 31 == 5
     bits.skip(3)
-    bits.u(2 * planes + frame_bits)
-    if not frames_only and bits.u(1):
-        bits.u(1)
+    bits.take(2 * planes + frame_bits)
+    if not frames_only and bits.take(1):
+        bits.take(1)
     if resets:
         bits.ue()
-    return Count(bits.u(count_bits), 1 << count_bits, resets) if kind == 0 else Count(0, 1, resets)
+    return Count(bits.take(count_bits), 1 << count_bits, resets) if kind == 0 else Count(0, 1, resets)
 
 
 @lru_cache(maxsize=64)
@@ -94,31 +68,31 @@ def _h264_sequence(unit: bytes) -> tuple[bool, int, int, int, bool]:
     Returns whether planes are separate, the bits of frame_num, the kind of order count and its bits, and whether there
     are no fields.
     """
-    bits, planes, count_bits = _Bits(unit, 1), False, 0
-    profile = bits.u(24) >> 16
+    bits, planes, count_bits = _payload(unit, 1), False, 0
+    profile = bits.take(24) >> 16
     bits.ue()
     if profile in HIGH:
         chroma = bits.ue()
-        planes = chroma == 3 and bits.u(1) == 1
+        planes = chroma == 3 and bits.take(1) == 1
         bits.skip(2)
-        if bits.u(2) & 1:
+        if bits.take(2) & 1:
             for number in range(12 if chroma == 3 else 8):
-                if bits.u(1):
+                if bits.take(1):
                     _skip_scaling_list(bits, 16 if number < 6 else 64)
     frame_bits, kind = bits.ue() + 4, bits.ue()
     if kind == 0:
         count_bits = bits.ue() + 4
     elif kind == 1:
-        bits.u(1)
+        bits.take(1)
         bits.skip(2)
         bits.skip(bits.ue())
     bits.skip(1)
-    bits.u(1)
+    bits.take(1)
     bits.skip(2)
-    return planes, frame_bits, kind, count_bits, bits.u(1) == 1
+    return planes, frame_bits, kind, count_bits, bits.take(1) == 1
 
 
-def _skip_scaling_list(bits: _Bits, size: int) -> None:
+def _skip_scaling_list(bits: Bits, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:
@@ -133,7 +107,7 @@ def _of_hevc(units: Iterable[bytes], configuration: bytes) -> Count | None:
         if kind in (HEVC_SPS, HEVC_PPS):
             found[kind] = unit
         elif kind < 32:
-            found = {u[0] >> 1 & 63: u for u in _sets(configuration, 22)} | found
+            found = {u[0] >> 1 & 63: u for u in _nal.sets("hevc", configuration)} | found
             return _hevc(unit[:HEADER], found) if HEVC_SPS in found and HEVC_PPS in found else None
     return None
 
@@ -141,58 +115,39 @@ def _of_hevc(units: Iterable[bytes], configuration: bytes) -> Count | None:
 def _hevc(unit: bytes, sets: dict[int, bytes]) -> Count:
     """Read a slice segment header (ISO 23008-2, 7.3.6.1)."""
     planes, count_bits = _hevc_sequence(sets[HEVC_SPS])
-    picture, bits = _Bits(sets[HEVC_PPS][:HEADER], 2), _Bits(unit, 2)
+    picture, bits = _payload(sets[HEVC_PPS][:HEADER], 2), _payload(unit, 2)
     picture.skip(2)
-    picture.u(1)
-    output, extra = picture.u(1), picture.u(3)
+    picture.take(1)
+    output, extra = picture.take(1), picture.take(3)
     if unit[0] >> 1 & 63 in (19, 20):  # IDR: it carries none
         return Count(0, 1 << count_bits, True)
-    bits.u(2 if unit[0] >> 1 & 63 >= 16 else 1)  # random access points have one flag more
+    bits.take(2 if unit[0] >> 1 & 63 >= 16 else 1)  # random access points have one flag more
     bits.skip(1)
-    bits.u(extra)
+    bits.take(extra)
     bits.skip(1)
-    bits.u(output + 2 * planes)
-    return Count(bits.u(count_bits), 1 << count_bits, unit[0] >> 1 & 63 in (16, 17, 18))
+    bits.take(output + 2 * planes)
+    return Count(bits.take(count_bits), 1 << count_bits, unit[0] >> 1 & 63 in (16, 17, 18))
 
 
 @lru_cache(maxsize=64)
 def _hevc_sequence(unit: bytes) -> tuple[bool, int]:
     """Read a sequence parameter set (ISO 23008-2, 7.3.2.2.1): whether planes are separate, the bits of the count."""
-    bits = _Bits(unit, 2)
-    layers = bits.u(7) & 7
-    bits.u(1 + 96)
-    present = [(bits.u(1), bits.u(1)) for _ in range(layers)]
-    bits.u(2 * (8 - layers) if layers else 0)
+    bits = _payload(unit, 2)
+    layers = bits.take(7) & 7
+    bits.take(1 + 96)
+    present = [(bits.take(1), bits.take(1)) for _ in range(layers)]
+    bits.take(2 * (8 - layers) if layers else 0)
     for profile, level in present:
-        bits.u(88 * profile + 8 * level)
+        bits.take(88 * profile + 8 * level)
     bits.ue()
-    planes = bits.ue() == 3 and bits.u(1) == 1
+    planes = bits.ue() == 3 and bits.take(1) == 1
     bits.skip(2)
-    if bits.u(1):
+    if bits.take(1):
         bits.skip(4)
     bits.skip(2)
     return planes, bits.ue() + 4
 
 
-@lru_cache(maxsize=64)
-def _sets(configuration: bytes, start: int) -> tuple[bytes, ...]:
-    """Return the parameter sets of a stream's extradata, whose byte at `start` holds their number."""
-    return tuple(_listed(configuration, start))
-
-
-def _listed(configuration: bytes, start: int) -> Iterator[bytes]:
-    """Yield the parameter sets of a stream's extradata: of a configuration record, or after start codes."""
-    if configuration[:1] != b"\1":
-        yield from (unit for unit in configuration.split(b"\0\0\1")[1:] if unit)
-        return
-    at = start + 1
-    groups = configuration[start] if start == 22 else 1
-    for _ in range(groups):
-        if start == 22:
-            count, at = int.from_bytes(configuration[at + 1 : at + 3], "big"), at + 3
-        else:
-            count = configuration[start] & 31
-        for _ in range(count):
-            size = int.from_bytes(configuration[at : at + 2], "big")
-            yield configuration[at + 2 : at + 2 + size]
-            at += 2 + size
+def _payload(unit: bytes, start: int) -> Bits:
+    """Return the bits of a NAL unit from its second or third byte on, without emulation prevention."""
+    return Bits(unit[start:].replace(b"\0\0\3", b"\0\0"))

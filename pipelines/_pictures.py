@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from av import Packet
+
+from . import _nal, _vp9
+from ._bits import Bits
 
 MPEG4, MPEG12 = b"\0\0\1\xb6", b"\0\0\1\0"  # start codes of a picture
 START = 4096  # bytes in which they lie
@@ -24,7 +28,7 @@ def kind(codec: str, packet: Packet) -> str:
     if codec == "vp8":
         return "P" if memoryview(packet)[0] & 1 else "I"
     if codec == "vp9":
-        return _vp9(memoryview(packet))
+        return _vp9.kind(memoryview(packet))
     return _mpeg(codec, bytes(memoryview(packet)[:START]), packet.size)
 
 
@@ -46,44 +50,23 @@ def _mpeg(codec: str, start: bytes, size: int) -> str:
     return {1: "I", 2: "P", 3: "B"}.get(start[at + 5] >> 3 & 7, "")
 
 
-def _vp9(packet: memoryview) -> str:
-    """Read a VP9 frame header (section 6.2 of its specification); "" for one that is hidden, in no superframe."""
-    head = packet[0]
-    profile = (head >> 5 & 1) | (head >> 4 & 1) << 1
-    bits = head << 8 | (packet[1] if len(packet) > 1 else 0)
-    at = 11 - (profile == 3)  # the place of show_existing_frame
-    if bits >> at & 1:
-        return "P"
-    superframe = packet[len(packet) - 1] & 0xE0 == 0xC0
-    if not superframe and not bits >> at - 2 & 1:
-        return ""
-    return "P" if bits >> at - 1 & 1 else "I"
-
-
 def _h264(unit: bytes) -> str:
     """Read a slice header: first_mb_in_slice, slice_type (ISO 14496-10, 7.3.3), both Exp-Golomb codes."""
-    if not unit:
-        return ""
-    bits, at = int.from_bytes(unit[1:13], "big"), 8 * len(unit[1:13])
-    value = 0
-    for _ in range(2):
-        zeros = at - (bits & (1 << at) - 1).bit_length()
-        at -= 2 * zeros + 1
-        if at < 0:
-            return ""
-        value = (bits >> at & (1 << zeros + 1) - 1) - 1
-    return H264.get(value % 5, "")
+    bits = Bits(unit[1:13])
+    with suppress(ValueError):
+        bits.ue()
+        return H264.get(bits.ue() % 5, "")
+    return ""
 
 
 def units(codec: str, packet: Packet, configuration: bytes) -> Iterator[bytes]:
     """Yield the beginnings of an H.264 or HEVC packet's NAL units, after start codes or lengths (ISO 14496-15, 5.3)."""
-    place, data, at = {"h264": 4, "hevc": 21}[codec], bytes(packet), 0  # of the configuration, the size of the lengths
-    if len(configuration) <= place or configuration[0] != 1:
-        while (at := data.find(b"\0\0\1", at) + 3) > 2:
+    data, at, prefix = bytes(packet), 0, _nal.length_size(codec, configuration)
+    if not prefix:
+        while (at := data.find(_nal.START, at) + len(_nal.START)) >= len(_nal.START):
             if at < len(data):
                 yield data[at : at + UNIT]
         return
-    prefix = (configuration[place] & 3) + 1
     while at + prefix < len(data):
         yield data[at + prefix : at + prefix + UNIT]
         at += prefix + int.from_bytes(data[at : at + prefix], "big")

@@ -1,10 +1,12 @@
-"""Reads the size of a VP9 packet's frames from their headers (VP9 bitstream specification, 6.2 and 7.2)."""
+"""Reads the size and the kind of a VP9 packet's frames from their headers (VP9 specification, 6.2 and 7.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import av
+
+from ._bits import Bits
 
 HEADER_BYTES = 24  # which a frame's headers, up to its size, do not exceed
 MARKER = 2  # with which a frame begins
@@ -24,6 +26,20 @@ def size(packet: av.Packet) -> tuple[int, ...]:
     return found
 
 
+def kind(data: memoryview) -> str:
+    """Return `I` or `P` by the first frame's header; "" if the packet is one frame that is hidden."""
+    head = data[0]
+    profile = (head >> 5 & 1) | (head >> 4 & 1) << 1
+    bits = head << 8 | (data[1] if len(data) > 1 else 0)
+    at = 11 - (profile == 3)  # the place of show_existing_frame
+    if bits >> at & 1:
+        return "P"
+    superframe = data[len(data) - 1] & 0xE0 == 0xC0
+    if not superframe and not bits >> at - 2 & 1:
+        return ""
+    return "P" if bits >> at - 1 & 1 else "I"
+
+
 def _frames(data: memoryview) -> Iterator[int]:
     """Yield where the frames of a VP9 packet begin (VP9 specification, annex B)."""
     at, last = 0, data[-1]
@@ -37,7 +53,7 @@ def _frames(data: memoryview) -> Iterator[int]:
 
 
 def _frame(data: bytes) -> tuple[int, ...]:
-    bits = _Bits(data)
+    bits = Bits(data.ljust(HEADER_BYTES, b"\0"))
     if bits.take(2) != MARKER:
         return ()
     profile = bits.take(1) | bits.take(1) << 1
@@ -64,19 +80,8 @@ def _frame(data: bytes) -> tuple[int, ...]:
     return bits.take(16) + 1, bits.take(16) + 1, *form
 
 
-def _format(bits: _Bits, profile: int) -> int:
+def _format(bits: Bits, profile: int) -> int:
     """Return bit depth, color space, range and subsampling, as they are stored."""
     found = bits.take(profile >= 2) << 3 | (space := bits.take(3))
     rest = profile & 1 if space == RGB else 1 + 3 * (profile & 1)
     return found << 4 | bits.take(rest)
-
-
-class _Bits:
-    """Reads numbers of some bits from bytes; zeros follow their end."""
-
-    def __init__(self, data: bytes) -> None:
-        self.left, self.value = HEADER_BYTES * 8, int.from_bytes(data.ljust(HEADER_BYTES, b"\0"), "big")
-
-    def take(self, count: int) -> int:
-        self.left -= count
-        return self.value >> self.left & ((1 << count) - 1)
