@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -23,8 +24,7 @@ def load(place: str) -> ModuleType:
     """
     if place.endswith(".py"):
         return _execute(Path(place).expanduser().absolute())
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` has it, and so the processes that measure and train
+    _see_working_directory()
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
@@ -42,15 +42,19 @@ def source(place: str) -> Path:
         if not path.is_file():
             raise _no_file(path)
         return path
-    if "" not in sys.path:
-        sys.path.insert(0, "")
     try:
-        found = importlib.util.find_spec(place)
+        found = find_spec(place)
     except (ImportError, ValueError):
         found = None
     if found is None or found.origin is None:
         raise _no_module(place)
     return Path(found.origin)
+
+
+def find_spec(module: str) -> ModuleSpec | None:
+    """Return where Python finds a module, also in the working directory; None if nowhere. Its parents are imported."""
+    _see_working_directory()
+    return importlib.util.find_spec(module)
 
 
 def reason(error: BaseException) -> str:
@@ -59,6 +63,12 @@ def reason(error: BaseException) -> str:
     if isinstance(error, SyntaxError) or not (frames := traceback.extract_tb(error.__traceback__)):
         return f"{type(error).__name__}: {text}"
     return f"{type(error).__name__}: {text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _see_working_directory() -> None:
+    """Let Python find modules there, as `python -m` does, and so the processes that measure and train."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 @functools.cache

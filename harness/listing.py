@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from .. import cache
 from ..errors import unknown
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +37,7 @@ def render(format: str) -> str:
 
 def rows() -> list[dict[str, Any]]:
     """Return a row for every model of the zoo, from the cache or counted now, with progress on stderr."""
-    file, version = _cache() / "models.json", fingerprint()
+    file, version = cache.folder() / "models.json", fingerprint()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(file.read_text())
         if kept["of"] == version:
@@ -57,11 +58,6 @@ def fingerprint() -> str:
     files = (*sorted((ROOT / "models").glob("*.py")), ROOT / "harness/catalog.py", ROOT / "harness/metrics/flops.py")
     content = b"".join(file.read_bytes() for file in files)
     return hashlib.sha256(content + metadata.version("torch").encode()).hexdigest()[:16]
-
-
-def _cache() -> Path:
-    """Return the cache folder; that of the pipelines, whose import takes longer than all of this."""
-    return Path(os.environ.get("REELBENCH_CACHE", "~/.cache/reelbench")).expanduser()
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

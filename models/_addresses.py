@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
-import sys
 
-from .. import address, discover
+from .. import address, discover, user_code
 from ..address import LIBRARIES, Address
 from ..errors import UserError, unknown
 from . import _user_code
@@ -60,9 +58,7 @@ def _is_code(found: Address) -> bool:
     """Return whether a place is meant as a user's code; a bare `name/variant` is, if Python finds such a module."""
     if found.is_file or found.sign == ":" or "." in found.place:
         return True
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    return importlib.util.find_spec(found.place) is not None
+    return user_code.find_spec(found.place) is not None
 
 
 def _variants(family: str) -> dict[str, Variant]:

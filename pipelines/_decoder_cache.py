@@ -11,12 +11,8 @@ import os
 import platform
 from pathlib import Path
 
+from .. import cache
 from .index import Index, writable
-
-
-def cache() -> Path:
-    """Return the cache folder: `$REELBENCH_CACHE`, or `~/.cache/reelbench`."""
-    return Path(os.environ.get("REELBENCH_CACHE", "~/.cache/reelbench")).expanduser()
 
 
 def recall(index: Index, device: str, sampling: str) -> str | None:
@@ -40,7 +36,7 @@ def remember(index: Index, device: str, chosen: dict[str, str]) -> None:
 
 
 def _folder() -> Path:
-    return cache() / "decoders"
+    return cache.folder() / "decoders"
 
 
 def _file(index: Index) -> Path:

@@ -55,15 +55,16 @@ class Packets:
         self.keys.append(key)
         if self.codec == "h264" and pts is not None:
             self._looks, self._last = key or (self._looks and pts > self._last), pts
-        self._first = self.codec in COUNTED and len(self.keys) <= FIRST
+        counted = self.codec in COUNTED and (key or len(self.keys) <= FIRST)
         self.orders.append(None)
-        self.kinds.append(self._kind(packet, key) if self._readable and (key or self._looks or self._first) else None)
+        looked = self._readable and (key or counted or self._looks)
+        self.kinds.append(self._kind(packet, key, counted) if looked else None)
 
-    def _kind(self, packet: Packet, key: bool) -> str:
+    def _kind(self, packet: Packet, key: bool, counted: bool) -> str:
         if self.codec in COUNTED:
             units = list(_pictures.units(self.codec, packet, self.extradata))
             kind = _pictures.kind_of_units(self.codec, units)
-            if key or self._first:
+            if counted:
                 self.orders[-1] = _order_count.read(self.codec, units, self.extradata)
         else:
             kind = _pictures.kind(self.codec, packet)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import cache
 from ..errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -20,13 +21,6 @@ class Data:
     val: Path | None = None
 
 
-def cache() -> Path:
-    """Return the cache folder: `$REELBENCH_CACHE`, or `~/.cache/reelbench`."""
-    from . import _decoder_cache
-
-    return _decoder_cache.cache()
-
-
 def resolve(data: str, device: str = "cpu") -> Data:
     """Return the splits of a built-in synthetic set (`BUILT_IN`, made on first use), a folder, or an index file.
 
@@ -38,7 +32,7 @@ def resolve(data: str, device: str = "cpu") -> Data:
     if data in BUILT_IN:
         from . import synthetic
 
-        return Data(**synthetic.ensure(cache(), hard=data == "synthetic-hard", device=device))
+        return Data(**synthetic.ensure(cache.folder(), hard=data == "synthetic-hard", device=device))
     path = Path(data)
     if path.is_dir():
         found = {split: path / f"{split}.parquet" for split in SPLITS if (path / f"{split}.parquet").exists()}

@@ -11,7 +11,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("harness", "models", "pipelines", "suites", "reports")
 FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
-VOCABULARY = {"address", "spec", "result", "metric_table", "errors", "discover", "intervals", "plugins", "user_code"}
+VOCABULARY = {
+    "address",
+    "cache",
+    "spec",
+    "result",
+    "metric_table",
+    "errors",
+    "discover",
+    "intervals",
+    "plugins",
+    "user_code",
+}
 
 # From the lowest room to the highest: the rooms below that each may use, beside the vocabulary.
 ROOMS: dict[str, set[str]] = {
