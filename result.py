@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, get_args
 
@@ -12,7 +14,7 @@ from .errors import UserError
 from .metric_table import Better
 from .spec import Case, Published
 
-SCHEMA = 2  # 2: `Metric.flags`; in schema 1 a disturbed time is recognized by how its warning begins
+SCHEMA = 3  # 2: `Metric.flags`, before which a disturbed time is recognized by how its warning begins; 3: `provenance`
 SLOWER = 1.2  # a calibration this many times the best one marks the measurement as disturbed
 # Names in results of earlier versions -> today's: metrics of a case, then numbers and keys of `details`.
 RENAMED_METRICS = {"peak": "mfu", "stall": "data_stall", "order": "frame_order", "step": "train_step"}
@@ -85,7 +87,8 @@ class Details(TypedDict, total=False):
     `view_budget`, clips/s of decoder and model on their own (`alone_clips_s`), the bottleneck in a sentence (`limit`),
     `idle_w` and `busy_w` in watts, readings that the device does not offer (`not_available`). Measurement:
     `metric_seconds`, `warm_ups_cut_short`, the `machine`'s state (one per round in `rounds`), and `time_breakdown`,
-    seconds per phase. A mean over seeds has `seeds` and `cases`.
+    seconds per phase. A mean over seeds has `seeds` and `cases`. `stale`: what has changed since, in words, of a row
+    that was kept nevertheless.
     """
 
     test_videos: int
@@ -114,6 +117,7 @@ class Details(TypedDict, total=False):
     machine: MachineState
     rounds: list[MachineState]
     time_breakdown: dict[str, float]
+    stale: list[str]
     seeds: list[int]
     cases: list[str]
 
@@ -123,7 +127,8 @@ class Result:
     """The result of one case. Unless `status` is `ok`, `error` gives the reason in one line.
 
     `started` is UTC in ISO 8601, `seconds` the wall time. `published` holds the figures that papers print for the model
-    (for a micro: for its full-size siblings).
+    (for a micro: for its full-size siblings). `provenance` is what measured it: a hash by source file, and versions of
+    packages; {} in results of earlier versions, of which it is unknown.
     """
 
     case: Case
@@ -135,6 +140,7 @@ class Result:
     details: Details = field(default_factory=Details)
     published: tuple[Published, ...] = ()
     error: str = ""
+    provenance: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.status not in get_args(Status):
@@ -142,8 +148,13 @@ class Result:
 
     @property
     def case_id(self) -> str:
-        """The case's id: its key in the ledger and in reports, and the name of its log file."""
+        """The case's id: with the machine its key in the ledger and in reports; the name of its log file."""
         return self.case.case_id
+
+    @property
+    def machine(self) -> str:
+        """The machine that measured it: its GPUs, or for a case on the CPU its CPU; "" if it is not recorded."""
+        return machine(self.environment, self.case.device)
 
     def to_json(self) -> str:
         """Return the result as one line of JSON, without a newline. Raises ValueError for NaN and infinity."""
@@ -175,6 +186,49 @@ class Result:
         return cls(**data)
 
 
+def machine(environment: Mapping[str, Any], device: str) -> str:
+    """Return the name of the machine that a case on `cpu` or `cuda` runs on: the GPUs', or the CPU's with its cores."""
+    gpus = [str(gpu["name"]) for gpu in environment.get("gpus") or ()] if device == "cuda" else []
+    if gpus:
+        return gpus[0] if len(gpus) == 1 else f"{len(gpus)} × {gpus[0]}"
+    cores = environment.get("cores")
+    return f"{environment.get('cpu') or ''}{f', {cores} cores' if cores else ''}"
+
+
+def newest(results: Iterable[Result]) -> list[Result]:
+    """Return the newest result of each case and machine, of results from old to new, in order of first appearance.
+
+    One that records no machine is of the machine before it.
+    """
+    found: dict[tuple[str, str], Result] = {}
+    latest: dict[str, str] = {}
+    for result in results:
+        case_id, before = result.case_id, latest.get(result.case_id, "")
+        if result.machine and not before:
+            found.pop((case_id, ""), None)
+        latest[case_id] = result.machine or before
+        found[case_id, latest[case_id]] = result
+    return list(found.values())
+
+
+def changes(before: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
+    """Return what differs between two provenances, in words: `models/tsm.py`, `torch 2.12.0 -> 2.13.0`.
+
+    Without a record of either it is `unknown code`. Paths are shortened to their last folder.
+    """
+    if before == today:
+        return []
+    if not before or not today:
+        return ["unknown code"]
+    names = [name for name in {**today, **before} if before.get(name) != today.get(name)]
+    return [_change(name, before.get(name), today.get(name)) for name in names]
+
+
+def is_file(name: str) -> bool:
+    """Return whether a name in a provenance is a file's; others are of packages and drivers."""
+    return "/" in name or name.endswith(".py")
+
+
 def now() -> str:
     """Return the current UTC time in ISO 8601, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -184,6 +238,11 @@ def metric_from_json(values: dict[str, Any]) -> Metric:
     """Return the metric from its fields as JSON has them (lists for tuples and sets)."""
     lists = {name: tuple(values.get(name, ())) for name in ("samples", "rounds")}
     return Metric(**{**values, **lists, "flags": frozenset(values.get("flags", ()))})
+
+
+def _change(name: str, before: str | None, today: str | None) -> str:
+    short = re.sub(r"/\S*/([^/\s]+/[^/\s]+)$", r"\1", name)
+    return short if is_file(name) else f"{short} {before or 'missing'} -> {today or 'missing'}"
 
 
 def _renamed(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, overload
 from .. import reports
 from ..errors import UserError
 from ..reports import compare as comparison
-from ..result import Result
+from ..result import Result, newest
 from .suites import ledger
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Results(Sequence[Result]):
-    """The newest result of each case, in order of first appearance; `history` has every measurement, oldest first.
+    """The newest result of each case and machine, in order of first appearance.
 
-    In a notebook it shows its table.
+    `history` has every measurement, oldest first. In a notebook it shows its table.
     """
 
     def __init__(self, measured: Iterable[Result]) -> None:
         self.history = tuple(measured)
-        self._newest = tuple({result.case_id: result for result in self.history}.values())
+        self._newest = tuple(newest(self.history))
 
     def __len__(self) -> int:
         return len(self._newest)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..intervals import total
-from ..result import Metric, Result
+from ..result import Metric, Result, changes
 from ..spec import Case
 from ._calibration import states
 from ._table import machine
@@ -77,6 +77,9 @@ def _merged(group: list[Result]) -> list[Result]:
         details["rounds"] = seen
     if breakdown := total(result.details.get("time_breakdown", {}) for result in group):
         details["time_breakdown"] = breakdown
+    differing = [change for other in group[1:] for change in changes(group[0].provenance, other.provenance)]
+    if stale := dict.fromkeys([*differing, *(text for result in group for text in result.details.get("stale", ()))]):
+        details["stale"] = list(stale)
     if any(result.details.get("learned") is False for result in group):
         details["learned"] = False
     return [replace(group[0], metrics=metrics, details=details, seconds=sum(result.seconds for result in group))]

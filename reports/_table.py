@@ -16,6 +16,7 @@ from ..result import Result
 from ..spec import Published
 from ._calibration import remarks
 from ._limits import sentences
+from ._provenance import marks
 from ._ranking import reversals
 
 MISSING = "–"
@@ -217,7 +218,7 @@ def measured(results: Sequence[Result]) -> Table:
     differing = [name for name, values in settings.items() if len(_kinds(name, values)) > 1]
     columns = [_with_convention(c, results, notes) for c in metric_columns(results)]
     shown = [Column(name=n, header=n, numeric=False) for n in ("model", *differing)]
-    slow = remarks(results)
+    slow, stale = remarks(results), marks(results)
     failures = [Column(name="status", header="status", numeric=False)] if any(r.status != "ok" for r in results) else []
     rows = [
         Row(
@@ -225,7 +226,7 @@ def measured(results: Sequence[Result]) -> Table:
             status=r.status,
             error=printable(r.error),
             cells=(
-                Cell(text=printable(r.case.label)),
+                Cell(text=printable(r.case.label), notes=notes.add(stale[i])),
                 *(Cell(text=printable(settings[n][i]) or MISSING) for n in differing),
                 *(_cell(c, r, notes, slow[i]) for c in columns),
                 *(_status(r, notes) for _ in failures),

@@ -11,6 +11,7 @@ import io
 from collections.abc import Sequence
 
 from ..result import Metric, Result
+from ._provenance import marks
 from ._table import SETTINGS, metric_columns, views
 
 
@@ -22,9 +23,9 @@ def render(results: Sequence[Result], *, title: str = "") -> str:
     writer = csv.writer(text, lineterminator="\n")
     case = ["case_id", "status", "model", "views", *SETTINGS, "started", "seconds"]
     writer.writerow([*case, *numbers, "warnings", "error"])
-    for result in results:
+    for result, stale in zip(results, marks(results), strict=True):
         values = [value for name in names for value in _numbers(result.metrics.get(name))]
-        writer.writerow([*_case(result), *values, _warnings(result), result.error])
+        writer.writerow([*_case(result), *values, _warnings(result, stale), result.error])
     return text.getvalue()
 
 
@@ -38,5 +39,6 @@ def _numbers(metric: Metric | None) -> tuple[float | None, ...]:
     return (metric.value, metric.low, metric.high) if metric else (None, None, None)
 
 
-def _warnings(result: Result) -> str:
-    return "; ".join(f"{name}: {metric.warning}" for name, metric in result.metrics.items() if metric.warning)
+def _warnings(result: Result, stale: str) -> str:
+    warnings = [f"{name}: {metric.warning}" for name, metric in result.metrics.items() if metric.warning]
+    return "; ".join([*warnings, *([stale] if stale else [])])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ..result import Result
 from ..spec import Published
 from . import latex
+from ._provenance import marks
 from ._table import COLUMNS as NUMBERS
 from ._table import Cell, Column, Row, Table, machine, number, per_view, printable, views
 
@@ -37,8 +38,8 @@ def table(results: Sequence[Result]) -> Table:
     notes: list[str] = []
     rows: list[Row] = []
     printed: set[Published] = set()
-    for result in results:
-        rows.append(_measured(result))
+    for result, stale in zip(results, marks(results), strict=True):
+        rows.append(_measured(result, _note(stale, notes) if stale else ()))
         own = [p for p in result.published if p.model == result.case.model and p not in printed]
         printed.update(own)
         rows += [_published(p, notes) for p in own]
@@ -53,12 +54,12 @@ def table(results: Sequence[Result]) -> Table:
     )
 
 
-def _measured(result: Result) -> Row:
+def _measured(result: Result, marked: tuple[int, ...]) -> Row:
     shown = views(result)
     numbers = {name: _number(result, name) for name in ("top1", "top5", "params", "latency_ms", "throughput_clips_s")}
     gflops = _number(result, "gflops_view")
     cells = (
-        Cell(text=printable(result.case.label)), Cell(),
+        Cell(text=printable(result.case.label), notes=marked), Cell(),
         numbers["top1"], numbers["top5"], _views(shown),
         Cell(text=per_view(gflops.text, shown), value=gflops.value) if gflops.value is not None else Cell(),
         numbers["params"], numbers["latency_ms"], numbers["throughput_clips_s"],
@@ -75,18 +76,23 @@ def _number(result: Result, name: str) -> Cell:
 
 
 def _published(row: Published, notes: list[str]) -> Row:
-    source = f"published for {row.dataset}: {row.source}"
-    if source not in notes:
-        notes.append(source)
+    marked = _note(f"published for {row.dataset}: {row.source}", notes)
     shown = row.views or ""
     gflops = "" if row.gflops is None else per_view(f"{row.gflops:g}", shown)
     cells = (
-        Cell(text=row.model, notes=(notes.index(source) + 1,)), Cell(text=row.pretrain) if row.pretrain else Cell(),
+        Cell(text=row.model, notes=marked), Cell(text=row.pretrain) if row.pretrain else Cell(),
         _plain(row.top1, 1), _plain(row.top5, 1), _views(shown),
         Cell(text=gflops, value=row.gflops) if gflops else Cell(),
         _plain(row.params_m), Cell(), Cell(),
     )  # fmt: skip
     return Row(cells=cells)
+
+
+def _note(text: str, notes: list[str]) -> tuple[int, ...]:
+    """Return the number of a footnote, which is added if it is new."""
+    if text not in notes:
+        notes.append(text)
+    return (notes.index(text) + 1,)
 
 
 def _views(views: str) -> Cell:

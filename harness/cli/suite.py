@@ -22,12 +22,15 @@ def run(
     data: Annotated[str | None, typer.Option(help="Another data set for every case: an index, or a folder.")] = None,
     decoder: DecoderOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure finished cases again.")] = False,
+    keep_stale: Annotated[
+        bool, typer.Option("--keep-stale", help="Keep results of other code or versions, marked as such.")
+    ] = False,
     interleave: Annotated[
         bool, typer.Option("--interleave", help="Time the cases round-robin: clock drift affects all of them equally.")
     ] = False,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds of --interleave.")] = 8,
 ) -> None:
-    """Run a suite, resuming what is unfinished, and write its report.
+    """Run a suite, resuming what is unfinished or measured by other code, and write its report.
 
     Example: reelbench run quick --out runs/quick
     """
@@ -37,8 +40,9 @@ def run(
 
     chosen = suites.load(suite, data=data, decoder=decoder)
     results, measured = sweep.sweep(
-        chosen, out, device=resolve_device(device), only=only or (), fresh=fresh, rounds=interleave * rounds
-    )
+        chosen, out, device=resolve_device(device), only=only or (), fresh=fresh, keep_stale=keep_stale,
+        rounds=interleave * rounds,
+    )  # fmt: skip
     write_report(results, "terminal", None)
     for kind, suffix in (("html", "html"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
         write_report(results, kind, out / f"report.{suffix}")

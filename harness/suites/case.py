@@ -1,7 +1,7 @@
 """Train or load the model of one case and measure its metrics (`run`), in a process of its own (`main`).
 
-Started as `python -m reelbench.harness.suites.case CASE.json OUT`. Writes JSON lines to standard output, `{"event": …}`
-and finally `{"result": …}`; whatever libraries print goes to standard error, the case's log.
+Started as `python -m reelbench.harness.suites.case CASE.json OUT [keep-stale]`. Writes JSON lines to standard output,
+`{"event": …}` and finally `{"result": …}`; whatever libraries print goes to standard error, the case's log.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ...errors import UnsupportedError, UserError
 from ...metric_table import metric, quantity
 from ...pipelines import splits as datasets
 from ...pipelines.index import Index
-from ...result import Details, MachineState, Metric, Result, Status, TrainingSummary, now
+from ...result import Details, MachineState, Metric, Result, Status, TrainingSummary, changes, now
 from ...spec import Case, Clip, Recipe, Views
 from .. import metrics
 from ..events import Event, Report
@@ -39,20 +39,22 @@ from ..training.job import Job
 from ..training.launch import rank_arguments
 from ..training.schedule import total_steps
 from ..training.weights import check_own
+from . import provenance, resume
 from .parent import Parent
 
 
-def run(case: Case, out: Path, report: Report) -> Result:
+def run(case: Case, out: Path, report: Report, *, keep_stale: bool = False) -> Result:
     """Train or load the case's model and measure its metrics; failures are returned as the result's status.
 
     The results folder `out` gets the training run, from which a later call resumes, and the predictions; the result is
-    only returned.
+    only returned. A training by other code is resumed only with `keep_stale`, otherwise made again.
     """
+    code = provenance.collect(case)
     started, begin, timer = now(), time.perf_counter(), PhaseTimer()
     status: Status = "ok"
     error, found, details = "", {}, Details()
     try:
-        found, details = _measure(case, out, report, timer)
+        found, details = _measure(case, out, report, timer, keep_stale)
     except torch.cuda.OutOfMemoryError as raised:
         status, error = "oom", _one_line(raised)
     except UnsupportedError as raised:
@@ -64,13 +66,16 @@ def run(case: Case, out: Path, report: Report) -> Result:
         status, error = "failed", f"{type(raised).__name__}: {_one_line(raised)}"
     seconds, around = time.perf_counter() - begin, environment.collect()
     details["time_breakdown"] = timer.read()
+    trained = provenance.read(training_folder(case, out)) if case.recipe is not None else {}
     return Result(
         case=case, status=status, started=started, seconds=seconds, environment=around, metrics=found,
-        details=details, published=_published(case.model), error=error,
+        details=details, published=_published(case.model), error=error, provenance={**code, **trained},
     )  # fmt: skip
 
 
-def _measure(case: Case, out: Path, report: Report, timer: PhaseTimer) -> tuple[dict[str, Metric], Details]:
+def _measure(
+    case: Case, out: Path, report: Report, timer: PhaseTimer, keep_stale: bool
+) -> tuple[dict[str, Metric], Details]:
     with timer.phase("start"):
         data = datasets.resolve(case.data, case.device)
         index = Index.load(data.test)
@@ -86,7 +91,7 @@ def _measure(case: Case, out: Path, report: Report, timer: PhaseTimer) -> tuple[
         weights = saved_weights.find(checkpoint)
     if case.recipe is not None:
         with timer.phase("training"):
-            weights, log = _train(case, data, out, report)
+            weights, log = _train(case, data, out, report, keep_stale)
         details["train"] = _training_summary(log)
         details["passed_over"] = run_folder.read_passed_over(training_folder(case, out))
     with timer.phase("start"):
@@ -191,23 +196,27 @@ def subject_of(
     )  # fmt: skip
 
 
-def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[Path, list[dict[str, float]]]:
+def _train(
+    case: Case, data: datasets.Data, out: Path, report: Report, keep_stale: bool
+) -> tuple[Path, list[dict[str, float]]]:
     """Train through the DeepSpeed launcher; return the best weights and one log record per step."""
     assert case.recipe is not None
     if data.train is None:
         raise UserError(f"{case.label}: {case.data} has no training split: give a folder with train.parquet")
     folder = training_folder(case, out)
-    resume = bool(checkpoints.complete(folder / run_folder.CHECKPOINTS))
+    resumed = _resumes(case, folder, report, keep_stale)
     job = Job(
         model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
         clip=models.choose_clip(case.model, case.recipe, case.clip), options=case.options, workers=case.workers,
-        decoder=case.decoder, seed=case.seed, resume=resume, overwrite=not resume,
+        decoder=case.decoder, seed=case.seed, resume=resumed, overwrite=not resumed,
     )  # fmt: skip
     check_job(job, case.ranks)
     total = total_steps(case.recipe, len(Index.load(data.train)))
     line = launcher.command(rank_arguments(job), ranks=case.ranks, device=case.device)
     if ds_extension.will_compile(case.device):
         report(Event(phase="compile", note=ds_extension.COMPILING))
+    if not resumed:
+        provenance.write(folder, provenance.of_training(case))
     process = subprocess.Popen(line, stdout=sys.stderr, env=launcher.environment(case.device))
     while process.poll() is None:
         report(Event(phase="train", done=run_folder.steps_done(folder), total=total))
@@ -215,6 +224,17 @@ def _train(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[
     if process.returncode:
         raise UserError(f"training ended with exit code {process.returncode}: see the log")
     return folder / "best.safetensors", run_folder.read_log(folder)
+
+
+def _resumes(case: Case, folder: Path, report: Report, keep_stale: bool) -> bool:
+    """Return whether the folder has a training to go on with or to use: one by today's code, unless `keep_stale`."""
+    if not checkpoints.complete(folder / run_folder.CHECKPOINTS):
+        return False
+    changed = [] if keep_stale else changes(provenance.read(folder), provenance.of_training(case))
+    if changed:
+        note = f"{case.label}: trained again, since these changed: {resume.named(changed)}"
+        report(Event(phase="train", note=note))
+    return not changed
 
 
 def training_folder(case: Case, out: Path) -> Path:
@@ -246,7 +266,7 @@ def main() -> None:
     environment.fix_threads()
     parent.report(Event(phase="starting"))  # from here on the case's own timer runs
     case = Case.from_json(json.loads(Path(sys.argv[1]).read_text()))
-    result = run(case, Path(sys.argv[2]), parent.report)
+    result = run(case, Path(sys.argv[2]), parent.report, keep_stale="keep-stale" in sys.argv[3:])
     parent.send(result=result.to_json())
     os._exit(0)  # do not wait for decoder and launcher threads; the result has been sent
 

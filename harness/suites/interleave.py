@@ -11,6 +11,7 @@ resumes.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import time
@@ -45,7 +46,8 @@ def interleave(isolated: Sequence[Result], out: Path, rounds: int, progress: Sui
     that `out` already holds are not measured again.
     """
     timed = [r for r in isolated if r.status == "ok" and _timed(r.case)]
-    done = _read(out)
+    code = {r.case_id: _code(r) for r in isolated}
+    done = _read(out, code)
     workers = {r.case_id: _Worker(r, out) for r in timed if len(done[r.case_id]) < rounds}
     try:
         for number in range(1, rounds + 1):
@@ -56,7 +58,7 @@ def interleave(isolated: Sequence[Result], out: Path, rounds: int, progress: Sui
                 found = worker.measure(number, _best_calibration(done))
                 if found is not None:
                     done[case_id][number] = found
-                    row = {"case_id": case_id, "round": number, **found}
+                    row = {"case_id": case_id, "round": number, "code": code[case_id], **found}
                     ledger.append_line(out / FOLDER / FILE, json.dumps(row, default=sorted))
         best = _best_calibration(done)
         for result in isolated:
@@ -160,11 +162,20 @@ class _Worker:
         return answer.get("round") if answer and not self.ended else None
 
 
-def _read(out: Path) -> dict[str, Rounds]:
+def _code(result: Result) -> str:
+    """Return a hash of what measured a result, and where: rounds of other code or another machine are not its own."""
+    text = json.dumps([result.machine, result.provenance], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _read(out: Path, code: dict[str, str]) -> dict[str, Rounds]:
+    """Return the rounds that were measured by the `code` of their case."""
     found: dict[str, Rounds] = defaultdict(dict)
     path = out / FOLDER / FILE
     for _, line in ledger.complete_lines(path) if path.exists() else ():
         row = json.loads(line)
+        if row.get("code") != code.get(row["case_id"]):
+            continue
         kept = Round(metrics=row["metrics"], machine=row["machine"], time_breakdown=row.get("time_breakdown", {}))
         found[row["case_id"]][row["round"]] = kept
     return found

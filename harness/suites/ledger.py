@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import UserError
-from ...result import Result
+from ...result import Result, newest
 
 FILE = "results.jsonl"
 
 
 def read(out: Path) -> list[Result]:
-    """Return the newest result of each case of a results folder, in order of first appearance (see `read_all`)."""
-    return list({result.case_id: result for result in read_all(out)}.values())
+    """Return the newest result of each case and machine of a results folder (see `read_all`, `newest`)."""
+    return newest(read_all(out))
 
 
 def read_all(out: Path) -> list[Result]:

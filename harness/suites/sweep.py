@@ -12,63 +12,86 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ... import address
 from ...errors import UserError
 from ...pipelines import splits
-from ...result import Result, now
+from ...result import Result, machine, now
 from ...spec import Case, Suite
 from ..events import Event
 from ..lock import lock
 from ..measuring import environment, phases
 from ..progress import SuiteProgress
-from . import interleave, ledger
+from . import interleave, ledger, resume
 from .process import Child
 
 
 def sweep(
-    suite: Suite, out: Path, *, device: str, only: Sequence[str] = (), fresh: bool = False, rounds: int = 0
-) -> tuple[list[Result], list[Result]]:
+    suite: Suite, out: Path, *, device: str, only: Sequence[str] = (), fresh: bool = False, keep_stale: bool = False,
+    rounds: int = 0,
+) -> tuple[list[Result], list[Result]]:  # fmt: skip
     """Run the suite's unfinished cases; return the newest results of all its cases, and those of this call.
 
-    A case is finished if its newest result in `out` is `ok`; with `fresh` all are run again. With `only`, other cases
-    are neither run nor returned (see `resolve_cases`). With `rounds` > 0, timed metrics are measured in that many
+    A case is finished if `out` has an `ok` result of it, of this machine and today's code; with `fresh` none is, with
+    `keep_stale` those of other code are too, marked as `stale` (see `resume`). With `only`, other cases are neither run
+    nor returned (see `resolve_cases`). With `rounds` > 0, timed metrics are measured in that many
     rounds over all cases (see `interleave`). Raises UserError if a case cannot be resolved, or the folder is in use.
     """
     cases = resolve_cases(suite, device, only)
+    run = _Run(out, environment.collect(), fresh, keep_stale)
     with lock(out):
-        finished = {r.case_id for r in ledger.read(out) if r.status == "ok" and not fresh}
-        pending = [case for case in cases if case.case_id not in finished]
-        _write_environment(out)
+        planned = run.steps(cases, out)
+        pending = [step.case for step in planned if not step.kept]
+        _write_environment(out, run.here)
         with SuiteProgress(suite.name, len(cases), len(cases) - len(pending)) as progress:
+            for line in resume.sentences(planned):
+                progress.update(Event(phase="", note=line))
             if rounds:
-                _in_rounds(pending, out, rounds, fresh, progress)
+                _in_rounds(pending, run, rounds, progress)
             else:
-                _one_by_one(pending, out, out, progress)
+                _one_by_one(pending, run, out, progress)
+    kept = {(r.case_id, r.machine): r for step in planned if step.kept and (r := step.result)}
     wanted, measured = ({case.case_id for case in some} for some in (cases, pending))
-    results = [result for result in ledger.read(out) if result.case_id in wanted]
-    return results, [result for result in results if result.case_id in measured]
+    results = [kept.get((r.case_id, r.machine), r) for r in ledger.read(out) if r.case_id in wanted]
+    return results, [r for r in results if r.case_id in measured and r.machine == machine(run.here, device)]
 
 
-def _one_by_one(cases: Sequence[Case], out: Path, to: Path, progress: SuiteProgress) -> None:
+@dataclass(frozen=True)
+class _Run:
+    """A run's folder, this machine's environment, and what counts as finished."""
+
+    out: Path
+    here: dict[str, Any]
+    fresh: bool
+    keep_stale: bool
+
+    def steps(self, cases: Sequence[Case], folder: Path) -> list[resume.Step]:
+        """Return a step per case, given the results in a folder."""
+        done = ledger.read(folder)
+        return resume.steps(cases, done, self.here, fresh=self.fresh, keep_stale=self.keep_stale)
+
+
+def _one_by_one(cases: Sequence[Case], run: _Run, to: Path, progress: SuiteProgress) -> None:
     for case in cases:
         progress.start(case)
-        result = _run_in_process(case, out, progress)
+        result = _run_in_process(case, run, progress)
         ledger.append(to, result)
         progress.finish(result)
 
 
-def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progress: SuiteProgress) -> None:
+def _in_rounds(cases: Sequence[Case], run: _Run, rounds: int, progress: SuiteProgress) -> None:
     """Run the isolated pass, then the timed metrics round-robin; an interrupted run resumes either."""
-    isolated = out / interleave.FOLDER
-    if fresh:
+    isolated = run.out / interleave.FOLDER
+    if run.fresh:
         shutil.rmtree(isolated, ignore_errors=True)
-    alone = {r.case_id: r for r in ledger.read(isolated) if r.status == "ok"}
-    _one_by_one([case for case in cases if case.case_id not in alone], out, isolated, progress)
-    done = {r.case_id: r for r in ledger.read(isolated)}
-    for result in interleave.interleave([done[case.case_id] for case in cases], out, rounds, progress):
-        ledger.append(out, result)
+    _one_by_one([step.case for step in run.steps(cases, isolated) if not step.kept], run, isolated, progress)
+    done = {step.case.case_id: step.before for step in run.steps(cases, isolated)}
+    found = [result for case in cases if (result := done[case.case_id])]
+    for result in interleave.interleave(found, run.out, rounds, progress):
+        ledger.append(run.out, result)
 
 
 def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
@@ -96,21 +119,22 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
     ]
 
 
-def _run_in_process(case: Case, out: Path, progress: SuiteProgress) -> Result:
+def _run_in_process(case: Case, run: _Run, progress: SuiteProgress) -> Result:
     """Run one case in a child process and return a result with its time breakdown, even if the child dies."""
     begin = time.monotonic()
-    start, result = _ended(case, out, progress, begin)
+    start, result = _ended(case, run, progress, begin)
     measured = result.details.get("time_breakdown", {})
     breakdown = phases.finalize(measured, start=start, wall=time.monotonic() - begin)
     return dataclasses.replace(result, details={**result.details, "time_breakdown": breakdown})
 
 
-def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tuple[float, Result]:
+def _ended(case: Case, run: _Run, progress: SuiteProgress, begin: float) -> tuple[float, Result]:
     """Return the seconds until the child's first message, and its result, or one with the status of its end."""
     started, start = now(), 0.0
-    log = out / "logs" / f"{case.case_id}.log"
+    log = run.out / "logs" / f"{case.case_id}.log"
     log.unlink(missing_ok=True)
-    child = Child("case", [str(describe(case, out)), str(out)], log)
+    arguments = [str(describe(case, run.out)), str(run.out), *(["keep-stale"] if run.keep_stale else [])]
+    child = Child("case", arguments, log)
     try:
         for message in child.events(case.time_limit):
             start = start or message.get("sent", time.monotonic()) - begin
@@ -122,7 +146,9 @@ def _ended(case: Case, out: Path, progress: SuiteProgress, begin: float) -> tupl
     finally:
         child.close()
     seconds = time.monotonic() - begin
-    return start, Result(case=case, status=status, started=started, seconds=seconds, error=error)
+    return start, Result(
+        case=case, status=status, started=started, seconds=seconds, environment=run.here, error=error
+    )  # fmt: skip
 
 
 def describe(case: Case, out: Path) -> Path:
@@ -133,5 +159,5 @@ def describe(case: Case, out: Path) -> Path:
     return path
 
 
-def _write_environment(out: Path) -> None:
-    (out / "environment.json").write_text(json.dumps(environment.collect(), indent=1))
+def _write_environment(out: Path, here: dict[str, Any]) -> None:
+    (out / "environment.json").write_text(json.dumps(here, indent=1))
