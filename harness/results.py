@@ -101,7 +101,7 @@ class Comparison(Sequence[comparison.Verdict]):
         return pd.DataFrame([_row(verdict) for verdict in self])
 
     def _repr_html_(self) -> str:
-        return _html(comparison.compare(self._a, self._b))
+        return "".join(map(_html, comparison.tables(self._a, self._b)))
 
 
 def load_results(*folders: str | Path) -> Results:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..result import Result
 from ._points import COLUMNS, Plot, plot
 from ._stats import pareto
-from ._table import Column
+from ._table import Column, several
 
 HEADLINES = ("latency_ms", "throughput_clips_s", "energy_j_clip")  # besides the plot's accuracy
 
@@ -47,7 +47,8 @@ def _best(column: Column, results: Sequence[Result]) -> list[Card]:
     choose, extreme = (max, "highest") if column.better == "higher" else (min, "lowest")
     best = choose(found, key=lambda r: r.metrics[column.name].value)
     value = f"{column.text(best.metrics[column.name].value)} {column.unit}"
-    return [Card(f"{extreme} {column.header}", value, best.case.label)]
+    detail = f"{best.case.label}, {best.machine}" if several(results) else best.case.label
+    return [Card(f"{extreme} {column.header}", value, detail)]
 
 
 def _front(shown: Plot) -> Card:

@@ -26,13 +26,15 @@ def data(results: Sequence[Result], *, page: int) -> dict[str, Any]:
     columns = metric_columns(results)
     shown = plot(results)
     samples = SAMPLES if len(results) <= page else FEW
-    cases = [_case(result, columns, samples) for result in results]
+    machines = list(dict.fromkeys(result.machine for result in results))
+    cases = [{**_case(result, columns, samples), "machine": machines.index(result.machine)} for result in results]
     measured = {cost for case in cases for mark in case.get("budgets", ()) for cost in mark["x"]}
     return {
         "page": page,
         "axes": [
             {"name": c.name, "header": c.header, "unit": c.unit, "label": c.label, "better": c.better} for c in columns
         ],
+        "machines": machines,
         "colors": colors([_family(r) for r in results]),
         "start": {"x": shown.x.name, "y": shown.y.name, "data": shown.data} if shown else {},
         "costs": {name: unit for name, unit in COSTS.items() if name in measured},

@@ -11,8 +11,9 @@ LAUNCHING = 0.1  # launch-bound fraction of the latency below which the device c
 
 def sentences(results: Sequence[Result]) -> list[str]:
     """Return the bottleneck sentences: of `end_to_end`, and of latencies with a device-side time."""
+    machines = {r.machine for r in results}
     return [
-        f"{r.case.label}: {sentence}"
+        f"{r.case.label}{f' on {r.machine}' if len(machines) > 1 else ''}: {sentence}"
         for r in results
         for sentence in (r.details.get("limit"), _launching(r))
         if sentence

@@ -22,6 +22,7 @@ class Point:
 
     model: str
     case_id: str
+    machine: str
     x: float
     y: float
     x_interval: tuple[float, float]
@@ -64,12 +65,18 @@ def colors(families: Sequence[str]) -> dict[str, str]:
     return {family: PALETTE[i % len(PALETTE)] for i, family in enumerate(sorted(set(families)))}
 
 
+def machines(points: Sequence[Point]) -> list[str]:
+    """Return the machines of the points, in order of first appearance: each has a mark of its own."""
+    return list(dict.fromkeys(point.machine for point in points))
+
+
 def _point(result: Result, x: Column, y: Column) -> Point:
     speed, accuracy = result.metrics[x.name], result.metrics[y.name]
     params = result.metrics.get("params")
     return Point(
         model=result.case.label,
         case_id=result.case_id,
+        machine=result.machine,
         x=speed.value * x.scale,
         y=accuracy.value * y.scale,
         x_interval=_interval(speed, x.scale),

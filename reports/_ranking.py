@@ -1,4 +1,4 @@
-"""Ranking reversals: pairs of models whose order in latency depends on precision, mode, memory format or device."""
+"""Ranking reversals: pairs of models whose order in latency depends on the machine or the way of running."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ def reversals(results: Sequence[Result]) -> list[str]:
     A model counts as faster only if the 95 % intervals do not overlap. After `MOST` sentences one counts the rest.
     """
     configurations: dict[str, dict[str, Metric]] = defaultdict(dict)
+    machines = {result.machine for result in results}
     for result in results:
         if "latency_ms" in result.metrics:
-            configurations[_configuration(result)][result.case.label] = result.metrics["latency_ms"]
+            where = [result.machine] if len(machines) > 1 else []
+            name = ", ".join([*where, _configuration(result)])
+            configurations[name][result.case.label] = result.metrics["latency_ms"]
     found = []
     for (first, here), (second, there) in combinations(configurations.items(), 2):
         for a, b in combinations([model for model in here if model in there], 2):

@@ -12,7 +12,6 @@ from ..intervals import total
 from ..result import Metric, Result, changes
 from ..spec import Case
 from ._calibration import states
-from ._table import machine
 
 
 def merge(results: Sequence[Result]) -> list[Result]:
@@ -63,7 +62,7 @@ def _within(t: float, freedom: int) -> float:
 
 
 def _key(result: Result) -> tuple[Case, str]:
-    return Case.from_json({**result.case.to_json(), "seed": 0}), machine(result.environment)
+    return Case.from_json({**result.case.to_json(), "seed": 0}), result.machine
 
 
 def _merged(group: list[Result]) -> list[Result]:

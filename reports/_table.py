@@ -7,17 +7,13 @@ all cases share are in the caption.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from ..metric_table import QUANTITIES, Kind, Quantity, quantity
 from ..result import Result
-from ..spec import Published
 from ._calibration import remarks
-from ._limits import sentences
 from ._provenance import marks
-from ._ranking import reversals
 
 MISSING = "–"
 
@@ -61,10 +57,11 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A table row: one case with its status and error, or one published row (`case_id` is empty)."""
+    """A table row: one case on one machine with its status and error, or one published row (`case_id` is empty)."""
 
     cells: tuple[Cell, ...]
     case_id: str = ""
+    machine: str = ""
     status: str = "ok"
     error: str = ""
 
@@ -99,7 +96,7 @@ def _clip(result: Result) -> str:
 SETTINGS: dict[str, Callable[[Result], str]] = {
     "data": lambda r: r.case.data if r.case.shows_videos else "",
     "clip": _clip,
-    "machine": lambda r: machine(r.environment),
+    "machine": lambda r: r.machine,
     "device": lambda r: r.case.device,
     "precision": lambda r: r.case.precision,
     "mode": lambda r: r.case.mode,
@@ -145,21 +142,17 @@ def number(value: float, decimals: int | None = None) -> str:
     return f"{value:.{min(decimals, 9)}f}"
 
 
-def machine(environment: dict[str, Any]) -> str:
-    """Return the machine's display name: its GPUs, or else its CPU."""
-    gpus = [str(g["name"]) for g in environment.get("gpus") or ()]
-    if gpus:
-        return gpus[0] if len(gpus) == 1 else f"{len(gpus)} × {gpus[0]}"
-    cores = environment.get("cores")
-    return f"{environment.get('cpu') or ''}{f', {cores} cores' if cores else ''}"
-
-
 def metric_columns(results: Sequence[Result]) -> list[Column]:
     """Return the columns of all metrics that any result has."""
     found = {name: metric for r in results for name, metric in r.metrics.items()}
     known = [c for name, c in COLUMNS.items() if name in found]
     others = sorted(found.keys() - COLUMNS.keys())
     return known + [column(quantity(name, found[name].unit, found[name].better)) for name in others]
+
+
+def several(results: Iterable[Result]) -> bool:
+    """Return whether the results are of several machines; those that record none are of any."""
+    return len({r.machine for r in results} - {""}) > 1
 
 
 def by_case(
@@ -170,15 +163,28 @@ def by_case(
     *,
     left: int = 0,
 ) -> Table:
-    """Return a table with a model column, `columns`, and a case column; `left` is the number of omitted rows."""
-    model, case = (Column(name=n, header=h, numeric=False) for n, h in (("model", "model"), ("case_id", "case")))
+    """Return a table with a model column, `columns`, and a case column; `left` is the number of omitted rows.
+
+    If several machines measured the rows, their names follow the model's.
+    """
+    model, where, case = (
+        Column(name=n, header=h, numeric=False)
+        for n, h in (("model", "model"), ("machine", "machine"), ("case_id", "case"))
+    )
+    between = [where] if several(result for result, _ in rows) else []
     return Table(
         title=title,
-        columns=(model, *columns, case),
+        columns=(model, *between, *columns, case),
         rows=tuple(
             Row(
-                cells=(Cell(text=printable(result.case.label)), *cells, Cell(text=result.case_id)),
+                cells=(
+                    Cell(text=printable(result.case.label)),
+                    *(Cell(text=printable(result.machine) or MISSING) for _ in between),
+                    *cells,
+                    Cell(text=result.case_id),
+                ),
                 case_id=result.case_id,
+                machine=result.machine,
                 status=result.status,
             )
             for result, cells in rows
@@ -188,26 +194,9 @@ def by_case(
     )
 
 
-def limits(results: Sequence[Result]) -> list[str]:
-    """Return the sentences on each case's bottleneck (see `_limits`), without control characters."""
-    return [printable(sentence) for sentence in sentences(results)]
-
-
-def tables(results: Sequence[Result]) -> list[Table]:
-    """Return the measured table and, if there are any, a separate table of published rows.
-
-    Notes of the measured table name bottlenecks and ranking reversals.
-    """
-    shown, printed = measured(results), published(results)
-    shown = replace(shown, notes=(*shown.notes, *limits(results), *reversals(results)))
-    return [shown, *([printed] if printed.rows else [])]
-
-
 def _missing(results: Sequence[Result]) -> list[str]:
     """Return a sentence per machine and quantity that it cannot measure."""
-    found = dict.fromkeys(
-        (machine(r.environment), what) for r in results for what in r.details.get("not_available", ())
-    )
+    found = dict.fromkeys((r.machine, what) for r in results for what in r.details.get("not_available", ()))
     return [printable(f"Not available on this device ({where}): {what}.") for where, what in found]
 
 
@@ -222,7 +211,8 @@ def measured(results: Sequence[Result]) -> Table:
     failures = [Column(name="status", header="status", numeric=False)] if any(r.status != "ok" for r in results) else []
     rows = [
         Row(
-            case_id=case_id,
+            case_id=r.case_id,
+            machine=r.machine,
             status=r.status,
             error=printable(r.error),
             cells=(
@@ -233,7 +223,7 @@ def measured(results: Sequence[Result]) -> Table:
                 _names(r, notes),
             ),
         )
-        for i, (r, case_id) in enumerate(zip(results, [r.case_id for r in results], strict=True))
+        for i, r in enumerate(results)
     ]
     return Table(
         title="Measured",
@@ -241,19 +231,6 @@ def measured(results: Sequence[Result]) -> Table:
         rows=tuple(rows),
         caption=_caption({n: max(_kinds(n, v), default="") for n, v in settings.items() if n not in differing}, rows),
         notes=(*notes.texts, *_missing(results)),
-    )
-
-
-def published(results: Sequence[Result]) -> Table:
-    """Return the table of figures published by papers and official repositories for these models, with sources."""
-    rows = list(dict.fromkeys(p for r in results for p in r.published))
-    cells = [[get(p) for _, get in _PUBLISHED] for p in rows]
-    used = [i for i in range(len(_PUBLISHED)) if any(c[i].text != MISSING for c in cells)]
-    return Table(
-        title="Published, not measured here",
-        columns=tuple(_PUBLISHED[i][0] for i in used),
-        rows=tuple(Row(cells=tuple(c[i] for i in used)) for c in cells),
-        caption="Numbers as their sources print them: other machines, data and training than the measured ones.",
     )
 
 
@@ -323,39 +300,3 @@ def _caption(shared: dict[str, str], rows: Sequence[Row]) -> str:
     ]
     intervals = any(cell.interval for row in rows for cell in row.cells)
     return " · ".join([*parts, *(["intervals cover 95 %"] if intervals else [])])
-
-
-_PublishedColumn = tuple[Column, Callable[[Published], Cell]]
-
-
-def _published_number(column: Column, get: Callable[[Published], float | None]) -> _PublishedColumn:
-    def cell(row: Published) -> Cell:
-        value = get(row)
-        if value is None:
-            return Cell()
-        text = f"{value:.6g}"
-        return Cell(text=f"{text}.0" if column.unit == "%" and "." not in text else text, value=value)
-
-    return column, cell
-
-
-def _published_text(name: str, header: str, get: Callable[[Published], str | None]) -> _PublishedColumn:
-    return Column(name=name, header=header, numeric=False), lambda row: Cell(text=get(row) or MISSING)
-
-
-def _published_gflops(row: Published) -> Cell:
-    if row.gflops is None:
-        return Cell()
-    return Cell(text=per_view(f"{row.gflops:g}", row.views or ""), value=row.gflops)
-
-
-_PUBLISHED: tuple[_PublishedColumn, ...] = (
-    _published_text("model", "model", lambda p: p.model),
-    _published_text("dataset", "data set", lambda p: p.dataset),
-    _published_text("pretrain", "pre-training", lambda p: p.pretrain),
-    _published_number(Column(name="top1", header="top-1", unit="%"), lambda p: p.top1),
-    _published_number(Column(name="top5", header="top-5", unit="%"), lambda p: p.top5),
-    _published_number(Column(name="params", header="params", unit="M"), lambda p: p.params_m),
-    (Column(name="gflops_view", header="GFLOPs/view × views"), _published_gflops),
-    _published_text("source", "source", lambda p: p.source),
-)

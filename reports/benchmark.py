@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..result import Result
+from ._table import several
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
@@ -22,11 +23,13 @@ def render(results: Sequence[Result], *, title: str) -> str:
 
     Cases without latency samples are left out. The machine is that of the last case.
 
-    Raises UserError if no result has a latency, or pytest-benchmark is not installed.
+    Raises UserError if no result has a latency, if they are of several machines, or pytest-benchmark is not installed.
     """
     timed = [r for r in results if "latency_ms" in r.metrics and r.metrics["latency_ms"].samples]
     if not timed:
         raise UserError("nothing to export: no case has measured its latency")
+    if several(timed):
+        raise UserError("this format is of one machine, here are several: choose one with --machine")
     environment = timed[-1].environment
     found = {
         "machine_info": {

@@ -12,8 +12,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median
@@ -21,11 +21,12 @@ from statistics import median
 from ..errors import UserError
 from ..intervals import batch_medians
 from ..result import Metric, Result
-from . import terminal
+from . import _environment, terminal
 from ._calibration import calibration
 from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p, spread
 from ._table import Cell, Column, Row, Table, metric_columns
 
+Key = tuple[str, str]  # a case's id and a machine
 ALPHA = 0.05
 BAD = ("slower", "worse", "higher", "lower")
 CLEAR = 0.33  # Cliff's delta above which an effect is more than small (Romano and others, 2006)
@@ -72,13 +73,20 @@ class Verdict:
 
 def render(a: Sequence[Result], b: Sequence[Result], *, width: int | None = None) -> str:
     """Return the comparison as text for a terminal; `width` in character cells, by default the window's."""
-    return terminal.show([compare(a, b)], title="ReelBench: B compared with A", width=width)
+    return terminal.show(tables(a, b), title="ReelBench: B compared with A", width=width)
+
+
+def tables(a: Sequence[Result], b: Sequence[Result]) -> list[Table]:
+    """Return what differs around the runs, if anything does, and `compare`."""
+    around = _environment.differences(a, b)
+    return [*([around] if around else []), compare(a, b)]
 
 
 def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
     """Return a row per case and metric that both runs have. Raises UserError if they have no case in common.
 
-    Cases are matched by case_id, or else by model if each run has exactly one case of it.
+    They are matched by case and machine, else by case if each run has it on one machine, or else by model if each run
+    has exactly one case of it.
     """
     found, notes = judge(a, b)
     tests = sum(v.p is not None for v in found)
@@ -138,41 +146,49 @@ _COLUMNS = (
 )
 
 
-def _measured(results: Sequence[Result]) -> dict[str, list[Result]]:
-    groups: dict[str, list[Result]] = defaultdict(list)
+def _measured(results: Sequence[Result]) -> dict[Key, list[Result]]:
+    groups: dict[Key, list[Result]] = defaultdict(list)
     for result in results:
         if result.metrics:
-            groups[result.case_id].append(result)
+            groups[result.case_id, result.machine].append(result)
     return groups
 
 
 def _pairs(
-    a: dict[str, list[Result]], b: dict[str, list[Result]]
+    a: dict[Key, list[Result]], b: dict[Key, list[Result]]
 ) -> tuple[list[tuple[list[Result], list[Result]]], list[str]]:
-    """Match the cases of both runs; notes list the differing fields of matches by model, and unmatched cases."""
-    partner = {case_id: case_id for case_id in a if case_id in b}
+    """Match the cases of both runs; notes list how matches differ that are not of the same case, and the unmatched."""
+    partner = {key: key for key in a if key in b}
     left, right = ({c: g for c, g in side.items() if c not in partner} for side in (a, b))
-    for case_a, case_b in _once_in_each(left, right):
-        partner[case_a] = case_b
-        left.pop(case_a)
-        right.pop(case_b)
-    notes = [n for x, y in partner.items() if x != y for n in [_changes(a[x][-1], b[y][-1])]]
+    for name in (lambda result: result.case_id, lambda result: result.case.label):
+        for case_a, case_b in _once_in_each(left, right, name):
+            partner[case_a] = case_b
+            left.pop(case_a)
+            right.pop(case_b)
+    notes = [n for x, y in partner.items() if x[0] != y[0] for n in [_changes(a[x][-1], b[y][-1])]]
+    moved = Counter((x[1], y[1]) for x, y in partner.items() if x[1] != y[1])
+    notes += [
+        f"{count} of the cases were measured on {before or 'another machine'} in A, on {now or 'another one'} in B"
+        for (before, now), count in moved.items()
+    ]
     for name, rest in (("A", left), ("B", right)):
         if rest:
-            models = ", ".join(f"{g[-1].case.label} ({c})" for c, g in rest.items())
+            models = ", ".join(f"{g[-1].case.label} ({case_id})" for (case_id, _), g in rest.items())
             notes.append(f"Only in {name}: {models}")
     return [(a[x], b[y]) for x, y in partner.items()], notes
 
 
-def _once_in_each(a: dict[str, list[Result]], b: dict[str, list[Result]]) -> list[tuple[str, str]]:
-    """Return pairs of cases of the models that each run has exactly once."""
+def _once_in_each(
+    a: dict[Key, list[Result]], b: dict[Key, list[Result]], name: Callable[[Result], str]
+) -> list[tuple[Key, Key]]:
+    """Return pairs of groups of the names that each run has exactly once."""
 
-    def single(side: dict[str, list[Result]]) -> dict[str, str]:
-        models = [group[-1].case.label for group in side.values()]
-        return {m: c for c, m in zip(side, models, strict=True) if models.count(m) == 1}
+    def single(side: dict[Key, list[Result]]) -> dict[str, Key]:
+        names = [name(group[-1]) for group in side.values()]
+        return {n: key for key, n in zip(side, names, strict=True) if names.count(n) == 1}
 
     there = single(b)
-    return [(case_id, there[model]) for model, case_id in single(a).items() if model in there]
+    return [(key, there[n]) for n, key in single(a).items() if n in there]
 
 
 def _changes(a: Result, b: Result) -> str:

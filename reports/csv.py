@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ..result import Metric, Result
 from ._provenance import marks
-from ._table import SETTINGS, metric_columns, views
+from ._table import MISSING, SETTINGS, Table, metric_columns, views
 
 
 def render(results: Sequence[Result], *, title: str = "") -> str:
@@ -26,6 +26,16 @@ def render(results: Sequence[Result], *, title: str = "") -> str:
     for result, stale in zip(results, marks(results), strict=True):
         values = [value for name in names for value in _numbers(result.metrics.get(name))]
         writer.writerow([*_case(result), *values, _warnings(result, stale), result.error])
+    return text.getvalue()
+
+
+def table(shown: Table) -> str:
+    """Return a table as CSV: a header line, and its numbers in full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column.label for column in shown.columns])
+    for row in shown.rows:
+        writer.writerow(["" if c.text == MISSING else c.text if c.value is None else c.value for c in row.cells])
     return text.getvalue()
 
 

@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from ..errors import UserError
 from ..result import Result
 from . import _labels
-from ._points import Plot, Point, colors, plot
+from ._points import Plot, Point, colors, machines, plot
 from ._stats import pareto
 
 FORMATS = ("png", "svg", "pdf")
@@ -43,6 +43,7 @@ STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,
 }
 INK = "#222222"
+MARKS = "osD^v<>P"  # a machine each, if there are several
 Corners = list[tuple[float, float]]
 SMALLEST, LARGEST = 5.0, 26.0  # bubble diameters in points
 NEAR, FAR = (3, 8), (16, 30, 50, 80)  # gaps to try between a bubble and its label, in points; FAR on the front only
@@ -141,15 +142,21 @@ def _front_indices(shown: Plot) -> list[int]:
 
 
 def _bubbles(axes: Axes, points: Sequence[Point], diameters: Sequence[float]) -> None:
-    color = colors([p.family for p in points])
-    for family, paint in color.items():
-        chosen = [i for i, p in enumerate(points) if p.family == family]
+    color, where = colors([p.family for p in points]), machines(points)
+    for family, machine in dict.fromkeys((p.family, p.machine) for p in points):
+        chosen = [i for i, p in enumerate(points) if (p.family, p.machine) == (family, machine)]
+        paint, mark = color[family], _mark(where.index(machine))
         x, y = [points[i].x for i in chosen], [points[i].y for i in chosen]
         xerr = _errors([(points[i].x, *points[i].x_interval) for i in chosen])
         yerr = _errors([(points[i].y, *points[i].y_interval) for i in chosen])
         areas = [diameters[i] ** 2 for i in chosen]
         axes.scatter(x, y, s=areas, facecolors=to_rgba(paint, 0.3), edgecolors=paint, linewidths=1.2, zorder=2)
-        axes.errorbar(x, y, xerr=xerr, yerr=yerr, fmt="o", markersize=3, color=paint, elinewidth=1.1, zorder=3)
+        axes.errorbar(x, y, xerr=xerr, yerr=yerr, fmt=mark, markersize=3, color=paint, elinewidth=1.1, zorder=3)
+
+
+def _mark(machine: int) -> str:
+    """Return the mark of the n-th machine's points."""
+    return MARKS[machine % len(MARKS)]
 
 
 def _errors(values: Iterable[tuple[float, float, float]]) -> list[list[float]]:
@@ -187,6 +194,11 @@ def _legend(axes: Axes, points: Sequence[Point]) -> None:
     marks += [
         Line2D([], [], marker="o", linestyle="", markersize=5, color=paint, label=family)
         for family, paint in colors([p.family for p in points]).items()
+    ]
+    where = machines(points)
+    marks += [
+        Line2D([], [], marker=_mark(i), linestyle="", markersize=4, color=INK, label=machine)
+        for i, machine in enumerate(where if len(where) > 1 else ())
     ]
     axes.legend(
         handles=marks,

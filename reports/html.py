@@ -17,10 +17,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..result import Result
-from . import _cards, _charts, _details, _environment
+from . import _cards, _charts, _details, _environment, _machines, _published
 from ._ranking import reversals
 from ._reproduce import command
-from ._table import limits, machine, measured, published
+from ._summary import limits
+from ._table import measured
 
 PAGE = 500  # rows and commands rendered at first; the script adds more on demand
 FILES = Path(__file__).parent / "page"
@@ -43,14 +44,15 @@ def render(results: Sequence[Result], *, title: str) -> str:
         subtitle=_subtitle(results),
         cards=_cards.cards(results),
         measured=shown,
-        published=published(results),
+        pivot=_machines.speeds(results),
+        published=_published.table(results),
         failures=[(i, r) for i, r in enumerate(results) if r.status != "ok"],
         limits=limits(results)[:PAGE],
         ranking=reversals(results),
         commands=list(zip(shown.rows, results, lines, strict=True)),
         environment=_environment.table(results),
         accounts=_details.accounts(results, most=PAGE),  # the script draws the curves
-        places={row.case_id: i for i, row in reversed(list(enumerate(shown.rows)))},
+        places={(row.case_id, row.machine): i for i, row in reversed(list(enumerate(shown.rows)))},
         data=_charts.data(results, page=PAGE),
     )  # fmt: skip
 
@@ -84,7 +86,7 @@ def _sha256(text: str) -> str:
 
 
 def _subtitle(results: Sequence[Result]) -> str:
-    machines = dict.fromkeys(machine(r.environment) for r in results)
+    machines = dict.fromkeys(r.machine for r in results)
     days = sorted({r.started[:10] for r in results})
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return " · ".join(part for part in (*machines, span, f"{sum(r.seconds for r in results) / 60:.1f} minutes") if part)

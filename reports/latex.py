@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 
 from ..result import Result
-from ._table import Cell, Column, Table, tables
+from ._summary import tables
+from ._table import Cell, Column, Table
 
 SHRINK = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
 ESCAPES = str.maketrans(

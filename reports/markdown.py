@@ -9,7 +9,8 @@ from rich.cells import cell_len
 
 from ..result import Result
 from . import _details
-from ._table import Cell, Column, Table, tables
+from ._summary import tables
+from ._table import Cell, Column, Table
 
 PLAIN = re.compile(r"(?:[^\W_]|[.,/×–-])*")  # most cells are a number
 

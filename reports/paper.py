@@ -13,7 +13,7 @@ from ..spec import Published
 from . import latex
 from ._provenance import marks
 from ._table import COLUMNS as NUMBERS
-from ._table import Cell, Column, Row, Table, machine, number, per_view, printable, views
+from ._table import Cell, Column, Row, Table, number, per_view, printable, several, views
 
 COLUMNS = (
     Column(name="model", header="model", numeric=False),
@@ -39,11 +39,12 @@ def table(results: Sequence[Result]) -> Table:
     rows: list[Row] = []
     printed: set[Published] = set()
     for result, stale in zip(results, marks(results), strict=True):
-        rows.append(_measured(result, _note(stale, notes) if stale else ()))
+        marked = [f"measured on {result.machine}" if several(results) else "", stale]
+        rows.append(_measured(result, tuple(_note(text, notes) for text in marked if text)))
         own = [p for p in result.published if p.model == result.case.model and p not in printed]
         printed.update(own)
         rows += [_published(p, notes) for p in own]
-    machines = dict.fromkeys(machine(r.environment) for r in results if r.environment)
+    machines = dict.fromkeys(r.machine for r in results if r.machine)
     configurations = dict.fromkeys(
         f"{r.case.device}, {r.case.precision}, {r.case.mode.replace('_', ' ')}" for r in results
     )
@@ -76,7 +77,7 @@ def _number(result: Result, name: str) -> Cell:
 
 
 def _published(row: Published, notes: list[str]) -> Row:
-    marked = _note(f"published for {row.dataset}: {row.source}", notes)
+    marked = (_note(f"published for {row.dataset}: {row.source}", notes),)
     shown = row.views or ""
     gflops = "" if row.gflops is None else per_view(f"{row.gflops:g}", shown)
     cells = (
@@ -88,11 +89,11 @@ def _published(row: Published, notes: list[str]) -> Row:
     return Row(cells=cells)
 
 
-def _note(text: str, notes: list[str]) -> tuple[int, ...]:
+def _note(text: str, notes: list[str]) -> int:
     """Return the number of a footnote, which is added if it is new."""
     if text not in notes:
         notes.append(text)
-    return (notes.index(text) + 1,)
+    return notes.index(text) + 1
 
 
 def _views(views: str) -> Cell:

@@ -14,7 +14,8 @@ from rich.style import Style
 from rich.text import Text
 
 from ..result import Result
-from ._table import Cell, Column, Row, Table, tables
+from ._summary import tables
+from ._table import Cell, Column, Row, Table
 
 WIDE = 200  # character cells of a line if the output is not a terminal
 GAP = "   "

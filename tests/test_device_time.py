@@ -11,7 +11,7 @@ from reelbench.harness import metrics
 from reelbench.harness.measuring import device_time
 from reelbench.harness.measuring.timing import Budget
 from reelbench.harness.metrics import latency
-from reelbench.reports import _table
+from reelbench.reports import _summary
 from reelbench.result import Metric, Result
 from reelbench.spec import Case
 
@@ -121,13 +121,13 @@ def test_host_device_and_what_is_launch_bound_are_reported(monkeypatch):
     assert found["latency_device_ms"].convention == "batch 1, queued behind a busy kernel"
     assert found["launch_bound_fraction"].value == pytest.approx(0.75)
     result = Result(case=made.case, status="ok", started="", seconds=1.0, metrics={"latency_ms": host, **found})
-    assert _table.limits([result]) == [
+    assert _summary.limits([result]) == [
         "vivit/micro: Launching limits the latency: 4 ms a clip for the host, 1 ms on the device (fp32, eager); "
         "75% of it is launch-bound; a CUDA graph spares it."
     ]
     monkeypatch.setattr(device_time, "forward_times", lambda *_: ([3.9e-3] * 10, device_time.QUEUED))
     result.metrics.update(latency._on_device(made, made.example(1), host))
-    assert _table.limits([result])[0].startswith("vivit/micro: The device limits the latency: 4 ms")
+    assert _summary.limits([result])[0].startswith("vivit/micro: The device limits the latency: 4 ms")
 
 
 def test_a_device_time_that_cannot_be_told_is_not_printed(monkeypatch):

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from reelbench import reports
 from reelbench.errors import UserError
-from reelbench.reports import _reproduce, _table, latex, markdown, paper, terminal
+from reelbench.reports import _reproduce, _summary, _table, latex, markdown, paper, terminal
 from reelbench.result import Metric, Result
 from reelbench.spec import Case, Clip, Published, Recipe, Views
 from reelbench.tests.examples import GOLDEN, RESULTS, measured
@@ -172,14 +172,14 @@ def test_an_untrained_top1_says_so():
 
 
 def test_published_rows_are_apart_and_appear_once():
-    first, second = _table.tables([*RESULTS, *RESULTS])
+    first, second = _summary.tables([*RESULTS, *RESULTS])
     models = {p.model for r in RESULTS for p in r.published}
     assert not models & {row.cells[0].text for row in first.rows}
     assert [row.cells[0].text for row in second.rows] == ["video_swin/t", "video_swin/b", "tsm/r50_8f", "timesformer/b"]
     assert "not measured" in second.title
     assert {"source", "dataset", "gflops_view"} <= {c.name for c in second.columns}
     assert "282 × 4×3" in [c.text for c in second.rows[1].cells]
-    assert len(_table.tables(RESULTS[-2:])) == 1
+    assert len(_summary.tables(RESULTS[-2:])) == 1
 
 
 @pytest.mark.parametrize(

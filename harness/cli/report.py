@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +19,14 @@ def report(
         str, typer.Option(help="terminal, markdown, csv, latex, paper, html, figure or benchmark.")
     ] = "terminal",
     to: Annotated[Path | None, typer.Option(help="File to write; html writes PNG and SVG beside it.")] = None,
+    machine: Annotated[
+        str | None, typer.Option(help="Only rows of the machines whose names contain this, such as H100.")
+    ] = None,
+    pivot: Annotated[
+        str | None, typer.Option(help="A table of one number, such as latency_ms, with a column per machine.")
+    ] = None,
 ) -> None:
-    """Write a report of one or more results folders.
+    """Write a report of one or more results folders; of a case and machine that several hold, the last one's row.
 
     Example: reelbench report runs/quick --format html --to report.html
     """
@@ -27,9 +34,16 @@ def report(
         from ...pipelines.index import writable
 
         writable(to)
+    from ...reports import _machines
     from ..results import load_results
 
-    write_report(load_results(*folders), format, to)
+    results = load_results(*folders)
+    _tell_replaced(folders)
+    shown = results if machine is None else _machines.chosen(results, machine)
+    if pivot is not None:
+        _write_text(_pivot(shown, pivot, format), to)
+    else:
+        write_report(shown, format, to)
 
 
 def compare(
@@ -95,6 +109,43 @@ def write_report(results: Sequence[Result], kind: str, to: Path | None) -> None:
     if isinstance(report, bytes):
         raise UserError(f"--format {kind} is a picture: name a file with --to")
     print(report)
+
+
+def _tell_replaced(folders: Sequence[Path]) -> None:
+    """Say how many cases an earlier folder has, too, from the same machine: only the last folder's rows are shown."""
+    from ..suites import ledger
+
+    seen = [{(r.case_id, r.machine) for r in ledger.read(folder)} for folder in dict.fromkeys(folders)]
+    replaced = sum(map(len, seen)) - len(set().union(*seen))
+    if replaced:
+        print(
+            f"{replaced} rows are of a case and machine that a later folder has too, whose rows are shown: see both "
+            "with `reelbench compare`",
+            file=sys.stderr,
+        )
+
+
+def _pivot(results: Sequence[Result], name: str, format: str) -> str:
+    from ...reports import _machines, csv, latex, markdown, terminal
+
+    table = _machines.pivot(results, name)
+    formats = {
+        "terminal": lambda: terminal.show([table], title="ReelBench"),
+        "markdown": lambda: markdown.table(table) + "\n",
+        "latex": lambda: latex.table(table, "ReelBench"),
+        "csv": lambda: csv.table(table),
+    }
+    if format not in formats:
+        raise unknown("format of a pivot table", format, formats)
+    return formats[format]()
+
+
+def _write_text(text: str, to: Path | None) -> None:
+    if to is None:
+        print(text, end="")
+    else:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(text)
 
 
 def _files(sources: list[Path]) -> list[tuple[Path, str]]:

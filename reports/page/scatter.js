@@ -1,12 +1,19 @@
 // The scatter plot of any two metrics: a bubble per case, colored by architecture, with intervals and Pareto front.
 import { drawAxes, scale } from "./axes.js";
-import { AXES, cases, colors, hidden, visible } from "./data.js";
+import { AXES, cases, colors, hidden, machines, visible } from "./data.js";
 import { byId, canvasWidth, colored, make, makePicture } from "./elements.js";
 import { addShares, apart, endOf, pareto, stairs } from "./front.js";
 import { nameBubbles } from "./names.js";
 import { listen } from "./tooltip.js";
 
 const CROWD = 1500; // beyond so many bubbles each is a dot without its intervals
+const SHAPES = [
+  "M-2.2 0A2.2 2.2 0 1 0 2.2 0A2.2 2.2 0 1 0-2.2 0Z",
+  "M-3-3H3V3H-3Z",
+  "M0-4L4 0L0 4L-4 0Z",
+  "M0-4L4 3H-4Z",
+];
+const SIGNS = ["\u25cf", "\u25a0", "\u25c6", "\u25b2"]; // the same shapes, a machine each
 const REACHABLE = 300; // up to so many are a stop of the Tab key
 
 export function drawPlot() {
@@ -14,7 +21,7 @@ export function drawPlot() {
   const [xAxis, yAxis] = [AXES.get(byId("x").value), AXES.get(byId("y").value)];
   const all = chosen(xAxis, yAxis);
   const points = all.filter((c) => !hidden.has(c.family));
-  drawLegend(all.map((c) => c.family));
+  drawLegend(all);
   canvas.replaceChildren();
   if (!points.length) {
     make("p", { class: "caption" }, canvas, "No case to show.");
@@ -49,10 +56,14 @@ function chosen(xAxis, yAxis) {
     .filter((c) => visible[c.index] && c.data === data && c.x && c.y);
 }
 
-function drawLegend(families) {
+function drawLegend(points) {
   const legend = document.querySelector(".legend");
   legend.replaceChildren();
-  for (const family of [...new Set(families)].sort()) {
+  const shown = [...new Set(points.map((p) => p.machine))].sort((a, b) => a - b);
+  for (const machine of shown.length > 1 ? shown : []) {
+    make("span", { class: "machine" }, legend, `${SIGNS[machine % SIGNS.length]} ${machines[machine]}`);
+  }
+  for (const family of [...new Set(points.map((p) => p.family))].sort()) {
     const pressed = { type: "button", "aria-pressed": !hidden.has(family) };
     colored("button", colors[family], pressed, legend, family).addEventListener("click", () => {
       if (!hidden.delete(family)) hidden.add(family);
@@ -102,5 +113,6 @@ function drawPoint(svg, p, count) {
     if (low !== false && high !== false) make("line", { x1: cx, x2: cx, y1: low, y2: high }, group);
     make("circle", { cx, cy, r: p.radius }, group);
   }
-  make("circle", { class: "center", cx, cy, r: 2.2 }, group);
+  const shape = { class: "center", d: SHAPES[p.machine % SHAPES.length], transform: `translate(${cx} ${cy})` };
+  make("path", shape, group);
 }

@@ -1,6 +1,6 @@
 // Tooltips on hovering over bubbles, and selection by click.
 import { cellText, markRow } from "./cases.js";
-import { AXES } from "./data.js";
+import { AXES, machines } from "./data.js";
 import { make } from "./elements.js";
 
 let ring = () => {};
@@ -52,6 +52,7 @@ function fillTooltip(tooltip, canvas, p, xAxis, yAxis) {
   tooltip.replaceChildren();
   make("b", {}, tooltip, p.model);
   make("code", {}, tooltip, p.id);
+  if (machines.length > 1) make("span", {}, tooltip, machines[p.machine]);
   for (const axis of new Set([yAxis, xAxis, AXES.get("params")])) {
     const text = axis && p.values[axis.name] && cellText(p.index, axis.name);
     if (text) make("span", {}, tooltip, `${axis.header}: ${text} ${axis.unit}`);
