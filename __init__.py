@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .ablation import Ablation
     from .errors import UserError
     from .harness.api import evaluate, measure, run, train
     from .harness.results import Comparison, Results, compare, load_results
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Case", "Clip", "Comparison", "Metric", "Published", "Recipe", "Result", "Results", "Suite", "UserError", "Views",
+    "Ablation", "Case", "Clip", "Comparison", "Metric", "Published", "Recipe", "Result", "Results", "Suite",
+    "UserError", "Views",
     "build", "compare", "evaluate", "load_checkpoint", "load_results", "measure", "open", "run", "train",
 ]  # fmt: skip
 
 _MODULES = {
+    "ablation": ("Ablation",),
     "errors": ("UserError",),
     "harness.api": ("evaluate", "measure", "run", "train"),
     "harness.results": ("Comparison", "Results", "compare", "load_results"),

@@ -88,7 +88,9 @@ class Details(TypedDict, total=False):
     `idle_w` and `busy_w` in watts, readings that the device does not offer (`not_available`). Measurement:
     `metric_seconds`, `warm_ups_cut_short`, the `machine`'s state (one per round in `rounds`), and `time_breakdown`,
     seconds per phase. A mean over seeds has `seeds` and `cases`. `stale`: what has changed since, in words, of a row
-    that was kept nevertheless.
+    that was kept nevertheless. `suite` and `suite_version` asked for the case, as the named `steps` of ablations with
+    these bases' ids. `paired`: by the base's id, the numbers of videos that only the base and only this case got right,
+    and of all that both were tested on; counted from the predictions when results are loaded.
     """
 
     test_videos: int
@@ -118,6 +120,10 @@ class Details(TypedDict, total=False):
     rounds: list[MachineState]
     time_breakdown: dict[str, float]
     stale: list[str]
+    suite: str
+    suite_version: int
+    steps: list[list[str]]
+    paired: dict[str, list[int]]
     seeds: list[int]
     cases: list[str]
 

@@ -364,22 +364,29 @@ def _tuples(value: Any) -> Any:
 class Suite:
     """A named list of cases. A suite file defines `SUITE = Suite(...)` and imports nothing heavier than this module.
 
-    `on_cuda` are additional cases that run only on a GPU.
+    `on_cuda` are additional cases that run only on a GPU. `ablations` are cases by name, such as an `Ablation`; reports
+    compare each with the first. Results and reports name the `version`: raise it when the suite asks something else.
     """
 
     name: str
     description: str
-    cases: tuple[Case, ...]
+    cases: tuple[Case, ...] = ()
     on_cuda: tuple[Case, ...] = ()
+    ablations: tuple[Mapping[str, Case], ...] = ()
+    version: int = 1
 
     def __post_init__(self) -> None:
-        _require(len(self.cases) > 0, f"suite {self.name}: no cases")
-        every = (*self.cases, *self.on_cuda)
+        every = self.on("cuda")
+        _require(len(self.on("cpu")) > 0, f"suite {self.name}: no cases")
         _require(all(isinstance(c, Case) for c in every), f"suite {self.name}: cases must be Case values")
+        version = self.version
+        _require(isinstance(version, int) and version > 0, f"suite {self.name}: version={version!r} must be 1 or more")
 
     def on(self, device: str) -> tuple[Case, ...]:
         """Return the cases to measure on a device, `cpu` or `cuda`; their `device` fields are not changed."""
-        return (*self.cases, *self.on_cuda) if device == "cuda" else self.cases
+        named = (case for ablation in self.ablations for case in ablation.values())
+        every = (*self.cases, *named, *(self.on_cuda if device == "cuda" else ()))
+        return tuple({case.case_id if isinstance(case, Case) else "": case for case in every}.values())
 
 
 def read_json(kind: type[T], path: Path) -> T:

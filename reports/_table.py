@@ -93,6 +93,12 @@ def _clip(result: Result) -> str:
     return f"{clip.frames}x{clip.stride}, {clip.size}²" if clip else "own clip"
 
 
+def suite(result: Result) -> str:
+    """Return the suite that asked for a case, with its version; "" if it is not recorded."""
+    name = result.details.get("suite", "")
+    return f"{name} v{result.details.get('suite_version', 1)}" if name else ""
+
+
 SETTINGS: dict[str, Callable[[Result], str]] = {
     "data": lambda r: r.case.data if r.case.shows_videos else "",
     "clip": _clip,
@@ -225,11 +231,13 @@ def measured(results: Sequence[Result]) -> Table:
         )
         for i, r in enumerate(results)
     ]
+    asked = ", ".join(dict.fromkeys(filter(None, map(suite, results))))
+    shared = {n: max(_kinds(n, v), default="") for n, v in settings.items() if n not in differing}
     return Table(
         title="Measured",
         columns=(*shown, *columns, *failures, Column(name="case_id", header="case", numeric=False)),
         rows=tuple(rows),
-        caption=_caption({n: max(_kinds(n, v), default="") for n, v in settings.items() if n not in differing}, rows),
+        caption=_caption({"suite": asked, **shared}, rows),
         notes=(*notes.texts, *_missing(results)),
     )
 

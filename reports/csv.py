@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ..result import Metric, Result
 from ._provenance import marks
-from ._table import MISSING, SETTINGS, Table, metric_columns, views
+from ._table import MISSING, SETTINGS, Table, metric_columns, suite, views
 
 
 def render(results: Sequence[Result], *, title: str = "") -> str:
@@ -21,7 +21,7 @@ def render(results: Sequence[Result], *, title: str = "") -> str:
     numbers = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    case = ["case_id", "status", "model", "views", *SETTINGS, "started", "seconds"]
+    case = ["case_id", "status", "model", "views", *SETTINGS, "suite", "started", "seconds"]
     writer.writerow([*case, *numbers, "warnings", "error"])
     for result, stale in zip(results, marks(results), strict=True):
         values = [value for name in names for value in _numbers(result.metrics.get(name))]
@@ -41,7 +41,7 @@ def table(shown: Table) -> str:
 
 def _case(result: Result) -> list[str | float]:
     case = result.case
-    settings = [get(result) for get in SETTINGS.values()]
+    settings = [*(get(result) for get in SETTINGS.values()), suite(result)]
     return [result.case_id, result.status, case.model, views(result), *settings, result.started, result.seconds]
 
 

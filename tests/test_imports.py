@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("harness", "models", "pipelines", "suites", "reports")
 FILES = sorted([*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
 VOCABULARY = {
+    "ablation",
     "address",
     "cache",
     "spec",

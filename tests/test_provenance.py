@@ -6,11 +6,13 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reelbench import reports
+from reelbench.errors import UserError
 from reelbench.harness.suites import case as cases
-from reelbench.harness.suites import interleave, ledger, provenance, sources, sweep
+from reelbench.harness.suites import dry_run, interleave, ledger, provenance, sources, sweep
 from reelbench.reports import _table
 from reelbench.result import Metric, Result, changes, newest
 from reelbench.spec import Case, Recipe, Suite
@@ -53,23 +55,27 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Result]]:
     """Run a suite of two cases of which each process is replaced by a row; return the rows measured in that call."""
 
-    def instead(case: Case, *_: object) -> Result:
+    def instead(case: Case, run: Any, *_: object) -> tuple[float, Result]:
         found = Metric(value=1.0, unit="")
-        return Result(
-            case=case, status="ok", started="2026-01-01", seconds=2.0, metrics={"params": found}, environment=HERE,
-            provenance=provenance.collect(case),
+        return 0.0, Result(
+            case=case, status="ok", started="2026-01-01", seconds=2.0, metrics={"params": found},
+            environment=dict(HERE), provenance=provenance.collect(case),
         )  # fmt: skip
 
-    monkeypatch.setattr(sweep, "_run_in_process", instead)
+    monkeypatch.setattr(sweep, "_ended", instead)
+    monkeypatch.setattr(sweep.phases, "finalize", lambda *_, **__: {"wall": 2.0})
     monkeypatch.setattr(sweep.environment, "collect", lambda: HERE)
     monkeypatch.setattr(sweep.splits, "resolve", lambda name, device: name)
     monkeypatch.setattr(sweep.splits, "fingerprint", lambda data: "")
     names = (f"{mine}:net", "tsm/micro")
-    suite = Suite(name="s", description="", cases=tuple(Case(model=m, metrics=("parameters",)) for m in names))
+    suite = Suite(
+        name="s", description="", cases=tuple(Case(model=m, metrics=("parameters",)) for m in names), version=3
+    )
 
     def call(**options: bool) -> list[Result]:
         return sweep.sweep(suite, tmp_path / "out", device="cpu", **options)[1]
 
+    call.suite = suite  # type: ignore[attr-defined]
     return call
 
 
@@ -129,6 +135,43 @@ def test_the_row_of_another_machine_is_another_row(run, tmp_path, monkeypatch):
         "Another CPU, 2 cores"
     ] * 2
     assert run() == []
+
+
+# ---- a dry run
+
+
+def test_a_dry_run_says_what_would_be_measured_why_and_how_long_it_took(run, mine, tmp_path, monkeypatch):
+    def said(**options: bool) -> list[str]:
+        return dry_run.describe(run.suite, out, device="cpu", **options).splitlines()  # type: ignore[attr-defined]
+
+    out = tmp_path / "out"
+    assert [line.partition(": ")[2] for line in said()[1:]] == [
+        "measure: not measured yet; time unknown", "measure: not measured yet; time unknown", "2 of unknown time",
+    ]  # fmt: skip
+    assert not out.exists()
+    run()
+    before = (out / ledger.FILE).read_bytes()
+    assert said()[0] == f"suite s v3 in {out}"
+    assert [line.partition(": ")[2] for line in said()[1:3]] == ["finished", "finished"]
+    assert said()[3] == "0 of 2 cases to measure"
+    mine.write_text(mine.read_text().replace("4", "8"))
+    assert said()[1].endswith(": measure again, since these changed: nets/mine.py; about 2 s")
+    assert said()[-1] == "1 of 2 cases to measure: about 2 s"
+    assert said(keep_stale=True)[1].endswith("finished, kept though these changed: nets/mine.py")
+    assert said(fresh=True)[-1] == "2 of 2 cases to measure: about 4 s"
+    monkeypatch.setitem(HERE, "cores", 4)
+    assert said()[-1] == "2 of 2 cases to measure: 2 of unknown time"
+    assert (out / ledger.FILE).read_bytes() == before
+
+
+def test_the_suite_and_its_version_are_in_results_and_reports(run, tmp_path):
+    run()
+    results = ledger.read(tmp_path / "out")
+    assert {(r.details["suite"], r.details["suite_version"]) for r in results} == {("s", 3)}
+    for kind in ("terminal", "markdown", "latex", "csv", "html"):
+        assert "s v3" in str(reports.render(results, kind)), kind
+    with pytest.raises(UserError, match="version=0 must be 1 or more"):
+        Suite(name="s", description="", cases=(results[0].case,), version=0)
 
 
 # ---- what measures a case

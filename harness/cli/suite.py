@@ -25,6 +25,9 @@ def run(
     keep_stale: Annotated[
         bool, typer.Option("--keep-stale", help="Keep results of other code or versions, marked as such.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be measured, why, and how long it took before.")
+    ] = False,
     interleave: Annotated[
         bool, typer.Option("--interleave", help="Time the cases round-robin: clock drift affects all of them equally.")
     ] = False,
@@ -39,6 +42,12 @@ def run(
     from ..suites import sweep
 
     chosen = suites.load(suite, data=data, decoder=decoder)
+    if dry_run:
+        from ..suites.dry_run import describe
+
+        place = resolve_device(device)
+        print(describe(chosen, out, device=place, only=only or (), fresh=fresh, keep_stale=keep_stale))
+        return
     results, measured = sweep.sweep(
         chosen, out, device=resolve_device(device), only=only or (), fresh=fresh, keep_stale=keep_stale,
         rounds=interleave * rounds,
@@ -61,4 +70,4 @@ def list_suites() -> None:
 
     for name, found in load.listing().items():
         more = f" (on a GPU {len(found.on('cuda'))})" if found.on_cuda else ""
-        print(f"{name:12} {len(found.cases):3} cases  {found.description}{more}")
+        print(f"{name:12} {len(found.on('cpu')):3} cases  {found.description}{more}")

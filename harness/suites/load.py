@@ -26,7 +26,10 @@ def with_changes(suite: Suite, **changes: Any) -> Suite:
     """Return the suite with other fields in all its cases. Those that are None change nothing."""
     changes = {name: value for name, value in changes.items() if value is not None}
     cases, more = (tuple(dataclasses.replace(c, **changes) for c in some) for some in (suite.cases, suite.on_cuda))
-    return dataclasses.replace(suite, cases=cases, on_cuda=more)
+    ablations = tuple(
+        {step: dataclasses.replace(c, **changes) for step, c in ablation.items()} for ablation in suite.ablations
+    )
+    return dataclasses.replace(suite, cases=cases, on_cuda=more, ablations=ablations)
 
 
 def listing() -> dict[str, Suite]:

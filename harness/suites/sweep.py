@@ -11,7 +11,7 @@ import fnmatch
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from ... import address
 from ...errors import UserError
 from ...pipelines import splits
-from ...result import Result, machine, now
+from ...result import Details, Result, machine, now
 from ...spec import Case, Suite
 from ..events import Event
 from ..lock import lock
@@ -40,8 +40,9 @@ def sweep(
     nor returned (see `resolve_cases`). With `rounds` > 0, timed metrics are measured in that many
     rounds over all cases (see `interleave`). Raises UserError if a case cannot be resolved, or the folder is in use.
     """
-    cases = resolve_cases(suite, device, only)
-    run = _Run(out, environment.collect(), fresh, keep_stale)
+    resolved = _resolved(suite, device, only)
+    cases = list(resolved.values())
+    run = _Run(out, environment.collect(), fresh, keep_stale, _origins(suite, resolved))
     with lock(out):
         planned = run.steps(cases, out)
         pending = [step.case for step in planned if not step.kept]
@@ -61,12 +62,13 @@ def sweep(
 
 @dataclass(frozen=True)
 class _Run:
-    """A run's folder, this machine's environment, and what counts as finished."""
+    """A run's folder, this machine's environment, what counts as finished, and what asked for each case, by its id."""
 
     out: Path
     here: dict[str, Any]
     fresh: bool
     keep_stale: bool
+    origins: Mapping[str, Details]
 
     def steps(self, cases: Sequence[Case], folder: Path) -> list[resume.Step]:
         """Return a step per case, given the results in a folder."""
@@ -101,6 +103,11 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
     exist. Raises UserError if a model is unknown or cannot take its clip, if no case matches, or if the data cannot be
     found.
     """
+    return list(_resolved(suite, device, only).values())
+
+
+def _resolved(suite: Suite, device: str, only: Sequence[str]) -> dict[str, Case]:
+    """Return the resolved cases by the id of the suite's own (see `resolve_cases`)."""
     from ... import models
 
     cases = suite.on(device)
@@ -113,10 +120,21 @@ def resolve_cases(suite: Suite, device: str, only: Sequence[str]) -> list[Case]:
         patterns = " ".join(f"--only '{pattern}'" for pattern in only)
         raise UserError(f"{patterns} matches no case of {suite.name}: {', '.join(c.model for c in cases)}")
     prints = {name: splits.fingerprint(splits.resolve(name, device)) for name in {c.data for c in chosen}}
-    return [
-        dataclasses.replace(c, model=address.absolute(c.model), device=device, fingerprint=prints[c.data])
+    return {
+        c.case_id: dataclasses.replace(c, model=address.absolute(c.model), device=device, fingerprint=prints[c.data])
         for c in chosen
-    ]
+    }
+
+
+def _origins(suite: Suite, resolved: Mapping[str, Case]) -> dict[str, Details]:
+    """Return the details that name the suite, and the steps of its ablations, by the case's id."""
+    found = {case.case_id: Details(suite=suite.name, suite_version=suite.version) for case in resolved.values()}
+    for ablation in suite.ablations:
+        base = resolved.get(next(iter(ablation.values())).case_id)
+        for step, case in ablation.items():
+            if base is not None and case.case_id in resolved:
+                found[resolved[case.case_id].case_id].setdefault("steps", []).append([step, base.case_id])
+    return found
 
 
 def _run_in_process(case: Case, run: _Run, progress: SuiteProgress) -> Result:
@@ -125,7 +143,8 @@ def _run_in_process(case: Case, run: _Run, progress: SuiteProgress) -> Result:
     start, result = _ended(case, run, progress, begin)
     measured = result.details.get("time_breakdown", {})
     breakdown = phases.finalize(measured, start=start, wall=time.monotonic() - begin)
-    return dataclasses.replace(result, details={**result.details, "time_breakdown": breakdown})
+    details = {**result.details, **run.origins[case.case_id], "time_breakdown": breakdown}
+    return dataclasses.replace(result, details=details)
 
 
 def _ended(case: Case, run: _Run, progress: SuiteProgress, begin: float) -> tuple[float, Result]:
