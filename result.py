@@ -83,10 +83,11 @@ class Details(TypedDict, total=False):
     official list, `videos` tested, `broken` (path, reason) skipped. Training: its summary (`train`), `passed_over`
     (path, reason) skipped. Accuracy: `views`, `chance` in percent, `learned` (top-1's lower bound is above twice
     chance).
-    Cost: `flops_by_operator`, `flops_unsupported_operators`, `batch_sweep`, `best_batch`, `largest_batch`,
-    `view_budget`, clips/s of decoder and model on their own (`alone_clips_s`), the bottleneck in a sentence (`limit`),
-    `idle_w` and `busy_w` in watts, readings that the device does not offer (`not_available`). Measurement:
-    `metric_seconds`, `warm_ups_cut_short`, the `machine`'s state (one per round in `rounds`), and `time_breakdown`,
+    Cost: `view_size` in pixels, `flops_by_operator`, `flops_unsupported_operators`, `batch_sweep`, `best_batch`,
+    `largest_batch`, `view_budget`, clips/s of decoder and model on their own (`alone_clips_s`), the bottleneck in a
+    sentence (`limit`), `idle_w` and `busy_w` in watts, readings that the device does not offer (`not_available`).
+    Measurement: `metric_seconds`, `warm_ups_cut_short`, the `machine`'s state (one per round in `rounds`), and
+    `time_breakdown`,
     seconds per phase. A mean over seeds has `seeds` and `cases`. `stale`: what has changed since, in words, of a row
     that was kept nevertheless. `suite` and `suite_version` asked for the case, as the named `steps` of ablations with
     these bases' ids. `paired`: by the base's id, the numbers of videos that only the base and only this case got right,
@@ -103,6 +104,7 @@ class Details(TypedDict, total=False):
     views: str
     chance: float
     learned: bool
+    view_size: int
     flops_by_operator: dict[str, float]
     flops_unsupported_operators: dict[str, int]
     batch_sweep: list[dict[str, Any]]

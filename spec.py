@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, get_args
 from . import address
 from .errors import UserError
 from .metric_table import metric, stored_metric
+from .published import Published as Published
 
 Sampling = Literal["dense", "dense_middle", "dense_64", "window", "segments", "uniform"]
 OutOfBound = Literal["loop", "repeat_last"]
@@ -124,24 +125,6 @@ class Views:
 
     def __str__(self) -> str:
         return f"{self.clips}x{self.crops}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """One result as published by a paper or an official repository; never mixed with measured numbers.
-
-    `gflops` is per view, `top1` and `top5` in percent, `params_m` in millions. `source` is the citation.
-    """
-
-    model: str
-    dataset: str
-    source: str
-    top1: float | None = None
-    top5: float | None = None
-    gflops: float | None = None
-    params_m: float | None = None
-    views: str | None = None
-    pretrain: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

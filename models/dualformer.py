@@ -184,7 +184,7 @@ def _published(
     # The repository prints the GFLOPs of all views (240, 636, 1072 for four, 1908 for twelve); a row is per view.
     return Published(
         model=f"dualformer/{model}", dataset=dataset, source=README, top1=top1, top5=top5, gflops=gflops,
-        params_m=params, views="4x1" if dataset.startswith("kinetics") else "4x3", pretrain=pretrain,
+        params_m=params, views="4x1" if dataset.startswith("kinetics") else "4x3", pretrain=pretrain, size=224,
     )  # fmt: skip
 
 

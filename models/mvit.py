@@ -291,6 +291,8 @@ VARIANTS = {
             gflops=70.5,
             params_m=36.6,
             views="5x1",
+            size=224,
+            address="mvit/b_16x4",
         ),
     ),
     "b_16x4_maskfeat": _variant(pool_at=(1, 3), feature_dim=216),

@@ -195,6 +195,8 @@ def _published(source: str, dataset: str, top1: float, top5: float, views: str, 
         top5=top5,
         views=views,
         pretrain="ImageNet-21K",
+        size=224,
+        address="timesformer/b",
         **cost,  # type: ignore[arg-type]
     )
 

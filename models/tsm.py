@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from ._mobileone import MobileOne, MobileOneBlock
 from ._shift import ClipShift, Shift, Stream
 from ._variant import Variant
 
+HEAD = "published with a head of 174 classes, for Kinetics too"
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
@@ -180,11 +181,11 @@ MOBILEONE = replace(
 
 
 def _published(
-    model: str, top1: float, top5: float, gflops: float, params: float, views: str, dataset: str
+    model: str, top1: float, top5: float, gflops: float, params: float, views: str, dataset: str, **more: Any
 ) -> Published:
     return Published(
         model=f"tsm/{model}", dataset=dataset, source=MMACTION, top1=top1, top5=top5, gflops=gflops, params_m=params,
-        views=views, pretrain="ImageNet-1K",
+        views=views, pretrain="ImageNet-1K", **{"size": 224, **more},
     )  # fmt: skip
 
 
@@ -212,8 +213,8 @@ VARIANTS = {
         clip=SEGMENTS_8,
         views=TEN_CROPS,
         published=(
-            _published("r50_8f", 73.18, 90.56, 32.88, 23.87, "1x10", "kinetics400"),
-            _published("r50_8f", 62.72, 87.70, 32.88, 23.87, "2x3", "sthv2"),
+            _published("r50_8f", 73.18, 90.56, 32.88, 23.87, "1x10", "kinetics400", gap=HEAD),
+            _published("r50_8f", 62.72, 87.70, 32.88, 23.87, "2x3", "sthv2", gap=HEAD),
         ),
         recipes={
             "kinetics400": KINETICS,
@@ -227,8 +228,8 @@ VARIANTS = {
         clip=SEGMENTS_16,
         views=TEN_CROPS,
         published=(
-            _published("r50_16f", 75.12, 91.55, 65.75, 23.87, "1x10", "kinetics400"),
-            _published("r50_16f", 64.16, 88.61, 65.75, 23.87, "2x3", "sthv2"),
+            _published("r50_16f", 75.12, 91.55, 65.75, 23.87, "1x10", "kinetics400", gap=HEAD),
+            _published("r50_16f", 64.16, 88.61, 65.75, 23.87, "2x3", "sthv2", gap=HEAD),
         ),
         recipes={"kinetics400": KINETICS, "sthv2": STH},
     ),
@@ -248,7 +249,7 @@ VARIANTS = {
         build=mobilenetv2,
         clip=SEGMENTS_8,
         views=THREE_CROPS,
-        published=(_published("mobilenetv2_8f", 68.71, 88.32, 3.269, 2.736, "1x3", "kinetics400"),),
+        published=(_published("mobilenetv2_8f", 68.71, 88.32, 3.269, 2.736, "1x3", "kinetics400", size=256),),
         recipes={"kinetics400": MOBILENET},
     ),
     "mobileone_s4_16f": _variant(

@@ -111,7 +111,7 @@ def _published(
 ) -> Published:
     return Published(
         model=model, dataset=dataset, source=README, top1=top1, top5=top5, gflops=gflops, params_m=params,
-        views="1x3" if dataset == "sthv2" else "4x3", pretrain=pretrain,
+        views="1x3" if dataset == "sthv2" else "4x3", pretrain=pretrain, size=224,
     )  # fmt: skip
 
 

@@ -142,6 +142,7 @@ VARIANTS = {
             top5=91.5,
             views="1x1",
             pretrain="ImageNet-21K",
+            address="vivit/b",
         ),
         Published(
             model="ViViT-B FE, 32 frames",
@@ -150,6 +151,7 @@ VARIANTS = {
             top1=78.8,
             params_m=115.1,
             pretrain="ImageNet-21K",
+            address="vivit/b",
         ),
     ),
     "b_joint": _variant(attention="joint"),

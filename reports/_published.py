@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..result import Result
 from ..spec import Published
-from ._table import MISSING, Cell, Column, Row, Table, per_view
+from ._table import COLUMNS, MISSING, Cell, Column, Row, Table, per_view, printable
+
+CLOSE = 0.01
 
 
 def table(results: Sequence[Result]) -> Table:
@@ -22,6 +25,92 @@ def table(results: Sequence[Result]) -> Table:
     )
 
 
+def own(result: Result) -> list[Published]:
+    """Return the published rows of exactly the model that was measured, not of its siblings."""
+    return [row for row in result.published if (row.address or row.model) == result.case.model]
+
+
+def gaps(results: Sequence[Result]) -> Table | None:
+    """Return our GFLOPs and parameters beside the published ones, with their ratio; None if nothing can be compared.
+
+    A ratio that is over 1 % from 1 has a reason: the size of a view, or the published row's `gap`.
+    """
+    pairs = dict.fromkeys(
+        (i, replace(row, dataset="", source="", top1=None, top5=None, views=None, pretrain=None))  # of the same counts
+        for i, result in enumerate(results)
+        for row in own(result)
+        if (row.gflops and "gflops_view" in result.metrics) or (row.params_m and "params" in result.metrics)
+    )
+    if not pairs:
+        return None
+    return Table(
+        title="Ours beside published",
+        columns=_GAPS,
+        rows=tuple(_gap(results[i], row) for i, row in pairs),
+        caption="Of one view; sizes in pixels. Ratio: ours / published.",
+    )
+
+
+def _gap(result: Result, row: Published) -> Row:
+    size = result.details.get("view_size")
+    flops = _compared(result, "gflops_view", row.gflops)
+    params = _compared(result, "params", row.params_m)
+    cells = (
+        Cell(text=printable(result.case.label)), _side(size), _side(row.size if row.gflops else None),
+        *flops, *params, Cell(text=reason(result, row) or MISSING), Cell(text=result.case_id),
+    )  # fmt: skip
+    return Row(cells=cells, case_id=result.case_id, machine=result.machine)
+
+
+def reason(result: Result, row: Published) -> str:
+    """Return why our counts are over 1 % from the published ones; "" if they are not."""
+    parts = []
+    ratios = [(_ratio(result, name, value), name) for name, value in _counts(row)]
+    for ratio, name in ratios:
+        if ratio is None or abs(ratio - 1) <= CLOSE:
+            continue
+        size, theirs = result.details.get("view_size"), row.size
+        if name == "gflops_view" and size and theirs and abs(ratio / (size / theirs) ** 2 - 1) <= CLOSE:
+            parts.append(f"views of {size}² pixels, published for {theirs}²")
+        else:
+            parts.append(row.gap or "no reason known")
+    return "; ".join(dict.fromkeys(parts))
+
+
+def _counts(row: Published) -> list[tuple[str, float | None]]:
+    return [("gflops_view", row.gflops), ("params", row.params_m)]
+
+
+def _ratio(result: Result, name: str, published: float | None) -> float | None:
+    metric = result.metrics.get(name)
+    return metric.value * COLUMNS[name].scale / published if metric and published else None
+
+
+def _compared(result: Result, name: str, published: float | None) -> tuple[Cell, Cell, Cell]:
+    """Return the cells of our number, the published one, and their ratio."""
+    metric, column, ratio = result.metrics.get(name), COLUMNS[name], _ratio(result, name, published)
+    ours = Cell(text=column.text(metric.value), value=metric.value * column.scale) if metric else Cell()
+    theirs = Cell(text=f"{published:g}", value=published) if published else Cell()
+    return ours, theirs, Cell(text=f"{ratio:.3f}", value=ratio) if ratio is not None else Cell()
+
+
+def _side(size: int | None) -> Cell:
+    return Cell(text=f"{size}²", value=size) if size else Cell()
+
+
+_GAPS = (
+    Column(name="model", header="model", numeric=False),
+    Column(name="size", header="our view"),
+    Column(name="size_published", header="published view"),
+    Column(name="gflops", header="our GFLOPs"),
+    Column(name="gflops_published", header="published GFLOPs"),
+    Column(name="gflops_ratio", header="ratio"),
+    Column(name="params", header="our params", unit="M"),
+    Column(name="params_published", header="published params", unit="M"),
+    Column(name="params_ratio", header="ratio"),
+    Column(name="reason", header="reason", numeric=False),
+    Column(name="case_id", header="case", numeric=False),
+)
 _PublishedColumn = tuple[Column, Callable[[Published], Cell]]
 
 
@@ -54,5 +143,6 @@ _PUBLISHED: tuple[_PublishedColumn, ...] = (
     _published_number(Column(name="top5", header="top-5", unit="%"), lambda p: p.top5),
     _published_number(Column(name="params", header="params", unit="M"), lambda p: p.params_m),
     (Column(name="gflops_view", header="GFLOPs/view × views"), _published_gflops),
+    _published_text("size", "view", lambda p: f"{p.size}²" if p.size and p.gflops else None),
     _published_text("source", "source", lambda p: p.source),
 )

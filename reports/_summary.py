@@ -17,9 +17,10 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
     Notes of the measured table name bottlenecks and ranking reversals.
     """
-    shown, pivot, printed = measured(results), _machines.speeds(results), _published.table(results)
+    shown, printed = measured(results), _published.table(results)
+    more = [_machines.speeds(results), _published.gaps(results)]
     shown = replace(shown, notes=(*shown.notes, *limits(results), *reversals(results)))
-    return [shown, *([pivot] if pivot else []), *([printed] if printed.rows else [])]
+    return [shown, *(table for table in more if table), *([printed] if printed.rows else [])]
 
 
 def limits(results: Sequence[Result]) -> list[str]:

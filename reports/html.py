@@ -45,6 +45,7 @@ def render(results: Sequence[Result], *, title: str) -> str:
         cards=_cards.cards(results),
         measured=shown,
         pivot=_machines.speeds(results),
+        gaps=_published.gaps(results),
         published=_published.table(results),
         failures=[(i, r) for i, r in enumerate(results) if r.status != "ok"],
         limits=limits(results)[:PAGE],

@@ -12,6 +12,7 @@ from ..result import Result
 from ..spec import Published
 from . import latex
 from ._provenance import marks
+from ._published import own
 from ._table import COLUMNS as NUMBERS
 from ._table import Cell, Column, Row, Table, number, per_view, printable, several, views
 
@@ -41,9 +42,9 @@ def table(results: Sequence[Result]) -> Table:
     for result, stale in zip(results, marks(results), strict=True):
         marked = [f"measured on {result.machine}" if several(results) else "", stale]
         rows.append(_measured(result, tuple(_note(text, notes) for text in marked if text)))
-        own = [p for p in result.published if p.model == result.case.model and p not in printed]
-        printed.update(own)
-        rows += [_published(p, notes) for p in own]
+        new = [p for p in own(result) if p not in printed]
+        printed.update(new)
+        rows += [_published(p, notes) for p in new]
     machines = dict.fromkeys(r.machine for r in results if r.machine)
     configurations = dict.fromkeys(
         f"{r.case.device}, {r.case.precision}, {r.case.mode.replace('_', ' ')}" for r in results
@@ -77,7 +78,8 @@ def _number(result: Result, name: str) -> Cell:
 
 
 def _published(row: Published, notes: list[str]) -> Row:
-    marked = (_note(f"published for {row.dataset}: {row.source}", notes),)
+    view = f", GFLOPs for {row.size}² pixels" if row.size and row.gflops else ""
+    marked = (_note(f"published for {row.dataset}{view}: {row.source}", notes),)
     shown = row.views or ""
     gflops = "" if row.gflops is None else per_view(f"{row.gflops:g}", shown)
     cells = (

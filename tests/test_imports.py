@@ -22,6 +22,7 @@ VOCABULARY = {
     "discover",
     "intervals",
     "plugins",
+    "published",
     "user_code",
 }
 

@@ -63,6 +63,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
     """Count the GFLOPs (billions of multiply-adds) of one view and of all views of a video."""
     with subject.timer.phase("counting"):
         counts = count_all(subject.model, subject.example(1))
+    subject.notes["view_size"] = subject.size
     subject.notes["flops_unsupported_operators"] = counts.skipped
     subject.notes["flops_by_operator"] = counts.by_operator
     views = subject.views
