@@ -20,7 +20,7 @@ from . import eval
 from .device import resolve_device
 from .events import Event
 from .progress import bar
-from .results import Results
+from .results import Results, paired
 from .suites import case as cases
 from .suites import ledger, load, sweep
 from .training import launch
@@ -97,7 +97,8 @@ def run(
     newest = {(result.case_id, result.started): result for result in found}  # some of them marked as stale
     wanted = {result.case_id for result in found}
     every = ledger.read_all(Path(out))
-    return Results(newest.get((r.case_id, r.started), r) for r in every if r.case_id in wanted)
+    chosen_rows = (newest.get((r.case_id, r.started), r) for r in every if r.case_id in wanted)
+    return Results(paired(chosen_rows, Path(out)))
 
 
 def measure(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from .. import reports
 from ..errors import UserError
+from ..reports import _predictions
 from ..reports import compare as comparison
 from ..result import Result, newest
 from .suites import ledger
@@ -106,7 +110,16 @@ class Comparison(Sequence[comparison.Verdict]):
 
 def load_results(*folders: str | Path) -> Results:
     """Return the results of one or more results folders. Raises UserError if one holds none."""
-    return Results(result for folder in folders for result in _read(Path(folder)))
+    return Results(result for folder in map(Path, folders) for result in paired(_read(folder), folder))
+
+
+def paired(results: Iterable[Result], folder: Path) -> list[Result]:
+    """Return results of a folder, the steps of ablations with their predictions counted against the base's (`paired`).
+
+    Steps without predictions, or of which a video may have several labels, are returned unchanged.
+    """
+    read = cache(lambda case_id: _predictions.read(folder / "predictions" / f"{case_id}.parquet", case_id))
+    return [_with_pairs(result, read) for result in results]
 
 
 def compare(a: Results | str | Path, b: Results | str | Path) -> Comparison:
@@ -122,6 +135,15 @@ def _read(folder: Path) -> list[Result]:
     if not (folder / ledger.FILE).exists():
         raise UserError(f"{folder} holds no {ledger.FILE}: make it with `reelbench run SUITE --out {folder}`")
     return ledger.read_all(folder)
+
+
+def _with_pairs(result: Result, read: Callable[[str], _predictions.Predictions]) -> Result:
+    bases = {base for _, base in result.details.get("steps", ())} - {result.case_id}
+    found: dict[str, list[int]] = {}
+    for base in bases if "top1" in result.metrics else ():
+        with contextlib.suppress(UserError):
+            found[base] = _predictions.disagreement(read(base), read(result.case_id))
+    return replace(result, details={**result.details, "paired": found}) if found else result
 
 
 def _row(verdict: comparison.Verdict) -> dict[str, object]:

@@ -78,6 +78,16 @@ def common(models: Sequence[Predictions]) -> list[str]:
     return videos
 
 
+def disagreement(a: Predictions, b: Predictions) -> list[int]:
+    """Return how many of their common videos only `a` got right, how many only `b`, and how many there are.
+
+    Raises UserError as `common` does.
+    """
+    videos = common([a, b])
+    only_a = sum(a.right(v) and not b.right(v) for v in videos)
+    return [only_a, sum(b.right(v) and not a.right(v) for v in videos), len(videos)]
+
+
 def mcnemar(only_a: int, only_b: int) -> float:
     """Return McNemar's exact two-sided p-value for equal accuracy, from the numbers of videos that only one got right.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..result import Result
-from . import _machines, _published
+from . import _ablation, _machines, _published
 from ._limits import sentences
 from ._ranking import reversals
 from ._table import Table, measured, printable
@@ -18,7 +18,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
     Notes of the measured table name bottlenecks and ranking reversals.
     """
     shown, printed = measured(results), _published.table(results)
-    more = [_machines.speeds(results), _published.gaps(results)]
+    more = [*_ablation.tables(results), _machines.speeds(results), _published.gaps(results)]
     shown = replace(shown, notes=(*shown.notes, *limits(results), *reversals(results)))
     return [shown, *(table for table in more if table), *([printed] if printed.rows else [])]
 

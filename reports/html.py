@@ -17,7 +17,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..result import Result
-from . import _cards, _charts, _details, _environment, _machines, _published
+from . import _ablation, _cards, _charts, _details, _environment, _machines, _published
 from ._ranking import reversals
 from ._reproduce import command
 from ._summary import limits
@@ -45,6 +45,7 @@ def render(results: Sequence[Result], *, title: str) -> str:
         cards=_cards.cards(results),
         measured=shown,
         pivot=_machines.speeds(results),
+        ablations=_ablation.tables(results),
         gaps=_published.gaps(results),
         published=_published.table(results),
         failures=[(i, r) for i, r in enumerate(results) if r.status != "ok"],

@@ -38,6 +38,7 @@ def run(
     Example: reelbench run quick --out runs/quick
     """
     from ... import reports
+    from ..results import paired
     from ..suites import load as suites
     from ..suites import sweep
 
@@ -52,6 +53,7 @@ def run(
         chosen, out, device=resolve_device(device), only=only or (), fresh=fresh, keep_stale=keep_stale,
         rounds=interleave * rounds,
     )  # fmt: skip
+    results = paired(results, out)
     write_report(results, "terminal", None)
     for kind, suffix in (("html", "html"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
         write_report(results, kind, out / f"report.{suffix}")
