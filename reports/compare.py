@@ -171,11 +171,20 @@ def _pairs(
         f"{count} of the cases were measured on {before or 'another machine'} in A, on {now or 'another one'} in B"
         for (before, now), count in moved.items()
     ]
+    pairs = [(_by_newest_code(a[x]), _by_newest_code(b[y])) for x, y in partner.items()]
+    older = sum(len(a[x]) + len(b[y]) for x, y in partner.items()) - sum(len(one) + len(two) for one, two in pairs)
+    if older:
+        notes.append(f"{older} earlier results of these cases, by other code or versions, are left out")
     for name, rest in (("A", left), ("B", right)):
         if rest:
             models = ", ".join(f"{g[-1].case.label} ({case_id})" for (case_id, _), g in rest.items())
             notes.append(f"Only in {name}: {models}")
-    return [(a[x], b[y]) for x, y in partner.items()], notes
+    return pairs, notes
+
+
+def _by_newest_code(group: list[Result]) -> list[Result]:
+    """Return the results of a group that are by the same code and versions as its newest."""
+    return [result for result in group if result.provenance == group[-1].provenance]
 
 
 def _once_in_each(

@@ -160,3 +160,11 @@ def test_a_comparison_begins_with_what_differs_around_and_nothing_else():
     assert compare.render([a], [b]).index("packages torch") < compare.render([a], [b]).index("Differences")
     assert _environment.differences([a], [a]) is None
     assert len(compare.tables([a], [a])) == 1
+
+
+def test_earlier_results_by_other_code_do_not_count():
+    before, after = on(ONE, 1.0, provenance={"models/tsm.py": "1"}), on(ONE, 9.0, provenance={"models/tsm.py": "2"})
+    [_, verdict], notes = compare.judge([before, after, after], [after])
+    assert (verdict.difference.a, verdict.difference.b) == (9.0, 9.0)
+    assert notes == ["1 earlier results of these cases, by other code or versions, are left out"]
+    assert compare.judge([on(ONE, 1.0), on(ONE, 2.0)], [after])[0][1].difference.a == 1.5
