@@ -58,7 +58,7 @@ class Mute:
 def test_measuring_processes_begin_with_it(monkeypatch, tmp_path, module, work):
     seen = []
 
-    def begin(*_):
+    def begin(*_, **__):
         seen.append(torch.get_num_threads())
         raise Begun
 
