@@ -76,9 +76,9 @@ class Results(Sequence[Result]):
 class Comparison(Sequence[comparison.Verdict]):
     """The verdicts on every metric of the cases that two results have in common; printed, it is the table of them."""
 
-    def __init__(self, a: Sequence[Result], b: Sequence[Result]) -> None:
-        self._a, self._b = a, b
-        self._verdicts, _ = comparison.judge(a, b)
+    def __init__(self, a: Sequence[Result], b: Sequence[Result], metrics: Sequence[str] = ()) -> None:
+        self._a, self._b, self._metrics = a, b, metrics
+        self._verdicts, _ = comparison.judge(a, b, metrics)
 
     def __len__(self) -> int:
         return len(self._verdicts)
@@ -92,7 +92,7 @@ class Comparison(Sequence[comparison.Verdict]):
         return self._verdicts[index]
 
     def __str__(self) -> str:
-        return comparison.render(self._a, self._b)
+        return comparison.render(self._a, self._b, metrics=self._metrics)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a row per case and metric: both values in the stored unit, ratio b / a, corrected p, verdict."""
@@ -101,7 +101,7 @@ class Comparison(Sequence[comparison.Verdict]):
         return pd.DataFrame([_row(verdict) for verdict in self])
 
     def _repr_html_(self) -> str:
-        return _html(comparison.compare(self._a, self._b))
+        return _html(comparison.compare(self._a, self._b, self._metrics))
 
 
 def load_results(*folders: str | Path) -> Results:
@@ -109,13 +109,13 @@ def load_results(*folders: str | Path) -> Results:
     return Results(result for folder in folders for result in _read(Path(folder)))
 
 
-def compare(a: Results | str | Path, b: Results | str | Path) -> Comparison:
-    """Compare two results, or results folders, as `reelbench compare` does.
+def compare(a: Results | str | Path, b: Results | str | Path, metrics: Sequence[str] = ()) -> Comparison:
+    """Compare two results, or results folders, as `reelbench compare` does; with `metrics`, only those.
 
-    Raises UserError if they have no measured case in common.
+    Raises UserError if they have no measured case in common, or none of the metrics.
     """
     before, after = (some if isinstance(some, Results) else load_results(some) for some in (a, b))
-    return Comparison(before.history, after.history)
+    return Comparison(before.history, after.history, metrics)
 
 
 def _read(folder: Path) -> list[Result]:

@@ -21,6 +21,8 @@ VOCABULARY = {
     "discover",
     "intervals",
     "plugins",
+    "power",
+    "student",
     "user_code",
 }
 
