@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from operator import mul
 
 NUM_BATCHES = 10
 
@@ -86,14 +87,62 @@ def quantile_interval(
     (91.0, 85, 97)
     """
     ordered = sorted(samples)
-    n, tail = len(ordered), (1 - confidence) / 2
-    if not n:
+    if not ordered:
         raise ValueError("quantile_interval: no samples")
+    return _enclosed(ordered, share, confidence, len(ordered))
+
+
+def serial_quantile(
+    samples: Sequence[float], share: float, confidence: float = 0.95
+) -> tuple[float, float | None, float | None]:
+    """Return the `share` quantile of a time series, in order of time, and its interval as in `quantile_interval`.
+
+    Whether a sample exceeds the quantile depends on whether its neighbors do: the interval is that of fewer independent
+    samples, whose share beyond the quantile varies as much (see `inflation`). Raises ValueError without samples.
+
+    >>> serial_quantile([1] * 50 + [2] * 50, 0.5)
+    (1.5, None, None)
+    """
+    ordered = sorted(samples)
+    if not ordered:
+        raise ValueError("serial_quantile: no samples")
     value = quantile(ordered, share)
-    cumulative = list(accumulate(_binomial(n, share)))
-    low = max((r for r in range(1, n + 1) if cumulative[r - 1] <= tail), default=None)
-    high = min((r for r in range(1, n + 1) if cumulative[r - 1] >= 1 - tail), default=None)
-    return value, None if low is None else ordered[low - 1], None if high is None else ordered[high - 1]
+    effective = len(ordered) / inflation([float(sample <= value) for sample in samples])
+    return _enclosed(ordered, share, confidence, max(1, int(effective)))
+
+
+def inflation(series: Sequence[float]) -> float:
+    """Return how many times as large autocorrelation makes the variance of a series' mean, at least 1.
+
+    1 plus twice the autocorrelations, up to the first two neighboring lags whose sum is not positive: C. J. Geyer,
+    "Practical Markov chain Monte Carlo", Statistical Science 7 (1992). They are too small by the variance of the mean
+    from which they are taken, each of them: the last factor makes up for it.
+    """
+    n, mean = len(series), statistics.fmean(series)
+    rest = [value - mean for value in series]
+    variance = sum(value * value for value in rest)
+    found, lag = 1.0, 1
+    while variance > 0 and lag + 1 < n:
+        pair = sum(sum(map(mul, rest, rest[at:])) for at in (lag, lag + 1)) / variance
+        if pair <= 0:
+            break
+        found, lag = found + 2 * pair, lag + 2
+    return found * (1 + 2 * (lag - 1) / n)
+
+
+def _enclosed(
+    ordered: Sequence[float], share: float, confidence: float, count: int
+) -> tuple[float, float | None, float | None]:
+    """Return the quantile of ascending samples, and its bounds if they are worth `count` independent ones."""
+    n, tail = len(ordered), (1 - confidence) / 2
+    cumulative = list(accumulate(_binomial(count, share)))
+    low = max((r for r in range(1, count + 1) if cumulative[r - 1] <= tail), default=None)
+    high = min((r for r in range(1, count + 1) if cumulative[r - 1] >= 1 - tail), default=None)
+    return (
+        quantile(ordered, share),
+        None if low is None else ordered[max(0, low * n // count - 1)],
+        None if high is None else ordered[-(-high * n // count) - 1],
+    )
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
