@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reelbench import power, student
 from reelbench.intervals import (
     batch_medians,
+    clustered_wilson,
     median_interval,
     quantile_interval,
     serial_interval,
@@ -44,6 +45,31 @@ def test_wilson_holds_its_share_and_is_symmetric(drawn: tuple[int, int]):
 def test_wilson_refuses_what_is_no_share(successes: int, n: int):
     with pytest.raises(ValueError, match="no share"):
         wilson(successes, n)
+
+
+@pytest.mark.parametrize(("share", "alike"), [(0.5, 0.1), (0.8, 0.5), (0.95, 0.3)])
+def test_wilson_s_interval_of_clusters_covers(share: float, alike: float):
+    """Fifty recordings of four to seven clips; taken for independent, the clips cover far less."""
+    draw, hits, plain = random.Random(1), 0, 0
+    a, b = share * (1 / alike - 1), (1 - share) * (1 / alike - 1)
+    for _ in range(600):
+        chances = [draw.betavariate(a, b) for _ in range(50)]
+        clusters = [number for number in range(50) for _ in range(draw.randint(4, 7))]
+        right = [draw.random() < chances[number] for number in clusters]
+        low, high = clustered_wilson(right, clusters)
+        hits += low <= share <= high
+        low, high = wilson(sum(right), len(right))
+        plain += low <= share <= high
+    assert hits >= 0.925 * 600
+    assert plain < 0.9 * 600
+
+
+def test_clusters_of_one_are_wilson_s_and_one_cluster_says_nothing():
+    right = [True] * 7 + [False] * 3
+    assert clustered_wilson(right, range(10)) == wilson(7, 10)
+    assert clustered_wilson(right, [0] * 10) == (0.0, 1.0)
+    low, high = clustered_wilson([True] * 10, [i // 2 for i in range(10)])
+    assert (low, high) == (pytest.approx(wilson(5, 5, student.t_quantile(4))[0]), 1.0)
 
 
 @pytest.mark.parametrize(("n", "rank"), [(5, 0), (6, 1), (8, 1), (9, 2), (20, 6), (30, 10), (100, 40)])
