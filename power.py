@@ -73,7 +73,7 @@ def _freedom(total: float, parts: Sequence[Mean]) -> float:
     return total**2 / uncertain if uncertain > 0 else math.inf
 
 
-def detectable(spread: float, rounds: int) -> float:
+def detectable(spread: float, rounds: int, allowance: float = RUN) -> float:
     """Return the difference (0.05: 5 %) that two runs of so many rounds show with a `CHANCE` of 80 %, asked alone.
 
     `spread` is the standard deviation of the rounds' logarithms. Infinite with fewer than `FEWEST` rounds.
@@ -84,7 +84,7 @@ def detectable(spread: float, rounds: int) -> float:
     if rounds < FEWEST:
         return math.inf
     part = Mean(0.0, INFLATION * spread**2 / rounds, rounds - 1)
-    total = part.variance + RUN**2
+    total = part.variance + allowance**2
     side = Mean(0.0, total, _freedom(total, (part,)))
     found = difference(side, side)
     return math.expm1((t_quantile(whole(found.freedom)) + BEYOND) * math.sqrt(found.variance))

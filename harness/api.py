@@ -78,18 +78,22 @@ class EvaluateOptions(TypedDict, total=False):
 
 def run(
     suite: Suite | str | Path, *, out: str | Path = "runs/latest", device: str | None = None, only: Sequence[str] = (),
-    data: str | Path | None = None, fresh: bool = False, rounds: int = 0, decoder: Decoder | None = None,
+    data: str | Path | None = None, fresh: bool = False, rounds: int = 0, detect: float = 0.0,
+    decoder: Decoder | None = None,
 ) -> Results:  # fmt: skip
     """Run a suite, by object, name or file, each case in a process of its own; return the results of its cases.
 
     `out` keeps them: finished cases are not run again unless `fresh`. `only` are patterns of model names; `data` is
     another data set, `decoder` another decoder for every case. With `rounds` > 0 the cases are timed in that many
-    rounds, in turns. `device` is by default the GPU if there is one. Raises UserError as `reelbench run` does; a case
-    that fails is a result.
+    rounds, in turns; with `detect` (0.05: 5 %) in as many as show such a difference, at most `rounds` if given.
+    `device` is by default the GPU if there is one. Raises UserError as `reelbench run` does; a case that fails is a
+    result.
     """
     chosen = suite if isinstance(suite, Suite) else load.load(str(suite))
     chosen = load.with_changes(chosen, data=None if data is None else str(data), decoder=decoder)
-    found, _ = sweep.sweep(chosen, Path(out), device=resolve_device(device), only=only, fresh=fresh, rounds=rounds)
+    found, _ = sweep.sweep(
+        chosen, Path(out), device=resolve_device(device), only=only, fresh=fresh, rounds=rounds, detect=detect
+    )
     wanted = {result.case_id for result in found}
     return Results(result for result in ledger.read_all(Path(out)) if result.case_id in wanted)
 

@@ -24,31 +24,59 @@ from ..lock import lock
 from ..measuring import environment, phases
 from ..progress import SuiteProgress
 from . import interleave, ledger
+from .plan import MOST, Plan, accuracy_sentences, of_results, plain_sentence, sentence
 from .process import Child
 
 
 def sweep(
-    suite: Suite, out: Path, *, device: str, only: Sequence[str] = (), fresh: bool = False, rounds: int = 0
+    suite: Suite,
+    out: Path,
+    *,
+    device: str,
+    only: Sequence[str] = (),
+    fresh: bool = False,
+    rounds: int = 0,
+    detect: float = 0.0,
 ) -> tuple[list[Result], list[Result]]:
     """Run the suite's unfinished cases; return the newest results of all its cases, and those of this call.
 
     A case is finished if its newest result in `out` is `ok`; with `fresh` all are run again. With `only`, other cases
     are neither run nor returned (see `resolve_cases`). With `rounds` > 0, timed metrics are measured in that many
-    rounds over all cases (see `interleave`). Raises UserError if a case cannot be resolved, or the folder is in use.
+    rounds over all cases (see `interleave`), or with `detect` (0.05: 5 %) in as many as show such a difference, at most
+    `rounds` if given. Raises UserError if a case cannot be resolved, no rounds show the difference, or the folder is in
+    use.
     """
+    plan = Plan(rounds or MOST, detect) if rounds or detect else None
     cases = resolve_cases(suite, device, only)
     with lock(out):
         finished = {r.case_id for r in ledger.read(out) if r.status == "ok" and not fresh}
         pending = [case for case in cases if case.case_id not in finished]
         _write_environment(out)
         with SuiteProgress(suite.name, len(cases), len(cases) - len(pending)) as progress:
-            if rounds:
-                _in_rounds(pending, out, rounds, fresh, progress)
+            for note in _shown(pending, out, plan):
+                progress.update(Event(phase="starting", note=note))
+            if plan:
+                _in_rounds(pending, out, plan, fresh, progress)
             else:
                 _one_by_one(pending, out, out, progress)
     wanted, measured = ({case.case_id for case in some} for some in (cases, pending))
     results = [result for result in ledger.read(out) if result.case_id in wanted]
     return results, [result for result in results if result.case_id in measured]
+
+
+def _shown(cases: Sequence[Case], out: Path, plan: Plan | None) -> list[str]:
+    """Return sentences on the differences that the run will show, as far as they are known before it."""
+    notes = accuracy_sentences(cases)
+    if plan is None:
+        return [*filter(None, [plain_sentence(cases)]), *notes]
+    wanted = {case.case_id for case in cases}
+    earlier = [result for result in ledger.read(out) if result.case_id in wanted]
+    values = of_results(earlier)
+    seconds = sum(
+        r.details.get("time_breakdown", {}).get("wall", 0.0) / max(1, len(r.details.get("rounds", ()))) for r in earlier
+    )
+    rounds = plan.wanted(values)
+    return [*filter(None, [sentence(values, rounds, rounds * seconds)]), *notes]
 
 
 def _one_by_one(cases: Sequence[Case], out: Path, to: Path, progress: SuiteProgress) -> None:
@@ -59,7 +87,7 @@ def _one_by_one(cases: Sequence[Case], out: Path, to: Path, progress: SuiteProgr
         progress.finish(result)
 
 
-def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progress: SuiteProgress) -> None:
+def _in_rounds(cases: Sequence[Case], out: Path, plan: Plan, fresh: bool, progress: SuiteProgress) -> None:
     """Run the isolated pass, then the timed metrics round-robin; an interrupted run resumes either."""
     isolated = out / interleave.FOLDER
     if fresh:
@@ -67,7 +95,7 @@ def _in_rounds(cases: Sequence[Case], out: Path, rounds: int, fresh: bool, progr
     alone = {r.case_id: r for r in ledger.read(isolated) if r.status == "ok"}
     _one_by_one([case for case in cases if case.case_id not in alone], out, isolated, progress)
     done = {r.case_id: r for r in ledger.read(isolated)}
-    for result in interleave.interleave([done[case.case_id] for case in cases], out, rounds, progress):
+    for result in interleave.interleave([done[case.case_id] for case in cases], out, plan, progress):
         ledger.append(out, result)
 
 
