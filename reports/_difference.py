@@ -19,7 +19,7 @@ from ._table import Column
 ALPHA = 0.05
 BLUNT = 1.2  # an interval that reaches a ratio this large does not show that nothing differs
 CLEAR = 0.33  # Cliff's delta above which an effect is more than small (Romano and others, 2006)
-Z = NormalDist().inv_cdf(1 - ALPHA / 2)
+Z, ONE_SIDED = NormalDist().inv_cdf(1 - ALPHA / 2), NormalDist().inv_cdf(1 - ALPHA)
 UNTESTED = "not tested: one value a side"
 
 
@@ -28,7 +28,8 @@ class Difference:
     """One metric of one case in both runs, in the metric's unit.
 
     `a` and `b` are medians over the results of the case, not scaled for display. `ratio` is b / a with its interval, if
-    any (None if a is 0), `effect` Cliff's delta, `p` the uncorrected p-value (None if not testable). `rounds` is the
+    any (None if a is 0), `bounds` what the ratio is above and what it is below, each with 95 %; `effect` is Cliff's
+    delta, `p` the uncorrected p-value (None if not testable). `rounds` is the
     number on the side that has fewer, `spread` the standard deviation of their logarithms; `alone` says that a side has
     too few runs to show how much they vary. `drift` is the ratio of the calibration times, b / a; `swing` the largest
     ratio that the machine's disturbances explain, 1 if there were none.
@@ -38,6 +39,7 @@ class Difference:
     a: float
     b: float
     ratio: tuple[float, float | None, float | None] | None
+    bounds: tuple[float, float] | None = None
     effect: float | None = None
     p: float | None = None
     rounds: int = 0
@@ -70,11 +72,12 @@ def difference(column: Column, a: Sequence[Metric], b: Sequence[Metric]) -> Diff
         return plain
     found = power.difference(means[0], means[1])
     error = math.sqrt(found.variance)
-    half = t_quantile(whole(found.freedom)) * error
+    half, one_sided = (t_quantile(whole(found.freedom), 1 - share) * error for share in (ALPHA, 2 * ALPHA))
     statistic = found.value / error if error else math.copysign(math.inf, found.value) if found.value else 0.0
     return dataclasses.replace(
         plain,
         ratio=(math.exp(found.value), math.exp(found.value - half), math.exp(found.value + half)),
+        bounds=(math.exp(found.value - one_sided), math.exp(found.value + one_sided)),
         effect=effect_size(*units),
         p=p_value(statistic, found.freedom),
         spread=math.sqrt(fmean(variance(map(math.log, side)) for side in units)),
@@ -137,9 +140,11 @@ def _of_shares(plain: Difference, a: Metric, b: Metric) -> Difference:
     error = math.hypot(a.high - a.low, b.high - b.low) / (2 * Z)
     if not error:
         return plain
-    p, half = math.erfc(abs(b.value - a.value) / error / math.sqrt(2)), Z * error
-    ratio = (b.value / a.value, (b.value - half) / a.value, (b.value + half) / a.value) if a.value else None
-    return dataclasses.replace(plain, p=p, ratio=ratio)
+    plain = dataclasses.replace(plain, p=math.erfc(abs(b.value - a.value) / error / math.sqrt(2)))
+    if not a.value:
+        return plain
+    low, above, below, high = ((b.value + z * error) / a.value for z in (-Z, -ONE_SIDED, ONE_SIDED, Z))
+    return dataclasses.replace(plain, ratio=(b.value / a.value, low, high), bounds=(above, below))
 
 
 def _nearest_to_one(d: Difference) -> float:

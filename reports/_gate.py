@@ -35,8 +35,8 @@ def decide(a: Sequence[Result], b: Sequence[Result], rule: str, metrics: Sequenc
     """Decide a rule such as `slower:5%` on the metrics that it is about, or of these only those of `metrics`.
 
     A metric fails if b surely differs that way, all tests corrected together by Holm, and by at least that percentage
-    of the smaller value. It passes if its 95 % interval, and what the machine's own changes could hide, lie below the
-    percentage: no metric that fails could be missed but in one of 20 runs. Otherwise it is undecided. Metrics with one
+    of the smaller value. It passes if it is less with 95 %, whatever the machine's own changes could hide: where some
+    metric differs by that much, at most one gate of 20 passes. Otherwise it is undecided. Metrics with one
     value a side are not judged. Raises UserError if the rule is malformed, or the runs have no case in common.
     """
     match = re.fullmatch(rf"({'|'.join(BAD)}):(\d+(?:\.\d+)?)%?", rule)
@@ -73,13 +73,10 @@ def _words(d: Difference) -> tuple[str, ...]:
 
 def _worst(d: Difference, word: str) -> float:
     """Return the largest factor, in the rule's direction, by which b may differ from a."""
-    if d.a == d.b and d.p is None and d.rounds < 2:
-        return 1.0
-    if d.ratio is None:
-        return math.inf
-    middle, low, high = d.ratio
-    if low is None or high is None:
-        low, high = (middle, middle) if d.column.kind == "count" else (0.0, math.inf)
+    if d.column.kind == "count" or (d.rounds < 2 and d.p is None and d.a == d.b):
+        low = high = 1.0 if d.a == d.b else d.ratio[0] if d.ratio else math.inf
+    else:
+        low, high = d.bounds or (0.0, math.inf)
     up = word == "higher" or (word == "slower" and d.column.better != "higher")
     return (high if up else 1 / low if low > 0 else math.inf) * _hidden(d)
 

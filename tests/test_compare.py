@@ -178,6 +178,10 @@ def test_a_build_fails_on_the_command_line(suite, tmp_path, reelbench):
     assert code == 1
     assert said.count("--fail-if slower:5%: ") == 3
     assert command("b", "a", "slower:5%")[0] == 0
+    code, said = command("a", "a", "slower:1%")
+    assert code == 3
+    assert said.count("undecided: ") == 3
+    assert reelbench("compare", tmp_path / "a", tmp_path / "b", "--metric", "top1")[0] == 2
     code, said = command("a", "b", "slow:5")
     assert code == 2
     assert "such as slower:5%" in said
