@@ -103,30 +103,15 @@ def batch_medians(samples: Sequence[float]) -> list[float]:
     return [statistics.median(samples[i * n // count : (i + 1) * n // count]) for i in range(count)]
 
 
-def quantile_interval(
-    samples: Iterable[float], share: float, confidence: float = 0.95
-) -> tuple[float, float | None, float | None]:
-    """Return the `share` quantile and the two samples that enclose the true one with at least `confidence`.
-
-    `share` lies in 0..1, ends excluded (0.9 for the 90th percentile). How many of n samples fall below the quantile is
-    binomial(n, share). A bound that lies beyond all samples is None. Raises ValueError without samples.
-
-    >>> quantile_interval(range(1, 102), 0.9)
-    (91.0, 85, 97)
-    """
-    ordered = sorted(samples)
-    if not ordered:
-        raise ValueError("quantile_interval: no samples")
-    return _enclosed(ordered, share, confidence, len(ordered))
-
-
 def serial_quantile(
     samples: Sequence[float], share: float, confidence: float = 0.95
 ) -> tuple[float, float | None, float | None]:
-    """Return the `share` quantile of a time series, in order of time, and its interval as in `quantile_interval`.
+    """Return the `share` quantile of a time series and the two samples that enclose the true one with `confidence`.
 
-    Whether a sample exceeds the quantile depends on whether its neighbors do: the interval is that of fewer independent
-    samples, whose share beyond the quantile varies as much (see `inflation`). Raises ValueError without samples.
+    `share` lies in 0..1, ends excluded (0.9 for the 90th percentile). How many of n independent samples fall below the
+    quantile is binomial(n, share). These are in order of time, and whether one exceeds the quantile depends on whether
+    its neighbors do: they count as so many independent ones as vary as much (see `inflation`). A bound that lies beyond
+    all samples is None. Raises ValueError without samples.
 
     >>> serial_quantile([1] * 50 + [2] * 50, 0.5)
     (1.5, None, None)
