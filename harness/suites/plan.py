@@ -86,7 +86,11 @@ def sentence(done: Values, rounds: int, seconds: float) -> str:
     by_name: dict[str, list[float]] = defaultdict(list)
     for (_, name), spread in _spreads(done).items():
         by_name[quantity(name).header].append(power.detectable(spread, rounds))
-    parts = [f"±{statistics.median(d):.1%} in {name} (the worst case ±{max(d):.1%})" for name, d in by_name.items()]
+    parts = [
+        f"±{statistics.median(shown):.1%} in {name}"
+        + (f" (the worst case ±{max(shown):.1%})" if len(shown) > 1 else "")
+        for name, shown in by_name.items()
+    ]
     minutes = max(1, round(seconds / 60))
     return f"{rounds} rounds, about {minutes} min, show differences of {', '.join(parts)}" if parts else ""
 
