@@ -79,21 +79,23 @@ class EvaluateOptions(TypedDict, total=False):
 def run(
     suite: Suite | str | Path, *, out: str | Path = "runs/latest", device: str | None = None, only: Sequence[str] = (),
     data: str | Path | None = None, fresh: bool = False, keep_stale: bool = False, rounds: int = 0,
-    decoder: Decoder | None = None,
+    detect: float = 0.0, decoder: Decoder | None = None,
 ) -> Results:  # fmt: skip
     """Run a suite, by object, name or file, each case in a process of its own; return the results of its cases.
 
     `out` keeps them: finished cases are not run again unless `fresh`, or other code measured them; with `keep_stale`
     these are kept too, and marked. `only` are patterns of model names; `data` is
     another data set, `decoder` another decoder for every case. With `rounds` > 0 the cases are timed in that many
-    rounds, in turns. `device` is by default the GPU if there is one. Raises UserError as `reelbench run` does; a case
-    that fails is a result.
+    rounds, in turns; with `detect` (0.05: 5 %) in as many as show such a difference, at most `rounds` if given.
+    `device` is by default the GPU if there is one. Raises UserError as `reelbench run` does; a case that fails is a
+    result.
     """
     chosen = suite if isinstance(suite, Suite) else load.load(str(suite))
     chosen = load.with_changes(chosen, data=None if data is None else str(data), decoder=decoder)
     found, _ = sweep.sweep(
-        chosen, Path(out), device=resolve_device(device), only=only, fresh=fresh, keep_stale=keep_stale, rounds=rounds
-    )
+        chosen, Path(out), device=resolve_device(device), only=only, fresh=fresh, keep_stale=keep_stale, rounds=rounds,
+        detect=detect,
+    )  # fmt: skip
     newest = {(result.case_id, result.started): result for result in found}  # some of them marked as stale
     wanted = {result.case_id for result in found}
     every = ledger.read_all(Path(out))

@@ -128,6 +128,7 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
         if not world.is_main:
             return {}
         mine, by_view = Predictions.join(parts), {video: rows for part in by_views for video, rows in part.items()}
+    mine = mine.in_groups(index.groups)
     for path, reason in mine.broken:
         print(f"skipped: {path}: {reason}", file=sys.stderr)
     if asked.dump is not None:

@@ -80,9 +80,9 @@ class Results(Sequence[Result]):
 class Comparison(Sequence[comparison.Verdict]):
     """The verdicts on every metric of the cases that two results have in common; printed, it is the table of them."""
 
-    def __init__(self, a: Sequence[Result], b: Sequence[Result]) -> None:
-        self._a, self._b = a, b
-        self._verdicts, _ = comparison.judge(a, b)
+    def __init__(self, a: Sequence[Result], b: Sequence[Result], metrics: Sequence[str] = ()) -> None:
+        self._a, self._b, self._metrics = a, b, metrics
+        self._verdicts, _ = comparison.judge(a, b, metrics)
 
     def __len__(self) -> int:
         return len(self._verdicts)
@@ -96,7 +96,7 @@ class Comparison(Sequence[comparison.Verdict]):
         return self._verdicts[index]
 
     def __str__(self) -> str:
-        return comparison.render(self._a, self._b)
+        return comparison.render(self._a, self._b, metrics=self._metrics)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a row per case and metric: both values in the stored unit, ratio b / a, corrected p, verdict."""
@@ -105,7 +105,7 @@ class Comparison(Sequence[comparison.Verdict]):
         return pd.DataFrame([_row(verdict) for verdict in self])
 
     def _repr_html_(self) -> str:
-        return "".join(map(_html, comparison.tables(self._a, self._b)))
+        return "".join(map(_html, comparison.tables(self._a, self._b, self._metrics)))
 
 
 def load_results(*folders: str | Path) -> Results:
@@ -122,13 +122,13 @@ def paired(results: Iterable[Result], folder: Path) -> list[Result]:
     return [_with_pairs(result, read) for result in results]
 
 
-def compare(a: Results | str | Path, b: Results | str | Path) -> Comparison:
-    """Compare two results, or results folders, as `reelbench compare` does.
+def compare(a: Results | str | Path, b: Results | str | Path, metrics: Sequence[str] = ()) -> Comparison:
+    """Compare two results, or results folders, as `reelbench compare` does; with `metrics`, only those.
 
-    Raises UserError if they have no measured case in common.
+    Raises UserError if they have no measured case in common, or none of the metrics.
     """
     before, after = (some if isinstance(some, Results) else load_results(some) for some in (a, b))
-    return Comparison(before.history, after.history)
+    return Comparison(before.history, after.history, metrics)
 
 
 def _read(folder: Path) -> list[Result]:
@@ -139,7 +139,7 @@ def _read(folder: Path) -> list[Result]:
 
 def _with_pairs(result: Result, read: Callable[[str], _predictions.Predictions]) -> Result:
     bases = {base for _, base in result.details.get("steps", ())} - {result.case_id}
-    found: dict[str, list[int]] = {}
+    found: dict[str, list[float]] = {}
     for base in bases if "top1" in result.metrics else ():
         with contextlib.suppress(UserError):
             found[base] = _predictions.disagreement(read(base), read(result.case_id))

@@ -57,7 +57,8 @@ class Video:
     Packets: `packets` is empty for a plain file, whose packets sorted by time are its frames. Another one was decoded
     to be indexed: then `packets` (int32) holds each frame's packet, by its number in decoding order (see `_shown`).
 
-    `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown.
+    `label` is a class number, or a tuple of them in a multi-label set; -1 and () mean unknown. `group` names what the
+    video was cut from, if the data set tells; videos of one group are not independent of each other.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class Video:
     packets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     changes: bool = False
     sited: bool = False
+    group: str = ""
 
     @property
     def fps(self) -> float:

@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from ..errors import UserError, printable
 from . import _frames, _parallel
 from ._colors import UNKNOWN
 from ._files import flat
+from ._mirror import mirrored
 from ._quarantine import quarantined
 from ._scan import file_hash, scan
 from ._video import SQUARE, Label, SkippedVideo, Span, UnreadableVideo, Video, reason, trim
@@ -51,8 +51,6 @@ __all__ = [
 VERSION = 1
 METADATA = b"reelbench"
 FACTS = {"root", "classes", "rejected", "multi_label", "metric", "mirror"}  # "rejected" holds `Index.skipped`
-OTHER = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
-SIDE = re.compile(r"(?<![a-z])(?:left|right|counterclockwise|clockwise)(?![a-z])")
 
 SCHEMA = pa.schema(
     {
@@ -83,6 +81,7 @@ SCHEMA = pa.schema(
         "packets": pa.list_(pa.int32()),
         "changes": pa.bool_(),
         "sited": pa.bool_(),
+        "group": pa.string(),
     }
 )
 LISTS = ("label", "pts", "key_frames", "packets")
@@ -90,15 +89,17 @@ LISTS = ("label", "pts", "key_frames", "packets")
 LATER: dict[str, int | str | list[int]] = {
     "coded_width": 0, "coded_height": 0, "color_matrix": UNKNOWN, "color_range": UNKNOWN, "flipped": False,
     "pixel_aspect": SQUARE, "packets": [], "changes": False, "sited": False,
+    "group": "",
 }  # fmt: skip
 
 
 class Entry(NamedTuple):
-    """A file to index: its path, its label, and the span that belongs to the video (None: the whole file)."""
+    """A file to index: its path, its label, the span that belongs to the video (None: the whole file), its `group`."""
 
     path: Path | str
     label: Label
     span: Span | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +205,12 @@ class Index:
         for content, label, offset, frames in zip(*columns, strict=True):
             digest.update(f"{content} {list(label)} {offset} {frames}\n".encode())
         return digest.hexdigest()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What each video was cut from: its group, else its file's contents. Videos of one are not independent."""
+        columns = (self.table[name] for name in ("group", "hash"))
+        return tuple(group or content for group, content in zip(*columns, strict=True))
 
     @property
     def listed(self) -> int:
@@ -312,23 +319,6 @@ def writable(path: Path) -> None:
         raise UserError(f"{path}: cannot be written: {error.strerror}: choose another place") from None
 
 
-def mirrored(classes: Sequence[str]) -> tuple[tuple[int, int], ...] | None:
-    """Return the pairs of classes that a flip swaps, judged by `left`, `right` and `(counter)clockwise` in their names.
-
-    Empty if no name has such a word; None if a class that a flip would give is missing.
-
-    >>> mirrored(["Swiping Left", "Thumb Up", "Swiping Right"])
-    ((0, 2),)
-    """
-    plain = (re.sub("counter[ _-]clockwise", "counterclockwise", name.lower()) for name in classes)
-    numbers = {name: number for number, name in enumerate(plain)}
-    turned = {name: SIDE.sub(lambda found: OTHER[found[0]], name) for name in numbers}
-    if any(other not in numbers for other in turned.values()):
-        return None
-    pairs = ((numbers[name], numbers[other]) for name, other in turned.items() if name != other)
-    return tuple(sorted({(min(pair), max(pair)) for pair in pairs}))
-
-
 def build(
     entries: Iterable[Entry | tuple[Path | str, Label]],
     classes: Sequence[str],
@@ -389,7 +379,7 @@ def _row(video: Video, root: Path) -> dict[str, Any]:
 
 def _scan_one(entry: Entry) -> Video | str:
     try:
-        video = scan(entry.path, entry.label)
+        video = dataclasses.replace(scan(entry.path, entry.label), group=entry.group)
         return video if entry.span is None else trim(video, entry.span)
     except Exception as error:  # noqa: BLE001 (whatever a file does to a library costs that file, not the index)
         return reason(error)

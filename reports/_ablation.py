@@ -27,14 +27,14 @@ def tables(results: Sequence[Result]) -> list[Table]:
     ]
 
 
-def paired_difference(only_a: int, only_b: int, count: int) -> tuple[float, float, float]:
+def paired_difference(only_a: float, only_b: float, count: float, design: float = 1.0) -> tuple[float, float, float]:
     """Return the difference b - a of two accuracies on the same videos, in points, and its 95 % interval.
 
-    `only_a` and `only_b` are the numbers of the `count` videos that only one of them got right. A. Agresti, Y. Min,
-    "Simple improved confidence intervals for comparing matched proportions", Statistics in Medicine 24 (2005): Wald's
-    interval with half a video more in each of the four cells.
+    `only_a` and `only_b` are the numbers of the `count` videos that only one of them got right, worth `design`
+    times fewer independent ones. A. Agresti, Y. Min, "Simple improved confidence intervals for comparing matched
+    proportions", Statistics in Medicine 24 (2005): Wald's interval with half a video more in each of the four cells.
     """
-    total, a, b = count + 2, only_a + 0.5, only_b + 0.5
+    total, a, b = count / design + 2, only_a / design + 0.5, only_b / design + 0.5
     middle = (b - a) / total
     half = NORMAL * math.sqrt((a + b) / total - middle**2) / math.sqrt(total)
     value = 100 * (only_b - only_a) / count

@@ -17,6 +17,18 @@ def calibration(results: Sequence[Result]) -> float:
     return median(found) if found else 0.0
 
 
+def swing(results: Sequence[Result]) -> float:
+    """Return the largest ratio of times that the machine's changes during these measurements explain, at least 1.
+
+    That is the ratio of the slowest calibration to the fastest, and what other processes took of the cores; infinite
+    without calibrations.
+    """
+    seen = [state for result in results for state in states(result)]
+    found = _calibrations(seen)
+    others = max((state.get("others_cpu", 0.0) for state in seen), default=0.0)
+    return max(found) / min(found) / max(1e-9, 1 - others) if found else math.inf
+
+
 def remarks(results: Sequence[Result]) -> list[str]:
     """Return a note per result: "" unless the machine was over `SLOWER` times slower than at its best in `results`."""
     best: dict[Any, float] = {}

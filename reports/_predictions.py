@@ -1,21 +1,21 @@
 """Compare several models' predictions on the same videos: paired tests, per-class accuracy, confusions.
 
 Reads the parquet files of `run` (in `OUT/predictions`), and the .parquet, .csv and .json files of `eval --dump`, with
-columns path, label and predicted.
+columns path, label and predicted, and group if videos of one group are not independent.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
 from ..errors import UserError
-from ..intervals import wilson
-from ._stats import holm
+from ..intervals import clustered_wilson
+from ..power import DISAGREEING, detectable_points
+from ._stats import holm, sign_flip
 from ._table import Cell, Column, Row, Table
 
 ALPHA = 0.05
@@ -24,11 +24,12 @@ CONFUSIONS = 10  # most frequent confusions listed per model
 
 @dataclass(frozen=True)
 class Predictions:
-    """One model's predictions: true and predicted class by the video's path."""
+    """One model's predictions: true and predicted class by the video's path, and its `group`, if there are any."""
 
     name: str
     label: dict[str, int]
     predicted: dict[str, int]
+    group: dict[str, str] = field(default_factory=dict)
 
     def right(self, video: str) -> bool:
         """Whether the model classified the video correctly."""
@@ -41,7 +42,8 @@ def read(path: Path, name: str) -> Predictions:
 
     readers = {".csv": pd.read_csv, ".json": pd.read_json}
     try:
-        table = readers.get(path.suffix, pd.read_parquet)(path)[["path", "label", "predicted"]]
+        table = readers.get(path.suffix, pd.read_parquet)(path)
+        table = table[["path", "label", "predicted", *(["group"] if "group" in table else [])]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} holds no predictions ({' '.join(str(error).split())[:80]}): see --dump") from None
     if table["label"].dtype.kind not in "iu":
@@ -50,7 +52,8 @@ def read(path: Path, name: str) -> Predictions:
         )
     keys = table["path"].astype(str)
     label, predicted = (dict(zip(keys, table[c].astype(int), strict=True)) for c in ("label", "predicted"))
-    return Predictions(name, label, predicted)
+    group = dict(zip(keys, table["group"].astype(str), strict=True)) if "group" in table else {}
+    return Predictions(name, label, predicted, group)
 
 
 def tables(models: Sequence[Predictions], classes: Sequence[str] = ()) -> list[Table]:
@@ -78,40 +81,42 @@ def common(models: Sequence[Predictions]) -> list[str]:
     return videos
 
 
-def disagreement(a: Predictions, b: Predictions) -> list[int]:
-    """Return how many of their common videos only `a` got right, how many only `b`, and how many there are.
+def disagreement(a: Predictions, b: Predictions) -> list[float]:
+    """Return how many of their common videos only `a` got right, how many only `b`, how many there are, and how alike.
 
-    Raises UserError as `common` does.
+    The last is how many times as large the variance of the difference is as if videos of one group were independent,
+    at least 1. Raises UserError as `common` does.
     """
     videos = common([a, b])
-    only_a = sum(a.right(v) and not b.right(v) for v in videos)
-    return [only_a, sum(b.right(v) and not a.right(v) for v in videos), len(videos)]
+    groups, sums = clusters([a, b], videos), Counter[str]()
+    differences = {video: b.right(video) - a.right(video) for video in videos}
+    for video, difference in differences.items():
+        sums[groups[video]] += difference
+    only_a, only_b = (list(differences.values()).count(sign) for sign in (-1, 1))
+    design = sum(total**2 for total in sums.values()) / max(1, only_a + only_b)
+    return [only_a, only_b, len(videos), max(1.0, design)]
 
 
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Return McNemar's exact two-sided p-value for equal accuracy, from the numbers of videos that only one got right.
+def clusters(models: Sequence[Predictions], videos: Sequence[str]) -> dict[str, str]:
+    """Return each video's group as the models' files name it, the first that does; else the video itself."""
+    known = {video: group for model in reversed(models) for video, group in model.group.items()}
+    return {video: known.get(video, video) for video in videos}
 
-    Q. McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12 (1947).
 
-    >>> round(mcnemar(2, 8), 4)
-    0.1094
-    """
-    n = only_a + only_b
-    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**n)
+def _alike(groups: dict[str, str]) -> str:
+    count = len(set(groups.values()))
+    return f", in {count} groups" if count < len(groups) else ""
 
 
 def _accuracy(models: Sequence[Predictions], videos: Sequence[str]) -> Table:
-    rows = []
+    rows, groups = [], clusters(models, videos)
     for model in models:
-        right, left_out = sum(map(model.right, videos)), len(model.label) - len(videos)
+        left_out = len(model.label) - len(videos)
         note = Cell(text=str(left_out), value=left_out)
-        rows.append(Row(cells=(Cell(text=model.name), _share(right, len(videos)), note)))
+        rows.append(Row(cells=(Cell(text=model.name), _share(model, videos, groups), note)))
     columns = (_text("model"), _number("top-1", "%"), _number("videos left out"))
-    return Table(
-        title="Accuracy", columns=columns, rows=tuple(rows),
-        caption=f"{len(videos)} videos that all were tested on · intervals cover 95 % (Wilson)",
-    )  # fmt: skip
+    caption = f"{len(videos)} videos that all were tested on{_alike(groups)} · intervals cover 95 % (Wilson)"
+    return Table(title="Accuracy", columns=columns, rows=tuple(rows), caption=caption)
 
 
 def _pairs(models: Sequence[Predictions], videos: Sequence[str]) -> Table:
@@ -120,7 +125,8 @@ def _pairs(models: Sequence[Predictions], videos: Sequence[str]) -> Table:
         (sum(a.right(v) and not b.right(v) for v in videos), sum(b.right(v) and not a.right(v) for v in videos))
         for a, b in pairs
     ]
-    corrected = holm([mcnemar(*count) for count in counts])
+    groups = clusters(models, videos)
+    corrected = holm([_paired_p(a, b, groups) for a, b in pairs])
     rows = []
     for (a, b), (only_a, only_b), p in zip(pairs, counts, corrected, strict=True):
         better = "no difference" if p >= ALPHA else f"{(a if only_a > only_b else b).name} is better"
@@ -135,16 +141,29 @@ def _pairs(models: Sequence[Predictions], videos: Sequence[str]) -> Table:
         _text("A"), _text("B"), _number("only A right"), _number("only B right"), _number("B - A", "points"),
         _number("p (Holm)"), _text("verdict"),
     )  # fmt: skip
-    caption = f"McNemar's exact test on identical videos · {len(pairs)} tests, corrected together, at {ALPHA:.0%}"
+    told = "McNemar's exact test" if not _alike(groups) else f"test by the signs of the differences{_alike(groups)},"
+    shown = f"{detectable_points(len(set(groups.values()))):.1f} points"
+    caption = (
+        f"{told} on identical videos · {len(pairs)} tests, corrected together, at {ALPHA:.0%} · these videos show a "
+        f"difference of {shown} between two models of which one alone is right on {DISAGREEING:.0%} of them"
+    )
     return Table(title="Paired tests", columns=columns, rows=tuple(rows), caption=caption)
+
+
+def _paired_p(a: Predictions, b: Predictions, groups: dict[str, str]) -> float:
+    """Return the p-value for equal accuracy; McNemar's if every video is a group."""
+    found: Counter[str] = Counter()
+    for video, group in groups.items():
+        found[group] += b.right(video) - a.right(video)
+    return sign_flip(list(found.values()))
 
 
 def _classes(models: Sequence[Predictions], videos: Sequence[str], classes: Sequence[str]) -> Table:
     first = models[0]
-    rows = []
+    rows, groups = [], clusters(models, videos)
     for label in sorted({first.label[v] for v in videos}):
         mine = [v for v in videos if first.label[v] == label]
-        shares = (_share(sum(m.right(v) for v in mine), len(mine)) for m in models)
+        shares = (_share(m, mine, groups) for m in models)
         rows.append(Row(cells=(Cell(text=_name(label, classes)), Cell(text=str(len(mine)), value=len(mine)), *shares)))
     columns = (_text("class"), _number("videos"), *(_number(m.name, "%") for m in models))
     return Table(title="Classes", columns=columns, rows=tuple(rows), caption="share of each class's videos named right")
@@ -174,9 +193,10 @@ def matrix(model: Predictions, classes: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _share(right: int, count: int) -> Cell:
-    low, high = wilson(right, count)
-    value = 100 * right / count
+def _share(model: Predictions, videos: Sequence[str], groups: dict[str, str]) -> Cell:
+    right = [model.right(video) for video in videos]
+    low, high = clustered_wilson(right, [groups[video] for video in videos])
+    value = 100 * sum(right) / len(right)
     return Cell(text=f"{value:.1f}", value=value, interval=f"[{100 * low:.1f}, {100 * high:.1f}]")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..intervals import total
 from ..result import Metric, Result, changes
 from ..spec import Case
+from ..student import t_quantile
 from ._calibration import states
 
 
@@ -34,31 +35,6 @@ def mean_interval(samples: Sequence[float]) -> tuple[float, float, float]:
     mean, spread = statistics.fmean(samples), statistics.stdev(samples)
     half = t_quantile(len(samples) - 1) * spread / math.sqrt(len(samples))
     return mean, mean - half, mean + half
-
-
-def t_quantile(freedom: int, confidence: float = 0.95) -> float:
-    """Return the two-sided critical value of Student's t distribution with `freedom` degrees of freedom."""
-    low, high = 0.0, 1.0
-    while _within(high, freedom) < confidence:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
-    return high
-
-
-def _within(t: float, freedom: int) -> float:
-    """Return P(|T| <= t): the finite series for whole degrees of freedom (Abramowitz and Stegun 26.7.3, 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term = total = cosine if odd else 1.0
-    for k in range(2 + odd, freedom - 1, 2):
-        term *= cosine**2 * (k - 1) / k
-        total += term
-    if odd:
-        return 2 / math.pi * (angle + sine * (total if freedom > 1 else 0.0))
-    return sine * total
 
 
 def _key(result: Result) -> tuple[Case, str]:

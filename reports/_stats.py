@@ -1,21 +1,19 @@
-"""Statistics of comparisons: rank test, ratio interval, spread, effect size, Holm's correction; and the Pareto front.
+"""Statistics of comparisons: effect size, corrections for many tests, the paired test of clusters; the Pareto front.
 
-Standard library only. `wilson` and `median_interval` are in `intervals.py`, which the harness shares.
+Standard library only. Intervals are in `intervals.py`, the error of a mean over rounds is in `power.py`: the harness
+shares them.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import accumulate
-from statistics import NormalDist, stdev
 
 from ..intervals import quantile
 
-EXACT = 30  # up to this many samples on either side, and without ties, the exact distribution is used
+EXACT = 500  # clusters that differ; of more the normal distribution is used
 
 
 def pareto(points: Sequence[tuple[float, float]], *, lower_x: bool = True, higher_y: bool = True) -> list[int]:
@@ -40,51 +38,6 @@ def kernel_width(ordered: Sequence[float]) -> float:
     return max(0.9 * min(deviation, middle or deviation) * len(logs) ** -0.2, 0.002)
 
 
-def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the two-sided p-value of the Mann-Whitney U test: exact for few samples without ties, else normal.
-
-    H. B. Mann, D. R. Whitney, "On a test of whether one of two random variables is stochastically larger than the
-    other", Annals of Mathematical Statistics 18 (1947).
-    """
-    n, m = len(a), len(b)
-    if not n or not m:
-        raise ValueError("mann_whitney: a side without samples")
-    larger = _wins(a, b)
-    ties = [count for count in Counter([*a, *b]).values() if count > 1]
-    if not ties and max(n, m) <= EXACT:
-        below = _cumulative(n, m)[int(min(larger, n * m - larger))]
-        return min(1.0, 2 * below / math.comb(n + m, n))
-    total = n + m
-    variance = n * m / 12 * (total + 1 - sum(t**3 - t for t in ties) / (total * (total - 1)))
-    if variance <= 0:
-        return 1.0
-    distance = max(0.0, abs(larger - n * m / 2) - 0.5)  # half a step: the rank sum is discrete
-    return math.erfc(distance / math.sqrt(2 * variance))
-
-
-def smallest_p(n: int, m: int) -> float:
-    """Return the smallest two-sided p-value that the exact test of n against m samples can give."""
-    return min(1.0, 2 / math.comb(n + m, n))
-
-
-def ratio_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Return the Hodges-Lehmann estimate of the ratio b / a and its interval, from all pairwise ratios.
-
-    It inverts the rank test on logarithms, so samples must be positive: J. L. Hodges, E. L. Lehmann, "Estimates of
-    location based on rank tests", Annals of Mathematical Statistics 34 (1963). If there are too few samples for the
-    confidence, the interval spans all pairwise ratios.
-    """
-    ratios = sorted(y / x for x in a for y in b)
-    skip = _outside(len(a), len(b), confidence)
-    middle = math.sqrt(ratios[(len(ratios) - 1) // 2] * ratios[len(ratios) // 2])
-    return middle, ratios[skip], ratios[-1 - skip]
-
-
-def spread(values: Sequence[float]) -> float:
-    """Return the geometric standard deviation of two or more positive values, as a factor >= 1."""
-    return math.exp(stdev(map(math.log, values)))
-
-
 def effect_size(a: Sequence[float], b: Sequence[float]) -> float:
     """Return Cliff's delta, -1..1: P(b > a) - P(a > b) over all pairs of samples."""
     return 2 * _wins(b, a) / (len(a) * len(b)) - 1
@@ -101,29 +54,45 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [min(1.0, corrected[i]) for i in range(len(p_values))]
 
 
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values, in the given order, after the correction that controls the rate of false discoveries.
+
+    If nothing differs at all, that is the family-wise error rate, as of `holm`; if much does, less of it is missed.
+    Y. Benjamini, Y. Hochberg, "Controlling the false discovery rate", Journal of the Royal Statistical Society B 57
+    (1995).
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__, reverse=True)
+    count = len(order)
+    lowered = accumulate((p_values[i] * count / (count - place) for place, i in enumerate(order)), min)
+    corrected = dict(zip(order, lowered, strict=True))
+    return [min(1.0, corrected[i]) for i in range(count)]
+
+
+def sign_flip(differences: Sequence[int]) -> float:
+    """Return the two-sided p-value for equal models, from the difference of their successes in each cluster.
+
+    If the models are equal, each cluster's difference could as well have the other sign. Where every cluster is one
+    video, that is McNemar's exact test: Q. McNemar, "Note on the sampling error of the difference between correlated
+    proportions", Psychometrika 12 (1947).
+
+    >>> round(sign_flip([1] * 8 + [-1] * 2), 4)
+    0.1094
+    """
+    sizes = [abs(d) for d in differences if d]
+    total, observed = sum(sizes), abs(sum(differences))
+    if total == len(sizes):
+        tail = sum(math.comb(total, k) for k in range((total - observed) // 2 + 1))
+        return min(1.0, 2 * tail / 2**total)
+    if len(sizes) > EXACT:
+        return math.erfc(max(0.0, observed - 1) / math.sqrt(2 * sum(size**2 for size in sizes)))
+    chances = [1.0] + [0.0] * total  # of each sum of the sizes that come out positive
+    for size in sizes:
+        for at in range(total, -1, -1):
+            chances[at] = (chances[at] + (chances[at - size] if at >= size else 0.0)) / 2
+    return min(1.0, sum(chance for at, chance in enumerate(chances) if abs(2 * at - total) >= observed))
+
+
 def _wins(a: Sequence[float], b: Sequence[float]) -> float:
     """Count the pairs in which a exceeds b, a tie as half: Mann and Whitney's U."""
     ordered = sorted(b)
     return sum(bisect_left(ordered, x) + bisect_right(ordered, x) for x in a) / 2
-
-
-def _outside(n: int, m: int, confidence: float) -> int:
-    """Return how many of the sorted pairwise ratios lie below the interval."""
-    tail = (1 - confidence) / 2
-    if max(n, m) <= EXACT:
-        allowed = tail * math.comb(n + m, n)
-        return max(0, bisect_right(_cumulative(n, m), allowed) - 1)
-    spread = math.sqrt(n * m * (n + m + 1) / 12)
-    return max(0, math.floor(n * m / 2 + NormalDist().inv_cdf(tail) * spread - 0.5))
-
-
-@lru_cache
-def _cumulative(n: int, m: int) -> tuple[int, ...]:
-    """Count the arrangements of n and m samples with U at most 0, 1, … n·m: the Gaussian binomial, by its product."""
-    counts = [1] + [0] * (n * m)
-    for i in range(1, n + 1):
-        for u in range(n * m, m + i - 1, -1):
-            counts[u] -= counts[u - m - i]
-        for u in range(i, n * m + 1):
-            counts[u] += counts[u - i]
-    return tuple(accumulate(counts))

@@ -1,58 +1,30 @@
 """Compare two runs metric by metric: the ratio with its interval, and whether the difference is significant.
 
-Times and rates are tested with the Mann-Whitney U test on rounds, accuracies by their Wilson intervals. All p-values of
-a report are Holm-corrected together, so a run compared with itself shows a difference in at most one of 20 reports. A
-round is one of several results of a case, a round of an interleaved run, or else a batch median of the samples. A
-difference is reported only if both the test and the effect size support it; a time must also differ by more than the
-calibrations of the two runs explain.
+Times and rates are tested by the means of their logarithms over rounds, with Student's t distribution and the
+allowances of `power`; accuracies by their intervals. All p-values of a report are corrected together, by Benjamini and
+Hochberg, so a run compared with itself shows a difference in at most one of 20 reports. A round is a round of an
+interleaved run, or else a batch of the samples in order of time; three results of a case, or more, are rounds
+themselves. A difference is reported only if both the test and the effect size support it; a time must also differ by
+more than the calibrations of the two runs explain.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from statistics import median
 
-from ..errors import UserError
-from ..intervals import batch_medians
+from ..errors import UserError, unknown
+from ..power import MOMENT, RUN
 from ..result import Metric, Result
 from . import _environment, terminal
-from ._calibration import calibration
-from ._stats import effect_size, holm, mann_whitney, ratio_interval, smallest_p, spread
+from ._calibration import calibration, swing
+from ._difference import ALPHA, Difference, difference, verdict
+from ._stats import benjamini_hochberg
 from ._table import Cell, Column, Row, Table, metric_columns
 
 Key = tuple[str, str]  # a case's id and a machine
-ALPHA = 0.05
-BAD = ("slower", "worse", "higher", "lower")
-CLEAR = 0.33  # Cliff's delta above which an effect is more than small (Romano and others, 2006)
-MARGIN = 1.05  # least ratio to report with one run per side, which does not show how much runs vary
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One metric of one case in both runs, in the metric's unit.
-
-    `a` and `b` are medians over the results of the case, not scaled for display. `ratio` is b / a with its interval, if
-    any (None if a is 0), `effect` Cliff's delta, `p` the uncorrected p-value (None if not testable),
-    `smallest` the lowest p-value that this number of rounds can give. A ratio interval that reaches within `margin` is
-    no difference. `drift` is the ratio of the calibration times, b / a.
-    """
-
-    column: Column
-    a: float
-    b: float
-    ratio: tuple[float, float | None, float | None] | None
-    effect: float | None = None
-    p: float | None = None
-    smallest: float = 0.0
-    margin: float = 1.0
-    drift: float = 1.0
-    disturbed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,36 +36,31 @@ class Verdict:
     p: float | None
     text: str
 
-    @property
-    def percent(self) -> float:
-        """The difference in percent of the smaller value; 0 without a ratio."""
-        ratio = self.difference.ratio
-        return 100 * (max(ratio[0], 1 / ratio[0]) - 1) if ratio is not None and ratio[0] > 0 else 0.0
 
-
-def render(a: Sequence[Result], b: Sequence[Result], *, width: int | None = None) -> str:
+def render(a: Sequence[Result], b: Sequence[Result], *, metrics: Sequence[str] = (), width: int | None = None) -> str:
     """Return the comparison as text for a terminal; `width` in character cells, by default the window's."""
-    return terminal.show(tables(a, b), title="ReelBench: B compared with A", width=width)
+    return terminal.show(tables(a, b, metrics), title="ReelBench: B compared with A", width=width)
 
 
-def tables(a: Sequence[Result], b: Sequence[Result]) -> list[Table]:
+def tables(a: Sequence[Result], b: Sequence[Result], metrics: Sequence[str] = ()) -> list[Table]:
     """Return what differs around the runs, if anything does, and `compare`."""
     around = _environment.differences(a, b)
-    return [*([around] if around else []), compare(a, b)]
+    return [*([around] if around else []), compare(a, b, metrics)]
 
 
-def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
-    """Return a row per case and metric that both runs have. Raises UserError if they have no case in common.
+def compare(a: Sequence[Result], b: Sequence[Result], metrics: Sequence[str] = ()) -> Table:
+    """Return a row per case and metric that both runs have, or only for `metrics`.
 
     They are matched by case and machine, else by case if each run has it on one machine, or else by model if each run
-    has exactly one case of it.
+    has exactly one case of it. Raises UserError if they have no case in common, or none of the metrics.
     """
-    found, notes = judge(a, b)
+    found, notes = judge(a, b, metrics)
     tests = sum(v.p is not None for v in found)
-    if any(v.difference.margin > 1 for v in found):
+    if any(v.difference.alone for v in found if v.p is not None):
         notes.append(
-            f"One run a side does not show how much runs vary: intervals that reach within {MARGIN:g}, or within the "
-            "spread of either run's rounds, count as no difference."
+            f"One run a side does not show how much runs vary. Its interval allows for {100 * RUN:g} % from run to run "
+            f"and for neighboring rounds being alike, or without rounds (`run --interleave`) for {100 * MOMENT:g} %. "
+            "Three runs a side (`run --fresh`) need no allowance."
         )
     return Table(
         title="Differences",
@@ -104,33 +71,26 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Table:
     )
 
 
-def judge(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Verdict], list[str]]:
-    """Return the verdicts on all metrics of matched cases, and notes on the rest. Raises UserError without matches."""
+def judge(a: Sequence[Result], b: Sequence[Result], metrics: Sequence[str] = ()) -> tuple[list[Verdict], list[str]]:
+    """Return the verdicts on all metrics of matched cases, or only on `metrics`, and notes on the rest.
+
+    Raises UserError if there are no matches, or a metric is in none.
+    """
     pairs, notes = _pairs(_measured(a), _measured(b))
     if not pairs:
         raise UserError("nothing to compare: the two runs have no measured case in common")
     found = [(right[-1], d) for left, right in pairs for d in _differences(left, right)]
-    tested = [d.p for _, d in found if d.p is not None]
-    corrected = iter(holm(tested))
+    known = {d.column.name for _, d in found}
+    for name in metrics:
+        if name not in known:
+            raise unknown("metric of both runs", name, sorted(known))
+    found = [(result, d) for result, d in found if not metrics or d.column.name in metrics]
+    corrected = iter(benjamini_hochberg([d.p for _, d in found if d.p is not None]))
     p_values = [next(corrected) if d.p is not None else None for _, d in found]
     return [
-        Verdict(result=result, difference=d, p=p, text=verdict(d, p, len(tested)))
+        Verdict(result=result, difference=d, p=p, text=verdict(d, p))
         for (result, d), p in zip(found, p_values, strict=True)
     ], notes
-
-
-def failing(a: Sequence[Result], b: Sequence[Result], rule: str) -> list[str]:
-    """Return a line per violation of a rule such as `slower:5%`. Raises UserError if the rule is malformed.
-
-    A verdict of that name violates it if b differs from a by at least that percentage of the smaller value;
-    doubtful differences violate none. Raises UserError, too, if the runs have no case in common.
-    """
-    match = re.fullmatch(rf"({'|'.join(BAD)}):(\d+(?:\.\d+)?)%?", rule)
-    if match is None:
-        raise UserError(f"--fail-if '{rule}': write one of {', '.join(BAD)} and a percentage, such as slower:5%")
-    found, _ = judge(a, b)
-    wrong = [v for v in found if v.text == match[1] and v.percent >= float(match[2])]
-    return [f"{v.result.case.label}: {v.difference.column.header} is {v.text} by {v.percent:.1f} %" for v in wrong]
 
 
 _COLUMNS = (
@@ -140,7 +100,7 @@ _COLUMNS = (
     Column(name="b", header="B"),
     Column(name="ratio", header="B / A"),
     Column(name="effect", header="effect"),
-    Column(name="p", header="p (Holm)"),
+    Column(name="p", header="p (BH)"),
     Column(name="verdict", header="verdict", numeric=False),
     Column(name="case_id", header="case", numeric=False),
 )
@@ -209,52 +169,21 @@ def _changes(a: Result, b: Result) -> str:
 def _differences(a: Sequence[Result], b: Sequence[Result]) -> list[Difference]:
     columns = metric_columns([*a, *b])
     shared = [c for c in columns if all(any(c.name in r.metrics for r in side) for side in (a, b))]
-    found = [_difference(column, *(_values(side, column.name) for side in (a, b))) for column in shared]
     calibrations = calibration(a), calibration(b)
     drift = calibrations[1] / calibrations[0] if all(calibrations) else 1.0
-    return [dataclasses.replace(d, drift=drift) if d.column.timed else d for d in found]
+    found = []
+    for column in shared:
+        sides = [_values(side, column.name) for side in (a, b)]
+        d = difference(column, *sides)
+        if column.timed:
+            disturbed = any("machine_disturbed" in m.flags for side in sides for m in side)
+            d = dataclasses.replace(d, drift=drift, swing=swing([*a, *b]) if disturbed else 1.0)
+        found.append(d)
+    return found
 
 
 def _values(results: Sequence[Result], name: str) -> list[Metric]:
     return [r.metrics[name] for r in results if name in r.metrics]
-
-
-def _difference(column: Column, a: list[Metric], b: list[Metric]) -> Difference:
-    first, second = median(m.value for m in a), median(m.value for m in b)
-    plain = Difference(column=column, a=first, b=second, ratio=(second / first, None, None) if first else None)
-    if column.kind == "share":
-        return dataclasses.replace(plain, p=_accuracy_p(a[-1], b[-1]))
-    rounds = _rounds(a), _rounds(b)
-    if column.kind == "count" or min(map(len, rounds)) < 2 or min(map(min, rounds)) <= 0:
-        return plain
-    return dataclasses.replace(
-        plain,
-        ratio=ratio_interval(*rounds),
-        effect=effect_size(*rounds),
-        p=mann_whitney(*rounds),
-        smallest=smallest_p(*map(len, rounds)),
-        margin=max(MARGIN, *map(spread, rounds)) if len(a) == 1 or len(b) == 1 else 1.0,
-        disturbed=any("machine_disturbed" in m.flags for m in (*a, *b)),
-    )
-
-
-def _rounds(metrics: Sequence[Metric]) -> list[float]:
-    """Return values that may be treated as independent: one per run or round, or batch medians of a single run."""
-    if len(metrics) > 1:
-        return [m.value for m in metrics]
-    samples, rounds = metrics[0].samples, metrics[0].rounds
-    if rounds:
-        ends = list(accumulate(rounds))
-        return [median(samples[end - size : end]) for size, end in zip(rounds, ends, strict=True)]
-    return batch_medians(samples)
-
-
-def _accuracy_p(a: Metric, b: Metric) -> float | None:
-    """Return the two-sided p-value of a difference of percentages, from the half-widths of their intervals."""
-    if a.low is None or a.high is None or b.low is None or b.high is None:
-        return None
-    spread = math.hypot(a.high - a.low, b.high - b.low) / (2 * 1.96)
-    return math.erfc(abs(b.value - a.value) / spread / math.sqrt(2)) if spread else None
 
 
 def _row(found: Verdict) -> Row:
@@ -280,37 +209,3 @@ def _ratio(ratio: tuple[float, float | None, float | None] | None) -> Cell:
     middle, low, high = ratio
     interval = f"[{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
     return Cell(text=f"{middle:.3f}", value=middle, interval=interval)
-
-
-def verdict(d: Difference, p: float | None, tests: int) -> str:
-    """Return the verdict in words, given the corrected p-value of one of `tests` tests (None if not tested)."""
-    if p is None:
-        if d.a == d.b:
-            return "equal"
-        return _direction(d) if d.column.kind == "count" else "not tested: one value a side"
-    if p >= ALPHA:
-        return "too few rounds to tell" if d.smallest * tests >= ALPHA else "no difference"
-    if d.effect is not None and abs(d.effect) < CLEAR:
-        return "no difference"
-    nearest = _nearest_to_one(*d.ratio) if d.ratio is not None else math.inf
-    if nearest <= d.margin:
-        return "no difference"
-    direction, drift = _direction(d), max(d.drift, 1 / d.drift)
-    if nearest <= d.margin * drift and direction == ("slower" if d.drift > 1 else "faster"):
-        return f"doubtful: the machine itself was {drift:.2f} times {direction}"
-    return "doubtful: the machine was disturbed" if d.disturbed else direction
-
-
-def _nearest_to_one(middle: float, low: float | None, high: float | None) -> float:
-    """Return the ratio within the interval that is nearest to 1, as a factor >= 1."""
-    low, high = middle if low is None else low, middle if high is None else high
-    return max(1.0, low, 1 / high)
-
-
-def _direction(d: Difference) -> str:
-    up = d.ratio[0] > 1 if d.ratio else d.b > d.a
-    if d.column.timed:
-        return "faster" if up == (d.column.better == "higher") else "slower"
-    if d.column.kind == "share":
-        return "better" if up else "worse"
-    return "higher" if up else "lower"

@@ -102,6 +102,19 @@ def test_csv_with_spans_names_and_a_missing_file(tmp_path: Path, put: Callable[.
     assert index.skipped == (("gone.mp4", "missing"),)
 
 
+def test_csv_names_what_is_alike_else_the_file_does(tmp_path: Path, put: Callable[..., None]) -> None:
+    """Two spans of one file are of one recording, whatever the list says."""
+    put("a.webm", "b.webm")
+    _write(
+        tmp_path / "list.csv", "path,label,start_frame,end_frame,group\na.webm,0,0,5,x\nb.webm,0,5,9,\nb.webm,0,,,\n"
+    )
+    index = _build("csv", tmp_path / "list.csv")
+    first, second, third = index.groups
+    assert (first, second == third, second == index[1].hash) == ("x", True, True)
+    index.save(tmp_path / "index.parquet")
+    assert Index.load(tmp_path / "index.parquet").groups == index.groups
+
+
 def test_csv_with_many_labels(tmp_path: Path, put: Callable[..., None]) -> None:
     put("a.webm", "b.webm")
     _write(tmp_path / "t.csv", "path,label\na.webm,0|2\nb.webm,1\n")
@@ -166,6 +179,7 @@ def test_kinetics(tmp_path: Path, put: Callable[..., None]) -> None:
     index = _build("kinetics", tmp_path, "train")
     assert index.classes[1] == "class_001"
     assert [video.label for video in index.videos()] == [1, 7]
+    assert index.groups == ("id001", "id007")
     assert len(index.skipped) == 398
     _write(tmp_path / "annotations" / "kinetics_train.csv", _kinetics(399))
     with pytest.raises(UserError, match="399 classes"):
@@ -192,16 +206,18 @@ def test_ucf101(tmp_path: Path, put: Callable[..., None]) -> None:
     _write(tmp_path / "annotations" / "testlist02.txt", "Biking/v_Biking_g01_c01.avi\nBiking/v_Biking_g01_c02.avi\n")
     train, test = (_build("ucf101", tmp_path, split) for split in ("train2", "test2"))
     assert [video.label for video in train.videos()] == [0, 1]
+    assert train.groups == ("Archery/v_Archery_g08", "Biking/v_Biking_g08")
     assert [video.label for video in test.videos()] == [1]
     assert (len(test.skipped), test.metric) == (1, "mean_class")
 
 
 def test_hmdb51(tmp_path: Path, put: Callable[..., None]) -> None:
-    put("videos/run/a.avi", "videos/run/b.avi", "videos/jump/a.avi")
-    _write(tmp_path / "annotations" / "run_test_split1.txt", "a.avi 1 \nb.avi 2 \n")
+    put("videos/run/a.avi", "videos/run/Big_Fish_run_f_cm_np1_ba_med_0.avi", "videos/jump/a.avi")
+    _write(tmp_path / "annotations" / "run_test_split1.txt", "a.avi 1 \nBig_Fish_run_f_cm_np1_ba_med_0.avi 2 \n")
     _write(tmp_path / "annotations" / "jump_test_split1.txt", "a.avi 1 \nc.avi 0 \n")
     assert _rows(_build("hmdb51", tmp_path, "train1")) == [("videos/jump/a.avi", 0), ("videos/run/a.avi", 1)]
-    assert _rows(_build("hmdb51", tmp_path, "test1")) == [("videos/run/b.avi", 1)]
+    test = _build("hmdb51", tmp_path, "test1")
+    assert [(video.label, video.group) for video in test.videos()] == [(1, "Big_Fish")]
 
 
 @pytest.mark.parametrize(("name", "prefix"), [("sthv1", "something-something-v1"), ("jester", "jester-v1")])
@@ -232,6 +248,7 @@ def test_diving48(tmp_path: Path, put: Callable[..., None]) -> None:
     _write(tmp_path / "Diving48_V2_test.json", [{"vid_name": "x_1", "label": 1}, {"vid_name": "x_2", "label": 0}])
     index = _build("diving48", tmp_path, "test")
     assert (index.classes[1], index[0].label, len(index.skipped)) == ("Front, 25som", 1, 1)
+    assert index.groups == ("x",)
 
 
 def test_moments_in_time(tmp_path: Path, put: Callable[..., None]) -> None:
@@ -266,6 +283,7 @@ def test_hvu(tmp_path: Path, put: Callable[..., None]) -> None:
     )
     index = _build("hvu", tmp_path, "val")
     assert (index.classes, index[0].label) == (("action/surfing", "scene/sea"), (0, 1))
+    assert index.groups == ("abc",)
 
 
 def test_omnisource(tmp_path: Path, put: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,6 +92,25 @@ def test_scores_are_percent_with_wilson_bounds():
     assert "top5" not in found
     # class 0: 1 of 1; class 1: 1 of 2; class 2 has no videos and does not count
     assert found["mean_class_accuracy"].value == pytest.approx(75.0)
+
+
+def test_groups_of_clips_widen_every_interval(tmp_path):
+    """Forty recordings of five clips, in which a model is right or wrong as a whole."""
+    label = torch.arange(40).remainder(4).repeat_interleave(5)
+    wrong = torch.arange(40).remainder(3).eq(0).repeat_interleave(5)
+    plain = Predictions(torch.arange(200), label, torch.eye(4)[(label + wrong) % 4])
+    grouped = plain.in_groups([f"g{row // 5}" for row in range(200)])
+    for name, metric in scores(plain, 4, "1x1").items():
+        wider = scores(grouped, 4, "1x1")[name]
+        assert wider.value == metric.value
+        assert wider.high - wider.low > 1.8 * (metric.high - metric.low), name
+        assert "in 40 groups" in wider.convention
+    hot = dataclasses.replace(grouped, label=torch.eye(4)[label], metric="map")
+    assert "40 groups" in scores(hot, 4, "1x1")["map"].convention
+    grouped.save(tmp_path / "p.parquet", [f"{row}.mp4" for row in range(200)])
+    assert pd.read_parquet(tmp_path / "p.parquet")["group"].nunique() == 40
+    alone = plain.in_groups(list(map(str, range(200))))
+    assert scores(alone, 4, "1x1") == scores(plain, 4, "1x1")
 
 
 def test_shards_join_in_the_index_order_and_dump(tmp_path):

@@ -23,6 +23,8 @@ VOCABULARY = {
     "intervals",
     "plugins",
     "published",
+    "power",
+    "student",
     "user_code",
 }
 

@@ -18,7 +18,7 @@ from reelbench.harness.measuring import machine, timing
 from reelbench.harness.measuring import phases as clocks
 from reelbench.harness.measuring.timing import Budget
 from reelbench.harness.metrics import end_to_end, throughput
-from reelbench.intervals import quantile_interval
+from reelbench.intervals import serial_quantile
 from reelbench.spec import Case, Views
 
 
@@ -91,6 +91,7 @@ def test_what_a_measurement_spent_is_told_apart(clock):
 
 def test_a_percentile_needs_samples_beyond_it():
     values = [float(v) for v in range(1, 101)]
+    random.Random(0).shuffle(values)  # in order, they would be one slow drift
     assert timing.percentile(values, 0.99, "ms") is None
     p90 = timing.percentile(values, 0.9, "ms")
     assert p90 is not None
@@ -102,13 +103,13 @@ def test_a_percentile_needs_samples_beyond_it():
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_the_interval_of_a_quantile_covers_it(share):
     draw = random.Random(0)
-    hits = 0
+    hits, open_ended = 0, 0
     for _ in range(400):
-        _, low, high = quantile_interval([draw.random() for _ in range(120)], share)
-        assert low is not None
-        assert high is not None
-        hits += low <= share <= high
-    assert 0.93 < hits / 400 < 0.99
+        _, low, high = serial_quantile([draw.random() for _ in range(120)], share)
+        hits += (low is None or low <= share) and (high is None or share <= high)
+        open_ended += low is None or high is None  # a chance likeness of neighbors
+    assert 0.93 < hits / 400 < 0.995
+    assert open_ended <= 0.02 * 400
 
 
 @pytest.mark.parametrize("largest", [1, 5, 17, 31])

@@ -10,6 +10,7 @@ import pytest
 from reelbench import discover, reports
 from reelbench.metric_table import METRICS, QUANTITIES, quantity
 from reelbench.reports import compare
+from reelbench.reports._gate import decide
 from reelbench.result import Metric, Result
 from reelbench.spec import Case
 
@@ -39,7 +40,7 @@ def test_a_metric_of_ones_own_is_judged_the_right_way_round(name, unit, fields, 
     [found], _ = compare.judge(*draws)
     assert found.text == said
     rule = "slower:5%"
-    assert bool(compare.failing(*draws, rule)) is (said == "slower")
+    assert bool(decide(*draws, rule).failing) is (said == "slower")
 
 
 @pytest.mark.parametrize("name", [row.name for row in QUANTITIES.values() if row.kind == "share"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 import random
@@ -15,7 +16,8 @@ from reelbench.errors import UserError
 from reelbench.harness.cli.report import predictions as verb
 from reelbench.harness.measuring.accuracy import Predictions as Dump
 from reelbench.reports import _predictions
-from reelbench.reports._predictions import Predictions, mcnemar, tables
+from reelbench.reports._predictions import Predictions, disagreement, tables
+from reelbench.reports._stats import sign_flip
 
 VIDEOS = [f"{i}.mp4" for i in range(40)]
 LABELS = {video: i % 4 for i, video in enumerate(VIDEOS)}
@@ -34,14 +36,31 @@ def cells(table, row: int) -> list[str]:
 def test_mcnemar_is_the_binomial_test_of_a_fair_coin(b: int, c: int):
     n = b + c
     as_rare = [math.comb(n, k) for k in range(n + 1) if abs(k - n / 2) >= abs(b - n / 2)]
-    assert mcnemar(b, c) == pytest.approx(sum(as_rare) / 2**n)
-    assert mcnemar(b, c) == mcnemar(c, b)
+    differences = [1] * b + [-1] * c + [0] * 5
+    assert sign_flip(differences) == pytest.approx(sum(as_rare) / 2**n)
+    assert sign_flip([-d for d in differences]) == sign_flip(differences)
 
 
 def test_pairs_count_the_videos_that_one_alone_got_right():
     a, b = model("a", set(range(20))), model("b", {0, 1, 39})
     paired = tables([a, b])[1]
     assert cells(paired, 0) == ["a", "b", "1", "18", "+42.5", "< 0.001", "b is better"]
+
+
+def test_clips_of_one_video_count_once():
+    """Ten clips of one recording that b alone gets right are one success, not ten; the files say what is alike."""
+    alike = {video: "one" if i < 10 else str(i) for i, video in enumerate(VIDEOS)}
+    a, b = model("a", set(range(10))), model("b", set())
+    assert tables([a, b])[1].rows[0].cells[-1].text == "b is better"
+    grouped = dataclasses.replace(a, group=alike)
+    accuracy, paired, *_ = tables([grouped, b])
+    assert cells(paired, 0)[2:] == ["0", "10", "+25.0", "1.000", "no difference"]
+    assert "in 31 groups" in accuracy.caption
+    assert disagreement(a, b) == [0, 10, 40, 1.0]
+    assert disagreement(grouped, b) == [0, 10, 40, 10.0]
+    independent, clustered = (tables([m, b])[0].rows[0].cells[1].interval for m in (a, grouped))
+    width = [float(high) - float(low) for low, high in (i[1:-1].split(", ") for i in (independent, clustered))]
+    assert width[1] > 1.5 * width[0]
 
 
 def test_alike_models_do_not_differ_however_many_pairs():

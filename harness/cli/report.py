@@ -50,22 +50,34 @@ def compare(
     a: Annotated[Path, typer.Argument(help="Results folder to compare with.")],
     b: Annotated[Path, typer.Argument(help="Results folder to judge.")],
     fail_if: Annotated[
-        str | None, typer.Option(help="Exit with 1 on a real difference of that kind and size, such as slower:5%.")
+        str | None,
+        typer.Option(
+            help="Such as slower:5%. Exit with 1 if that is so, with 0 if it surely is not, with 3 if these runs "
+            "cannot decide it."
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Ask about this metric only, such as latency_ms; give several.")
     ] = None,
 ) -> None:
-    """Compare two results folders, metric by metric; repeat runs with `run --fresh` to see small differences.
+    """Compare two results folders, metric by metric; `run --interleave --detect 5%` plans runs that show differences.
 
-    Example: reelbench compare runs/before runs/after --fail-if slower:5%
+    Example: reelbench compare runs/before runs/after --metric latency_ms --fail-if slower:5%
     """
     from ...reports import compare as comparison
+    from ...reports._gate import decide
     from ..results import load_results
 
     before, after = load_results(a).history, load_results(b).history
-    wrong = comparison.failing(before, after, fail_if) if fail_if else []
-    print(comparison.render(before, after))
-    for line in wrong:
+    decided = decide(before, after, fail_if, metric or ()) if fail_if else None
+    print(comparison.render(before, after, metrics=metric or ()))
+    if decided is None:
+        return
+    for line in decided.failing:
         print(f"--fail-if {fail_if}: {line}")
-    raise typer.Exit(int(bool(wrong)))
+    for line in decided.undecided:
+        print(f"undecided: {line}")
+    raise typer.Exit(decided.code)
 
 
 def predictions(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ...errors import UserError
 from ..device import resolve_device
 from .options import DecoderOption, Device, Out
 from .report import write_report
@@ -31,7 +32,13 @@ def run(
     interleave: Annotated[
         bool, typer.Option("--interleave", help="Time the cases round-robin: clock drift affects all of them equally.")
     ] = False,
-    rounds: Annotated[int, typer.Option(min=2, help="Rounds of --interleave.")] = 8,
+    rounds: Annotated[
+        int | None, typer.Option(min=2, help="Rounds of --interleave, or the most of --detect; by default 8, or 64.")
+    ] = None,
+    detect: Annotated[
+        str | None,
+        typer.Option(help="Take as many rounds as show a difference of this size between two such runs, such as 5%."),
+    ] = None,
 ) -> None:
     """Run a suite, resuming what is unfinished or measured by other code, and write its report.
 
@@ -42,6 +49,8 @@ def run(
     from ..suites import load as suites
     from ..suites import sweep
 
+    difference = _percentage(detect) if detect else 0.0
+    asked = rounds or (8 if interleave and not detect else 0)
     chosen = suites.load(suite, data=data, decoder=decoder)
     if dry_run:
         from ..suites.dry_run import describe
@@ -51,7 +60,7 @@ def run(
         return
     results, measured = sweep.sweep(
         chosen, out, device=resolve_device(device), only=only or (), fresh=fresh, keep_stale=keep_stale,
-        rounds=interleave * rounds,
+        rounds=asked if interleave or detect else 0, detect=difference,
     )  # fmt: skip
     results = paired(results, out)
     write_report(results, "terminal", None)
@@ -61,6 +70,17 @@ def run(
     print(reports.time_breakdown(measured))
     if any(result.status != "ok" for result in results):
         raise typer.Exit(1)
+
+
+def _percentage(text: str) -> float:
+    """Return `5%` or `5` as 0.05. Raises UserError if it is no percentage above 0."""
+    try:
+        found = float(text.removesuffix("%")) / 100
+    except ValueError:
+        found = 0.0
+    if not found > 0:
+        raise UserError(f"--detect '{text}': give a percentage, such as 5%")
+    return found
 
 
 def list_suites() -> None:

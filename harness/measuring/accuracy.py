@@ -10,7 +10,7 @@ so. If videos of the official list are missing, it also gives the bounds on the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError, printable
-from ...intervals import wilson
+from ...intervals import clustered_wilson
 from ...result import Metric
 from ...spec import Activation
 from . import bootstrap
@@ -50,6 +50,7 @@ class Stream(Protocol):
 class Predictions:
     """Test scores of V videos: row in the index (V), label (V, or multi-hot V×K), mean class probabilities (V×K).
 
+    `group` names each video's group, whose videos are not independent (V; () if every video is one by itself).
     `broken` are the (path, reason) of excluded videos, `listed` is the length of the official list (0: unknown).
     `metric` and `classes` are the data set's, `activation` is what made probabilities of the logits,
     `decoder` what decoded the videos ("": unknown).
@@ -64,6 +65,18 @@ class Predictions:
     classes: tuple[str, ...] = ()
     activation: Activation = "softmax"
     decoder: str = ""
+    group: tuple[str, ...] = ()
+
+    def in_groups(self, groups: Sequence[str]) -> Predictions:
+        """Return the predictions with their groups, given that of every row of the index (see `Index.groups`)."""
+        found = tuple(groups[row] for row in self.video.tolist())
+        return replace(self, group=found if len(set(found)) < len(found) else ())
+
+    @property
+    def cluster(self) -> Tensor | None:
+        """The number of each video's group (int64 V), from 0; None if every video is one by itself."""
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(self.group))}
+        return torch.tensor([numbers[name] for name in self.group]) if self.group else None
 
     @classmethod
     def join(cls, parts: list[Predictions]) -> Predictions:
@@ -94,6 +107,8 @@ class Predictions:
     def table(self, paths: list[str]) -> pd.DataFrame:
         """Return a row per video: path, label (a list if multi-label), predicted, activation, `score_0` … `score_K-1`.
 
+        If there are groups, also `group`.
+
         `paths` has the path of every row of the index, in its order. The predicted class is that of the highest score.
         """
         import pandas as pd
@@ -104,6 +119,8 @@ class Predictions:
         frame.insert(0, "predicted", self.score.argmax(1).numpy())
         labels = [row.nonzero().flatten().tolist() for row in self.label] if multi else self.label.tolist()
         frame.insert(0, "label", pd.Series(labels))
+        if self.group:
+            frame.insert(0, "group", list(map(printable, self.group)))
         frame.insert(0, "path", [printable(paths[i]) for i in self.video.tolist()])
         return frame
 
@@ -161,9 +178,7 @@ def scores(predictions: Predictions, num_classes: int, views: str, *, precision:
     if predictions.label.ndim == 2:
         return {"map": _mean_average_precision(predictions, convention)}
     found = {
-        f"top{k}": _share(_correct(predictions, num_classes, k), predictions, convention)
-        for k in (1, 5)
-        if k < max(num_classes, 2)
+        f"top{k}": _share(_right(predictions, k), predictions, convention) for k in (1, 5) if k < max(num_classes, 2)
     }
     found["mean_class_accuracy"] = _mean_class_accuracy(predictions, num_classes, convention)
     return found
@@ -183,6 +198,8 @@ def _convention(predictions: Predictions, views: str) -> str:
     parts = [f"{views} views", f"{len(predictions.video)} videos", f"{predictions.activation} averaged"]
     if predictions.decoder:
         parts.append(f"{predictions.decoder} decoder")
+    if predictions.group:
+        parts.append(f"in {len(set(predictions.group))} groups")
     if predictions.broken:
         parts.append(f"{len(predictions.broken)} broken skipped")
     if _untested(predictions):
@@ -194,18 +211,15 @@ def _untested(predictions: Predictions) -> int:
     return max(predictions.listed - len(predictions.video), 0)
 
 
-def _correct(predictions: Predictions, num_classes: int, k: int) -> int:
-    from torchmetrics.functional.classification import multiclass_accuracy  # takes a second, in every rank and case
-
-    if num_classes == 1:  # torchmetrics asks for two
-        return len(predictions.label)
-    accuracy = multiclass_accuracy(predictions.score, predictions.label, num_classes, top_k=k, average="micro")
-    return round(float(accuracy) * len(predictions.label))
+def _right(predictions: Predictions, k: int) -> Tensor:
+    """Return whether each video's class is among the `k` of the highest scores; of equal scores the first count."""
+    best = predictions.score.topk(min(k, predictions.score.shape[1]), dim=1).indices
+    return (best == predictions.label[:, None]).any(1)
 
 
-def _share(correct: int, predictions: Predictions, convention: str) -> Metric:
-    count, untested = len(predictions.label), _untested(predictions)
-    low, high = wilson(correct, count)
+def _share(right: Tensor, predictions: Predictions, convention: str) -> Metric:
+    correct, count, untested = int(right.sum()), len(right), _untested(predictions)
+    low, high = clustered_wilson(right.tolist(), predictions.group or range(count))
     if untested:
         bounds = (100 * c / (count + untested) for c in (correct, correct + untested))
         convention += ": {:.2f} to {:.2f} % of all listed".format(*bounds)
@@ -220,7 +234,7 @@ def _mean_class_accuracy(predictions: Predictions, num_classes: int, convention:
         share = torch.bincount(label, counts * right, minlength=num_classes) / support
         return share.nanmean()  # classes without videos are ignored
 
-    return _bootstrapped(mean, len(label), convention)
+    return _bootstrapped(mean, len(label), convention, predictions.cluster)
 
 
 def _mean_average_precision(predictions: Predictions, convention: str) -> Metric:
@@ -232,10 +246,10 @@ def _mean_average_precision(predictions: Predictions, convention: str) -> Metric
     score, label = predictions.score, predictions.label
     if predictions.metric == "map_by_video":
         return _map_by_video(Precision(score.T, label.T)(torch.ones(score.shape[1]).double()), predictions, convention)
-    precision, classes = Precision(score, label), score.shape[1]
+    precision, classes, groups = Precision(score, label), score.shape[1], predictions.cluster
     if predictions.metric != "map_by_category":
         text = f"{convention}, mean over classes"
-        return _bootstrapped(lambda counts: precision(counts).nanmean(), len(score), text, work=classes)
+        return _bootstrapped(lambda counts: precision(counts).nanmean(), len(score), text, groups, work=classes)
     names = [name.partition("/")[0] for name in predictions.classes]
     columns = {category: torch.tensor([name == category for name in names]) for category in dict.fromkeys(names)}
 
@@ -246,7 +260,7 @@ def _mean_average_precision(predictions: Predictions, convention: str) -> Metric
     shown = zip(columns, (100 * means(torch.ones(len(score)).double())).tolist(), strict=True)
     text = ", ".join(f"{category} {mean:.2f}" for category, mean in shown if mean == mean)  # NaN: no positives
     text = f"{convention}, mean over categories: {text}"
-    return _bootstrapped(lambda counts: means(counts).nanmean(), len(score), text, work=classes)
+    return _bootstrapped(lambda counts: means(counts).nanmean(), len(score), text, groups, work=classes)
 
 
 def _map_by_video(precision: Tensor, predictions: Predictions, convention: str) -> Metric:
@@ -256,12 +270,15 @@ def _map_by_video(precision: Tensor, predictions: Predictions, convention: str) 
     if untested:
         bounds = (100 * sum_ / (count + untested) for sum_ in (total, total + untested))
         text += ": {:.2f} to {:.2f} % of all listed".format(*bounds)
-    shown = precision[known]
-    return _bootstrapped(lambda counts: (counts * shown).sum() / counts.sum(), count, text)
+    shown, groups = precision[known], predictions.cluster
+    groups = None if groups is None else groups[known].unique(return_inverse=True)[1]
+    return _bootstrapped(lambda counts: (counts * shown).sum() / counts.sum(), count, text, groups)
 
 
-def _bootstrapped(statistic: Callable[[Tensor], Tensor], videos: int, convention: str, *, work: float = 1) -> Metric:
+def _bootstrapped(
+    statistic: Callable[[Tensor], Tensor], videos: int, convention: str, groups: Tensor | None, *, work: float = 1
+) -> Metric:
     value = 100 * float(statistic(torch.ones(videos).double()))
-    low, high, method = bootstrap.interval(value, statistic, videos, work=work)
+    low, high, method = bootstrap.interval(value, statistic, videos, work=work, groups=groups)
     convention = f"{convention}, {method}" if method else convention
     return Metric(value=value, unit="%", low=low, high=high, convention=convention)

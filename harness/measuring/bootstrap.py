@@ -1,4 +1,4 @@
-"""Bootstrap intervals over videos, for metrics such as mean class accuracy and mAP.
+"""Bootstrap intervals over videos, or over groups of videos, for metrics such as mean class accuracy and mAP.
 
 A plain proportion of the videos, such as top-1, has Wilson's interval instead.
 B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979).
@@ -12,35 +12,46 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...student import t_quantile, whole
+
 RESAMPLES, FEWEST = 1000, 100
 WORK = 5e8  # budget of elementary operations over all resamples: seconds, not minutes
 SEED = 0
 
 
 def interval(
-    value: float, statistic: Callable[[Tensor], Tensor], videos: int, *, work: float = 1
+    value: float,
+    statistic: Callable[[Tensor], Tensor],
+    videos: int,
+    *,
+    work: float = 1,
+    groups: Tensor | None = None,
 ) -> tuple[float | None, float | None, str]:
     """Return the bounds of a 95 % interval around `value` (percent), clipped to 0..100, and the method as text.
 
     `statistic` maps each video's multiplicity in a resample (float64 V) to a fraction; all ones must give `value`. It
-    costs `work` operations per video. The bounds are ±1.96 bootstrap standard errors, not percentiles: repeated videos
-    in a resample bias average precision upwards. Returns (None, None, "") if the resamples do not vary, or if
-    `FEWEST` of them would cost more than `WORK` operations.
+    costs `work` operations per video. `groups` is each video's group, 0..G-1 (int64 V): whole groups are then drawn, as
+    their videos are not independent. The bounds are ±1.96 bootstrap standard errors (with groups, Student's t for
+    their number), not percentiles: repeated videos in a resample bias average precision upwards. Returns (None, None,
+    "") if the resamples do not vary, or if `FEWEST` of them would cost more than `WORK` operations.
     """
     resamples = min(RESAMPLES, int(WORK / (max(videos, 1) * work)))
     if resamples < FEWEST:
         return None, None, ""
     draw = torch.Generator().manual_seed(SEED)
-    found = torch.stack([statistic(_counts(videos, draw)) for _ in range(resamples)])
+    drawn = videos if groups is None else int(groups.max()) + 1
+    counts = (_counts(drawn, draw) for _ in range(resamples))
+    found = torch.stack([statistic(count if groups is None else count[groups]) for count in counts])
     error = 100 * float(found[~found.isnan()].std())
     if not error > 0 or math.isnan(error):  # no variance: everything right, everything wrong, or a single video
         return None, None, ""
-    method = f"95 % by {resamples} bootstraps over videos, seed {SEED}"
-    return max(value - 1.96 * error, 0.0), min(value + 1.96 * error, 100.0), method
+    method = f"95 % by {resamples} bootstraps over {'videos' if groups is None else f'{drawn} groups'}, seed {SEED}"
+    half = error * (1.96 if groups is None else t_quantile(whole(drawn - 1)))
+    return max(value - half, 0.0), min(value + half, 100.0), method
 
 
-def _counts(videos: int, draw: torch.Generator) -> Tensor:
-    return torch.bincount(torch.randint(videos, (videos,), generator=draw), minlength=videos).double()
+def _counts(count: int, draw: torch.Generator) -> Tensor:
+    return torch.bincount(torch.randint(count, (count,), generator=draw), minlength=count).double()
 
 
 class Precision:

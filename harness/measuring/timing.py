@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ...intervals import NUM_BATCHES, median_interval, quantile_interval, serial_interval
+from ...intervals import NUM_BATCHES, median_interval, serial_interval, serial_quantile
 from ...result import Metric
 
 ENOUGH = 10  # least samples before the interval is checked: one per batch
@@ -115,14 +115,14 @@ def _metric(
 
 
 def percentile(values: list[float], share: float, unit: str, convention: str = "") -> Metric | None:
-    """Return the `share` quantile (0..1: 0.9 for the 90th percentile) of values in `unit`, with its 95 % interval.
+    """Return the `share` quantile (0..1: 0.9 for the 90th percentile) of a time series in `unit`, with its interval.
 
-    Returns None if fewer than `BEYOND` values are expected above it. A bound beyond all values is None. The metric has
-    no samples.
+    Returns None if fewer than `BEYOND` values are expected above it. A bound beyond all values is None, as are both if
+    the values are alike for too long. The metric has no samples.
     """
     if len(values) * (1 - share) < BEYOND:
         return None
-    value, low, high = quantile_interval(values, share)
+    value, low, high = serial_quantile(values, share)
     return Metric(value=value, unit=unit, low=low, high=high, convention=convention)
 
 

@@ -6,7 +6,7 @@ A metric that this machine cannot measure returns `{}`: a number is measured or 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -35,8 +35,9 @@ class Subject:
     `open_stream` opens the test split, of `videos` videos, in evaluation mode (see `pipelines.open`); `open_training`
     the same videos with the recipe's augmentation, given a batch size. `train_log` has one record per training step,
     with its `wait` and `compute` seconds; it is empty if the case was not trained. `views` are the case's or its
-    model's. `budget` bounds each timing loop. `notes` become the result's `details`; `keep` stores the predictions
-    under the case's own views. `timer` attributes time to phases, `report` receives progress events.
+    model's. `groups` has the group of every video (see `Index.groups`). `budget` bounds each timing loop. `notes`
+    become the result's `details`; `keep` stores the predictions under the case's own views. `timer` attributes time to
+    phases, `report` receives progress events.
     """
 
     model: nn.Module
@@ -49,6 +50,7 @@ class Subject:
     open_stream: Callable[..., Any]
     open_training: Callable[[int], Any] | None = None
     train_log: list[dict[str, float]] = field(default_factory=list)
+    groups: Sequence[str] = ()
     keep: Callable[[Any], None] = lambda predictions: None
     budget: Budget = Budget()
     notes: Details = field(default_factory=Details)
@@ -107,7 +109,8 @@ class Subject:
         """Test every video under `views` with a forward pass from N×3×T×H×W to logits; `phase` names it in progress."""
         self._tell(phase, 0)
         with self.open_stream(batch=max(1, 32 // views.count), views=views) as stream:
-            return evaluate(forward, stream, progress=lambda done: self._tell(phase, done), timer=self.timer)
+            found = evaluate(forward, stream, progress=lambda done: self._tell(phase, done), timer=self.timer)
+        return found.in_groups(self.groups) if self.groups else found
 
     def batches(self, phase: str, stream: Any) -> Iterator[Any]:
         """Yield the batches of a test stream's epoch, attributing its startup to a phase and reporting progress."""

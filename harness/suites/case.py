@@ -192,7 +192,8 @@ def subject_of(
 
     return metrics.Subject(
         model=model, case=case, clip=clip, views=views, device=torch.device(case.device), num_classes=num_classes,
-        videos=len(index or ()), open_stream=open_stream, open_training=open_training, train_log=log,
+        videos=len(index or ()), groups=index.groups if index else (), open_stream=open_stream,
+        open_training=open_training, train_log=log,
     )  # fmt: skip
 
 

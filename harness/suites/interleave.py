@@ -5,7 +5,7 @@ from it. Then every case that succeeded and has timed metrics gets a worker proc
 and each round times each of these cases once. A disturbed round (a throttled or shared GPU, cores used by others, a
 slow calibration) is repeated, and dropped if that does not help; if too few undisturbed rounds remain, the times are
 flagged `machine_disturbed`. Finished rounds are kept in `OUT/isolated/rounds.jsonl`, from which an interrupted run
-resumes.
+resumes. How many rounds are taken, `plan` decides.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ..measuring import machine, phases
 from ..measuring.timing import combine, disturbed
 from ..progress import SuiteProgress
 from . import ledger
+from .plan import FIRST, Plan, of_rounds, sentence
 from .process import Child, Message, Round
 
 FOLDER = "isolated"
@@ -39,7 +40,7 @@ QUIET = 3  # undisturbed rounds needed before disturbed ones are dropped
 Rounds = dict[int, Round]
 
 
-def interleave(isolated: Sequence[Result], out: Path, rounds: int, progress: SuiteProgress) -> Iterator[Result]:
+def interleave(isolated: Sequence[Result], out: Path, plan: Plan, progress: SuiteProgress) -> Iterator[Result]:
     """Yield each result of the isolated pass, its timed metrics replaced by those measured in rounds.
 
     Results that failed or have no timed metrics come unchanged; the first result comes after the last round. Rounds
@@ -48,18 +49,27 @@ def interleave(isolated: Sequence[Result], out: Path, rounds: int, progress: Sui
     timed = [r for r in isolated if r.status == "ok" and _timed(r.case)]
     code = {r.case_id: _code(r) for r in isolated}
     done = _read(out, code)
-    workers = {r.case_id: _Worker(r, out) for r in timed if len(done[r.case_id]) < rounds}
+    wanted = plan.wanted(of_rounds({r.case_id: done[r.case_id] for r in timed}))
+    short = any(len(done[r.case_id]) < wanted for r in timed)
+    workers = {r.case_id: _Worker(r, out) for r in timed if short and len(done[r.case_id]) < plan.rounds}
+    number = 0
     try:
-        for number in range(1, rounds + 1):
+        while workers and number < wanted:
+            number += 1
             for case_id, worker in workers.items():
                 if number in done[case_id] or worker.ended:
                     continue
-                progress.update(Event(phase=f"round {number}: {worker.case.label}", done=number - 1, total=rounds))
+                progress.update(Event(phase=f"round {number}: {worker.case.label}", done=number - 1, total=wanted))
                 found = worker.measure(number, _best_calibration(done))
                 if found is not None:
                     done[case_id][number] = found
                     row = {"case_id": case_id, "round": number, "code": code[case_id], **found}
                     ledger.append_line(out / FOLDER / FILE, json.dumps(row, default=sorted))
+            taken = of_rounds({case_id: done[case_id] for case_id in workers})
+            before, wanted = wanted, plan.wanted(taken)
+            if number == FIRST or wanted != before:
+                note = sentence(taken, wanted, wanted / number * _seconds(done))
+                progress.update(Event(phase=f"round {number}", done=number, total=wanted, note=note))
         best = _best_calibration(done)
         for result in isolated:
             ended = workers[result.case_id].ended if result.case_id in workers else None
@@ -93,6 +103,10 @@ def merge(result: Result, rounds: Rounds, ended: tuple[Any, str] | None, best_ca
         return dataclasses.replace(result, metrics={**result.metrics, **timed}, details=details)
     kept = {name: number for name, number in result.metrics.items() if name not in timed}
     return dataclasses.replace(result, status=ended[0], error=ended[1], metrics=kept, details=details)
+
+
+def _seconds(done: dict[str, Rounds]) -> float:
+    return sum(row["time_breakdown"].get("wall", 0.0) for rounds in done.values() for row in rounds.values())
 
 
 def _judged(row: Round, best_calibration: float) -> Round:

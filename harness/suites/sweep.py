@@ -26,20 +26,23 @@ from ..lock import lock
 from ..measuring import environment, phases
 from ..progress import SuiteProgress
 from . import interleave, ledger, resume
+from .plan import MOST, Plan, accuracy_sentences, of_results, plain_sentence, sentence
 from .process import Child
 
 
 def sweep(
     suite: Suite, out: Path, *, device: str, only: Sequence[str] = (), fresh: bool = False, keep_stale: bool = False,
-    rounds: int = 0,
+    rounds: int = 0, detect: float = 0.0,
 ) -> tuple[list[Result], list[Result]]:  # fmt: skip
     """Run the suite's unfinished cases; return the newest results of all its cases, and those of this call.
 
     A case is finished if `out` has an `ok` result of it, of this machine and today's code; with `fresh` none is, with
     `keep_stale` those of other code are too, marked as `stale` (see `resume`). With `only`, other cases are neither run
-    nor returned (see `resolve_cases`). With `rounds` > 0, timed metrics are measured in that many
-    rounds over all cases (see `interleave`). Raises UserError if a case cannot be resolved, or the folder is in use.
+    nor returned (see `resolve_cases`). With `rounds` > 0, timed metrics are measured in that many rounds over all cases
+    (see `interleave`), or with `detect` (0.05: 5 %) in as many as show such a difference, at most `rounds` if given.
+    Raises UserError if a case cannot be resolved, no rounds show the difference, or the folder is in use.
     """
+    plan = Plan(rounds or MOST, detect) if rounds or detect else None
     resolved = _resolved(suite, device, only)
     cases = list(resolved.values())
     run = _Run(out, environment.collect(), fresh, keep_stale, _origins(suite, resolved))
@@ -48,10 +51,10 @@ def sweep(
         pending = [step.case for step in planned if not step.kept]
         _write_environment(out, run.here)
         with SuiteProgress(suite.name, len(cases), len(cases) - len(pending)) as progress:
-            for line in resume.sentences(planned):
+            for line in [*resume.sentences(planned), *_shown(pending, out, plan)]:
                 progress.update(Event(phase="", note=line))
-            if rounds:
-                _in_rounds(pending, run, rounds, progress)
+            if plan:
+                _in_rounds(pending, run, plan, progress)
             else:
                 _one_by_one(pending, run, out, progress)
     kept = {(r.case_id, r.machine): r for step in planned if step.kept and (r := step.result)}
@@ -76,6 +79,21 @@ class _Run:
         return resume.steps(cases, done, self.here, fresh=self.fresh, keep_stale=self.keep_stale)
 
 
+def _shown(cases: Sequence[Case], out: Path, plan: Plan | None) -> list[str]:
+    """Return sentences on the differences that the run will show, as far as they are known before it."""
+    notes = accuracy_sentences(cases)
+    if plan is None:
+        return [*filter(None, [plain_sentence(cases)]), *notes]
+    wanted = {case.case_id for case in cases}
+    earlier = [result for result in ledger.read(out) if result.case_id in wanted]
+    values = of_results(earlier)
+    seconds = sum(
+        r.details.get("time_breakdown", {}).get("wall", 0.0) / max(1, len(r.details.get("rounds", ()))) for r in earlier
+    )
+    rounds = plan.wanted(values)
+    return [*filter(None, [sentence(values, rounds, rounds * seconds)]), *notes]
+
+
 def _one_by_one(cases: Sequence[Case], run: _Run, to: Path, progress: SuiteProgress) -> None:
     for case in cases:
         progress.start(case)
@@ -84,7 +102,7 @@ def _one_by_one(cases: Sequence[Case], run: _Run, to: Path, progress: SuiteProgr
         progress.finish(result)
 
 
-def _in_rounds(cases: Sequence[Case], run: _Run, rounds: int, progress: SuiteProgress) -> None:
+def _in_rounds(cases: Sequence[Case], run: _Run, plan: Plan, progress: SuiteProgress) -> None:
     """Run the isolated pass, then the timed metrics round-robin; an interrupted run resumes either."""
     isolated = run.out / interleave.FOLDER
     if run.fresh:
@@ -92,7 +110,7 @@ def _in_rounds(cases: Sequence[Case], run: _Run, rounds: int, progress: SuitePro
     _one_by_one([step.case for step in run.steps(cases, isolated) if not step.kept], run, isolated, progress)
     done = {step.case.case_id: step.before for step in run.steps(cases, isolated)}
     found = [result for case in cases if (result := done[case.case_id])]
-    for result in interleave.interleave(found, run.out, rounds, progress):
+    for result in interleave.interleave(found, run.out, plan, progress):
         ledger.append(run.out, result)
 
 

@@ -6,7 +6,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,13 @@ def existing(name: str, tops: Iterable[Path]) -> Path | None:
     return next((path for top in tops for path in (top / n for n in names) if path.exists()), None)
 
 
-def match(listed: Iterable[Listed], top: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+def match(
+    listed: Iterable[Listed], top: Path, group: Callable[[str], str] = lambda name: ""
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Find listed videos, (possible names without suffix, label, span), below a folder; return (entries, missing).
 
     A name is a path relative to `top` or a file name. The first one found counts; a missing video has its first name.
+    `group` returns the group of a video from the last of its names.
     """
     found = by_name(top)
     entries: list[Entry] = []
@@ -119,7 +122,7 @@ def match(listed: Iterable[Listed], top: Path) -> tuple[tuple[Entry, ...], tuple
         if path is None:
             missing.append(candidates[0])
         else:
-            entries.append(Entry(path, label, span))
+            entries.append(Entry(path, label, span, group(candidates[-1])))
     return tuple(entries), tuple(missing)
 
 

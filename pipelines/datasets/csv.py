@@ -1,9 +1,10 @@
-"""A CSV table with the header `path,label[,start,end]`; paths are relative to the file, or absolute.
+"""A CSV table with the header `path,label[,start,end][,group]`; paths are relative to the file, or absolute.
 
 ROOT is the CSV file, or a folder that holds `SPLIT.csv`; commas, semicolons or tabs separate its columns, in any order.
 Other spellings are known, such as `video_path`, `class_name`, `start_time`, `time_end` (see `COLUMNS`); columns that
 are not used are named. Times are in seconds after the file's first frame, `start_frame` and `end_frame` count frames;
-an end is the first moment, or frame, that no longer belongs to the video.
+an end is the first moment, or frame, that no longer belongs to the video. Videos with the same word as `group` were cut
+from one recording, or are alike for another reason: intervals of accuracies allow for it.
 Labels are numbers or names, -1 means unknown; several are joined by `|`, and then the set is multi-label. Names are
 numbered in sorted order, or by the lines of a `classes.txt` beside the file. Empty lines and comments (`# …`, with a
 blank after the `#`) are dropped.
@@ -31,6 +32,7 @@ COLUMNS = {
     "end": ("end", "end_time", "time_end", "t_end", "end_sec", "end_seconds", "stop"),
     "start_frame": ("start_frame", "frame_start"),
     "end_frame": ("end_frame", "frame_end"),
+    "group": ("group", "group_id", "source_video", "youtube_id"),
 }  # fmt: skip
 
 
@@ -59,7 +61,7 @@ def index(root: Path, split: str) -> Listing:
         if path is None:
             missing.append(record["path"])
         else:
-            entries.append(Entry(path, label, _span(record, file)))
+            entries.append(Entry(path, label, _span(record, file), record.get("group", "")))
     return Listing(
         entries=tuple(entries),
         classes=classes,

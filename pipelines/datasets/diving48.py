@@ -22,5 +22,10 @@ def index(root: Path, split: str) -> Listing:
     classes = tuple(name if isinstance(name, str) else ", ".join(name) for name in vocabulary)
     records = _find.read_json(_find.annotation(root, f"Diving48_V2_{split}.json"))
     listed = [((record["vid_name"],), int(record["label"]), None) for record in records]
-    entries, missing = _find.match(listed, _find.folder(root, "videos", "rgb", "rawframes"))
+    entries, missing = _find.match(listed, _find.folder(root, "videos", "rgb", "rawframes"), _recording)
     return Listing(entries=entries, classes=classes, root=root, missing=missing, metric="mean_class")
+
+
+def _recording(name: str) -> str:
+    """Return the recording that a dive, `<id>_<number>`, was cut from."""
+    return name.rpartition("_")[0]

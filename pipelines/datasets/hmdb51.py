@@ -30,5 +30,11 @@ def index(root: Path, split: str) -> Listing:
         for clip, use in (line.rsplit(maxsplit=1) for line in _find.lines(file))
         if use == wanted
     ]
-    entries, missing = _find.match(listed, _find.folder(root, "videos", "rawframes"))
+    entries, missing = _find.match(listed, _find.folder(root, "videos", "rawframes"), _source)
     return Listing(entries=entries, classes=classes, root=root, missing=missing, metric="mean_class")
+
+
+def _source(name: str) -> str:
+    """Return the film that a clip was cut from: what stands before the class in `<class>/<film>_<class>_…`."""
+    label, _, clip = name.partition("/")
+    return clip.rpartition(f"_{label}_")[0]

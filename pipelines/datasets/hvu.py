@@ -5,6 +5,7 @@
     ROOT/videos_{train,val}/<id>_<start>_<end>.mp4    or rawframes_{train,val}/
 
 Classes are `category/tag`, sorted within their category: action, attribute, concept, event, object, scene.
+Clips of one YouTube video are a group.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def index(root: Path, split: str) -> Listing:
         start, end = (int(float(record[key])) for key in ("time_start", "time_end"))
         label = tuple(sorted(_find.class_number(tag, numbers, file) for tag in record["Tags"].split("|")))
         listed.append(((f"{record['youtube_id']}_{start:06d}_{end:06d}", record["youtube_id"]), label, None))
-    entries, missing = _find.match(listed, _find.folder(root, f"videos_{split}", f"rawframes_{split}"))
+    entries, missing = _find.match(listed, _find.folder(root, f"videos_{split}", f"rawframes_{split}"), group=str)
     classes = tuple(f"{category}/{tag}" for category, tag in pairs)
     return Listing(
         entries=entries, classes=classes, root=root, missing=missing, multi_label=True, metric="map_by_category"

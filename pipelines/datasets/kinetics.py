@@ -6,7 +6,7 @@
 
 If there is a list, it is read instead of the CSV files, and the class names are the numbers `0`, `1`, …. Otherwise
 classes are the sorted names of the train CSV (required for every split), blanks as `_` and quotes dropped, as every
-released checkpoint has them.
+released checkpoint has them. Clips of one YouTube video are a group.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def index(root: Path, split: str) -> Listing:
         start, end = (int(float(record[key])) for key in ("time_start", "time_end"))
         names = (f"{record['youtube_id']}_{start:06d}_{end:06d}", record["youtube_id"])
         listed.append((names, _find.class_number(_plain(record["label"]), numbers, file), None))
-    entries, missing = _find.match(listed, top)
+    entries, missing = _find.match(listed, top, group=str)  # the YouTube video
     return Listing(entries=entries, classes=classes, root=root, missing=missing)
 
 
