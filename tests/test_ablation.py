@@ -102,6 +102,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sweep, "_ended", instead)
     monkeypatch.setattr(sweep.phases, "finalize", lambda *_, **__: {"wall": 2.0})
     monkeypatch.setattr(sweep.splits, "resolve", lambda name, device: name)
+    monkeypatch.setattr(sweep, "accuracy_sentences", lambda cases: [])
     monkeypatch.setattr(sweep.splits, "fingerprint", lambda data: "f" * 12)
     monkeypatch.setattr("reelbench.models.check_clip", lambda *_: None)
     suite = Suite(name="s", description="", ablations=(made,))
