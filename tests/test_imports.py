@@ -57,8 +57,9 @@ ROOMS: dict[str, set[str]] = {
     "harness.results": {"reports", "harness.suites"},
     "harness.api": {
         "models", "pipelines", "harness.device", "harness.events", "harness.progress", "harness.training",
-        "harness.eval", "harness.suites", "harness.results",
+        "harness.metrics", "harness.eval", "harness.suites", "harness.results",
     },
+    "harness.time_model": {"models", "reports", "harness.measuring", "harness.suites", "harness.api"},
     "harness.pytest_plugin": {"models", "harness.device", "harness.measuring", "harness.suites"},
 }  # fmt: skip
 # The command line sees every room, and what a launcher starts in a rank is a command line too.

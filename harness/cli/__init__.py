@@ -14,7 +14,7 @@ import typer
 
 from ... import plugins
 from ...errors import INTERRUPTED, Stopped, UserError
-from . import data, explain, inventory, report, suite, train, weights
+from . import data, explain, inventory, model, report, suite, train, weights
 from .verb import Verb
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -23,6 +23,7 @@ app.command()(suite.run)
 app.command("suites")(suite.list_suites)
 app.command("train")(train.train)
 app.command("eval")(weights.evaluate)
+app.command()(model.time)
 app.command()(weights.convert)
 app.command()(weights.export)
 app.command()(report.report)
