@@ -44,6 +44,7 @@ def suite_of(folder: Path, case: str) -> Path:
         "suites",
         "doctor",
         "time",
+        "predict",
     ],
 )
 def test_every_verb_explains_itself_with_an_example(reelbench, verb):

@@ -50,6 +50,9 @@ ROOMS: dict[str, set[str]] = {
         "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.dump",
     },
     "harness.explain": {"models", "pipelines", "harness.training"},
+    "harness.predict": {
+        "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.explain",
+    },
     "harness.suites": {
         "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.metrics",
         "harness.training", "harness.lock", "harness.lineage",

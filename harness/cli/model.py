@@ -1,15 +1,16 @@
-"""The verb that measures one model without a suite: `time`."""
+"""The verbs that ask one model something, without a suite or a data set: `time`, `predict`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from ...errors import unknown
-from ...spec import Arithmetic, Mode
+from ...spec import Arithmetic, Mode, Views
 from ..device import resolve_device
-from .options import Device, ModelOption, model_options
+from .options import Device, ModelOption, Raw, model_options
 
 Format = Annotated[str, typer.Option(help="text or json.")]
 
@@ -38,6 +39,38 @@ def time(
     )  # fmt: skip
     found = time_model.time_model(asked)
     print(found.to_json() if format == "json" else found.to_text())
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="Address of the model, such as video_swin/t.")],
+    files: Annotated[list[Path], typer.Argument(help="Video files.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Its weights, or a run's checkpoints folder; of hf: models, their own.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Index of the data trained on, for the names of the classes; a training folder knows them."),
+    ] = None,
+    views: Annotated[str | None, typer.Option(help="Clips x crops, such as 4x3; the model's own by default.")] = None,
+    raw: Raw = False,
+    option: ModelOption = None,
+    device: Device = None,
+    format: Format = "text",
+) -> None:
+    """Print the five most probable classes of each video file, scored as `eval` does; exit with 1 if one is unreadable.
+
+    Example: reelbench predict video_swin/t clip.mp4 --checkpoint runs/train/best.safetensors
+    """
+    check_format(format)
+    from .. import predict as predicting
+
+    asked = predicting.Asked(
+        model=model, checkpoint=checkpoint, data=data, views=Views.parse(views) if views else None, raw=raw,
+        device=resolve_device(device), options=model_options(model, option),
+    )  # fmt: skip
+    found = predicting.predict(asked, files)
+    print(predicting.to_json(found) if format == "json" else predicting.to_text(found))
+    raise typer.Exit(int(any(one.error for one in found)))
 
 
 def check_format(format: str) -> None:
