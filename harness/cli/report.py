@@ -13,13 +13,13 @@ from ...result import Result
 
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Results folders.")],
+    folders: Annotated[list[Path], typer.Argument(help="Results folders, or training runs.")],
     format: Annotated[
         str, typer.Option(help="terminal, markdown, csv, latex, paper, html, figure or benchmark.")
     ] = "terminal",
     to: Annotated[Path | None, typer.Option(help="File to write; html writes PNG and SVG beside it.")] = None,
 ) -> None:
-    """Write a report of one or more results folders.
+    """Write a report of one or more results folders, or the curves of training runs.
 
     Example: reelbench report runs/quick --format html --to report.html
     """
@@ -27,9 +27,24 @@ def report(
         from ...pipelines.index import writable
 
         writable(to)
-    from ..results import load_results
+    from ...reports import _training
+    from ..suites import ledger
 
-    write_report(load_results(*folders), format, to)
+    suites = [folder for folder in folders if (folder / ledger.FILE).exists() or not _training.find(folder)]
+    runs = [run for folder in folders if folder not in suites for run in _training.find(folder)]
+    if runs:
+        _report_runs(runs, format, to.with_name(f"{to.stem}-training{to.suffix}") if suites and to else to)
+    if suites:
+        from ..results import load_results
+
+        write_report(load_results(*suites), format, to)
+
+
+def _report_runs(folders: list[Path], format: str, to: Path | None) -> None:
+    from ...reports import _training, _training_page
+
+    for file in _training_page.write(_training.read(folders), format, to):
+        print(f"curves: {file}")
 
 
 def compare(
