@@ -45,6 +45,7 @@ def suite_of(folder: Path, case: str) -> Path:
         "doctor",
         "time",
         "predict",
+        "plan",
     ],
 )
 def test_every_verb_explains_itself_with_an_example(reelbench, verb):

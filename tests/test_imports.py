@@ -57,6 +57,9 @@ ROOMS: dict[str, set[str]] = {
         "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.metrics",
         "harness.training", "harness.lock", "harness.lineage",
     },
+    "harness.plan": {
+        "models", "pipelines", "harness.measuring", "harness.metrics", "harness.training", "harness.suites",
+    },
     "harness.results": {"reports", "harness.suites"},
     "harness.api": {
         "models", "pipelines", "harness.device", "harness.events", "harness.progress", "harness.training",
