@@ -44,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "harness.catalog": {"models", "harness.progress", "harness.metrics"},
     "harness.listing": {"harness.catalog"},
-    "harness.export": {"models", "pipelines", "harness.training"},
+    "harness.export": {"models", "pipelines", "harness.measuring", "harness.training"},
     "harness.dump": {"pipelines", "harness.measuring"},
     "harness.eval": {
         "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.dump",
