@@ -38,8 +38,11 @@ METRICS: dict[str, MetricKind] = {  # a plug-in's stands in its module, as KIND
     "view_budget": MetricKind(needs_videos=True, needs_weights=True),
     "parameters": MetricKind(),
     "flops": MetricKind(),
+    "logits": MetricKind(),
     "memory": MetricKind(),
+    "train_memory": MetricKind(),
     "latency": MetricKind(interleaved=True),
+    "frame_latency": MetricKind(),
     "throughput": MetricKind(interleaved=True),
     "mfu": MetricKind(),
     "train_step": MetricKind(needs_videos=True),
@@ -47,6 +50,7 @@ METRICS: dict[str, MetricKind] = {  # a plug-in's stands in its module, as KIND
     "end_to_end": MetricKind(needs_videos=True),
     "data_stall": MetricKind(needs_videos=True),
     "energy": MetricKind(),
+    "energy_decoded": MetricKind(needs_videos=True),
 }
 
 
@@ -121,10 +125,12 @@ _ROWS = (
     Quantity(name="params", header="params", kind="count", unit="M", scale=1e-6, better="lower"),
     Quantity(name="gflops_view", header="GFLOPs/view × views", kind="count", better="lower"),
     Quantity(name="gflops_video", header="GFLOPs/video", kind="count", better="lower"),
+    Quantity(name="logits_deviation", header="logits off by", kind="other", unit="σ", better="lower"),
     _time("latency_ms", "latency", headline=True),
     _time("latency_p90_ms", "latency p90"),
     _time("latency_p99_ms", "latency p99"),
     _time("latency_device_ms", "latency on the device"),
+    _time("latency_frame_ms", "latency of an online frame"),
     Quantity(name="launch_bound_fraction", header="launch-bound", kind="fraction", unit="%", scale=100, better="lower"),
     _rate("throughput_clips_s", "throughput", headline=True),
     _rate("throughput_frames_s", "throughput", "frames/s"),
@@ -136,6 +142,8 @@ _ROWS = (
     _memory("memory_reserved_mib", "reserved memory"),
     _memory("memory_process_mib", "process memory"),
     _memory("memory_resident_mib", "resident memory"),
+    _memory("train_memory_mib", "training memory"),
+    _memory("train_memory_checkpointed_mib", "training memory, activations computed twice"),
     _time("step_ms", "training step"),
     _time("wait_ms", "wait"),
     _time("forward_ms", "forward"),
@@ -147,6 +155,9 @@ _ROWS = (
     _rate("decode_clips_s", "decoding", headline=True),
     Quantity(name="energy_j_clip", header="energy", kind="energy", unit="J/clip", better="lower"),
     Quantity(name="energy_j_video", header="energy", kind="energy", unit="J/video", better="lower"),
+    Quantity(
+        name="energy_decoded_j_video", header="energy with decoding", kind="energy", unit="J/video", better="lower"
+    ),
 )
 QUANTITIES: dict[str, Quantity] = {row.name: row for row in _ROWS}
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from .metrics import Subject
+
 FRESH = "startup"  # the metric that only a process of its own can measure
 OWN = "the module's own weights"
 
@@ -136,16 +138,21 @@ def measure(
     try:
         count = _classes(module.to(case.device).eval(), shown, index)
         subject = cases.subject_of(module, case, index, clip=shown, views=own_views, num_classes=count, log=[])
-        with bar(Console(file=sys.stderr)) as progress:
-            task = progress.add_task(case.model, total=None)
-
-            def show(event: Event) -> None:
-                progress.update(task, description=event.phase, completed=event.done, total=event.total)
-
-            subject.report = show
-            return cases.measured(subject)[0]
+        return measure_subject(subject)
     finally:
         module.train(training)
+
+
+def measure_subject(subject: Subject) -> dict[str, Metric]:
+    """Measure the metrics of a subject's case, with progress on standard error."""
+    with bar(Console(file=sys.stderr)) as progress:
+        task = progress.add_task(subject.case.model, total=None)
+
+        def show(event: Event) -> None:
+            progress.update(task, description=event.phase, completed=event.done, total=event.total)
+
+        subject.report = show
+        return cases.measured(subject)[0]
 
 
 def train(

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import models
 from ..errors import UserError, unknown
 from ..pipelines.index import writable
 from ..spec import Clip
+from .measuring import exported
 from .training import weights
 
 TOLERANCE = 1e-4
@@ -73,30 +70,13 @@ def _program(network: nn.Module, example: Tensor, path: Path) -> Callable[[Tenso
 def _onnx(network: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
     import onnxruntime  # type: ignore[import-not-found]
 
-    sizes = {0: torch.export.Dim("clips", min=1, max=4096)}
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # it warns that torchvision is missing, which no model here needs
-    try:
-        with (
-            sdpa_kernel(SDPBackend.MATH),
-            warnings.catch_warnings(),
-        ):  # ONNX lacks fused attention for this layout
-            warnings.simplefilter("ignore", FutureWarning)  # raised by torch's own code
-            torch.onnx.export(
-                network, (example,), path, dynamo=True, dynamic_shapes=(sizes,), input_names=["clip"],
-                output_names=["logits"], external_data=False, verbose=False,
-            )  # fmt: skip
-    except torch.onnx.OnnxExporterError as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise UserError(f"torch cannot translate this model to ONNX ({reason[:160]}): export it as .pt2") from None
+    exported.to_onnx(network, example, path, {0: torch.export.Dim("clips", min=1, max=4096)})
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda clip: torch.from_numpy(session.run(None, {"clip": clip.numpy()})[0])
 
 
 def _require_onnx(out: Path) -> None:
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if out.suffix == ".onnx" and missing:
+    if out.suffix == ".onnx" and (missing := exported.missing_packages()):
         raise UserError(f"{out}: ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 

@@ -60,9 +60,14 @@ def render(results: Sequence[Result], *, title: str, format: str = "png") -> byt
     if shown is None:
         raise UserError("nothing to plot: no case has both an accuracy and a latency, throughput or GFLOPs")
     with matplotlib.rc_context(STYLE):
-        picture = io.BytesIO()
-        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format, {})
-        _figure(shown, title).savefig(picture, format=format, dpi=200, metadata=metadata)
+        return save(_figure(shown, title), format)
+
+
+def save(figure: Figure, format: str) -> bytes:
+    """Return a figure as bytes, in `png`, `svg` or `pdf`, the same ones every time."""
+    picture = io.BytesIO()
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format, {})
+    figure.savefig(picture, format=format, dpi=200, metadata=metadata)
     return picture.getvalue()
 
 

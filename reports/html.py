@@ -28,19 +28,20 @@ FILES = Path(__file__).parent / "page"
 # Each module imports only from earlier ones, so that their concatenation is a single module.
 SCRIPTS = (
     "elements", "data", "axes", "front", "names", "tables",
-    "cases", "tooltip", "scatter", "curves", "latencies", "page",
+    "cases", "tooltip", "scatter", "curves", "latencies", "theme", "page",
 )  # fmt: skip
+TRAINING = ("elements", "data", "axes", "curves", "theme", "training")
 
 
 def render(results: Sequence[Result], *, title: str) -> str:
     """Return the page; all text from results is escaped."""
     shown = measured(results)
     lines = (command(result.case, row.case_id) for row, result in zip(shown.rows, results, strict=True))
-    return _templates().get_template("page.html").render(
+    return fill(
+        "page.html",
+        SCRIPTS,
         page=PAGE,
         title=title,
-        script="".join(script(name) for name in SCRIPTS),
-        style=_read("page.css"),
         subtitle=_subtitle(results),
         cards=_cards.cards(results),
         measured=shown,
@@ -57,6 +58,12 @@ def render(results: Sequence[Result], *, title: str) -> str:
         places={(row.case_id, row.machine): i for i, row in reversed(list(enumerate(shown.rows)))},
         data=_charts.data(results, page=PAGE),
     )  # fmt: skip
+
+
+def fill(template: str, scripts: Sequence[str], **values: object) -> str:
+    """Return a page of a template of `page/`, with the style and those modules of its script in it."""
+    code = "".join(script(name) for name in scripts)
+    return _templates().get_template(template).render(script=code, style=_read("page.css"), **values)
 
 
 def script(name: str) -> str:

@@ -1,8 +1,9 @@
-"""One model per family in twelve combinations of precision, mode and memory format, at batch 8.
+"""One model per family in sixteen combinations of precision, mode and memory format, at batch 8.
 
-The report says where they change the ranking of latencies.
+The report says where they change the ranking of latencies, and how far each moves the logits.
 
-What a machine cannot run (TF32 or CUDA graphs without a GPU) gets the status `unsupported`.
+What a machine cannot run (TF32 or CUDA graphs without a GPU, ONNX Runtime if it is not installed) gets the status
+`unsupported`.
 """
 
 from dataclasses import replace
@@ -13,7 +14,7 @@ from ._zoo import FLAGSHIPS
 PLAIN = Case(
     model=FLAGSHIPS[0],
     batch=8,
-    metrics=("startup", "parameters", "memory", "latency", "throughput", "energy"),
+    metrics=("startup", "parameters", "memory", "logits", "latency", "throughput", "energy"),
     time_limit=3600,
 )
 BF16 = replace(PLAIN, precision="bf16")
@@ -30,10 +31,14 @@ CONFIGURATIONS = (
     replace(BF16, mode="compile_max_autotune"),
     replace(PLAIN, precision="fp16"),
     replace(PLAIN, precision="fp8"),
+    replace(PLAIN, precision="int8"),
+    replace(PLAIN, mode="aot_inductor"),
+    replace(PLAIN, mode="onnxruntime"),
+    replace(PLAIN, mode="tensorrt"),
 )
 
 SUITE = Suite(
     name="modes",
-    description="one model a family in every precision and mode: eager, compiled, CUDA graphs, channels last",
+    description="one model a family in every precision and mode: eager, compiled, exported, CUDA graphs",
     cases=tuple(replace(configuration, model=model) for configuration in CONFIGURATIONS for model in FLAGSHIPS),
 )

@@ -31,7 +31,22 @@ def suite_of(folder: Path, case: str) -> Path:
 
 @pytest.mark.parametrize(
     "verb",
-    ["run", "train", "eval", "report", "compare", "predictions", "explain", "convert", "models", "suites", "doctor"],
+    [
+        "run",
+        "train",
+        "eval",
+        "report",
+        "compare",
+        "predictions",
+        "explain",
+        "convert",
+        "models",
+        "suites",
+        "doctor",
+        "time",
+        "predict",
+        "plan",
+    ],
 )
 def test_every_verb_explains_itself_with_an_example(reelbench, verb):
     code, out, _ = reelbench(verb, "--help")

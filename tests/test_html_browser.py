@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from reelbench import reports
+from reelbench.reports import _training, _training_page
 from reelbench.reports._stats import pareto
 from reelbench.reports.html import script
 from reelbench.result import Result
@@ -352,3 +353,18 @@ def test_the_front_shows_how_sure_it_is(shown: Browser):
     assert shown.run("document.querySelectorAll('#plot .band').length") == 1
     shown.run("document.querySelector('.point').dispatchEvent(new FocusEvent('focusin', {bubbles: true}))")
     assert re.search(r"on the front in \d+ % of draws", shown.run("document.querySelector('.tooltip').textContent"))
+
+
+def test_the_page_of_training_runs_draws_a_line_per_run_and_curve(browser, tmp_path):
+    for name, steps in (("a", 30), ("<b>", 1)):
+        (tmp_path / name).mkdir()
+        rows = [{"step": k, "loss": 2.0 / (k + 1), "lr": 0.1, "wait": 1.0, "compute": 1.0} for k in range(steps)]
+        (tmp_path / name / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = tmp_path / "training.html"
+    _training_page.write(_training.read([tmp_path / "a", tmp_path / "<b>"]), "html", page)
+    browser.open(page)
+    assert browser.run("document.querySelectorAll('section svg').length") == 3
+    assert browser.run("document.querySelectorAll('#loss .curve').length") == 2
+    names = "[...document.querySelectorAll('#loss .curve > text')].map((t) => t.textContent)"
+    assert sorted(browser.run(names)) == ["<b>", "a"]
+    assert complaints(browser) == []

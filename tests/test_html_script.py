@@ -15,17 +15,19 @@ BIOME = ROOT / "node_modules" / ".bin" / "biome"
 
 
 def test_a_module_imports_only_what_stands_before_it():
-    assert sorted(html.SCRIPTS) == sorted(path.stem for path in html.FILES.glob("*.js"))
-    for place, name in enumerate(html.SCRIPTS):
-        text = (html.FILES / f"{name}.js").read_text()
-        assert set(re.findall(r' from "\./(\w+)\.js";', text)) <= set(html.SCRIPTS[:place]), name
+    assert {*html.SCRIPTS, *html.TRAINING} == {path.stem for path in html.FILES.glob("*.js")}
+    for scripts in (html.SCRIPTS, html.TRAINING):
+        for place, name in enumerate(scripts):
+            text = (html.FILES / f"{name}.js").read_text()
+            assert set(re.findall(r' from "\./(\w+)\.js";', text)) <= set(scripts[:place]), name
 
 
-def test_the_modules_become_one():
-    one = "".join(map(html.script, html.SCRIPTS))
+@pytest.mark.parametrize("scripts", [html.SCRIPTS, html.TRAINING], ids=["page", "training"])
+def test_the_modules_become_one(scripts):
+    one = "".join(map(html.script, scripts))
     assert not re.findall(r"^(?:import|export) .*", one, flags=re.MULTILINE)
     names = Counter(re.findall(r"^(?:const|let|function) (\w+)", one, flags=re.MULTILINE))
-    assert "pareto" in names
+    assert "drawCurve" in names
     assert [name for name, times in names.items() if times > 1] == []
 
 

@@ -48,21 +48,28 @@ ROOMS: dict[str, set[str]] = {
     },
     "harness.catalog": {"models", "harness.progress", "harness.metrics"},
     "harness.listing": {"harness.catalog"},
-    "harness.export": {"models", "pipelines", "harness.training"},
+    "harness.export": {"models", "pipelines", "harness.measuring", "harness.training"},
     "harness.dump": {"pipelines", "harness.measuring"},
     "harness.eval": {
         "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.dump",
     },
     "harness.explain": {"models", "pipelines", "harness.training"},
+    "harness.predict": {
+        "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.explain",
+    },
     "harness.suites": {
         "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.metrics",
         "harness.training", "harness.lock", "harness.lineage",
     },
+    "harness.plan": {
+        "models", "pipelines", "harness.measuring", "harness.metrics", "harness.training", "harness.suites",
+    },
     "harness.results": {"reports", "harness.suites"},
     "harness.api": {
         "models", "pipelines", "harness.device", "harness.events", "harness.progress", "harness.training",
-        "harness.eval", "harness.suites", "harness.results",
+        "harness.metrics", "harness.eval", "harness.suites", "harness.results",
     },
+    "harness.time_model": {"models", "reports", "harness.measuring", "harness.suites", "harness.api"},
     "harness.pytest_plugin": {"models", "harness.device", "harness.measuring", "harness.suites"},
 }  # fmt: skip
 # The command line sees every room, and what a launcher starts in a rank is a command line too.

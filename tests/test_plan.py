@@ -1,137 +1,122 @@
-"""How many rounds a run takes, and what it says that they will show; workers and their clocks are stubs."""
+"""`reelbench plan`: what follows from a measurement, what was measured, and what is assumed."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import random
-import re
 from pathlib import Path
 
 import pytest
+import torch
+from reelbench import models
 from reelbench.errors import UserError
-from reelbench.harness.cli.suite import run as verb
-from reelbench.harness.events import Event
-from reelbench.harness.suites import interleave, plan
-from reelbench.harness.suites.plan import Plan
-from reelbench.reports import compare
-from reelbench.result import Metric, Result
-from reelbench.spec import Case
+from reelbench.harness import plan as planning
+from reelbench.harness.plan import Measured, Plan, to_text
+from reelbench.harness.training.job import Job
+from reelbench.result import Metric
+from reelbench.spec import Recipe
 
-CASES = tuple(Case(model=f"{name}/micro", metrics=("latency",)) for name in ("tsm", "mvit"))
-
-
-class Worker:
-    """A case's process whose rounds vary by `spread`."""
-
-    spread = 0.02
-
-    def __init__(self, result: Result, out: Path) -> None:
-        self.case, self.ended, self.child = result.case, None, self
-        self.draw = random.Random(result.case.model)
-
-    def measure(self, number: int, best_calibration: float) -> dict:
-        metric = Metric(value=math.exp(self.draw.gauss(0, self.spread)), unit="ms", samples=(1.0, 2.0))
-        return {
-            "metrics": {"latency_ms": dataclasses.asdict(metric)},
-            "machine": {"disturbed": []},
-            "time_breakdown": {"wall": 30.0},
-        }
-
-    def close(self) -> None: ...
+MEASURED = Measured(
+    batch=4, seconds=61.0, decoder="dali", update_ms=Metric(value=100, unit="ms"),
+    compute_ms=Metric(value=400, unit="ms", low=380, high=440, convention="training step, batch 4"),
+    decode_clips_s=Metric(value=100, unit="clips/s"),
+    memory={
+        "train_memory_mib": Metric(value=20480, unit="MiB"),
+        "train_memory_checkpointed_mib": Metric(value=5120, unit="MiB"),
+    },
+)  # fmt: skip
 
 
-class Display:
-    """Collects the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def update(self, event: Event) -> None:
-        if event.note:
-            self.notes.append(event.note)
-
-
-@pytest.fixture
-def interleaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run two cases in rounds; return their results and what was said."""
-    monkeypatch.setattr(interleave, "_Worker", Worker)
-    alone = [Result(case=case, status="ok", started="", seconds=1.0) for case in CASES]
-
-    def run(planned: Plan) -> tuple[list[Result], list[str]]:
-        display = Display()
-        return list(interleave.interleave(alone, tmp_path, planned, display)), display.notes  # type: ignore[arg-type]
-
-    return run
+def made(measured: Measured = MEASURED, **recipe) -> Plan:
+    """8 GPUs with 4 videos in each of two accumulation steps: 0.9 s of computing for 8 videos a GPU."""
+    chosen = dataclasses.replace(Recipe(batch=64, accumulate=2, epochs=30), **recipe)
+    job = Job(
+        model="video_swin/t", data=Path("train.parquet"), recipe=chosen, clip=models.choose_clip("video_swin/t", None),
+        device="cuda",
+    )  # fmt: skip
+    return Plan(
+        job=job, ranks=8, videos=64_000, steps=36_000, micro=4, disk=3 * 2**30, free=2**40, measured=measured, threads=8
+    )
 
 
-def rounds_of(results: list[Result]) -> list[int]:
-    return [len(r.metrics["latency_ms"].rounds) for r in results]
+def test_hours_follow_from_the_step():
+    found = made()
+    assert found.hours(400) == pytest.approx(36_000 * 0.9 / 3600)
+    assert found.needed_clips_s == pytest.approx(8 / 0.9)
+    text = to_text(found)
+    assert "36000 of 64 videos: 4 a GPU in each of 2 accumulation steps" in text
+    assert "9 h [8.6 h, 9.8 h]" in text
+    assert "20 GiB a GPU at 4 videos" in text
+    assert "5 GiB a GPU at 4 videos with --checkpoint-activations" in text
+    assert "decoding is fast enough" in text
+    assert "3 GiB at most" in text
+    assert "measured for 61 s on 1 GPU of this machine" in text
+    assert "8 GPUs scale at 100 %, decoding too: not measured" in text
 
 
-def test_as_many_rounds_are_taken_as_a_difference_needs(interleaved):
-    found, notes = interleaved(Plan(plan.MOST, 0.06))
-    first, second = rounds_of(found)
-    assert first == second
-    assert plan.FIRST < first < plan.MOST
-    shown = re.fullmatch(r"(\d+) rounds, about (\d+) min, show .*latency \(the worst case ±([\d.]+)%\)", notes[-1])
-    assert shown is not None
-    assert (int(shown[1]), int(shown[2])) == (first, first)  # two cases of half a minute each
-    assert float(shown[3]) <= 6
+def test_a_slow_decoder_sets_the_time():
+    slow = dataclasses.replace(MEASURED, decode_clips_s=Metric(value=4, unit="clips/s"))
+    assert made(slow).hours(400) == pytest.approx(36_000 * 2 / 3600)
+    assert "decoding limits the training" in to_text(made(slow))
 
 
-def test_rounds_that_are_there_are_not_taken_again(interleaved):
-    before, _ = interleaved(Plan(plan.MOST, 0.06))
-    again, notes = interleaved(Plan(plan.MOST, 0.06))
-    assert rounds_of(again) == rounds_of(before)
-    assert notes == []
-    more, _ = interleaved(Plan(plan.MOST, 0.05))
-    assert rounds_of(more)[0] > rounds_of(before)[0]
+def test_what_was_not_measured_is_named_or_left_out():
+    less = dataclasses.replace(
+        MEASURED, batch=2, decode_clips_s=None, memory={}, compute_ms=Metric(value=200, unit="ms")
+    )
+    text = to_text(made(less, optimizer="sgd"))
+    assert "no interval" in text
+    assert "\nmemory" not in text
+    assert "decoding    not measured" in text
+    assert "a batch of 4 is that at 2 (it did not fit into memory): not measured" in text
+    assert "what AdamW without ZeRO does: not measured" in text
 
 
-def test_a_given_number_of_rounds_is_taken_and_told_what_it_shows(interleaved):
-    found, [note] = interleaved(Plan(8))
-    assert rounds_of(found) == [8, 8]
-    assert note.startswith("8 rounds, about 8 min, show differences of ±")
-    values = plan.of_results(found)
-    assert plan.sentence(values, 8, 480) == plan.sentence(plan.of_results(found), 8, 480) != ""
-    assert plan.sentence({}, 8, 480) == ""
+def test_a_batch_that_does_not_fit_is_halved():
+    tried = []
+
+    def step(batch: int) -> int:
+        tried.append(batch)
+        if batch > 3:
+            raise torch.cuda.OutOfMemoryError("full")
+        return batch
+
+    assert planning.largest_that_fits(12, step) == 3
+    assert tried == [12, 6, 3]
+    with pytest.raises(UserError, match="not even one video fits"):
+        planning.largest_that_fits(4, lambda batch: step(batch + 9))
 
 
-def test_the_difference_that_is_promised_is_found(interleaved):
-    """Two runs as planned, one slower by what they show: four of five are called, and few of none."""
-    draw = random.Random(3)
-    size, called, alarms = 0.06, 0, 0
-    rounds = plan.power.rounds_for(0.02, size)
-    assert rounds is not None
-
-    def side(scale: float) -> Result:
-        now, shared, values = draw.gauss(0, 0.02), draw.gauss(0, 0.01), []
-        for _ in range(rounds):
-            now = 0.5 * now + math.sqrt(0.75) * draw.gauss(0, 0.02)
-            values.append(scale * math.exp(shared + now))
-        metric = Metric(value=scale, unit="ms", samples=tuple(values), rounds=(1,) * rounds)
-        return Result(case=CASES[0], status="ok", started="", seconds=1.0, metrics={"latency_ms": metric})
-
-    for _ in range(150):
-        called += compare.judge([side(1.0)], [side(1 + size)])[0][0].text == "slower"
-        alarms += compare.judge([side(1.0)], [side(1.0)])[0][0].text in ("slower", "faster")
-    assert called >= 0.72 * 150
-    assert alarms <= 0.09 * 150
-
-
-def test_what_no_rounds_show_is_refused_at_once(tmp_path):
-    with pytest.raises(UserError, match="one a side shows 4.1% at best"):
-        verb("quick", out=tmp_path, detect="1%")
-    with pytest.raises(UserError, match="such as 5%"):
-        verb("quick", out=tmp_path, detect="five")
+def test_a_plan_is_measured_on_this_machine(reelbench, tiny_synthetic, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = (
+        "tsm/micro",
+        "--data",
+        tiny_synthetic["train"],
+        "--batch",
+        8,
+        "--gpus",
+        2,
+        "--epochs",
+        4,
+        "--device",
+        "cpu",
+    )
+    code, out, err = reelbench("plan", *given, "--seconds", 1, "--decoder", "software")
+    assert code == 0, err
+    assert "12 of 8 videos: 4 a CPU process" in out
+    assert "software decoder, 2 workers" in out
+    assert "time per video at a batch of 4 is that at 2" in out
+    assert not list(tmp_path.iterdir())  # and it leaves nothing
 
 
-def test_an_accuracy_has_its_difference_too(tiny_synthetic, tmp_path):
-    folder = str(tiny_synthetic["test"].parent)
-    tested = Case(model="tsm/micro", data=folder, metrics=("accuracy",), checkpoint="x")
-    [said] = plan.accuracy_sentences([tested, dataclasses.replace(tested, seed=1)])
-    assert re.match(r"\d+ videos show a difference of [\d.]+ points between two models", said)
-    assert plan.accuracy_sentences(CASES) == []
-    assert "`--interleave` shows smaller ones" in plan.plain_sentence(CASES)
-    assert plan.plain_sentence([tested]) == ""
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--batch", 64), "24 videos do not fill one batch of 64"),
+        (("--batch", 8, "--gpus", 3), "does not divide over 3"),
+    ],
+)
+def test_what_no_training_would_do_is_refused(reelbench, tiny_synthetic, options, said):
+    code, _, err = reelbench("plan", "tsm/micro", "--data", tiny_synthetic["train"], *options, "--device", "cpu")
+    assert code == 2
+    assert said in err

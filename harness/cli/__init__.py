@@ -14,7 +14,7 @@ import typer
 
 from ... import plugins
 from ...errors import INTERRUPTED, Stopped, UserError
-from . import data, explain, inventory, report, suite, train, weights
+from . import data, explain, inventory, model, report, suite, train, weights
 from .verb import Verb
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -22,7 +22,10 @@ app.add_typer(data.data, name="data")
 app.command()(suite.run)
 app.command("suites")(suite.list_suites)
 app.command("train")(train.train)
+app.command()(train.plan)
 app.command("eval")(weights.evaluate)
+app.command()(model.time)
+app.command()(model.predict)
 app.command()(weights.convert)
 app.command()(weights.export)
 app.command()(report.report)

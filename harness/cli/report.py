@@ -14,7 +14,7 @@ from ...result import Result
 
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Results folders.")],
+    folders: Annotated[list[Path], typer.Argument(help="Results folders, or training runs.")],
     format: Annotated[
         str, typer.Option(help="terminal, markdown, csv, latex, paper, html, figure or benchmark.")
     ] = "terminal",
@@ -26,7 +26,7 @@ def report(
         str | None, typer.Option(help="A table of one number, such as latency_ms, with a column per machine.")
     ] = None,
 ) -> None:
-    """Write a report of one or more results folders; of a case and machine that several hold, the last one's row.
+    """Write a report of results folders (of a case and machine the last row counts), or the curves of training runs.
 
     Example: reelbench report runs/quick --format html --to report.html
     """
@@ -34,6 +34,18 @@ def report(
         from ...pipelines.index import writable
 
         writable(to)
+    from ...reports import _training
+    from ..suites import ledger
+
+    suites = [folder for folder in folders if (folder / ledger.FILE).exists() or not _training.find(folder)]
+    runs = [run for folder in folders if folder not in suites for run in _training.find(folder)]
+    if runs:
+        _report_runs(runs, format, to.with_name(f"{to.stem}-training{to.suffix}") if suites and to else to)
+    if suites:
+        _report_suites(suites, format, to, machine, pivot)
+
+
+def _report_suites(folders: list[Path], format: str, to: Path | None, machine: str | None, pivot: str | None) -> None:
     from ...reports import _machines
     from ..results import load_results
 
@@ -44,6 +56,13 @@ def report(
         _write_text(_pivot(shown, pivot, format), to)
     else:
         write_report(shown, format, to)
+
+
+def _report_runs(folders: list[Path], format: str, to: Path | None) -> None:
+    from ...reports import _training, _training_page
+
+    for file in _training_page.write(_training.read(folders), format, to):
+        print(f"curves: {file}")
 
 
 def compare(

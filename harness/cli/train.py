@@ -1,4 +1,4 @@
-"""The `train` verb; launchers start it in every rank too."""
+"""The verbs `train`, which launchers start in every rank too, and `plan`, which takes the same options."""
 
 from __future__ import annotations
 
@@ -39,6 +39,28 @@ def train(
 
     machines = Machines(**fields.read(Machines, given))
     raise typer.Exit(launch.run(describe(model, job, recipe, device, given, option), machines))
+
+
+@fields.offers(Job, Machines, Recipe, Clip)
+def plan(
+    model: Annotated[str | None, typer.Argument(help="Address of the model, such as video_swin/t.")] = None,
+    job: Annotated[Path | None, typer.Option(help="Plan to repeat a run: its OUT/job.json.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Name of one of the model's recipes, or a JSON file.")] = None,
+    option: ModelOption = None,
+    device: Device = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Time to measure for.")] = 60,
+    **given: str | bool | None,
+) -> None:
+    """Measure a training's step and decoder for a minute, and say what the whole training needs.
+
+    Example: reelbench plan video_swin/t --recipe kinetics400 --gpus 8 --data k400_train.parquet
+
+    The options are those of `train`: hours, memory, decoding and disk are for that command. What is assumed is named.
+    """
+    from .. import plan as planning
+
+    machines = Machines(**fields.read(Machines, given))
+    print(planning.to_text(planning.plan(describe(model, job, recipe, device, given, option), machines.total, seconds)))
 
 
 def describe(

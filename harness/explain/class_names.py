@@ -13,10 +13,11 @@ from ..training.run_folder import CLASSES
 from ..training.saved_weights import run_folder_of
 
 
-def names(count: int, checkpoint: Path, data: str | None, own: tuple[str, ...] = ()) -> tuple[str, ...]:
+def names(count: int, checkpoint: Path | None, data: str | None, own: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the names of a classifier's `count` classes: `class 0`, `class 1`, … if none are known.
 
-    `own` are those of the weights that come with the model, taken if there are as many, and no others are known.
+    `own` are those of the weights that come with the model, taken if there are as many, and no others are known;
+    without a checkpoint these are the model's weights.
 
     `data` is an index, a folder of indexes or a built-in synthetic set; without it the names are those that `reelbench
     train` wrote beside the checkpoint, if it did. Raises UserError if `data`, or that file, has another number of
@@ -26,8 +27,9 @@ def names(count: int, checkpoint: Path, data: str | None, own: tuple[str, ...] =
     if source is None:
         return own if len(own) == count else tuple(f"class {number}" for number in range(count))
     if len(found) != count:
+        head = checkpoint or "the model"
         raise UserError(
-            f"{source} has {len(found)} classes, the head of {checkpoint} {count}: name the data that it was trained on"
+            f"{source} has {len(found)} classes, the head of {head} {count}: name the data that it was trained on"
         )
     return found
 
@@ -54,8 +56,10 @@ def find(label: str, known: tuple[str, ...]) -> int:
     raise unknown("class", label, known)
 
 
-def _known(checkpoint: Path, data: str | None) -> tuple[str | Path | None, tuple[str, ...]]:
+def _known(checkpoint: Path | None, data: str | None) -> tuple[str | Path | None, tuple[str, ...]]:
     if data is not None:
         return data, Index.load(datasets.resolve(data).test).classes
+    if checkpoint is None:
+        return None, ()
     beside = run_folder_of(checkpoint) / CLASSES
     return (beside, tuple(json.loads(beside.read_text()))) if beside.is_file() else (None, ())

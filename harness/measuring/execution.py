@@ -1,4 +1,4 @@
-"""Running a model's forward pass in a precision, memory format and mode: eager, compiled, or as a CUDA graph.
+"""Running a model's forward pass in a precision, memory format and mode: eager, compiled, exported, as a CUDA graph.
 
 `bf16` and `fp16` cast weights and activations once; `amp_bf16` and `amp_fp16` are torch's autocast, which keeps fp32
 weights and casts them in every pass, as in training. What the machine does not support raises UnsupportedError, so
@@ -8,6 +8,7 @@ that nothing else is measured instead.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ...errors import UnsupportedError, unknown
 from ...spec import Arithmetic, Case
+from . import exported
 
 Forward = Callable[[Tensor], Tensor]
 FP8 = torch.float8_e4m3fn
@@ -40,7 +42,7 @@ def prepare(model: nn.Module, case: Case, device: torch.device) -> Forward:
         original.to("cpu")
     if case.channels_last:
         to_channels_last(model)
-    compiled = in_precision(_compile(model, case.mode), case.precision, device)
+    compiled = in_precision(_compile(model, case.mode, device), case.precision, device)
 
     def forward(clip: Tensor) -> Tensor:
         if case.channels_last:
@@ -63,13 +65,20 @@ def set_up(precision: str, mode: str, device: torch.device) -> None:
 
 
 def cast(model: nn.Module, precision: str) -> nn.Module:
-    """Return a copy with weights cast or quantized for `bf16`, `fp16` and `fp8`, else the model itself."""
+    """Return a copy with weights cast or quantized for `bf16`, `fp16`, `fp8` and `int8`, else the model itself."""
     if precision in CAST:
         return copy.deepcopy(model).to(CAST[precision])
     if precision == "fp8":
         model = copy.deepcopy(model)
         quantize(model)
-    return model
+    return to_int8(model) if precision == "int8" else model
+
+
+def to_int8(model: nn.Module) -> nn.Module:
+    """Return a copy with the linear layers in int8: weights quantized once, inputs in every pass; on a CPU only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, but its successor is a package of its own
+        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
 
 
 def in_precision(model: Callable[[Tensor], Tensor], precision: str, device: torch.device) -> Forward:
@@ -182,7 +191,9 @@ class Replayed:
         return graph, given, logits
 
 
-def _compile(model: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
+def _compile(model: nn.Module, mode: str, device: torch.device) -> Callable[[Tensor], Tensor]:
+    if mode in exported.MODES:
+        return exported.Exported(model, mode, device)
     if not mode.startswith("compile"):
         return model
     # A batch sweep recompiles for each batch size; older torch has no public name for this limit.
@@ -199,5 +210,9 @@ def _check(precision: str, mode: str, device: torch.device) -> None:
     if capability < needs.get(precision, (0, 0)):
         major, minor = needs[precision]
         raise UnsupportedError(f"{precision} needs a GPU of compute capability {major}.{minor} or newer")
+    if precision == "int8" and (device.type != "cpu" or not hasattr(torch.ao.quantization, "quantize_dynamic")):
+        raise UnsupportedError("int8 runs on a CPU, by torch's dynamic quantization, which this machine lacks")
+    if mode in exported.MODES:
+        exported.check(precision, mode, device)
     if mode == "cuda_graphs" and device.type != "cuda":
         raise UnsupportedError("cuda_graphs needs a GPU: use mode='eager' or 'compile' on a CPU")

@@ -56,23 +56,24 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
 
 def _idle_watts(handle: Any) -> float:
-    before, begin = _joules(handle), time.perf_counter()
+    before, begin = read_joules(handle), time.perf_counter()
     time.sleep(IDLE)
-    return (_joules(handle) - before) / (time.perf_counter() - begin)
+    return (read_joules(handle) - before) / (time.perf_counter() - begin)
 
 
 def _window(subject: Subject, clip: torch.Tensor, handle: Any) -> tuple[float, float, int]:
     timing.synchronize(subject.device)
-    before, begin, steps = _joules(handle), time.perf_counter(), 0
+    before, begin, steps = read_joules(handle), time.perf_counter(), 0
     while time.perf_counter() - begin < WINDOW:
         subject.forward(clip)
         timing.synchronize(subject.device)
         steps += 1
     seconds = time.perf_counter() - begin
-    return _joules(handle) - before, seconds, steps
+    return read_joules(handle) - before, seconds, steps
 
 
-def _joules(handle: Any) -> float:
+def read_joules(handle: Any) -> float:
+    """Return the joules of NVML's counter. Raises UnsupportedError if it stops answering."""
     found = nvml.joules(handle)
     if found is None:
         raise UnsupportedError("NVML's energy counter stopped answering during the measurement: see the driver's log")

@@ -28,14 +28,14 @@ def measure(subject: Subject) -> dict[str, Metric]:
     clip = subject.example(batch)
     with subject.timer.phase("warm_up"):
         subject.forward(clip)
-    _reset_resident_peak()
+    reset_resident_peak()
     if subject.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(subject.device)
     with subject.timer.phase("measured"):
         subject.forward(clip)
         timing.synchronize(subject.device)
-    found = {"memory_resident_mib": _resident_peak()}
+    found = {"memory_resident_mib": resident_peak()}
     if subject.device.type == "cuda":
         found.update(_on_card(subject.device, subject.case.mode))
         if found["memory_process_mib"] is None:
@@ -62,15 +62,17 @@ def _on_card(device: torch.device, mode: str) -> dict[str, float | None]:
     }
 
 
-def _reset_resident_peak() -> None:
-    """Writing 5 resets the kernel's high-water mark of this process (proc(5), clear_refs)."""
+def reset_resident_peak() -> None:
+    """Forget this process's peak so far, as far as the system permits."""
+    # Writing 5 resets the kernel's high-water mark of this process (proc(5), clear_refs).
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
 
 
-def _resident_peak() -> float | None:
+def resident_peak() -> float | None:
+    """Return this process's peak resident set in MiB, libraries included; None but on Linux."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None

@@ -34,7 +34,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
     batch = subject.case.batch or BATCH
     with _clips(subject, batch) as (clips, fed):
         parts = _steps(subject, clips)
-    convention = f"training step, batch {batch}, {_arithmetic(subject.case.precision)}, eager, AdamW, {fed}"
+    convention = f"training step, batch {batch}, {arithmetic(subject.case.precision)}, eager, AdamW, {fed}"
     waits = parts.pop("wait")
     found = {f"{name}_ms": timing.summary(values, "ms", convention) for name, values in parts.items()}
     if fed == RANDOM:
@@ -58,25 +58,30 @@ def _clips(subject: Subject, batch: int) -> Iterator[tuple[Iterator[Tensor], str
         yield clips, f"fed by the {stream.decoder} decoder, {subject.case.workers} workers"
 
 
-def _arithmetic(precision: str) -> str:
+def arithmetic(precision: str) -> str:
     """Return the training precision as text: weights stay in fp32, so half precision is autocast."""
     half = precision.removeprefix("amp_")
     return precision if half in ("fp32", "tf32") else f"{half} autocast"
 
 
+def trainee(subject: Subject) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Return a copy of the model in training mode on the subject's device, and its optimizer, which changes nothing."""
+    # `prepare` moves the fp32 original to the CPU if it casts.
+    model = copy.deepcopy(subject.model).to(subject.device).train()
+    return model, torch.optim.AdamW(model.parameters(), lr=0.0)
+
+
+def loss(subject: Subject, model: nn.Module, clip: Tensor) -> Tensor:
+    """Return the loss of a clip N×3×T×H×W in the case's precision."""
+    label = torch.zeros(len(clip), dtype=torch.long, device=subject.device)
+    with execution.training(subject.device, subject.case.precision):
+        return nn.functional.cross_entropy(model(clip).float(), label)
+
+
 def _steps(subject: Subject, clips: Iterator[Tensor]) -> dict[str, list[float]]:
     """Return the milliseconds of each part, one sample per step."""
-    model = (
-        copy.deepcopy(subject.model).to(subject.device).train()
-    )  # `prepare` moves the fp32 original to the CPU if it casts
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # lr=0: the weights do not change between steps
+    model, optimizer = trainee(subject)
     kept: list[Tensor] = []
-
-    def forward() -> None:
-        clip = kept.pop()
-        label = torch.zeros(len(clip), dtype=torch.long, device=subject.device)
-        with execution.training(subject.device, subject.case.precision):
-            kept.append(nn.functional.cross_entropy(model(clip).float(), label))
 
     def update() -> None:
         optimizer.step()
@@ -84,7 +89,7 @@ def _steps(subject: Subject, clips: Iterator[Tensor]) -> dict[str, list[float]]:
 
     parts: dict[str, Callable[[], object]] = {
         "wait": lambda: kept.append(next(clips)),
-        "forward": forward,
+        "forward": lambda: kept.append(loss(subject, model, kept.pop())),
         "backward": lambda: kept.pop().backward(),
         "optimizer": update,
     }

@@ -5,7 +5,7 @@ from it. Then every case that succeeded and has timed metrics gets a worker proc
 and each round times each of these cases once. A disturbed round (a throttled or shared GPU, cores used by others, a
 slow calibration) is repeated, and dropped if that does not help; if too few undisturbed rounds remain, the times are
 flagged `machine_disturbed`. Finished rounds are kept in `OUT/isolated/rounds.jsonl`, from which an interrupted run
-resumes. How many rounds are taken, `plan` decides.
+resumes. How many rounds are taken, `rounds` decides.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ..measuring import machine, phases
 from ..measuring.timing import combine, disturbed
 from ..progress import SuiteProgress
 from . import ledger
-from .plan import FIRST, Plan, of_rounds, sentence
 from .process import Child, Message, Round
+from .rounds import FIRST, Plan, of_rounds, sentence
 
 FOLDER = "isolated"
 FILE = "rounds.jsonl"

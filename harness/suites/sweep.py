@@ -26,8 +26,8 @@ from ..lock import lock
 from ..measuring import environment, phases
 from ..progress import SuiteProgress
 from . import interleave, ledger, resume
-from .plan import MOST, Plan, accuracy_sentences, of_results, plain_sentence, sentence
 from .process import Child
+from .rounds import MOST, Plan, accuracy_sentences, of_results, plain_sentence, sentence
 
 
 def sweep(

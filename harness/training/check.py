@@ -58,7 +58,7 @@ def _check_out(job: Job, index: Index) -> None:
     run_folder.check_writable(job.out)
     if job.resume:
         record.compare(checkpoints.newest(job.out / run_folder.CHECKPOINTS), record.describe(job, index))
-    run_folder.check_space(job.out, *_sizes(job, index))
+    run_folder.check_space(job.out, *sizes(job, index))
 
 
 def _check_labels(job: Job, index: Index) -> None:
@@ -77,7 +77,7 @@ def _check_labels(job: Job, index: Index) -> None:
         print(f"{job.data}: {len(idle)} of {len(index.classes)} classes have no video: {names}", file=sys.stderr)
 
 
-def _sizes(job: Job, index: Index) -> tuple[int, int, int]:
+def sizes(job: Job, index: Index) -> tuple[int, int, int]:
     """Return the bytes of a checkpoint and of the weights, and how many checkpoints the disk must hold at once."""
     model = models.outline(job.model, num_classes=len(index.classes), **objective.model_options(job))
     weights, recipe = sum(t.numel() * 4 for t in model.state_dict().values()), job.recipe

@@ -5,10 +5,10 @@ function extent(values) {
   return values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
 }
 
-/** Map values to pixels; logarithmic where they span more than a factor of four. */
-export function scale(values, from, to, percent = false) {
+/** Map values to pixels; unless `linear`, logarithmic where they span more than a factor of four. */
+export function scale(values, from, to, percent = false, linear = false) {
   const [lowest, highest] = extent(values);
-  const log = !percent && lowest > 0 && highest / lowest > 4;
+  const log = !percent && !linear && lowest > 0 && highest / lowest > 4;
   const bend = log ? Math.log : (v) => v;
   const span = bend(highest) - bend(lowest) || Math.abs(bend(highest)) * 0.2 || 1;
   let [a, b] = [bend(lowest) - span * 0.09, bend(highest) + span * 0.09];

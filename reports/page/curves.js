@@ -19,13 +19,13 @@ export function drawBudgets() {
   drawCurves("budgets", marks, titles);
 }
 
-/** Draw the curves of a section: the points that `marksOf` returns for each visible case. */
-function drawCurves(section, marksOf, titles) {
+/** Draw the curves of a section: the points that `marksOf` returns for each visible case, from `titles.least` on. */
+export function drawCurves(section, marksOf, titles) {
   const canvas = document.querySelector(`#${section} .canvas`);
   canvas.replaceChildren();
   byId(section).hidden = !cases.some((c) => c[section]);
   const curves = cases.filter((c, i) => visible[i] && c[section]).map((c) => ({ ...c, marks: marksOf(c) }));
-  const shown = curves.filter((c) => c.marks.length > 1).slice(0, CURVES);
+  const shown = curves.filter((c) => c.marks.length >= (titles.least ?? 2)).slice(0, CURVES);
   if (!shown.length) return;
   const width = canvasWidth(canvas);
   const names = Math.min(width * 0.3, Math.max(...shown.map((c) => textWidth(c.model))) + 14);
@@ -34,8 +34,8 @@ function drawCurves(section, marksOf, titles) {
   const svg = makePicture(canvas, titles.y, box);
   const all = shown.flatMap((c) => c.marks);
   const [xs, ys] = [all.map((m) => m.x), all.flatMap((m) => [m.y, m.low ?? m.y, m.high ?? m.y])];
-  const x = scale(xs, box.left, box.right - 8);
-  const y = scale(ys, box.bottom, box.top, titles.percent);
+  const x = scale(xs, box.left, box.right - 8, false, titles.linear);
+  const y = scale(ys, box.bottom, box.top, titles.percent, titles.linear);
   drawAxes(svg, box, x, y, titles);
   const taken = [];
   for (const c of shown.sort((a, b) => a.marks.at(-1).y - b.marks.at(-1).y)) drawCurve(svg, c, x, y, box, taken);
@@ -43,7 +43,8 @@ function drawCurves(section, marksOf, titles) {
 
 function drawCurve(svg, { marks, ...c }, x, y, box, taken) {
   const group = colored("g", colors[c.family], { class: "curve" }, svg);
-  make("title", {}, group, `${c.model}, case ${c.id}: ${marks.map((m) => m.label).join(", ")}`);
+  const labels = marks.map((m) => m.label).filter(Boolean);
+  make("title", {}, group, `${c.model}${c.id && `, case ${c.id}`}: ${labels.join(", ")}`);
   make("path", { d: `M${marks.map((m) => [x.at(m.x), y.at(m.y)]).join("L")}` }, group);
   for (const m of marks) {
     const at = x.at(m.x);

@@ -6,6 +6,7 @@ import { byId, make } from "./elements.js";
 import { drawLatencies, hasLatencies } from "./latencies.js";
 import { drawPlot } from "./scatter.js";
 import { makeSortable } from "./tables.js";
+import { makeTheme } from "./theme.js";
 import { ringCase } from "./tooltip.js";
 
 function draw() {
@@ -32,14 +33,6 @@ function fillSelects() {
   const names = [...new Set(cases.map((c) => c.data))];
   const sets = names.map((name) => [name, name]);
   fillSelect(byId("dataset"), sets, start.data);
-}
-
-function makeTheme() {
-  const root = document.documentElement;
-  const preferred = () => (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  byId("theme").addEventListener("click", () => {
-    root.dataset.theme = (root.dataset.theme ?? preferred()) === "dark" ? "light" : "dark";
-  });
 }
 
 function openTarget() {

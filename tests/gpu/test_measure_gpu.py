@@ -13,7 +13,7 @@ from reelbench.harness import metrics
 from reelbench.harness.measuring import device_time, environment, execution, machine, nvml
 from reelbench.harness.measuring.execution import TOLERANCE, Replayed, prepare
 from reelbench.harness.measuring.timing import Budget
-from reelbench.harness.metrics import throughput
+from reelbench.harness.metrics import throughput, train_memory
 from reelbench.spec import Case
 
 pytestmark = pytest.mark.gpu
@@ -47,6 +47,7 @@ def subject(**fields) -> metrics.Subject:
         ({"channels_last": True}, 1e-3),
         ({"mode": "cuda_graphs"}, 1e-3),
         ({"mode": "compile"}, 1e-2),
+        ({"mode": "aot_inductor"}, 1e-2),
         ({"precision": "tf32"}, 0.05),
         ({"precision": "bf16"}, TOLERANCE["bf16"]),
         ({"precision": "fp16"}, TOLERANCE["fp16"]),
@@ -213,3 +214,8 @@ def test_fp8_leaves_the_counted_model_whole():
     found = metrics.measure(made)
     assert {n: m.value for n, m in found.items()} == {n: m.value for n, m in plain.items()}
     assert dataclasses.replace(found["params"], value=0) == dataclasses.replace(plain["params"], value=0)
+
+
+def test_checkpointing_saves_memory_of_a_training_step():
+    found = train_memory.measure(subject(batch=32))
+    assert found["train_memory_checkpointed_mib"].value < found["train_memory_mib"].value
