@@ -20,7 +20,7 @@ def render(results: Sequence[Result], *, title: str = "") -> str:
     numbers = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    case = ["case_id", "status", "model", "views", *SETTINGS, "started", "seconds"]
+    case = ["case_id", "status", "model", "frozen", "views", *SETTINGS, "started", "seconds"]
     writer.writerow([*case, *numbers, "warnings", "error"])
     for result in results:
         values = [value for name in names for value in _numbers(result.metrics.get(name))]
@@ -31,7 +31,10 @@ def render(results: Sequence[Result], *, title: str = "") -> str:
 def _case(result: Result) -> list[str | float]:
     case = result.case
     settings = [get(result) for get in SETTINGS.values()]
-    return [result.case_id, result.status, case.model, views(result), *settings, result.started, result.seconds]
+    return [
+        result.case_id, result.status, case.model, case.frozen, views(result), *settings, result.started,
+        result.seconds,
+    ]  # fmt: skip
 
 
 def _numbers(metric: Metric | None) -> tuple[float | None, ...]:
