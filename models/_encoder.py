@@ -1,9 +1,9 @@
 """What a network computes before its classifier: the features that a probe is trained on.
 
-Pooled features, `N D`, are what the classifier is given: it is taken out, and the network returns them. Tokens, `N L D`,
-are the last output of that width with more than one position of a frame or clip: before pooling, or before the class
-token is picked. A network may say it itself, by a method `token_encoder()`: the module from clips to tokens, and as its
-`pool`, how to get pooled features of them (without it, their mean). Those of `hf` do.
+Pooled features, `N D`, are what the classifier is given: it is taken out, and the network returns them. Tokens,
+`N L D`, are the last output of that width with more than one position of a frame or clip: before pooling, or before the
+class token is picked. A network may say it itself, by a method `token_encoder()`: the module from clips to tokens, and
+as its `pool`, how to get pooled features of them (without it, their mean). Those of `hf` do.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ..spec import Clip
 from . import _outline
 from ._variant import Variant
 
+Shape = tuple[int, ...]
 REMEDY = "give the network a method token_encoder(), which returns a module from clips to tokens N×L×width"
 
 
@@ -61,10 +62,10 @@ def encoder(network: nn.Module, variant: Variant, clip: Clip, *, tokens: bool) -
     Raises UserError if they are not found.
     """
     title = str(getattr(network, "variant_name", type(network).__name__))
-    own = getattr(network, "token_encoder", None)
+    own: Any = getattr(network, "token_encoder", None)
     if callable(own) and not isinstance(own, nn.Module):
-        inner = own()
-        found = inner if tokens else Pooled(inner)
+        inner: Any = own()
+        found: nn.Module = inner if tokens else Pooled(inner)
         shape = _outlined(found, clip)[0]
         if len(shape) != (3 if tokens else 2):
             raise UserError(f"{title}: its token_encoder gives {_times(shape)}, not tokens N×L×width")
@@ -96,21 +97,21 @@ def _take_out_classifier(network: nn.Module, variant: Variant, title: str) -> No
         setattr(network.get_submodule(parent), name, nn.Identity())
 
 
-def _outlined(network: nn.Module, clip: Clip) -> tuple[tuple[int, ...], list[tuple[str, tuple[int, ...]]]]:
+def _outlined(network: nn.Module, clip: Clip) -> tuple[Shape, list[tuple[str, Shape]]]:
     """Return the shapes of a network's output for two clips, and of its modules' outputs in order, without computing.
 
     With values only where a network needs them, see `_outline.on_meta`.
     """
-    outputs: list[tuple[str, tuple[int, ...]]] = []
+    outputs: list[tuple[str, Shape]] = []
 
     def keep(name: str, output: Any) -> None:
-        if isinstance(first := _first(output), Tensor):
+        if isinstance(first := _first(output), Tensor) and first.ndim >= 3:
             outputs.append((name, tuple(first.shape)))
 
     def run() -> Any:
         outputs.clear()
         place = torch.empty(0).device
-        state = {key: value.to(place) for key, value in {**_named(network)}.items()}
+        state = {key: value.to(place) for key, value in _named(network).items()}
         clips = torch.zeros(2, 3, clip.frames, clip.size, clip.size)
         with torch.no_grad():
             return torch.func.functional_call(network, state, (clips,))
@@ -127,25 +128,26 @@ def _outlined(network: nn.Module, clip: Clip) -> tuple[tuple[int, ...], list[tup
         network.train(training)
         for handle in handles:
             handle.remove()
-    return (tuple(found.shape) if isinstance(found, Tensor) else ()), outputs
+    shape: Shape = tuple(found.shape) if isinstance(found, Tensor) else ()
+    return shape, outputs
 
 
 def _named(network: nn.Module) -> dict[str, Tensor]:
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
-def _place(name: str, output: tuple[int, ...], features: tuple[int, ...], frames: bool) -> tuple[str, int] | None:
+def _place(name: str, output: Shape, features: Shape, frames: bool) -> tuple[str, int] | None:
     """Return the module's name and the axis of the channels if its output are tokens of the features' width.
 
     Tokens are more than one position of an entry of the first axis, which may hold clips or frames: what is pooled has
     one. With `frames` those of frames do as well, as of small frames there are no others.
     """
     clips, width = features
-    axes = (-1,) if len(output) == 3 else (1, -1)
-    axis = next((axis for axis in axes if len(output) >= 3 and output[axis] == width), None)
-    if axis is None or output[0] % clips:
+    first, axes = output[0], (1, -1) if len(output) > 3 else (-1,)
+    axis = next((axis for axis in axes if output[axis] == width), None)
+    if axis is None or first % clips:
         return None
-    positions = math.prod(output) // (width * (clips if frames else output[0]))
+    positions = math.prod(output) // (width * (clips if frames else first))
     return (name, axis) if positions > 1 else None
 
 
@@ -153,5 +155,5 @@ def _first(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) and output else output
 
 
-def _times(shape: tuple[int, ...]) -> str:
+def _times(shape: Shape) -> str:
     return "×".join(map(str, shape)) or "no tensor"

@@ -1,14 +1,14 @@
 """Probes: a small head, trained on the features of an encoder that stays as it is.
 
-    model = models.build("video_swin/t", probe="attentive", num_classes=174)    # an ordinary network, N 3 T H W -> N 174
+    model = models.build("video_swin/t", probe="attentive", num_classes=174)    # N 3 T H W -> N 174
 
 - `linear`: features standardized by their mean and deviation over the training videos, then a linear layer. Linear
   probing of K. He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, has a batch norm without affine
   parameters there, as features of different encoders differ in scale by orders of magnitude and the same learning rate
   must suit all. Its running averages estimate what is known here, because all features are there before training.
-- `attentive`: the attentive probe of A. Bardes et al., Revisiting Feature Prediction for Learning Visual Representations
-  from Video (V-JEPA), 2024: one learned query attends to the normalized tokens, followed by an MLP, both residual, then
-  a linear layer. It does not matter to it how an encoder would pool.
+- `attentive`: the attentive probe of A. Bardes et al., Revisiting Feature Prediction for Learning Visual
+  Representations from Video (V-JEPA), 2024: one learned query attends to the normalized tokens, followed by an MLP,
+  both residual, then a linear layer. It does not matter to it how an encoder would pool.
 """
 
 from __future__ import annotations

@@ -50,14 +50,17 @@ ROOMS: dict[str, set[str]] = {
         "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.dump",
     },
     "harness.explain": {"models", "pipelines", "harness.training"},
+    "harness.probe": {
+        "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.training",
+    },
     "harness.suites": {
         "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.metrics",
-        "harness.training", "harness.lock", "harness.lineage",
+        "harness.training", "harness.lock", "harness.lineage", "harness.probe",
     },
     "harness.results": {"reports", "harness.suites"},
     "harness.api": {
         "models", "pipelines", "harness.device", "harness.events", "harness.progress", "harness.training",
-        "harness.eval", "harness.suites", "harness.results",
+        "harness.eval", "harness.probe", "harness.suites", "harness.results",
     },
     "harness.pytest_plugin": {"models", "harness.device", "harness.measuring", "harness.suites"},
 }  # fmt: skip
