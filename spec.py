@@ -203,7 +203,7 @@ class Recipe:
     clip: Clip | None = option(None, "JSON file of the clip; the model's own by default.")
     drop_path: float | None = option(None, "Drop-path rate in place of the model's own.")
     annotator: str | None = option(None, "Address of the model that labels tokens.", flag="--annotator-model")
-    linear_probe: bool = option(False, "Train the head alone.")
+    linear_probe: bool = option(False, "Train the head alone, on augmented clips (see --probe).")
     validate_epochs: float = option(1.0, "Epochs between validations.")
 
     def __post_init__(self) -> None:

@@ -112,7 +112,7 @@ def test_another_number_of_classes_keeps_the_backbone(kind, tmp_path):
 
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_a_probe_sees_the_backbone_alone(kind, pretrained, tmp_path, capsys):
-    """Neither the pooler of V-JEPA 2, nor VideoMAE's first token: pre-trained backbones have no more than their tokens."""
+    """Neither the pooler of V-JEPA 2 nor VideoMAE's first token: pre-trained backbones have only their tokens."""
     folder(tmp_path, kind, weights=True)
     backbone = transformers.AutoModelForVideoClassification.from_pretrained(tmp_path).base_model.eval()
     if pretrained:
