@@ -53,7 +53,8 @@ class Tokens(nn.Module):
         finally:
             handle.remove()
         channels_last = seen[-1].movedim(self.axis, -1)
-        return channels_last.reshape(len(clip), -1, channels_last.shape[-1])
+        # Not len(clip), an int that torch.export would take for the only batch size.
+        return channels_last.reshape(clip.shape[0], -1, channels_last.shape[-1])
 
 
 def encoder(network: nn.Module, variant: Variant, clip: Clip, *, tokens: bool) -> tuple[nn.Module, int]:

@@ -78,7 +78,7 @@ class AttentiveProbe(nn.Module):
             self.mlp.fc2.weight.div_(2**0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        query, tokens = self.query.expand(len(tokens), -1, -1), self.norm(tokens)
+        query, tokens = self.query.expand(tokens.shape[0], -1, -1), self.norm(tokens)
         pooled = query + self.attention(query, tokens, tokens, need_weights=False)[0]
         pooled = pooled + self.mlp(self.mlp_norm(pooled))
         return self.linear(pooled[:, 0])
