@@ -27,9 +27,11 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Arithmetic = Literal["fp32", "tf32", "bf16", "fp16", "amp_bf16", "amp_fp16", "fp8", "int8"]
 Activation = Literal["softmax", "sigmoid"]
 Decoder = Literal["auto", "dali", "software"]
+Device = Literal["cpu", "cuda"]
 Mode = Literal["eager", "compile", "compile_max_autotune", "cuda_graphs", "aot_inductor", "onnxruntime", "tensorrt"]
 Crop = Literal["random_resized", "multi_scale", "random", "center"]
 Optimizer = Literal["adamw", "sgd"]
+ProbeKind = Literal["linear", "attentive"]
 Schedule = Literal["cosine", "step", "constant"]
 By = Literal["step", "epoch"]
 Objective = Literal["classify", "multilabel", "token_label", "maskfeat"]
@@ -184,7 +186,7 @@ class Recipe:
     clip: Clip | None = option(None, "JSON file of the clip; the model's own by default.")
     drop_path: float | None = option(None, "Drop-path rate in place of the model's own.")
     annotator: str | None = option(None, "Address of the model that labels tokens.", flag="--annotator-model")
-    linear_probe: bool = option(False, "Train the head alone.")
+    linear_probe: bool = option(False, "Train the head alone, on augmented clips (see --probe).")
     validate_epochs: float = option(1.0, "Epochs between validations.")
 
     def __post_init__(self) -> None:
@@ -231,24 +233,26 @@ class Case:
     `model` is an address (see `address`); a path in it is relative to the folder that the suite is run in. `data` is an
     index file, or a built-in synthetic set (`synthetic`, `synthetic-hard`). With a `recipe` the model is trained first,
     with a `checkpoint` (`$VARIABLES` and wildcards are expanded) loaded; with neither its weights are random, or those
-    that a library's model comes with; of random ones accuracy metrics raise UserError. `precision` (`bf16` casts
-    weights and activations, `amp_bf16` is autocast), `mode` and the `channels_last` memory format apply to the measured
-    forward pass; training follows the recipe. `clip` and `views` override the model's own, `options` are arguments of
-    its constructor. `batch=0` searches for the batch with the best throughput (latency is always at batch 1, memory
-    then too). `decoder` is as in `pipelines.open`. `time_limit` is in seconds. `fingerprint` identifies the data's
-    contents and is filled in when the suite runs.
+    that a library's model comes with; of random ones accuracy metrics raise UserError. With a `probe`, that is trained
+    on the frozen encoder, whose weights the checkpoint holds (or the whole's). `precision` (`bf16` casts weights and
+    activations, `amp_bf16` is autocast), `mode` and the `channels_last` memory format apply to the measured forward
+    pass; training follows the recipe. `clip` and `views` override the model's own, `options` are arguments of its
+    constructor. `batch=0` searches for the batch with the best throughput (latency is always at batch 1, memory then
+    too). `decoder` is as in `pipelines.open`. `time_limit` is in seconds. `fingerprint` identifies the data's contents
+    and is filled in when the suite runs.
     """
 
     model: str
     data: str = "synthetic"
     metrics: tuple[str, ...] = ("parameters", "flops", "memory", "latency", "throughput")
     recipe: Recipe | None = None
+    probe: ProbeKind | None = None
     checkpoint: str | None = None
     clip: Clip | None = None
     views: Views | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     batch: int = 0
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     precision: Arithmetic = "fp32"
     mode: Mode = "eager"
     channels_last: bool = False
@@ -261,15 +265,14 @@ class Case:
 
     def __post_init__(self) -> None:
         needing = [name for name in self.metrics if metric(name).needs_weights]
-        _choice(f"case {self.model}", "device", self.device, ("cpu", "cuda"))
-        _choice(f"case {self.model}", "precision", self.precision, get_args(Arithmetic))
-        _choice(f"case {self.model}", "mode", self.mode, get_args(Mode))
-        _choice(f"case {self.model}", "decoder", self.decoder, get_args(Decoder))
+        for field, kind in (("device", Device), ("precision", Arithmetic), ("mode", Mode), ("decoder", Decoder)):
+            _choice(f"case {self.model}", field, getattr(self, field), get_args(kind))
+        _choice(f"case {self.model}", "probe", self.probe or "linear", get_args(ProbeKind))
         _require(self.batch >= 0, f"case {self.model}: batch={self.batch} must not be negative")
         _require(self.ranks >= 1 and self.workers >= 1, f"case {self.model}: ranks and workers must be at least 1")
         _require(self.time_limit > 0, f"case {self.model}: time_limit={self.time_limit} must be positive")
         own = address.parse(self.model).in_library  # what it comes with, the run will see
-        trained = own or self.recipe is not None or self.checkpoint is not None
+        trained = own or self.recipe is not None or self.probe is not None or self.checkpoint is not None
         _require(
             trained or not needing,
             f"case {self.model}: {' and '.join(needing)} needs weights: give a recipe or a checkpoint",
@@ -278,11 +281,8 @@ class Case:
     def to_json(self) -> dict[str, Any]:
         """Return the case as values that `json` can write (tuples stay tuples); `Case.from_json` reads them back."""
         values = dataclasses.asdict(self)
-        if not self.options:
-            del values["options"]  # ids from before there were any stay
-        if self.decoder == "auto":
-            del values["decoder"]  # the same
-        return values
+        later = {"options": {}, "decoder": "auto", "probe": None}  # ids from before there were any stay
+        return {name: value for name, value in values.items() if name not in later or value != later[name]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Case:
@@ -298,21 +298,25 @@ class Case:
     def case_id(self) -> str:
         """The case's id: the first 12 hexadecimal digits of the SHA-256 of all its fields.
 
-        These include `device` and `fingerprint`, which a run fills in: results may have other ids than the suite's
-        cases.
+        These include what a run fills in, `device` and `fingerprint`: results may have other ids than a suite's cases.
         """
         text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def label(self) -> str:
-        """The model's address for people, without the folders above its file's."""
-        return address.label(self.model)
+        """The model's address for people, without the folders above its file's; of a probe it says so."""
+        return address.label(self.model) + (f" (frozen, {self.frozen} probe)" if self.frozen else "")
+
+    @property
+    def frozen(self) -> str:
+        """The kind of probe on the frozen encoder, `""` if the whole network was trained."""
+        return self.probe or ("linear" if self.recipe is not None and self.recipe.linear_probe else "")
 
     @property
     def shows_videos(self) -> bool:
         """Whether training or any metric uses the videos of `data`; otherwise the model only sees random clips."""
-        return self.recipe is not None or any(stored_metric(name).needs_videos for name in self.metrics)
+        return bool(self.recipe or self.probe) or any(stored_metric(name).needs_videos for name in self.metrics)
 
     @property
     def benchmark(self) -> str:
@@ -325,7 +329,7 @@ class Case:
         decoder = "" if self.decoder == "auto" else self.decoder
         layout = "channels_last" if self.channels_last else ""
         configuration = (options, decoder, self.device, self.precision, self.mode, layout)
-        return "-".join(filter(None, (self.label, clip, *configuration)))
+        return "-".join(filter(None, (address.label(self.model), self.frozen, clip, *configuration)))
 
 
 def from_fields(cls: type[T], data: dict[str, Any]) -> T:

@@ -15,8 +15,8 @@ from .. import models
 from ..errors import Stopped, UserError, unknown
 from ..pipelines.index import Index
 from ..result import Metric
-from ..spec import Activation, Arithmetic, Case, Clip, Decoder, Mode, Recipe, Suite, Views
-from . import eval
+from ..spec import Activation, Arithmetic, Case, Clip, Decoder, Mode, ProbeKind, Recipe, Suite, Views
+from . import eval, probe
 from .device import resolve_device
 from .events import Event
 from .progress import bar
@@ -46,6 +46,8 @@ class TrainOptions(TypedDict, total=False):
     workers: int
     decoder: Decoder
     seed: int
+    probe: ProbeKind
+    train_views: str
     init_from: str | Path
     init_from_partial: bool
     pretrained: str | Path
@@ -168,16 +170,21 @@ def train(
     """Train a model on an index through the DeepSpeed launcher; return the file of the best weights.
 
     Without `validation` these are the last. `recipe` is one of the model's own by name, or a `Recipe`; `clip` is by
-    default the recipe's or the model's. In a process that a launcher started, this process is one of the ranks. Raises
-    UserError on a bad job or if training fails, KeyboardInterrupt if it was interrupted.
+    default the recipe's or the model's. A `probe` is trained in this process. In a process that a launcher started,
+    this process is one of the ranks. Raises UserError on a bad job or if training fails, KeyboardInterrupt if it was
+    interrupted.
     """
     _known(options, TrainOptions, "train")
-    chosen = recipe if isinstance(recipe, Recipe) else find_recipe(model, recipe)
+    wants_probe = options.get("probe") is not None
+    chosen = recipe if isinstance(recipe, Recipe) else find_recipe(model, recipe, probe=wants_probe)
     paths = {name: Path(value) for name, value in options.items() if name in (*PATHS, "out") and isinstance(value, str)}
     job = Job(
         model=model, data=Path(data), recipe=chosen, clip=models.choose_clip(model, chosen, clip),
         device=resolve_device(device), **{**options, **paths},
     )  # fmt: skip
+    if wants_probe:
+        probe.run(job, Machines(ranks=ranks))
+        return job.out / probe.WEIGHTS
     try:
         code = launch.run(job, Machines(ranks=ranks))
     except Stopped:

@@ -16,19 +16,20 @@ from torch import nn
 
 from .. import address
 from ..errors import UserError
-from ..spec import Clip, Recipe
+from ..spec import Clip, ProbeKind, Recipe
 from . import _options, _outline
 from ._addresses import families, find, library_names, names
 from ._variant import Variant
 
 if TYPE_CHECKING:
     from ._checkpoints import Loaded
+    from ._probe import Probed
     from ._state_dict import Contents, Source
 
 __all__ = [
-    "Contents", "Loaded", "Variant", "build", "check_clip", "choose_clip", "count_classes", "families", "find",
-    "init_from", "library_names", "load_checkpoint", "load_pretrained", "names", "option_types", "outline",
-    "read_checkpoint", "reparameterize", "save",
+    "Contents", "Loaded", "Variant", "add_probe", "build", "check_clip", "check_probe", "choose_clip", "count_classes",
+    "families", "find", "init_from", "library_names", "load_checkpoint", "load_pretrained", "names", "option_types",
+    "outline", "probe_kind", "read_checkpoint", "reparameterize", "save",
 ]  # fmt: skip
 
 
@@ -39,13 +40,15 @@ def build(
     checkpoint: Source | None = None,
     pretrained: Source | None = None,
     clip: Clip | None = None,
+    probe: ProbeKind | None = None,
     **overrides: Any,
 ) -> nn.Module:
     """Build a model by its address, in training mode; without a checkpoint its weights are random.
 
     `num_classes` is by default the variant's, not the checkpoint's. `checkpoint` is a video checkpoint, loaded strictly
     as by `load_checkpoint`; `pretrained` is a 2D image checkpoint, inflated by the architecture's official rule, and
-    leaves the classifier random. `overrides` are arguments of the architecture's constructor; those for the length and
+    leaves the classifier random. With a `probe`, or a checkpoint of one, the network is a frozen encoder with a probe
+    (see `_probe`). `overrides` are arguments of the architecture's constructor; those for the length and
     size of its input follow from `clip`, where it has them. Raises UserError if the address or an argument is unknown,
     or a checkpoint does not fit.
     """
@@ -57,8 +60,38 @@ def build(
     if pretrained is not None:
         load_pretrained(model, pretrained)
     if checkpoint is not None:
+        checkpoint = read_checkpoint(checkpoint)
+        probe = probe or probe_kind(checkpoint)
+    if probe is not None:
+        model = add_probe(model, probe, num_classes=num_classes or variant.num_classes, clip=clip)
+    if checkpoint is not None:
         load_checkpoint(model, checkpoint)
     return model
+
+
+def add_probe(network: nn.Module, kind: ProbeKind, *, num_classes: int, clip: Clip | None = None) -> Probed:
+    """Freeze a network that `build` made, put a new probe in place of its classifier, and return the whole.
+
+    `clip` is by default the model's own. Raises UserError if there is no such probe, or the network has no features
+    for it.
+    """
+    from . import _probe
+
+    name = str(network.variant_name)
+    shown = choose_clip(name, None, clip)
+    return _probe.attach(network, find(name), kind, num_classes=num_classes, clip=shown)
+
+
+def check_probe(name: str, kind: ProbeKind, clip: Clip, options: Mapping[str, Any] | None = None) -> None:
+    """Look for the features of a model for a probe, without computing them. Raises UserError if there are none."""
+    outline(name, num_classes=2, clip=clip, probe=kind, **(options or {}))
+
+
+def probe_kind(source: Source) -> ProbeKind | None:
+    """Return the kind of probe whose checkpoint this is, None if it is that of a whole model."""
+    from . import _probe
+
+    return _probe.kind_of(read_checkpoint(source).candidates[0].state)
 
 
 def outline(name: str, **arguments: Any) -> nn.Module:
@@ -133,9 +166,12 @@ def count_classes(name: str, source: Source) -> int | None:
 
     `source` is as in `load_checkpoint`, and so are the errors of reading it.
     """
-    from . import _checkpoints
+    from . import _checkpoints, _probe
 
-    return _checkpoints.classes(outline(name), find(name), source)
+    contents = read_checkpoint(source)
+    if probe_kind(contents) is not None:
+        return len(contents.candidates[0].state[f"{_probe.PROBE}linear.weight"])
+    return _checkpoints.classes(outline(name), find(name), contents)
 
 
 def choose_clip(

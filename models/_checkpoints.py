@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +18,7 @@ from ..errors import UserError
 from . import _match, _origins, _state_dict
 from ._match import Match
 from ._naming import OWN, State
+from ._probe import PROBE, Probed
 from ._state_dict import Contents, Source
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def load(model: nn.Module, variant: Variant, source: Source) -> Loaded:
     are left out.
     """
     contents = _state_dict.read(source)
+    variant = replace(variant, namings={}, fit=None, objection=None) if isinstance(model, Probed) else variant
     match = _match.best(model, contents.candidates, variant.namings, _fit(model, variant))
     other = variant.objection and variant.objection(match.view.state.keys(), contents.facts)
     if other:
@@ -140,8 +142,8 @@ def _set_epsilon(model: nn.Module, match: Match, contents: Contents) -> None:
     if told is None:
         return
     model.layer_norm_eps = float(told)  # type: ignore[assignment]
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
+    for name, module in model.named_modules():
+        if isinstance(module, nn.LayerNorm) and not name.startswith(PROBE):
             module.eps = float(told)
 
 

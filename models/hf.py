@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ._variant import Variant
 
 # Frames from one to the next in the official training, which configurations do not say.
 STRIDES = {"timesformer": 32, "videomae": 4, "vivit": 2, "vjepa2": 4}
+WITH_CLASS_TOKEN = ("timesformer", "vivit")
 PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 SIZES = ("image_size", "crop_size")
@@ -49,6 +51,27 @@ class VideoClassifier(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         return self.model(**{self.model.main_input_name: clip.transpose(1, 2)}).logits
+
+    def token_encoder(self) -> nn.Module:
+        """Return the backbone alone, for probes: neither V-JEPA 2's own attentive pooler nor any classifier."""
+        return VideoEncoder(self.model)
+
+
+class VideoEncoder(nn.Module):
+    """The backbone of a video classifier of transformers. `N 3 T H W` -> its last tokens, `N L D`."""
+
+    def __init__(self, classifier: Any) -> None:
+        super().__init__()
+        self.input = classifier.main_input_name
+        model = classifier.base_model
+        self.model = model.encoder if model.config.model_type == "vjepa2" else model  # without its predictor
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.model(**{self.input: clip.transpose(1, 2)}).last_hidden_state
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Return the class token, or the mean where there is none. `N L D` -> `N D`."""
+        return tokens[:, 0] if self.model.config.model_type in WITH_CLASS_TOKEN else tokens.mean(1)
 
 
 def find(name: str) -> Variant:
@@ -118,7 +141,10 @@ def _network(name: str, num_classes: int, frames: int, size: int) -> Any:
 
 
 def _loaded(name: str, config: Any) -> Any:
-    """Load the weights, all but a classifier of other classes; no other part may stay random."""
+    """Load the weights, all but a classifier of other classes; no part of the backbone may stay random.
+
+    A head's other parts, which pre-trained backbones lack, may (V-JEPA 2's pooler): that is printed.
+    """
     transformers = _transformers()
     logging = transformers.utils.logging
     logging.set_verbosity_error()  # what it would warn of is an error below
@@ -131,13 +157,17 @@ def _loaded(name: str, config: Any) -> Any:
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"hf:{name}: its weights cannot be loaded ({' '.join(str(error).split())[:200]})") from None
     shaped = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
-    lost = sorted(key for key in {*found["missing_keys"], *shaped} if not key.startswith("classifier."))
+    random = sorted(key for key in {*found["missing_keys"], *shaped} if not key.startswith("classifier."))
+    lost = [key for key in random if key.startswith(f"{model.base_model_prefix}.")]
     if lost:
         more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
         raise UserError(
             f"hf:{name}: its weights do not fit the model of this clip: {', '.join(lost[:4])}{more} are missing or of "
             "another shape: take its own frames and size"
         )
+    if random:
+        parts = ", ".join(dict.fromkeys(f"{key.partition('.')[0]}.*" for key in random))
+        print(f"hf:{name}: its weights are a backbone's, so {parts} start random", file=sys.stderr)
     return model
 
 

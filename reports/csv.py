@@ -21,7 +21,7 @@ def render(results: Sequence[Result], *, title: str = "") -> str:
     numbers = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    case = ["case_id", "status", "model", "views", *SETTINGS, "suite", "started", "seconds"]
+    case = ["case_id", "status", "model", "frozen", "views", *SETTINGS, "suite", "started", "seconds"]
     writer.writerow([*case, *numbers, "warnings", "error"])
     for result, stale in zip(results, marks(results), strict=True):
         values = [value for name in names for value in _numbers(result.metrics.get(name))]
@@ -42,7 +42,10 @@ def table(shown: Table) -> str:
 def _case(result: Result) -> list[str | float]:
     case = result.case
     settings = [*(get(result) for get in SETTINGS.values()), suite(result)]
-    return [result.case_id, result.status, case.model, views(result), *settings, result.started, result.seconds]
+    return [
+        result.case_id, result.status, case.model, case.frozen, views(result), *settings, result.started,
+        result.seconds,
+    ]  # fmt: skip
 
 
 def _numbers(metric: Metric | None) -> tuple[float | None, ...]:

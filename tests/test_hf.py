@@ -110,6 +110,27 @@ def test_another_number_of_classes_keeps_the_backbone(kind, tmp_path):
     assert models.count_classes(name, tmp_path) == 5
 
 
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_probe_sees_the_backbone_alone(kind, pretrained, tmp_path, capsys):
+    """Neither the pooler of V-JEPA 2 nor VideoMAE's first token: pre-trained backbones have only their tokens."""
+    folder(tmp_path, kind, weights=True)
+    backbone = transformers.AutoModelForVideoClassification.from_pretrained(tmp_path).base_model.eval()
+    if pretrained:
+        backbone.save_pretrained(tmp_path)
+    more = {"skip_predictor": True} if kind == "vjepa2" else {}
+    name = f"hf:{tmp_path}"
+    clip = clip_of(name)
+    with torch.no_grad():
+        tokens = backbone(clip.transpose(1, 2), **more).last_hidden_state
+        pooled = tokens[:, 0] if kind in ("timesformer", "vivit") else tokens.mean(1)
+        for probe, expected in (("linear", pooled), ("attentive", tokens)):
+            built = models.build(name, num_classes=3, probe=probe).eval()
+            torch.testing.assert_close(built.encoder(clip), expected, rtol=1e-5, atol=1e-5)
+            assert built(clip).shape == (2, 3)
+    said = {"videomae": "fc_norm.* start random", "vjepa2": "pooler.* start random"}.get(kind, "")
+    assert bool(said and said in capsys.readouterr().err) == bool(said and pretrained)
+
+
 def test_weights_that_another_clip_does_not_fit_are_named(tmp_path):
     name = f"hf:{folder(tmp_path, 'vivit', weights=True)}"
     with pytest.raises(UserError, match="its weights do not fit the model of this clip: .*position_embeddings"):

@@ -57,9 +57,12 @@ ROOMS: dict[str, set[str]] = {
     "harness.predict": {
         "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.explain",
     },
+    "harness.probe": {
+        "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.training",
+    },
     "harness.suites": {
         "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.metrics",
-        "harness.training", "harness.lock", "harness.lineage",
+        "harness.training", "harness.lock", "harness.lineage", "harness.probe",
     },
     "harness.plan": {
         "models", "pipelines", "harness.measuring", "harness.metrics", "harness.training", "harness.suites",
@@ -67,7 +70,7 @@ ROOMS: dict[str, set[str]] = {
     "harness.results": {"reports", "harness.suites"},
     "harness.api": {
         "models", "pipelines", "harness.device", "harness.events", "harness.progress", "harness.training",
-        "harness.metrics", "harness.eval", "harness.suites", "harness.results",
+        "harness.metrics", "harness.eval", "harness.probe", "harness.suites", "harness.results",
     },
     "harness.time_model": {"models", "reports", "harness.measuring", "harness.suites", "harness.api"},
     "harness.pytest_plugin": {"models", "harness.device", "harness.measuring", "harness.suites"},

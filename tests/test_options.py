@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 from reelbench import models
 from reelbench.errors import UserError
+from reelbench.harness import probe
 from reelbench.harness.cli import fields
 from reelbench.harness.training import launch
-from reelbench.harness.training.job import Job
+from reelbench.harness.training.job import PROBE, Job
 from reelbench.harness.training.machines import Machines
 from reelbench.spec import Clip, Recipe
 
@@ -71,7 +72,8 @@ def sample(kind: type, name: str, usual: Any = None) -> tuple[str, Any]:
 def described(reelbench, monkeypatch, tmp_path):
     """Return what `reelbench train` makes of its options: the job, and the machines."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "run", lambda *made: made_of.append(made))
+    for place in (launch, probe):
+        monkeypatch.setattr(place, "run", lambda *made: made_of.append(made))
     made_of: list[tuple[Job, Machines]] = []
 
     def describe(*arguments: object) -> tuple[Job, Machines]:
@@ -102,12 +104,12 @@ def test_every_field_of_a_job_has_a_flag(described, name):
     if get_type_hints(Job)[name] is bool:
         given, value = [fields.flag(field(Job, name))], True
     else:
-        text, value = sample(Job, name, field(Job, name).default)
-        given = [fields.flag(field(Job, name)), text]
+        text, value = ("4x3", "4x3") if name == "train_views" else sample(Job, name, field(Job, name).default)
+        given = [fields.flag(field(Job, name)), text, *(["--probe", "linear"] if name == "train_views" else [])]
     assert value != field(Job, name).default
     job, _ = described(MODEL, *([] if name == "data" else ["--data", "x.parquet"]), *given)
     assert getattr(job, name) == value
-    assert job.recipe == Recipe()
+    assert job.recipe == (PROBE if name in ("probe", "train_views") else Recipe())
     assert job.clip == models.find(MODEL).clip
 
 

@@ -24,6 +24,17 @@ def test_logits_are_the_mean_over_frames():
         torch.testing.assert_close(model(clip.flip(2)), model(clip), rtol=1e-4, atol=1e-5)
 
 
+def test_a_probe_sees_all_frames_and_their_grid():
+    image = models.build(NAME, num_classes=3, probe="linear").eval()
+    tokens = models.build(NAME, num_classes=3, probe="attentive").eval()
+    tokens.encoder.network.load_state_dict(image.encoder.state_dict())
+    frames = torch.randn(2, 3, 4, 64, 64)
+    with torch.inference_mode():
+        pooled, found = image.encoder(frames), tokens.encoder(frames)
+    assert (pooled.shape, found.shape) == ((2, 512), (2, 4 * 2 * 2, 512))
+    torch.testing.assert_close(found.mean(1), pooled, rtol=1e-4, atol=1e-5)
+
+
 def test_frames_are_prepared_as_timm_does():
     found, config = models.find(NAME), timm.get_pretrained_cfg("resnet10t")
     assert (found.clip.size, found.clip.sampling) == (config.input_size[-1], "segments")

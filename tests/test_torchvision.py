@@ -37,6 +37,18 @@ def test_published_test_protocols_are_read():
     assert (found.clip.frames, found.clip.stride, found.views.clips) == (16, 4, 5)
 
 
+def test_a_probe_sees_what_is_pooled():
+    linear, attentive = (
+        models.build("torchvision:r3d_18", num_classes=5, probe=kind) for kind in ("linear", "attentive")
+    )
+    attentive.encoder.network.load_state_dict(linear.encoder.state_dict())
+    clip = torch.randn(1, 3, 8, 64, 64)
+    with torch.inference_mode():
+        pooled, tokens = linear.eval().encoder(clip), attentive.eval().encoder(clip)
+    assert tokens.shape == (1, 4 * 4 * 1, 512)
+    torch.testing.assert_close(tokens.mean(1), pooled, rtol=1e-4, atol=1e-5)
+
+
 def test_logits_are_those_of_torchvision(tmp_path):
     model = torchvision.models.get_model("r3d_18", num_classes=5).eval()
     torch.save(model.state_dict(), tmp_path / "r3d.pth")

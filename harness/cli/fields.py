@@ -59,8 +59,9 @@ def flag(field: Field[Any]) -> str:
 
 def parse(hint: Any, text: str, flag: str) -> Any:
     """Parse a flag's text as a value of the annotated type. Raises UserError, naming it, if malformed."""
-    choices = [str(kind) for kind in get_args(hint)] if get_origin(hint) is Literal else [text]
-    if text not in choices:
+    kind = get_args(hint)[0] if get_origin(hint) in (Union, UnionType) else hint
+    choices = [str(choice) for choice in get_args(kind)] if get_origin(kind) is Literal else [text]
+    if text not in (*choices, *["none"] * (kind is not hint)):
         raise unknown(flag, text, choices)
     try:
         return _value(hint, text)

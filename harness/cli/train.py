@@ -33,12 +33,19 @@ def train(
     Example: reelbench train video_swin/t --data k400_train.parquet --val k400_val.parquet --recipe kinetics400 --gpus 8
 
     The same options go to `deepspeed --num_gpus 8 --module reelbench.harness.training …`, to torchrun and to srun.
+    With --probe, a head alone is trained on the features of the frozen encoder, in this process.
+
     Pairs are written "A=B C=D", other lists A,B; `none` empties what may be empty.
     """
     from ..training import launch
 
     machines = Machines(**fields.read(Machines, given))
-    raise typer.Exit(launch.run(describe(model, job, recipe, device, given, option), machines))
+    wanted = describe(model, job, recipe, device, given, option)
+    if wanted.probe is not None:
+        from .. import probe
+
+        raise typer.Exit(probe.run(wanted, machines))
+    raise typer.Exit(launch.run(wanted, machines))
 
 
 @fields.offers(Job, Machines, Recipe, Clip)
@@ -82,9 +89,12 @@ def describe(
         raise UserError("no model: `reelbench train MODEL --data INDEX`, or --job OUT/job.json to repeat a run")
     asked = fields.read(Recipe, given)
     keeps_clip = model is None and recipe is None and "clip" not in asked
-    chosen = adjust(base.recipe if base and recipe is None else find_recipe(name, recipe), **asked)
+    job = fields.read(Job, given)
+    probe = job.get("probe", base and base.probe) is not None
+    goes_on = base is not None and recipe is None and probe == (base.probe is not None)
+    chosen = adjust(base.recipe if base and goes_on else find_recipe(name, recipe, probe=probe), **asked)
     own = {
-        **fields.read(Job, given),
+        **job,
         "model": name,
         "recipe": chosen,
         "clip": _clip(name, chosen, base if keeps_clip else None, given),

@@ -17,7 +17,7 @@ WARM_UP = 5
 def measure(subject: Subject) -> dict[str, Metric]:
     """Summarize the training steps after the first `WARM_UP`; returns {} if none is left, or without a recipe."""
     steps = subject.train_log[WARM_UP:]
-    if not steps or subject.case.recipe is None:
+    if not steps or subject.case.recipe is None or subject.case.probe is not None:
         return {}
     wait = sum(s["wait"] for s in steps)
     total = sum(s["wait"] + s["compute"] for s in steps)

@@ -14,8 +14,9 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -27,20 +28,24 @@ from ...pipelines import splits as datasets
 from ...pipelines.index import Index
 from ...result import Details, MachineState, Metric, Result, Status, TrainingSummary, changes, now
 from ...spec import Case, Clip, Recipe, Views
-from .. import metrics
+from .. import metrics, probe
 from ..events import Event, Report
 from ..measuring import environment, machine
 from ..measuring.accuracy import Predictions
 from ..measuring.phases import PhaseTimer
 from ..measuring.timing import disturbed
 from ..training import checkpoints, ds_extension, launcher, run_folder, saved_weights, stream
+from ..training import weights as trained
 from ..training.check import check_job
-from ..training.job import Job
+from ..training.job import Job, find_recipe
 from ..training.launch import rank_arguments
+from ..training.machines import Machines
 from ..training.schedule import total_steps
-from ..training.weights import check_own
 from . import provenance, resume
 from .parent import Parent
+
+if TYPE_CHECKING:
+    Weights = models.Contents | saved_weights.Weights
 
 
 def run(case: Case, out: Path, report: Report, *, keep_stale: bool = False) -> Result:
@@ -84,14 +89,16 @@ def _measure(
             index.check_labels()
     details: Details = {"test_videos": len(index), "rejected_videos": len(index.skipped)}
     log: list[dict[str, float]] = []
-    weights: saved_weights.Weights | None = None
+    weights: Weights | None = None
     if case.checkpoint is not None:
-        checkpoint = find_checkpoint(case.checkpoint)
-        saved_weights.check_classes(checkpoint, index.classes, case.data)
-        weights = saved_weights.find(checkpoint)
-    if case.recipe is not None:
+        weights = _read(case, find_checkpoint(case.checkpoint), index)
+    if case.recipe is not None or (case.probe is not None and weights is None):
         with timer.phase("training"):
-            weights, log = _train(case, data, out, report, keep_stale)
+            weights, log = (
+                _train(case, data, out, report, keep_stale)
+                if case.probe is None
+                else _train_probe(case, data, out, report)
+            )
         details["train"] = _training_summary(log)
         details["passed_over"] = run_folder.read_passed_over(training_folder(case, out))
     with timer.phase("start"):
@@ -101,6 +108,21 @@ def _measure(
     details["views"] = str(subject.views)
     found, state = measured(subject)
     return found, {**details, **subject.notes, "machine": state}
+
+
+def _read(case: Case, checkpoint: Path, index: Index) -> Weights | None:
+    """Return a checkpoint's weights; None if they are an encoder's, for the case's probe to be trained on.
+
+    Raises UserError if they are a probe's and the case does not say so, or of other classes than the videos.
+    """
+    contents = trained.read(checkpoint)
+    kind = models.probe_kind(contents)
+    if kind is None and case.probe is not None:
+        return None
+    if kind != case.probe:
+        raise UserError(f"{checkpoint} holds a probe: write probe='{kind}' in the case, so that reports call it frozen")
+    saved_weights.check_classes(checkpoint, index.classes, case.data)
+    return contents
 
 
 def measured(subject: metrics.Subject) -> tuple[dict[str, Metric], MachineState]:
@@ -146,9 +168,7 @@ def find_checkpoint(pattern: str) -> Path:
     return Path(found[0])
 
 
-def make_subject(
-    case: Case, index: Index, weights: saved_weights.Weights | None, log: list[dict[str, float]]
-) -> metrics.Subject:
+def make_subject(case: Case, index: Index, weights: Weights | None, log: list[dict[str, float]]) -> metrics.Subject:
     """Build the case's model with its weights and return the subject of its metrics; `log` is its training log.
 
     Without `weights` they are random, or those the model comes with; unless accuracy is asked for, the number of
@@ -157,7 +177,7 @@ def make_subject(
     variant = models.find(case.model)
     labeled = any(metric(name).needs_weights for name in case.metrics)
     if labeled and weights is None:
-        check_own(case.model, index.classes, case.data, case.options)
+        trained.check_own(case.model, index.classes, case.data, case.options)
     labeled = labeled or weights is not None
     num_classes = len(index.classes) if labeled else variant.num_classes
     clip, views = models.choose_clip(case.model, case.recipe, case.clip), case.views or variant.views
@@ -201,18 +221,11 @@ def _train(
     case: Case, data: datasets.Data, out: Path, report: Report, keep_stale: bool
 ) -> tuple[Path, list[dict[str, float]]]:
     """Train through the DeepSpeed launcher; return the best weights and one log record per step."""
-    assert case.recipe is not None
-    if data.train is None:
-        raise UserError(f"{case.label}: {case.data} has no training split: give a folder with train.parquet")
     folder = training_folder(case, out)
     resumed = _resumes(case, folder, report, keep_stale)
-    job = Job(
-        model=case.model, data=data.train, validation=data.val, recipe=case.recipe, out=folder, device=case.device,
-        clip=models.choose_clip(case.model, case.recipe, case.clip), options=case.options, workers=case.workers,
-        decoder=case.decoder, seed=case.seed, resume=resumed, overwrite=not resumed,
-    )  # fmt: skip
+    job = replace(_job(case, data, folder), resume=resumed, overwrite=not resumed)
     check_job(job, case.ranks)
-    total = total_steps(case.recipe, len(Index.load(data.train)))
+    total = total_steps(job.recipe, len(Index.load(job.data)))
     line = launcher.command(rank_arguments(job), ranks=case.ranks, device=case.device)
     if ds_extension.will_compile(case.device):
         report(Event(phase="compile", note=ds_extension.COMPILING))
@@ -236,6 +249,27 @@ def _resumes(case: Case, folder: Path, report: Report, keep_stale: bool) -> bool
         note = f"{case.label}: trained again, since these changed: {resume.named(changed)}"
         report(Event(phase="train", note=note))
     return not changed
+
+
+def _train_probe(case: Case, data: datasets.Data, out: Path, report: Report) -> tuple[Path, list[dict[str, float]]]:
+    """Train a probe in this process; return its weights, and one log record per step."""
+    folder = training_folder(case, out)
+    encoder = None if case.checkpoint is None else find_checkpoint(case.checkpoint)
+    job = replace(_job(case, data, folder), probe=case.probe, init_from=encoder, overwrite=True)
+    probe.check(job, Machines(ranks=case.ranks))
+    probe.train(job, report)
+    return folder / probe.WEIGHTS, run_folder.read_log(folder)
+
+
+def _job(case: Case, data: datasets.Data, folder: Path) -> Job:
+    if data.train is None:
+        raise UserError(f"{case.label}: {case.data} has no training split: give a folder with train.parquet")
+    recipe = case.recipe or find_recipe(case.model, None, probe=True)
+    return Job(
+        model=case.model, data=data.train, validation=data.val, recipe=recipe, out=folder, device=case.device,
+        clip=models.choose_clip(case.model, recipe, case.clip), options=case.options, workers=case.workers,
+        decoder=case.decoder, seed=case.seed,
+    )  # fmt: skip
 
 
 def training_folder(case: Case, out: Path) -> Path:

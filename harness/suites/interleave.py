@@ -143,9 +143,13 @@ class _Worker:
         metrics = _timed(result.case)
         batch = result.case.batch or result.details.get("best_batch", 0)
         path = out / FOLDER / f"{result.case_id}.json"
-        weights = None if result.case.recipe is None else str(out / "train" / result.case_id / "best.safetensors")
+        trained = out / "train" / result.case_id / "best.safetensors"
         case = dataclasses.replace(result.case, batch=batch, metrics=metrics)
-        path.write_text(json.dumps({"case": case.to_json(), "weights": weights or result.case.checkpoint}))
+        path.write_text(
+            json.dumps(
+                {"case": case.to_json(), "weights": str(trained) if trained.exists() else result.case.checkpoint}
+            )
+        )
         begin = time.monotonic()
         self.child = Child("worker", [str(path)], out / "logs" / f"{result.case_id}.log")
         self.ended: tuple[Any, str] | None

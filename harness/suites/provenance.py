@@ -33,6 +33,7 @@ TRAINING = tuple(
     f"harness/training/{name}.py"
     for name in ("batches", "ema", "engine", "loop", "losses", "objective", "optimizer", "schedule", "stream")
 )
+PROBE = ROOT / "harness/probe"
 LIBRARIES = {"hf": "transformers", "timm": "timm", "torchvision": "torchvision"}
 DALI = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
 ENDS = 1 << 20  # bytes of a file of weights that are hashed, at either end
@@ -42,16 +43,17 @@ def collect(case: Case) -> Provenance:
     """Return what measures a case here and now, and what trains it if it has a recipe."""
     files = [path for name in case.metrics for path in closure(_metric(name), MEASURING)]
     loader = _loader() if case.shows_videos else []
-    training = of_training(case) if case.recipe else {}
+    training = of_training(case) if case.recipe or case.probe else {}
     return {**of_model(case), **training, **hashes([*files, *loader]), **_versions(case)}
 
 
 def of_training(case: Case) -> Provenance:
-    """Return what trains a case's model: its own sources, the training loop's and the data loader's.
+    """Return what trains a case's model: its own sources, the training loop's (or the probe's) and the data loader's.
 
     Versions of packages are not among them: with others a model is measured again, but not trained again.
     """
-    return {**of_model(case), **hashes([*(ROOT / name for name in TRAINING), *_loader()])}
+    loop = sorted(PROBE.glob("*.py")) if case.probe else [ROOT / name for name in TRAINING]
+    return {**of_model(case), **hashes([*loop, *_loader()])}
 
 
 def of_model(case: Case) -> Provenance:

@@ -133,6 +133,8 @@ def _resolved(suite: Suite, device: str, only: Sequence[str]) -> dict[str, Case]
         clip = models.choose_clip(case.model, case.recipe, case.clip)
         if clip != models.find(case.model).clip or case.options or case.model not in models.names():
             models.check_clip(case.model, clip, case.options)
+        if case.probe is not None:
+            models.check_probe(case.model, case.probe, clip, case.options)
     chosen = [c for c in cases if not only or any(fnmatch.fnmatch(c.model, pattern) for pattern in only)]
     if not chosen:
         patterns = " ".join(f"--only '{pattern}'" for pattern in only)

@@ -33,11 +33,23 @@ def check_job(job: Job, ranks: int) -> None:
     for name in job.monitors:
         if name != "csv" and importlib.util.find_spec(name) is None:
             raise UserError(f"--monitor {name} needs its package: pip install {name}")
+    index = check_data(job)
+    if len(index) < job.recipe.batch:
+        raise UserError(f"{job.data}: {len(index)} videos do not fill one batch of {job.recipe.batch}: lower --batch")
+    if (job.recipe.objective == "token_label") != (job.annotator is not None):
+        raise UserError("token labels need their annotator's weights, and nothing else does: --annotator CHECKPOINT")
+    ds_extension.check(job.device)
+    _check_out(job, index)
+
+
+def check_data(job: Job) -> Index:
+    """Check a job's videos, and return the index of those to train on.
+
+    Raises UserError if files are missing, cannot be decoded, or have labels that do not fit the objective.
+    """
     index = Index.load(job.data)
     index.verify()
     decoder_choice.check(index, job.decoder, job.device)
-    if len(index) < job.recipe.batch:
-        raise UserError(f"{job.data}: {len(index)} videos do not fill one batch of {job.recipe.batch}: lower --batch")
     if index.multi_label != (job.recipe.objective == "multilabel") and job.recipe.objective != "maskfeat":
         other = "multilabel" if index.multi_label else "classify"
         raise UserError(
@@ -47,10 +59,7 @@ def check_job(job: Job, ranks: int) -> None:
     _check_labels(job, index)
     if job.validation is not None:
         _check_validation(job, index, Index.load(job.validation))
-    if (job.recipe.objective == "token_label") != (job.annotator is not None):
-        raise UserError("token labels need their annotator's weights, and nothing else does: --annotator CHECKPOINT")
-    ds_extension.check(job.device)
-    _check_out(job, index)
+    return index
 
 
 def _check_out(job: Job, index: Index) -> None:

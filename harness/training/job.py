@@ -12,12 +12,14 @@ from typing import Any, Literal, get_args
 
 from ... import address
 from ...errors import UserError, unknown
-from ...spec import Clip, Decoder, Recipe, option, read_json
+from ...spec import Clip, Decoder, ProbeKind, Recipe, Views, option, read_json
 
 MONITORS = ("csv", "tensorboard", "wandb")
 DEVICES = ("cpu", "cuda")
 FILE = "job.json"
 CLIP = "clip.json"
+# V-JEPA's for attentive probes (facebookresearch/jepa, configs/evals), which standardized features learn by too.
+PROBE = Recipe(epochs=20, batch=256, lr=1e-3, weight_decay=0.01)
 PATHS = ("data", "validation", "init_from", "pretrained", "annotator", "deepspeed")
 
 
@@ -39,6 +41,8 @@ class Job:
     workers: int = option(2, "Reading processes a rank.")
     decoder: Decoder = option("auto", "auto (the fastest measured), dali (GPU: NVDEC) or software (PyAV).")
     seed: int = option(0, "Seed of weights, order and augmentation.")
+    probe: ProbeKind | None = option(None, "Train a head alone, on the features of the frozen encoder.")
+    train_views: str = option("1x1", "A probe's training views of a video, clips x crops: more for few videos.")
     init_from: Path | None = option(None, "Video checkpoint to fine-tune from.")
     init_from_partial: bool = option(False, "Fine-tune even if it lacks more than 5 % of the backbone.")
     pretrained: Path | None = option(None, "2D image checkpoint to inflate.")
@@ -63,6 +67,10 @@ class Job:
             raise UserError("a job needs a recipe and a clip")
         if self.device not in DEVICES:
             raise unknown("device", self.device, DEVICES)
+        if self.probe not in (None, *get_args(ProbeKind)):
+            raise unknown("--probe", str(self.probe), get_args(ProbeKind))
+        if Views.parse(self.train_views).count > 1 and self.probe is None:
+            raise UserError("--train-views belongs to --probe: training draws its clips at random")
         if self.decoder not in get_args(Decoder):
             raise unknown("decoder", self.decoder, get_args(Decoder))
         for name in self.monitors:
@@ -111,13 +119,13 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
     part.replace(path)
 
 
-def find_recipe(model: str, name: str | None) -> Recipe:
-    """Return a model's recipe by name, the one in a file if the name ends in .json, or `Recipe()` for None.
+def find_recipe(model: str, name: str | None, *, probe: bool = False) -> Recipe:
+    """Return a model's recipe by name, or that in a file if it ends in .json; for None a probe's, or `Recipe()`.
 
     Raises UserError if there is no such model, recipe or file.
     """
     if name is None:
-        return Recipe()
+        return PROBE if probe else Recipe()
     if name.endswith(".json"):
         return read_json(Recipe, Path(name))
     from ... import models

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from ... import models
 from . import losses, saved_weights, weights
@@ -18,12 +19,7 @@ def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.
     error. Raises UserError if a file of weights does not fit.
     """
     recipe, variant = job.recipe, models.find(job.model)
-    network = models.build(job.model, num_classes=num_classes, clip=job.clip, **model_options(job))
-    if job.init_from is not None:
-        saved_weights.say(models.init_from(network, weights.read(job.init_from), partial=job.init_from_partial))
-    if job.pretrained is not None:
-        saved_weights.say(models.load_pretrained(network, weights.read(job.pretrained)))
-    annotator = None
+    network, annotator = build_network(job, num_classes), None
     if recipe.annotator is not None:
         assert job.annotator is not None  # see `check_job`
         annotator = weights.restore(recipe.annotator, job.annotator, num_classes=num_classes).to(device)
@@ -31,6 +27,16 @@ def build_objective(job: Job, num_classes: int, device: torch.device) -> losses.
     return losses.objective(network, recipe, num_classes=num_classes, clip=job.clip, head=head, annotator=annotator).to(
         device
     )
+
+
+def build_network(job: Job, num_classes: int) -> nn.Module:
+    """Build the job's model with its initial weights. Raises UserError as `build_objective` does."""
+    network = models.build(job.model, num_classes=num_classes, clip=job.clip, **model_options(job))
+    if job.init_from is not None:
+        saved_weights.say(models.init_from(network, weights.read(job.init_from), partial=job.init_from_partial))
+    if job.pretrained is not None:
+        saved_weights.say(models.load_pretrained(network, weights.read(job.pretrained)))
+    return network
 
 
 def model_options(job: Job) -> dict[str, Any]:

@@ -35,8 +35,10 @@ def restore(
     Raises UserError if it cannot be read or does not fit.
     """
     contents = read(checkpoint, raw=raw)
-    classes = num_classes or models.count_classes(model, contents)
-    network = models.build(model, num_classes=classes, clip=clip, **(options or trained_with(model, checkpoint)))
+    classes, probe = num_classes or models.count_classes(model, contents), models.probe_kind(contents)
+    shown = clip if clip is not None or probe is None else clip_of(model, checkpoint)
+    own = options or trained_with(model, checkpoint)
+    network = models.build(model, num_classes=classes, clip=shown, probe=probe, **own)
     saved_weights.say(models.load_checkpoint(network, contents))
     return network
 
