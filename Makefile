@@ -12,7 +12,7 @@ PARALLEL := -n $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist loadfil
 # The tests start some hundred processes: without bytecode each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench test test-exhaustive lint benchmark gpu gpu-short install install-dev clean
+.PHONY: bench test test-exhaustive catalog benchmark gpu gpu-short install install-dev clean
 
 bench: install
 	$(BIN)/reelbench run quick --out $(OUT)
@@ -26,6 +26,10 @@ test: install-dev
 
 test-exhaustive: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m exhaustive $(PARALLEL)
+
+# The counts that `reelbench models` shows, which come with the package: anew after a change to the models' code.
+catalog: install
+	$(BIN)/python -m reelbench.harness.listing
 
 benchmark: install-dev
 	$(BIN)/pytest tests/benchmarks --benchmark-only

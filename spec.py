@@ -130,7 +130,8 @@ class Views:
 class Published:
     """One result as published by a paper or an official repository; never mixed with measured numbers.
 
-    `gflops` is per view, `top1` and `top5` in percent, `params_m` in millions. `source` is the citation.
+    `gflops` is per view, `top1` and `top5` in percent, `params_m` in millions. `source` is the citation. Where they are
+    published, `config`, `checkpoint`, `log` and `labels` (the class names, in order) are addresses.
     """
 
     model: str
@@ -142,6 +143,10 @@ class Published:
     params_m: float | None = None
     views: str | None = None
     pretrain: str | None = None
+    config: str | None = None
+    checkpoint: str | None = None
+    log: str | None = None
+    labels: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
