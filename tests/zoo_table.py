@@ -1,6 +1,6 @@
 """The tables of the zoo in README.md and docs/zoo.md, written from the counts that come with the package.
 
-    python tests/zoo_table.py        writes them between the marks <!-- zoo --> and <!-- /zoo -->
+python tests/zoo_table.py        writes them between the marks <!-- zoo --> and <!-- /zoo -->
 """
 
 from __future__ import annotations
