@@ -49,9 +49,10 @@ def inline() -> list[tuple[str, str]]:
     return [(name, " ".join(code.split())) for name, text in texts for code in INLINE.findall(text)]
 
 
-def python() -> list[tuple[str, str]]:
-    """Return the Python blocks of the pages, beside the page's name."""
-    return [(path.name, code) for path in PAGES for kind, code in BLOCK.findall(path.read_text()) if kind == "python"]
+def python() -> list[str]:
+    """Return the Python blocks of the pages, each once, but for what needs a GPU."""
+    blocks = (block for path in PAGES for block in BLOCK.findall(path.read_text(encoding="utf-8")))
+    return list(dict.fromkeys(code for kind, code in blocks if kind == "python" and "nvidia.dali" not in code))
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -71,6 +72,7 @@ def _words(line: str) -> tuple[str, ...]:
 ONLY_PARSED = ("--hostfile", "--annotator", "timm:resnet50", "--rivals", "/data/kinetics400", "accuracy", "slack")
 MICRO_MODELS = tuple(name for name in models.names() if name.endswith("/micro"))
 MICROS = "|".join(name.partition("/")[0] for name in MICRO_MODELS)
+DUMPED = "tsm.parquet"
 SMALLEST = "tsm/mobilenetv2_online"  # of the suites of the whole zoo
 # What stands in for what the pages name. `weights/FAMILY.safetensors` are random ones of 8 classes.
 SUBSTITUTES = (
@@ -109,19 +111,19 @@ def substituted(arguments: list[str]) -> list[str]:
         words.append("--overwrite")
     if words[0] == "run" and words[1] in ("latency", "published"):
         words = [*_without(words, "--only"), "--only", SMALLEST]
-    if words[:2] == ["data", "index"]:
+    if words[:2] == ["data", "index"] and words[2] != "folder":
         words[words.index("--to") + 1] = "indexed.parquet"
     if words[0] == "predictions":
-        words[1:] = ["tsm.parquet", "scores.parquet"]  # which commands before have written
+        words[1:] = [DUMPED]  # which a command before has written
     if "--interleave" in words and "--rounds" not in words:
         words += ["--rounds", "2"]
     return [VALUES.get(before, word) for before, word in zip(["", *words], words, strict=False)]
 
 
 def is_quick(words: list[str]) -> bool:
-    """Whether a command trains nothing, times nothing and exports nothing: a second or so in a warm process."""
-    slow = {"train", "run", "export", "bench", "--gpus", "--plugin", "--reparameterize"}
-    return not slow & {*words}
+    """Whether a command neither trains, times nor exports, nor starts reading processes, but for one test."""
+    slow = {"train", "run", "export", "bench", "certify", "transcode", "show", "--gpus", "--plugin", "--reparameterize"}
+    return not slow & {*words} and (words[0] != "eval" or words[-1] == DUMPED)
 
 
 def runnable(*, quick: bool) -> list[list[str]]:
