@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +116,16 @@ def test_the_clip_in_the_pages_is_the_recipes() -> None:
     blocks = (block for path in documented.PAGES for block in documented.BLOCK.findall(path.read_text()))
     (code,) = (code for kind, code in blocks if kind == "json")
     assert from_fields(Clip, json.loads(code)) == models.find("dualformer/s").recipes["diving48"].clip
+
+
+@pytest.mark.slow  # builds the site
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="the site's builder is not installed: make docs")
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "reelbench").symlink_to(ROOT)
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").replace("build/docs", str(tmp_path / "code"))
+    (tmp_path / "mkdocs.yml").write_text(f"{settings}docs_dir: {ROOT / 'docs'}\n")
+    line = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", tmp_path / "site"]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    subprocess.run([*line, "--config-file", tmp_path / "mkdocs.yml"], check=True, env=quiet)
+    assert (tmp_path / "site" / "api" / "index.html").exists()
