@@ -28,7 +28,7 @@ def summary(rows: Iterable[Row]) -> str:
 
 def releases(rows: Iterable[Row]) -> str:
     """Return a row for each published figure, with the addresses of what was published with it."""
-    head = ("address", "data set", "pre-training", "top-1 (%)", "views", "source", "published")
+    head = ("address", "data set", "top-1 (%)", "views", "pre-training", "source", "addresses")
     return _table(head, (_release(row["model"], figures) for row in rows for figures in row["published"]))
 
 
@@ -51,7 +51,8 @@ def _summary(row: Row) -> tuple[str, ...]:
 def _release(model: str, figures: Row) -> tuple[str, ...]:
     top1 = "" if figures["top1"] is None else str(figures["top1"])
     links = ", ".join(f"[{name}]({figures[name]})" for name in ADDRESSES if figures[name])
-    plain = (figures["dataset"], figures["pretrain"] or "", top1, figures["views"] or "", figures["source"])
+    source = PLACE.sub("", figures["source"])
+    plain = (figures["dataset"], top1, figures["views"] or "", figures["pretrain"] or "", source)
     return (f"`{model}`", *plain, links)
 
 
