@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 import typer
 from reelbench import address, discover, models, reports
 from reelbench.harness import cli, listing
+from reelbench.harness.suites import load
 from reelbench.spec import Clip, from_fields
 from reelbench.tests import documented, zoo_table
 
@@ -76,8 +78,11 @@ def test_commands_are_those_of_the_command_line(program: Any, command: documente
         variant = models.find(named)
         recipe = given.get("recipe")
         assert recipe is None or recipe in variant.recipes or recipe.endswith(".json"), command
-    if "suite" in given and not given["suite"].endswith(".py"):
-        assert given["suite"] in (*discover.names("suites"), "example"), command
+    if "suite" in given and given["suite"] in discover.names("suites"):
+        names = {case.model for case in load.load(given["suite"]).cases}
+        assert all(fnmatch.filter(names, pattern) for pattern in given["only"] or ()), command
+    elif "suite" in given:
+        assert given["suite"].endswith(".py") or given["suite"] == "example", command
     if found.name == "report":
         assert given["format"] in (*reports.formats(), "terminal", "slack"), command
 
