@@ -77,4 +77,4 @@ $(VENV):
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) node_modules runs build *.egg-info
+	rm -rf $(VENV) node_modules runs build site *.egg-info
