@@ -69,7 +69,16 @@ def _words(line: str) -> tuple[str, ...]:
 
 
 # What needs several machines, a network, a data set, or a model that no micro stands in for: it is parsed only.
-ONLY_PARSED = ("--hostfile", "--annotator", "timm:resnet50", "--rivals", "/data/kinetics400", "accuracy", "slack")
+ONLY_PARSED = (
+    "--hostfile",
+    "--annotator",
+    "timm:resnet50",
+    "--rivals",
+    "/data/kinetics400",
+    "accuracy",
+    "slack",
+    "example",
+)
 MICRO_MODELS = tuple(name for name in models.names() if name.endswith("/micro"))
 MICROS = "|".join(name.partition("/")[0] for name in MICRO_MODELS)
 DUMPED = "tsm.parquet"
@@ -93,6 +102,7 @@ ADDED = {
     "train": ("--epochs", "1", "--batch", "8", "--device", "cpu"),
     "synth": ("--train", "2", "--val", "2", "--test", "2"),
     "bench": ("--seconds", "0.5"),
+    "eval": ("--workers", "1"),
 }
 VALUES = {"--gpus": "2", "--rounds": "2"}
 DROPPED = ("--pretrained", "--workers")
@@ -123,7 +133,7 @@ def substituted(arguments: list[str]) -> list[str]:
 def is_quick(words: list[str]) -> bool:
     """Whether a command neither trains, times nor exports, nor starts reading processes, but for one test."""
     slow = {"train", "run", "export", "bench", "certify", "transcode", "show", "--gpus", "--plugin", "--reparameterize"}
-    return not slow & {*words} and (words[0] != "eval" or words[-1] == DUMPED)
+    return not slow & {*words} and (words[0] != "eval" or DUMPED in words)
 
 
 def runnable(*, quick: bool) -> list[list[str]]:
