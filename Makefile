@@ -12,7 +12,7 @@ PARALLEL := -n $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist loadfil
 # The tests start some hundred processes: without bytecode each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench test test-exhaustive lint benchmark gpu gpu-short install install-dev clean
+.PHONY: bench test test-exhaustive catalog docs benchmark gpu gpu-short install install-dev clean
 
 bench: install
 	$(BIN)/reelbench run quick --out $(OUT)
@@ -26,6 +26,16 @@ test: install-dev
 
 test-exhaustive: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m exhaustive $(PARALLEL)
+
+# The counts that `reelbench models` shows, which come with the package: anew after a change to the models' code.
+catalog: install
+	$(BIN)/python -m reelbench.harness.listing
+	$(BIN)/python tests/zoo_table.py
+
+# The site, into site/; a link or an anchor that leads nowhere fails. The package is read under its name, not imported.
+docs: $(VENV)/installed-docs
+	mkdir -p build/docs && ln -sfn "$(CURDIR)" build/docs/reelbench
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 benchmark: install-dev
 	$(BIN)/pytest tests/benchmarks --benchmark-only
@@ -52,6 +62,10 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .[dev]
 	touch $@ $(VENV)/installed
 
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .[docs]
+	touch $@
+
 # What is compared with ours; where it cannot be installed, `data bench` says what is missing.
 $(VENV)/installed-rivals: $(VENV)/installed-dev
 	-$(BIN)/python -m pip install --quiet -c constraints.txt -e .[rivals]
@@ -63,4 +77,4 @@ $(VENV):
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) node_modules runs build *.egg-info
+	rm -rf $(VENV) node_modules runs build site *.egg-info

@@ -26,6 +26,11 @@ def names(package: str) -> list[str]:
     return sorted({*own, *plugins.find(package, own)})
 
 
+def added(package: str) -> list[str]:
+    """Return the names that plug-ins add to a package of ReelBench. Raises UserError as `names` does."""
+    return sorted(plugins.find(package, _own(package)))
+
+
 def module(package: str, name: str, kind: str) -> ModuleType:
     """Import a module of a package by name; `kind` names it in messages.
 

@@ -9,15 +9,20 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from .. import address, models
+from .. import address, discover, models
 from .metrics import flops
 from .progress import bar
 
 
-def rows() -> list[dict[str, Any]]:
-    """Count every model of the zoo; return a row for each, as plain values. Progress is shown on stderr."""
+def rows(*, added: bool = False) -> list[dict[str, Any]]:
+    """Count every model of the zoo, or those that plug-ins add; return a row for each, as plain values.
+
+    Progress is shown on stderr.
+    """
+    others = discover.added("models")
+    names = [name for name in models.names() if (address.family(name) in others) == added]
     with bar(Console(stderr=True)) as progress:
-        return [_row(name) for name in progress.track(models.names(), description="counting")]
+        return [row(name) for name in progress.track(names, description="counting")]
 
 
 def gflops(model: nn.Module, clip: Tensor) -> float:
@@ -42,7 +47,8 @@ def _charge(operations: int) -> Any:
     return count
 
 
-def _row(name: str) -> dict[str, Any]:
+def row(name: str) -> dict[str, Any]:
+    """Count one model; return its row."""
     variant = models.find(name)
     clip = models.choose_clip(name, None)
     with torch.device("meta"):
@@ -56,5 +62,5 @@ def _row(name: str) -> dict[str, Any]:
         "clip": dataclasses.asdict(clip),
         "views": str(variant.views),
         "recipes": sorted(variant.recipes),
-        "published": [dataclasses.asdict(row) for row in variant.published],
+        "published": [dataclasses.asdict(figures) for figures in variant.published],
     }

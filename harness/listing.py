@@ -1,6 +1,9 @@
-"""What `reelbench models` prints, without importing torch: the catalog is counted once for each version, then kept.
+"""What `reelbench models` prints, without importing torch: the counts come with the package, in models/catalog.json.
 
-~/.cache/reelbench/models.json     {"of": "3f0c…", "rows": […]}
+    {"of": "3f0c…", "rows": […]}        "of" is the fingerprint of the code that they were counted with
+
+Of other code, such as a clone's that somebody works on, they are counted once and kept in ~/.cache/reelbench. `make
+catalog` writes those that come with the package.
 """
 
 from __future__ import annotations
@@ -10,17 +13,14 @@ import hashlib
 import io
 import json
 import os
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Column, Table
-
-from .. import cache
+from .. import cache, discover
 from ..errors import unknown
 
 ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "models" / "catalog.json"
 FORMATS = ("table", "json")
 
 
@@ -36,31 +36,57 @@ def render(format: str) -> str:
 
 
 def rows() -> list[dict[str, Any]]:
-    """Return a row for every model of the zoo, from the cache or counted now, with progress on stderr."""
-    file, version = cache.folder() / "models.json", fingerprint()
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(file.read_text())
-        if kept["of"] == version:
-            return kept["rows"]
+    """Return a row for every model of the zoo; those of plug-ins are counted now, with progress on stderr."""
+    own = _own()
+    if not discover.added("models"):
+        return own
     from . import catalog
 
-    text = json.dumps({"of": version, "rows": catalog.rows()})
-    with contextlib.suppress(OSError):  # then they are counted again
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}.part")
-        part.write_text(text)
-        part.replace(file)
-    return json.loads(text)["rows"]
+    return sorted([*own, *catalog.rows(added=True)], key=lambda row: row["family"])
 
 
 def fingerprint() -> str:
-    """Identify what the counts depend on: the models' code, what counts them, and torch."""
+    """Identify the code that the counts depend on: the models', and what counts them."""
     files = (*sorted((ROOT / "models").glob("*.py")), ROOT / "harness/catalog.py", ROOT / "harness/metrics/flops.py")
-    content = b"".join(file.read_bytes() for file in files)
-    return hashlib.sha256(content + metadata.version("torch").encode()).hexdigest()[:16]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def ship() -> None:
+    """Count the zoo and write what comes with the package."""
+    _write(SHIPPED, fingerprint(), _count())
+
+
+def _own() -> list[dict[str, Any]]:
+    kept, version = cache.folder() / "models.json", fingerprint()
+    for file in (SHIPPED, kept):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            read = json.loads(file.read_text(encoding="utf-8"))
+            if read["of"] == version:
+                return read["rows"]
+    found = _count()
+    with contextlib.suppress(OSError):  # then they are counted again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _write(kept, version, found)
+    return found
+
+
+def _count() -> list[dict[str, Any]]:
+    from . import catalog
+
+    return json.loads(json.dumps(catalog.rows()))  # tuples as they are read back
+
+
+def _write(file: Path, version: str, rows: list[dict[str, Any]]) -> None:
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    part = file.with_suffix(f".{os.getpid()}.part")
+    part.write_text(f'{{"of": "{version}", "rows": [\n{lines}\n]}}\n', encoding="utf-8")
+    part.replace(file)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
+    from rich.console import Console
+    from rich.table import Column, Table
+
     columns = ("model", "params", "GFLOPs/view", "clip", "views", "published top-1", "source", "recipes")
     table = Table(*(Column(name, overflow="fold") for name in columns), box=None)
     for row in rows:
@@ -72,4 +98,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
         table.add_row(row["model"], params, cost, size, row["views"], accuracy, sources, ", ".join(row["recipes"]))
     text = io.StringIO()
     Console(file=text, width=200).print(table)
-    return text.getvalue()
+    return text.getvalue() + "Where checkpoints, configurations, logs and class names are published: --format json\n"
+
+
+if __name__ == "__main__":
+    ship()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
-from . import Variant, _layers
+from . import Variant, _layers, _releases
 from ._dualformer import DualFormerBackbone
 from ._naming import Naming, by_key
 from ._windows import Size3
@@ -185,6 +185,7 @@ def _published(
     return Published(
         model=f"dualformer/{model}", dataset=dataset, source=README, top1=top1, top5=top5, gflops=gflops,
         params_m=params, views="4x1" if dataset.startswith("kinetics") else "4x3", pretrain=pretrain, size=224,
+        **_releases.dualformer(model, dataset),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
-from . import _mvit_names
+from . import _mvit_names, _releases
 from ._layers import DropPath, Mlp, attend, drop_rates, init_transformer, run
 from ._variant import Variant
 from ._vit import GRADCAM_LAYER, MEAN, STD, make_head
@@ -295,7 +295,16 @@ VARIANTS = {
             address="mvit/b_16x4",
         ),
     ),
-    "b_16x4_maskfeat": _variant(pool_at=(1, 3), feature_dim=216),
+    "b_16x4_maskfeat": _variant(
+        Published(
+            model="MViT-B, 16x4, MaskFeat's pre-training alone",
+            dataset="kinetics400",
+            source="github.com/mx-mark/VideoTransformer-pytorch README",
+            **_releases.video_transformer("kinetics400", "1h3Q-267qV9kIcTT9Sct-zQzVvXljhyWW"),
+        ),
+        pool_at=(1, 3),
+        feature_dim=216,
+    ),
     "micro": _variant(
         views=Views(),
         clip=replace(CLIP, frames=8, stride=2, size=32, short_side=32),

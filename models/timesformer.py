@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
-from . import Variant, _positions, _timesformer_names, _vit, _vit_init, _vit_names
+from . import Variant, _positions, _releases, _timesformer_names, _vit, _vit_init, _vit_names
 
 ATTENTIONS = ("divided", "joint", "space")
 
@@ -23,6 +23,9 @@ CLIP = Clip(frames=8, stride=32, size=224, short_side=256, sampling="window", me
 VIEWS = Views(clips=1, crops=3)
 REPOSITORY = "github.com/mx-mark/VideoTransformer-pytorch README"
 PAPER = "arXiv 2102.05095"
+RELEASE = _releases.video_transformer(
+    "kinetics600", "1-BSNROh35fiOIBcmtFNgWHEY_JC5UNDx", log="log_arch_timesformer_lr5e-3_bs8_nw4_open.txt"
+)
 
 KINETICS400 = Recipe(
     epochs=30,
@@ -186,7 +189,7 @@ def _variant(*published: Published, clip: Clip = CLIP, views: Views = VIEWS, **k
     )
 
 
-def _published(source: str, dataset: str, top1: float, top5: float, views: str, **cost: float) -> Published:
+def _published(source: str, dataset: str, top1: float, top5: float, views: str, **more: Any) -> Published:
     return Published(
         model="TimeSformer-B",
         dataset=dataset,
@@ -197,14 +200,14 @@ def _published(source: str, dataset: str, top1: float, top5: float, views: str, 
         pretrain="ImageNet-21K",
         size=224,
         address="timesformer/b",
-        **cost,  # type: ignore[arg-type]
+        **more,
     )
 
 
 VARIANTS = {
     "b": _variant(
-        _published(REPOSITORY, "kinetics600", 78.4, 93.6, "1x1"),
-        _published(REPOSITORY + ", training log", "kinetics600", 79.1, 94.2, "1x3"),
+        _published(REPOSITORY, "kinetics600", 78.4, 93.6, "1x1", **RELEASE),
+        _published(REPOSITORY + ", training log", "kinetics600", 79.1, 94.2, "1x3", **RELEASE),
         _published(PAPER, "kinetics400", 78.0, 93.7, "1x3", gflops=196.0, params_m=121.4),
         _published(PAPER, "kinetics600", 79.1, 94.4, "1x3", gflops=196.0, params_m=121.4),
     ),

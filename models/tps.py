@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..spec import Clip, Recipe, Views
-from . import Variant, _layers, _swin, _swin_names, _time_shift, _windows
+from ..spec import Clip, Published, Recipe, Views
+from . import Variant, _layers, _releases, _swin, _swin_names, _time_shift, _windows
 from ._windows import Size3, Windows
 
 
@@ -158,6 +158,11 @@ VARIANTS = {
     "swin_t": _variant(
         clip=Clip(frames=32, stride=2, sampling="dense_middle"),
         views=Views(clips=4, crops=3, short_side=224),
+        published=(
+            Published(
+                model="tps/swin_t", dataset="kinetics400", source="MartinXM/TPS, README", checkpoint=_releases.TPS
+            ),
+        ),
         recipes={"kinetics400": RECIPE, "sthv1": STH, "sthv2": STH, "diving48": DIVING},
     ),
     "micro": _variant(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
-from . import _tsm_names
+from . import _releases, _tsm_names
 from ._conv import MobileNetV2, NonLocalKind, ResNet
 from ._mobileone import MobileOne, MobileOneBlock
 from ._shift import ClipShift, Shift, Stream
@@ -185,7 +185,7 @@ def _published(
 ) -> Published:
     return Published(
         model=f"tsm/{model}", dataset=dataset, source=MMACTION, top1=top1, top5=top5, gflops=gflops, params_m=params,
-        views=views, pretrain="ImageNet-1K", **{"size": 224, **more},
+        views=views, pretrain="ImageNet-1K", **{"size": 224, **_releases.tsm(model, dataset), **more},
     )  # fmt: skip
 
 

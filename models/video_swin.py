@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..spec import Clip, Published, Recipe, Views
-from . import Variant, _layers, _swin, _swin_names, _windows
+from . import Variant, _layers, _releases, _swin, _swin_names, _windows
 from ._windows import Size3, Windows
 
 
@@ -112,6 +112,7 @@ def _published(
     return Published(
         model=model, dataset=dataset, source=README, top1=top1, top5=top5, gflops=gflops, params_m=params,
         views="1x3" if dataset == "sthv2" else "4x3", pretrain=pretrain, size=224,
+        **_releases.video_swin(model.partition("/")[2], dataset, pretrain),
     )  # fmt: skip
 
 

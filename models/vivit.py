@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
-from . import Variant, _positions, _timesformer_names, _vit, _vit_init, _vit_names
+from . import Variant, _positions, _releases, _timesformer_names, _vit, _vit_init, _vit_names
 
 ATTENTIONS = ("factorized", "joint", "divided")
 
@@ -143,6 +143,7 @@ VARIANTS = {
             views="1x1",
             pretrain="ImageNet-21K",
             address="vivit/b",
+            **_releases.video_transformer("kinetics400", "1-JVhSN3QHKUOLkXLWXWn5drdvKn0gPll"),
         ),
         Published(
             model="ViViT-B FE, 32 frames",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import reelbench
 import yaml
 
 if sys.version_info < (3, 11):
@@ -57,3 +58,19 @@ def test_libraries_whose_insides_are_used_have_an_upper_bound() -> None:
         bound = wanted[library].partition("<")[2]
         assert pinned is not None
         assert [int(part) for part in pinned[1].split(".")[:2]] < [int(part) for part in bound.split(".")]
+
+
+def test_every_python_that_is_supported_is_tested() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    tested = jobs["test"]["strategy"]["matrix"]["python"]
+    sign = "Programming Language :: Python :: "
+    stated = [text.removeprefix(sign) for text in PROJECT["project"]["classifiers"] if text.startswith(f"{sign}3.")]
+    assert tested == stated
+    assert PROJECT["project"]["requires-python"] == f">={tested[0]}"
+    assert jobs["test"]["steps"][-1]["run"] == ".ci/run"
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == reelbench.__version__
+    assert citation["license"] == PROJECT["project"]["license"]

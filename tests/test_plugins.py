@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from reelbench import discover, models, plugins, reports
 from reelbench.errors import UserError
-from reelbench.harness.suites import ledger
+from reelbench.harness.suites import ledger, load
 from reelbench.metric_table import metric
 from reelbench.reports import compare
 from reelbench.spec import Case
@@ -71,6 +71,12 @@ def test_a_metric_without_a_row_needs_nothing(named):
     assert Case(model="tsm/micro", metrics=("plain",)).metrics == ("plain",)
     with pytest.raises(UserError, match="unknown metric 'plane': did you mean 'plain'"):
         Case(model="tsm/micro", metrics=("plane",))
+
+
+def test_a_file_may_be_a_metric_and_the_suite_that_measures_it(named):
+    suite = 'SUITE = Suite(name="own", description="", cases=(Case(model="tsm/micro", metrics=("own",)),))'
+    path = named("own.py", f"from reelbench.spec import Case, Suite\ndef measure(subject): return {{}}\n{suite}\n")
+    assert load.load(str(path)).cases[0].metrics == ("own",)
 
 
 def test_a_model_of_a_file_is_built_by_its_name(named):

@@ -285,10 +285,10 @@ def _training_summary(log: list[dict[str, float]]) -> TrainingSummary:
 def _published(model: str) -> tuple[Any, ...]:
     """Return the published figures of this model; for a micro, which has none, those of its full-size siblings."""
     own = models.find(model).published
-    if own or model not in models.names():
-        return own
-    siblings = [name for name in models.names() if address.family(name) == address.family(model)]
-    return tuple(row for name in siblings for row in models.find(name).published)
+    alone = own or model not in models.names()
+    names = [model] if alone else [name for name in models.names() if address.family(name) == address.family(model)]
+    rows = (row for name in names for row in models.find(name).published)
+    return tuple(row for row in rows if (row.top1, row.gflops, row.params_m) != (None, None, None))
 
 
 def _one_line(error: BaseException) -> str:
