@@ -80,7 +80,7 @@ class Details(TypedDict, total=False):
     Videos: `test_videos` in the index, `rejected_videos` excluded from it when it was made; in testing `listed` by the
     official list, `videos` tested, `broken` (path, reason) skipped. Training: its summary (`train`), `passed_over`
     (path, reason) skipped. Accuracy: `views`, `chance` in percent, `learned` (top-1's lower bound is above twice
-    chance).
+    chance), and what to try if it did not (`advice`).
     Cost: `flops_by_operator`, `flops_unsupported_operators`, `batch_sweep`, `best_batch`, `largest_batch`,
     `view_budget`, clips/s of decoder and model on their own (`alone_clips_s`), the bottleneck in a sentence (`limit`),
     `idle_w` and `busy_w` in watts, readings that the device does not offer (`not_available`). Measurement:
@@ -98,6 +98,7 @@ class Details(TypedDict, total=False):
     views: str
     chance: float
     learned: bool
+    advice: str
     flops_by_operator: dict[str, float]
     flops_unsupported_operators: dict[str, int]
     batch_sweep: list[dict[str, Any]]
