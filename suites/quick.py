@@ -1,5 +1,7 @@
 """Every family's `micro`, trained on the built-in synthetic set and measured: minutes on a laptop without a GPU."""
 
+from dataclasses import replace
+
 from ..spec import Case, Recipe, Suite, Views
 
 FAMILIES = ("tsm", "video_swin", "tps", "dualformer", "timesformer", "vivit", "mvit")
@@ -17,13 +19,17 @@ RECIPE = Recipe(
     validate_epochs=6,
 )
 
+# TSM, with batch norm, bears three times the rate, and needs fewer than half of the steps. At twice the rate of RECIPE
+# the windowed transformers and MViT stay at chance.
+RECIPES = {"tsm": replace(RECIPE, lr=3e-3, epochs=2.5, validate_epochs=2.5)}
+
 SUITE = Suite(
     name="quick",
     description="every family's micro, trained and measured on the built-in synthetic set (minutes on two CPU cores)",
     cases=tuple(
         Case(
             model=f"{family}/micro",
-            recipe=RECIPE,
+            recipe=RECIPES.get(family, RECIPE),
             views=Views(),
             metrics=(
                 "parameters", "flops", "memory", "latency", "throughput", "energy", "decode", "data_stall", "accuracy",
