@@ -170,5 +170,7 @@ VARIANTS = {
         temporal_depth=2,
         heads=4,
         drop_path=0.0,
+        init_std=0.12,
+        embed_std=0.3,
     ),
 }
