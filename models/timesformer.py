@@ -218,8 +218,10 @@ VARIANTS = {
         size=32,
         patch=8,
         dim=64,
-        depth=3,
+        depth=2,
         heads=4,
         drop_path=0.0,
+        init_std=0.18,
+        embed_std=1.0,
     ),
 }
