@@ -82,7 +82,7 @@ class Details(TypedDict, total=False):
     Videos: `test_videos` in the index, `rejected_videos` excluded from it when it was made; in testing `listed` by the
     official list, `videos` tested, `broken` (path, reason) skipped. Training: its summary (`train`), `passed_over`
     (path, reason) skipped. Accuracy: `views`, `chance` in percent, `learned` (top-1's lower bound is above twice
-    chance).
+    chance), and what to try if it did not (`advice`).
     Cost: `view_size` in pixels, `flops_by_operator`, `flops_unsupported_operators`, `batch_sweep`, `best_batch`,
     `largest_batch`, `view_budget`, clips/s of decoder and model on their own (`alone_clips_s`), the bottleneck in a
     sentence (`limit`), `idle_w` and `busy_w` in watts, readings that the device does not offer (`not_available`).
@@ -91,7 +91,8 @@ class Details(TypedDict, total=False):
     seconds per phase. A mean over seeds has `seeds` and `cases`. `stale`: what has changed since, in words, of a row
     that was kept nevertheless. `suite` and `suite_version` asked for the case, as the named `steps` of ablations with
     these bases' ids. `paired`: by the base's id, the numbers of videos that only the base and only this case got right,
-    and of all that both were tested on; counted from the predictions when results are loaded.
+    of all that both were tested on, and how many times groups of alike videos enlarge the difference's variance;
+    counted from the predictions when results are loaded.
     """
 
     test_videos: int
@@ -105,6 +106,7 @@ class Details(TypedDict, total=False):
     chance: float
     learned: bool
     view_size: int
+    advice: str
     flops_by_operator: dict[str, float]
     flops_unsupported_operators: dict[str, int]
     batch_sweep: list[dict[str, Any]]

@@ -57,6 +57,8 @@ def _merged(group: list[Result]) -> list[Result]:
         details["stale"] = list(stale)
     if any(result.details.get("learned") is False for result in group):
         details["learned"] = False
+    if advice := next((found for result in group if (found := result.details.get("advice"))), ""):
+        details["advice"] = advice
     return [replace(group[0], metrics=metrics, details=details, seconds=sum(result.seconds for result in group))]
 
 

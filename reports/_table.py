@@ -285,7 +285,8 @@ def per_view(gflops: str, views: str) -> str:
 def _unlearned(result: Result) -> str:
     chance = result.details.get("chance")
     level = f"twice chance ({chance:g} %)" if isinstance(chance, int | float) else "twice chance"
-    return f"did not learn: the lower bound of top-1 is not above {level}"
+    advice = result.details.get("advice")
+    return f"did not learn: the lower bound of top-1 is not above {level}{f'; {advice}' if advice else ''}"
 
 
 def _status(result: Result, notes: _Notes) -> Cell:

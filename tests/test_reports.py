@@ -171,6 +171,15 @@ def test_an_untrained_top1_says_so():
     assert sum("did not learn" in note for note in notes) == 1
 
 
+def test_an_untrained_top1_says_what_to_try():
+    unlearned = next(result for result in RESULTS if result.details.get("learned") is False)
+    advised = dataclasses.replace(unlearned, details={**unlearned.details, "advice": "the loss was flat: another lr"})
+    assert any(
+        note.endswith("twice chance (12.5 %); the loss was flat: another lr")
+        for note in _table.measured([advised]).notes
+    )
+
+
 def test_published_rows_are_apart_and_appear_once():
     first, second = _summary.tables([*RESULTS, *RESULTS])
     models = {p.model for r in RESULTS for p in r.published}

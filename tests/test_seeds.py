@@ -64,6 +64,12 @@ def test_every_report_states_the_number_of_seeds(kind: str):
         assert case.case_id in text
 
 
+def test_the_mean_keeps_the_advice_of_a_seed_that_did_not_learn():
+    last = dataclasses.replace(SEEDS[2], details={"learned": False, "advice": "another lr"})
+    [row] = _seeds.merge([*SEEDS[:2], last])
+    assert (row.details.get("learned"), row.details.get("advice")) == (False, "another lr")
+
+
 def test_csv_keeps_every_seed():
     assert str(reports.render(SEEDS, "csv")).count("tsm/micro") == 3
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from reelbench import models
 from reelbench.harness.suites import load, sweep
+from reelbench.result import Metric, Result
 from reelbench.spec import Case
+from reelbench.tests import quick_seeds
 
 
 @pytest.mark.parametrize("name", sorted(load.listing()))
@@ -58,3 +60,18 @@ def test_the_zoo_is_the_zoo():
     assert list(ZOO) == [name for name in models.names() if not name.endswith("/micro")]
     assert len(FLAGSHIPS) == len({name.partition("/")[0] for name in ZOO})
     assert {name.partition("/")[0] for name in FLAGSHIPS} == {name.partition("/")[0] for name in ZOO}
+
+
+def test_the_table_of_seeds_names_what_is_missing_or_did_not_learn():
+    def trained(case: Case, top1: float, learned: bool) -> Result:
+        metric = Metric(value=top1, unit="%", low=top1 - 4, high=top1 + 4)
+        return Result(
+            case=case, status="ok", started="", seconds=1.0, metrics={"top1": metric}, details={"learned": learned}
+        )
+
+    first, *others = [case for case in load.load("quick_seeds").cases if case.seed == 0]
+    found = [trained(first, 14.0, False), *(trained(case, 50.0, True) for case in others[:-1])]
+    text, bad = quick_seeds.table({"avx2": found}, seeds=1)
+    assert f"| {first.model} | avx2 | 14.0* |" in text
+    assert f"| {others[0].model} | avx2 | 50.0 |" in text
+    assert bad == [f"{first.model} avx2 seed 0: 14.0*", f"{others[-1].model} avx2 seed 0: missing"]

@@ -34,7 +34,7 @@ from ..measuring import environment, machine
 from ..measuring.accuracy import Predictions
 from ..measuring.phases import PhaseTimer
 from ..measuring.timing import disturbed
-from ..training import checkpoints, ds_extension, launcher, run_folder, saved_weights, stream
+from ..training import checkpoints, diagnosis, ds_extension, launcher, run_folder, saved_weights, stream
 from ..training import weights as trained
 from ..training.check import check_job
 from ..training.job import Job, find_recipe
@@ -107,6 +107,8 @@ def _measure(
     subject.keep = lambda predictions: _keep(predictions, index, out / "predictions" / f"{case.case_id}.parquet")
     details["views"] = str(subject.views)
     found, state = measured(subject)
+    if log and subject.notes.get("learned") is False:
+        details["advice"] = diagnosis.advice(log)
     return found, {**details, **subject.notes, "machine": state}
 
 
