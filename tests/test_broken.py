@@ -93,6 +93,7 @@ BREAKAGES = [
 ]
 
 
+@pytest.mark.slow  # starts decoders
 @pytest.mark.parametrize("decoder", ["dali", "software"])
 @pytest.mark.parametrize(("breakage", "reason"), BREAKAGES, ids=lambda v: getattr(v, "__name__", ""))
 def test_a_test_leaves_it_out_and_names_it(
@@ -107,6 +108,7 @@ def test_a_test_leaves_it_out_and_names_it(
     assert reason in broken.reason
 
 
+@pytest.mark.slow  # starts decoders
 def test_training_shows_another_video_which_the_seed_alone_chooses(index: Index) -> None:
     index, options = vanished(index), {"clip": CLIP, "transform": TrainTransform(flip=0.5)}
 
@@ -293,6 +295,7 @@ def test_hundreds_of_mutants_end_nothing(tmp_path: Path, decoder: str, codecs: l
     survives(index, codecs, decoder, "cpu")
 
 
+@pytest.mark.slow  # starts decoders
 @pytest.mark.parametrize("decoder", ["software", "dali"])
 def test_what_is_damaged_after_the_indexing_is_never_shown(tmp_path: Path, decoder: str) -> None:
     """Half of the files of every codec: each one is named, even those that would decode to wrong pixels in silence."""

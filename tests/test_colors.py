@@ -54,6 +54,7 @@ def corrected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder_choice, "WEIGHTS", {})
 
 
+@pytest.mark.slow  # several streams, each with its decoders
 @pytest.mark.usefixtures("corrected")
 def test_all_decoders_show_the_tagged_colors(tmp_path: Path):
     tags = [(matrix, extent) for matrix in ("bt709", "smpte240m", "bt2020nc") for extent in ("tv", "pc")]
@@ -64,6 +65,7 @@ def test_all_decoders_show_the_tagged_colors(tmp_path: Path):
         assert np.abs(dali - pyav).max() <= 2
 
 
+@pytest.mark.slow  # several streams, each with its decoders
 def test_bt601_and_untagged_files_are_the_same_bit_for_bit(tmp_path: Path):
     """Untagged means BT.601. VP8 has nothing else, whatever its container says. Of odd sizes, chroma lies alike."""
     tags = [("vp9", "unknown", "unknown"), ("vp9", "smpte170m", "tv"), ("vp9", "smpte170m", "pc"),
@@ -100,6 +102,7 @@ def test_a_batch_of_several_tags_corrects_each_by_its_own(tmp_path: Path):
     assert np.array_equal(dali[4], pyav[4])
 
 
+@pytest.mark.slow  # several streams, each with its decoders
 def test_a_part_of_a_full_range_picture_keeps_its_range(tmp_path: Path):
     """The software decoder crops before it converts: the tags have to survive that."""
     index = indexed(film(tmp_path / "a.webm", "vp9", "bt709", "pc"))
@@ -107,6 +110,7 @@ def test_a_part_of_a_full_range_picture_keeps_its_range(tmp_path: Path):
     assert np.abs(inside(middle) - inside(chart.picture())[2:4, 2:4]).max() <= 6
 
 
+@pytest.mark.slow  # several streams, each with its decoders
 def test_what_dali_converts_wrongly_is_left_to_software_on_a_cpu(tmp_path: Path):
     """Another matrix, or a place of chroma that the container names."""
     plain = film(tmp_path / "a.webm", "vp9", "smpte170m", "tv")

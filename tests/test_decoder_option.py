@@ -28,6 +28,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+@pytest.mark.slow  # tests a model on videos
 @pytest.mark.parametrize("decoder", ["software", "dali"])
 def test_clips_are_shown_by_the_decoder_asked_for(reelbench, tiny_synthetic, tmp_path, chosen, decoder):
     sheet = tmp_path / "clips.png"
@@ -55,6 +56,7 @@ def test_a_decoder_that_cannot_be_used_is_refused_before_any_work(
     assert (code, said in err, len(err.splitlines())) == (2, True, 1), err
 
 
+@pytest.mark.slow  # tests a model on videos
 def test_training_refuses_it_too(index_of, tmp_path: Path) -> None:
     index_of("mpeg4").save(tmp_path / "a.parquet")
     job = Job(

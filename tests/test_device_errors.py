@@ -55,6 +55,7 @@ def source(index: Index) -> EncodedSource:
     return EncodedSource(Files(index), order, ClipSampler(clip=CLIP))
 
 
+@pytest.mark.slow  # starts decoders
 def test_what_only_the_gpu_fails_to_decode_is_not_broken(index: Index, tmp_path: Path) -> None:
     """Every video fails on a GPU that is not there; by itself, one is cut short."""
     broken = indexing.from_videos(list(index.videos())[:2], index.classes, index.root)
@@ -116,6 +117,7 @@ def on_a_gpu_that_is_played(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> 
     stream.device = "cuda"
 
 
+@pytest.mark.slow  # starts decoders
 def test_a_video_that_only_the_gpu_refuses_is_decoded_in_software_from_then_on(
     index: Index, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_video_that_only_the_gpu_refuses_is_decoded_in_software_from_then_on(
     assert f"{index[BAD].path}: on the GPU it cannot be decoded: Video is too small" in said
 
 
+@pytest.mark.slow  # starts decoders
 @pytest.mark.parametrize(
     ("message", "remedy"),
     [
@@ -160,6 +163,7 @@ def test_an_error_of_the_gpu_is_one_line_with_a_remedy(
     assert stream.skipped == ()
 
 
+@pytest.mark.slow  # starts decoders
 def test_a_gpu_that_refuses_every_video_ends_the_run_and_bars_none(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +183,7 @@ def test_a_gpu_that_refuses_every_video_ends_the_run_and_bars_none(
     assert stream.skipped == ()
 
 
+@pytest.mark.slow  # starts decoders
 def test_a_video_that_was_shown_before_proves_the_gpu_sound(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a batch of nothing but odd videos is not taken for a GPU that decodes nothing."""
     asked: list[list[tuple[int, int]]] = []

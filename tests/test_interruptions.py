@@ -186,21 +186,15 @@ def test_ranks_and_decoders_end_with_whom_started_them(tiny_synthetic, tmp_path,
     assert checkpoints.complete(made.out / "checkpoints")
 
 
-@pytest.mark.slow  # a training with its imports and decoders
+@pytest.mark.slow  # two processes, each with its imports
 def test_a_second_run_in_the_same_folder_is_refused(tiny_synthetic, tmp_path):
     made = endless(tiny_synthetic, tmp_path / "run")
-    process = commanded(made)
-    wait_for_step(process, made, 1)
-    try:
-        code, output = ranks.finish(commanded(made, "--overwrite"))
-        assert code == 2
-        assert f"in use by another run (process {process.pid} on {socket.gethostname()})" in output
-        code, output = ranks.finish(*ranks.bare(dataclasses.replace(made, resume=True)))
-        assert code == 2
-        assert f"in use by another run (process {process.pid} on {socket.gethostname()})" in output
-        assert process.poll() is None
-    finally:
-        kill(process)
+    said = f"in use by another run (process {os.getpid()} on {socket.gethostname()})"
+    with run_folder.claim(made):
+        for second in (commanded(made, "--overwrite"), *ranks.bare(made)):
+            code, output = ranks.finish(second)
+            assert code == 2
+            assert said in output
 
 
 @pytest.mark.slow  # a training with its imports and decoders
@@ -256,6 +250,7 @@ def test_another_batch_trains_the_rest_of_the_epochs(tiny_synthetic, tmp_path):
 
 
 @pytest.mark.slow  # two ranks through the launcher
+@pytest.mark.exhaustive
 def test_a_rank_that_is_killed_ends_the_others(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=400, validate_epochs=400))
     process = ranks.launched(made, 2)

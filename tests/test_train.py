@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,10 +36,12 @@ def job(data: dict[str, Path], out: Path, **recipe) -> Job:
 
 @pytest.fixture(scope="module")
 def one_rank(tiny_synthetic, tmp_path_factory) -> tuple[Job, list[float]]:
-    """A whole run through the launcher, which all others are held against."""
+    """A whole run, which all others are held against: by the line that the README gives for DeepSpeed's launcher."""
     made = job(tiny_synthetic, tmp_path_factory.mktemp("one"))
     made = dataclasses.replace(made, validation=tiny_synthetic["val"])
-    return made, ranks.losses(made, ranks.launched(made))
+    place = ["--num_gpus", "1", "--master_port", str(launcher.free_port()), "--log_level", "error"]
+    line = [sys.executable, "-m", "deepspeed.launcher.runner", *place, "--module", "reelbench.harness.training"]
+    return made, ranks.losses(made, ranks.start([*line, *ranks.options(made)]))
 
 
 @pytest.mark.slow  # a training through the launcher
@@ -59,16 +60,12 @@ def test_one_rank_leaves_everything_a_user_needs(one_rank):
     assert [r["step"] for r in run_folder.read_log(made.out, "validation")] == [3, 6]
 
 
-@pytest.mark.slow  # two processes, each with its imports and decoders
-def test_two_ranks_and_accumulation_see_the_losses_of_one(one_rank, tiny_synthetic, tmp_path):
-    made = job(tiny_synthetic, tmp_path, accumulate=2, zero=2)
-    assert ranks.losses(made, *ranks.bare(made, 2)) == pytest.approx(one_rank[1], rel=2e-5)
-
-
 @pytest.mark.slow  # three processes, each with its imports and decoders
-def test_two_ranks_checkpoint_goes_on_with_one(one_rank, tiny_synthetic, tmp_path):
-    """Through DeepSpeed's universal checkpoint: the losses of a run that one rank made alone."""
-    made = job(tiny_synthetic, tmp_path, zero=1)
+def test_two_ranks_that_accumulate_see_the_losses_of_one_which_goes_on_from_their_checkpoint(
+    one_rank, tiny_synthetic, tmp_path
+):
+    """Through DeepSpeed's universal checkpoint."""
+    made = job(tiny_synthetic, tmp_path, accumulate=2, zero=2)
     assert ranks.losses(made, *ranks.bare(made, 2)) == pytest.approx(one_rank[1], rel=2e-5)
     (tmp_path / "checkpoints" / "latest").write_text("step_3")
     resumed = dataclasses.replace(made, resume=True)
@@ -90,22 +87,6 @@ def test_sharded_averages_go_on_with_another_number_of_ranks(one_rank, tiny_synt
         found = load_file(tmp_path / "last.safetensors")
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=2e-6)
-
-
-@pytest.mark.slow  # a training through the launcher
-def test_the_module_is_launched_directly_too(tiny_synthetic, tmp_path):
-    """The line that the README gives, with `--local_rank` appended by the launcher; in bf16."""
-    place = ["--num_gpus", "1", "--master_port", str(launcher.free_port())]
-    line = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "error", *place]
-    options = ["--data", tiny_synthetic["train"], "--epochs", "0.67", "--batch", "8", "--out", tmp_path]
-    place = ["--device", "cpu", "--workers", "1", "--precision", "bf16", "--zero", "1"]
-    command = [*line, "--module", "reelbench.harness.training", "tsm/micro", *map(str, options), *place]
-    code, output = ranks.finish(ranks.start(command))
-    assert code == 0, output[-3000:]
-    losses = [row["loss"] for row in run_folder.read_log(tmp_path)]
-    assert len(losses) == 2
-    assert "peak learning rate 0.001 for batches of 8 videos" in output
-    assert all(math.isfinite(loss) for loss in losses)
 
 
 @pytest.mark.parametrize(
