@@ -87,12 +87,11 @@ class Details(TypedDict, total=False):
     `largest_batch`, `view_budget`, clips/s of decoder and model on their own (`alone_clips_s`), the bottleneck in a
     sentence (`limit`), `idle_w` and `busy_w` in watts, readings that the device does not offer (`not_available`).
     Measurement: `metric_seconds`, `warm_ups_cut_short`, the `machine`'s state (one per round in `rounds`), and
-    `time_breakdown`,
-    seconds per phase. A mean over seeds has `seeds` and `cases`. `stale`: what has changed since, in words, of a row
-    that was kept nevertheless. `suite` and `suite_version` asked for the case, as the named `steps` of ablations with
-    these bases' ids. `paired`: by the base's id, the numbers of videos that only the base and only this case got right,
-    of all that both were tested on, and how many times groups of alike videos enlarge the difference's variance;
-    counted from the predictions when results are loaded.
+    `time_breakdown`, seconds per phase. A mean over seeds has `seeds` and `cases`.
+    Reports: `stale` says what has changed since a row that was kept nevertheless was measured. `suite` and
+    `suite_version` asked for the case, as the named `steps` of ablations with these bases' ids. `paired`: by the base's
+    id, the numbers of videos that only the base and only this case got right, of all that both were tested on, and how
+    many times groups of alike videos enlarge the difference's variance; counted when results are loaded.
     """
 
     test_videos: int
@@ -127,7 +126,7 @@ class Details(TypedDict, total=False):
     suite: str
     suite_version: int
     steps: list[list[str]]
-    paired: dict[str, list[int]]
+    paired: dict[str, list[float]]
     seeds: list[int]
     cases: list[str]
 
