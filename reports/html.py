@@ -18,10 +18,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..result import Result
 from . import _ablation, _cards, _charts, _details, _environment, _machines, _published
+from ._measured import measured
 from ._ranking import reversals
 from ._reproduce import command
 from ._summary import limits
-from ._table import measured
 
 PAGE = 500  # rows and commands rendered at first; the script adds more on demand
 FILES = Path(__file__).parent / "page"

@@ -25,6 +25,12 @@ def report(
     pivot: Annotated[
         str | None, typer.Option(help="A table of one number, such as latency_ms, with a column per machine.")
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Numbers to show in the table, such as top1,latency_ms,step_ms.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every column in the terminal, and the published rows.")
+    ] = False,
 ) -> None:
     """Write a report of results folders (of a case and machine the last row counts), or the curves of training runs.
 
@@ -42,10 +48,13 @@ def report(
     if runs:
         _report_runs(runs, format, to.with_name(f"{to.stem}-training{to.suffix}") if suites and to else to)
     if suites:
-        _report_suites(suites, format, to, machine, pivot)
+        chosen = ("all",) if every else tuple(columns.split(",")) if columns else ()
+        _report_suites(suites, format, to, machine, pivot, chosen)
 
 
-def _report_suites(folders: list[Path], format: str, to: Path | None, machine: str | None, pivot: str | None) -> None:
+def _report_suites(
+    folders: list[Path], format: str, to: Path | None, machine: str | None, pivot: str | None, columns: Sequence[str]
+) -> None:
     from ...reports import _machines
     from ..results import load_results
 
@@ -55,7 +64,7 @@ def _report_suites(folders: list[Path], format: str, to: Path | None, machine: s
     if pivot is not None:
         _write_text(_pivot(shown, pivot, format), to)
     else:
-        write_report(shown, format, to)
+        write_report(shown, format, to, columns)
 
 
 def _report_runs(folders: list[Path], format: str, to: Path | None) -> None:
@@ -126,17 +135,17 @@ def predictions(
         print(terminal.show(_predictions.tables(models, classes), title="ReelBench: predictions"))
 
 
-def write_report(results: Sequence[Result], kind: str, to: Path | None) -> None:
-    """Write a report to a file, or print it if `to` is None.
+def write_report(results: Sequence[Result], kind: str, to: Path | None, columns: Sequence[str] = ()) -> None:
+    """Write a report to a file, or print it if `to` is None, with these `columns` (see `reports.render`).
 
     Raises UserError for an unknown format, or for a picture without a file.
     """
     from ... import reports
 
     if to is not None:
-        reports.write(results, kind, to)
+        reports.write(results, kind, to, columns=columns)
         return
-    report = reports.render(results, kind)
+    report = reports.render(results, kind, columns=columns)
     if isinstance(report, bytes):
         raise UserError(f"--format {kind} is a picture: name a file with --to")
     print(report)
