@@ -83,6 +83,31 @@ def fronts(shown: Plot) -> list[list[Point]]:
     return [[shown.points[i] for i in front] for front in [*found, *([left] if left else [])]]
 
 
+def corner(point: Point, shown: Plot, better: bool) -> tuple[float, float]:
+    """Return the better or the worse corner of a point's two intervals."""
+    return point.x_interval[better == (shown.x.better == "higher")], point.y_interval[better]
+
+
+def open_points(shown: Plot) -> list[Point]:
+    """Return the points of which the intervals leave open whether they are on the front."""
+
+    def beaten(best: bool) -> list[bool]:
+        """Whether some other point's worse (or better) corner beats each point's better (or worse) one on both axes."""
+        own = [corner(p, shown, not best) for p in shown.points]
+        rivals = [corner(p, shown, best) for p in shown.points]
+        return [
+            any(i != j and _beats(rival, mine, shown) for j, rival in enumerate(rivals)) for i, mine in enumerate(own)
+        ]
+
+    surely, perhaps = beaten(best=False), beaten(best=True)
+    return [p for p, sure, may in zip(shown.points, surely, perhaps, strict=True) if may and not sure]
+
+
+def _beats(a: tuple[float, float], b: tuple[float, float], shown: Plot) -> bool:
+    faster = a[0] <= b[0] if shown.x.better == "lower" else a[0] >= b[0]
+    return faster and a[1] >= b[1] and a != b
+
+
 def _published_plot(results: Sequence[Result]) -> Plot | None:
     printed = accuracies(results)
     for x in SPEEDS:

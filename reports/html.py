@@ -17,7 +17,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..result import Result
-from . import _ablation, _cards, _charts, _details, _environment, _machines, _published
+from . import _ablation, _cards, _charts, _details, _environment, _machines, _published, _verdict
 from ._measured import measured
 from ._ranking import reversals
 from ._reproduce import command
@@ -43,6 +43,7 @@ def render(results: Sequence[Result], *, title: str) -> str:
         page=PAGE,
         title=title,
         subtitle=_subtitle(results),
+        verdict=_verdict.sentences(results),
         cards=_cards.cards(results),
         measured=shown,
         pivot=_machines.speeds(results),

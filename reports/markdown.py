@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from ..result import Result
-from . import _details
+from . import _details, _verdict
 from ._measured import ALL
 from ._summary import tables
 from ._table import Cell, Column, Table
@@ -22,7 +22,8 @@ def render(results: Sequence[Result], *, title: str, columns: Sequence[str] = (A
     With the names of numbers as `columns`, the measured table has only these, and there is no other.
     """
     shown = [*tables(results, columns), *(_details.tables(results) if ALL in columns else ())]
-    return "\n\n".join([f"# {escape(title)}", *map(table, shown)]) + "\n"
+    opening = "\n".join(f"- {escape(sentence)}" for sentence in _verdict.sentences(results))
+    return "\n\n".join([f"# {escape(title)}", *([opening] if opening else []), *map(table, shown)]) + "\n"
 
 
 def table(shown: Table) -> str:

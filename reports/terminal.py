@@ -14,7 +14,7 @@ from rich.style import Style
 from rich.text import Text
 
 from ..result import Result
-from . import _compact, _summary
+from . import _compact, _summary, _verdict
 from ._table import Cell, Column, Row, Table
 
 WIDE = 200  # character cells of a line if the output is not a terminal
@@ -42,13 +42,18 @@ def render(
         return show(_summary.tables(results, columns), title=title, width=width, plain=plain)
     width = min(FITTING, width or _console(None, plain).width)
     shown = [_compact.compact(results, width, len(GAP)), *_summary.special(results)]
-    return show(shown, title=title, width=width, plain=plain)
+    return show(shown, title=title, opening=_verdict.sentences(results), width=width, plain=plain)
 
 
-def show(shown: Sequence[Table], *, title: str, width: int | None = None, plain: bool = False) -> str:
-    """Return tables as text; `width` and `plain` as in `render`."""
+def show(
+    shown: Sequence[Table], *, title: str, opening: Sequence[str] = (), width: int | None = None, plain: bool = False
+) -> str:
+    """Return sentences and tables as text; `width` and `plain` as in `render`."""
     console = _console(width, plain)
     console.print(Text(title, style=BOLD))
+    for sentence in opening:
+        first, *rest = _fold(sentence, console.width - 2)
+        console.print(Text("\n".join([f"• {first}", *(f"  {line}" for line in rest)])))
     for table in shown:
         _print(console, table)
     assert isinstance(console.file, io.StringIO)
