@@ -1,7 +1,8 @@
 """The speed–accuracy plot for a paper: PNG, SVG or PDF.
 
 Accuracy with its interval over latency (or throughput, or GFLOPs); bubble areas are parameter counts, colors are
-architectures, the dashed line is the Pareto front, with a band where it may lie given the intervals.
+architectures, the dashed line is the Pareto front, with a band where it may lie given the intervals. Bubbles of
+published accuracies are hollow.
 """
 
 from __future__ import annotations
@@ -150,7 +151,8 @@ def _bubbles(axes: Axes, points: Sequence[Point], diameters: Sequence[float]) ->
         xerr = _errors([(points[i].x, *points[i].x_interval) for i in chosen])
         yerr = _errors([(points[i].y, *points[i].y_interval) for i in chosen])
         areas = [diameters[i] ** 2 for i in chosen]
-        axes.scatter(x, y, s=areas, facecolors=to_rgba(paint, 0.3), edgecolors=paint, linewidths=1.2, zorder=2)
+        inside = "none" if points[0].published else to_rgba(paint, 0.3)
+        axes.scatter(x, y, s=areas, facecolors=inside, edgecolors=paint, linewidths=1.2, zorder=2)
         axes.errorbar(x, y, xerr=xerr, yerr=yerr, fmt=mark, markersize=3, color=paint, elinewidth=1.1, zorder=3)
 
 

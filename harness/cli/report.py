@@ -25,6 +25,10 @@ def report(
     pivot: Annotated[
         str | None, typer.Option(help="A table of one number, such as latency_ms, with a column per machine.")
     ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(help="Data set of the published accuracies, such as sthv2; by default that of most cases."),
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Numbers to show in the table, such as top1,latency_ms,step_ms.")
     ] = None,
@@ -49,18 +53,25 @@ def report(
         _report_runs(runs, format, to.with_name(f"{to.stem}-training{to.suffix}") if suites and to else to)
     if suites:
         chosen = ("all",) if every else tuple(columns.split(",")) if columns else ()
-        _report_suites(suites, format, to, machine, pivot, chosen)
+        _report_suites(suites, format, to, (machine, published), pivot, chosen)
 
 
 def _report_suites(
-    folders: list[Path], format: str, to: Path | None, machine: str | None, pivot: str | None, columns: Sequence[str]
+    folders: list[Path],
+    format: str,
+    to: Path | None,
+    only: tuple[str | None, str | None],  # machine, data set of published accuracies
+    pivot: str | None,
+    columns: Sequence[str],
 ) -> None:
-    from ...reports import _machines
+    from ...reports import _machines, _published
     from ..results import load_results
 
     results = load_results(*folders)
     _tell_replaced(folders)
+    machine, published = only
     shown = results if machine is None else _machines.chosen(results, machine)
+    shown = shown if published is None else _published.chosen(shown, published)
     if pivot is not None:
         _write_text(_pivot(shown, pivot, format), to)
     else:
