@@ -13,8 +13,8 @@ import torch
 from .. import address, models
 from ..metric_table import quantity
 from ..reports._table import column
-from ..reports._table import machine as name_of_machine
 from ..result import Metric
+from ..result import machine as name_of_machine
 from ..spec import Arithmetic, Case, Clip, Mode, Views
 from . import api
 from .measuring import environment
@@ -97,7 +97,7 @@ def time_model(asked: Asked) -> Timed:
     count = models.find(asked.model).num_classes
     found = api.measure_subject(cases.subject_of(model, case, None, clip=clip, views=views, num_classes=count, log=[]))
     here = environment.collect()
-    name = name_of_machine(here if asked.device == "cuda" else {**here, "gpus": []})
+    name = name_of_machine(here, asked.device)
     return Timed(asked=asked, clip=clip, views=views, machine=name, threads=here["threads"], metrics=found)
 
 
