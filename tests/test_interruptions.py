@@ -246,6 +246,7 @@ def test_killed_before_the_last_validation_a_run_still_ends_with_it(tiny_synthet
 
 
 @pytest.mark.slow  # three trainings, each with its imports and decoders
+@pytest.mark.exhaustive
 def test_another_batch_trains_the_rest_of_the_epochs(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=2, validate_epochs=1, ema=0), keep=9)
     assert len(ranks.losses(made, *ranks.bare(made))) == 6
