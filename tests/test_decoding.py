@@ -101,6 +101,7 @@ def test_bench_measures_every_decoder_and_remembers(reelbench, tiny_synthetic: d
 
 
 @pytest.mark.slow  # encodes, and measures decoders
+@pytest.mark.exhaustive
 def test_transcode_says_how_much_faster_it_got(reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path, monkeypatch):
     from reelbench.harness.cli import data
 
@@ -162,6 +163,7 @@ def test_several_labels_a_video_are_compared_by_their_map(tiny_index: Index, mon
 
 
 @pytest.mark.slow  # decodes with every decoder
+@pytest.mark.exhaustive
 def test_certify_fails_where_frames_are_wrong(
     reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +183,7 @@ def test_certify_fails_where_frames_are_wrong(
 
 
 @pytest.mark.slow  # two certificates, each by every decoder
+@pytest.mark.exhaustive
 def test_certify_holds_decoders_to_the_colors_of_a_chart(reelbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     chart.film(tmp_path / "a.webm", "vp9", "bt709", "tv")
     build([("a.webm", 0)], ("a",), tmp_path, workers=0).save(tmp_path / "a.parquet")
@@ -195,6 +198,7 @@ def test_certify_holds_decoders_to_the_colors_of_a_chart(reelbench, tmp_path: Pa
 
 
 @pytest.mark.slow  # a certificate
+@pytest.mark.exhaustive
 def test_certify_shows_where_chroma_lies_in_odd_sizes_and_names_what_cannot_be_read(reelbench, tmp_path: Path):
     chart.film(tmp_path / "a.webm", "vp9", "smpte170m", "tv", odd=True)
     shutil.copy(tmp_path / "a.webm", tmp_path / "b.webm")

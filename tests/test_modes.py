@@ -301,6 +301,7 @@ def test_order_is_another_order():
 
 
 @pytest.mark.slow  # decodes and trains
+@pytest.mark.exhaustive
 def test_what_needs_videos_runs_on_them(tiny_synthetic, monkeypatch):
     """Decoding with the model behind it, the order of frames and the views, on a real index and the real pipeline."""
     monkeypatch.setattr(view_budget, "BUDGETS", ("1x1", "2x3"))
