@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ..metric_table import QUANTITIES, Kind, Quantity, quantity
-from ..result import Result
+from ..result import Metric, Result
 from ._calibration import remarks
 from ._provenance import marks
 
@@ -156,6 +156,14 @@ def metric_columns(results: Sequence[Result]) -> list[Column]:
     return known + [column(quantity(name, found[name].unit, found[name].better)) for name in others]
 
 
+def metric_cell(column: Column, metric: Metric | None) -> Cell:
+    """Return a metric's number with its interval, in the column's unit; an empty cell for None."""
+    if metric is None:
+        return Cell()
+    interval = column.interval(metric.low, metric.high)
+    return Cell(text=column.text(metric.value), value=metric.value * column.scale, interval=interval)
+
+
 def several(results: Iterable[Result]) -> bool:
     """Return whether the results are of several machines; those that record none are of any."""
     return len({r.machine for r in results} - {""}) > 1
@@ -260,7 +268,8 @@ def _cell(column: Column, result: Result, notes: _Notes, slow: str) -> Cell:
     metric = result.metrics.get(column.name)
     if metric is None:
         return Cell()
-    text = column.text(metric.value)
+    cell = metric_cell(column, metric)
+    text = cell.text
     if column.name == "gflops_view":
         text = per_view(text, views(result))
     texts = [metric.warning, "" if column.notes else metric.convention]
@@ -268,8 +277,7 @@ def _cell(column: Column, result: Result, notes: _Notes, slow: str) -> Cell:
         texts.append(slow)
     if column.name == "top1" and result.details.get("learned") is False:
         texts.append(_unlearned(result))
-    interval = column.interval(metric.low, metric.high)
-    return Cell(text=text, value=metric.value * column.scale, interval=interval, notes=notes.add(*texts))
+    return replace(cell, text=text, notes=notes.add(*texts))
 
 
 def views(result: Result) -> str:
