@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..metric_table import quantity
 from ..result import Result
 from ..spec import Case
-from .events import Event
+from .events import Event, Report
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -70,6 +72,14 @@ def bar(console: Console, *columns: str) -> Progress:
     parts: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn()]
     parts += [TimeElapsedColumn(), TimeRemainingColumn(), *(TextColumn(c) for c in columns)]
     return Progress(*parts, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def reporting(title: str) -> Iterator[Report]:
+    """Show the progress of what reports events, on standard error, during the block."""
+    with bar(Console(file=sys.stderr)) as shown:
+        task = shown.add_task(title, total=None)
+        yield lambda event: shown.update(task, description=event.phase, completed=event.done, total=event.total)
 
 
 class SuiteProgress(_Display):

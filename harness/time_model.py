@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -15,7 +15,7 @@ from ..metric_table import quantity
 from ..reports._table import column
 from ..result import Metric
 from ..result import machine as name_of_machine
-from ..spec import Arithmetic, Case, Clip, Mode, Views
+from ..spec import Arithmetic, Case, Clip, Device, Mode, Views
 from . import api
 from .measuring import environment
 from .suites import case as cases
@@ -35,7 +35,7 @@ class Asked:
     frames: int | None = None
     size: int | None = None
     batch: int = 0
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     precision: Arithmetic = "fp32"
     mode: Mode = "eager"
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -22,11 +22,10 @@ from ... import pipelines
 from ...pipelines import nvdec
 from ...pipelines.index import Index
 from ...result import Metric
-from ...spec import Clip
+from ...spec import Clip, Device
 from ..measuring.timing import summary
 from . import decoder_load
 
-Device = Literal["cpu", "cuda"]
 Decoder = Literal["dali", "software"]
 
 CLIPS = {"dense": Clip(frames=32, stride=2), "segments": Clip(frames=8, sampling="segments")}
