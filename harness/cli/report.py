@@ -146,6 +146,8 @@ def _tell_replaced(folders: Sequence[Path]) -> None:
     """Say how many cases an earlier folder has, too, from the same machine: only the last folder's rows are shown."""
     from ..suites import ledger
 
+    if len(folders) == 1:
+        return
     seen = [{(r.case_id, r.machine) for r in ledger.read(folder)} for folder in dict.fromkeys(folders)]
     replaced = sum(map(len, seen)) - len(set().union(*seen))
     if replaced:

@@ -51,7 +51,7 @@ def sweep(
         pending = [step.case for step in planned if not step.kept]
         _write_environment(out, run.here)
         with SuiteProgress(suite.name, len(cases), len(cases) - len(pending)) as progress:
-            for line in [*resume.sentences(planned), *_shown(pending, out, plan)]:
+            for line in [*resume.sentences(planned), *_shown(planned, plan)]:
                 progress.update(Event(phase="", note=line))
             if plan:
                 _in_rounds(pending, run, plan, progress)
@@ -79,13 +79,14 @@ class _Run:
         return resume.steps(cases, done, self.here, fresh=self.fresh, keep_stale=self.keep_stale)
 
 
-def _shown(cases: Sequence[Case], out: Path, plan: Plan | None) -> list[str]:
+def _shown(planned: Sequence[resume.Step], plan: Plan | None) -> list[str]:
     """Return sentences on the differences that the run will show, as far as they are known before it."""
+    pending = [step for step in planned if not step.kept]
+    cases = [step.case for step in pending]
     notes = accuracy_sentences(cases)
     if plan is None:
         return [*filter(None, [plain_sentence(cases)]), *notes]
-    wanted = {case.case_id for case in cases}
-    earlier = [result for result in ledger.read(out) if result.case_id in wanted]
+    earlier = [step.before for step in pending if step.before]
     values = of_results(earlier)
     seconds = sum(
         r.details.get("time_breakdown", {}).get("wall", 0.0) / max(1, len(r.details.get("rounds", ()))) for r in earlier
