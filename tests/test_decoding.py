@@ -74,7 +74,9 @@ def test_a_gpu_is_measured_with_batches_and_threads_that_fill_its_engines(
         asked.append((decoder, threads))
 
     monkeypatch.setattr(bench, "speed", speed)
-    bench.bench(tiny_index, device="cuda", workers=2, seconds=1.0, report=lambda text: None)
+    told: list[bench.Speed] = []
+    bench.bench(tiny_index, device="cuda", workers=2, seconds=1.0, report=lambda text: None, measured=told.append)
+    assert len(told) == len(asked)  # one by one: a bench that is cut short has shown what it measured
     assert asked == 2 * [("dali", 2), ("dali", 7), ("dali", 14), ("dali", 28), ("software", 2)]
     assert bench.BATCH["cuda"] >= 16
 

@@ -64,11 +64,12 @@ class Speed:
 
 
 def bench(
-    index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None]
-) -> tuple[Speed, ...]:
+    index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None],
+    measured: Callable[[Speed], None] = lambda speed: None,
+) -> tuple[Speed, ...]:  # fmt: skip
     """Measure every decoder that can read the index, dense and sparse, at each of `thread_counts`.
 
-    Each measurement lasts `seconds` besides its startup; `report` receives its name.
+    Each measurement lasts `seconds` besides its startup; `report` receives its name, `measured` what it found.
     """
     found = []
     for sampling, decoder in itertools.product(CLIPS, pipelines.decoders(index, device)):
@@ -77,6 +78,7 @@ def bench(
             found.append(
                 speed(index, sampling, decoder, device=device, workers=workers, seconds=seconds, threads=threads)
             )
+            measured(found[-1])
     return tuple(found)
 
 
