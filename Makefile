@@ -68,7 +68,7 @@ $(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)
 
 # What is compared with ours; where it cannot be installed, `data bench` says what is missing.
 $(VENV)/installed-rivals: $(VENV)/installed-dev
-	-$(BIN)/python -m pip install --quiet -c constraints.txt -e .[rivals]
+	-$(BIN)/python -m pip install --quiet -c constraints.txt -e .[rivals,torchvision]
 	touch $@
 
 $(VENV):

@@ -121,7 +121,7 @@ def serial_quantile(
         raise ValueError("serial_quantile: no samples")
     value = quantile(ordered, share)
     effective = len(ordered) / inflation([float(sample <= value) for sample in samples])
-    return _enclosed(ordered, share, confidence, max(1, int(effective)))
+    return value, *_enclosing(ordered, share, confidence, max(1, int(effective)))
 
 
 def inflation(series: Sequence[float]) -> float:
@@ -143,16 +143,15 @@ def inflation(series: Sequence[float]) -> float:
     return found * (1 + 2 * (lag - 1) / n)
 
 
-def _enclosed(
+def _enclosing(
     ordered: Sequence[float], share: float, confidence: float, count: int
-) -> tuple[float, float | None, float | None]:
-    """Return the quantile of ascending samples, and its bounds if they are worth `count` independent ones."""
+) -> tuple[float | None, float | None]:
+    """Return the bounds of a quantile of ascending samples, if they are worth `count` independent ones."""
     n, tail = len(ordered), (1 - confidence) / 2
     cumulative = list(accumulate(_binomial(count, share)))
     low = max((r for r in range(1, count + 1) if cumulative[r - 1] <= tail), default=None)
     high = min((r for r in range(1, count + 1) if cumulative[r - 1] >= 1 - tail), default=None)
     return (
-        quantile(ordered, share),
         None if low is None else ordered[max(0, low * n // count - 1)],
         None if high is None else ordered[-(-high * n // count) - 1],
     )

@@ -6,8 +6,10 @@ import dataclasses
 import datetime
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from statistics import median
 from typing import Any, Literal, TypedDict, get_args
 
 from .errors import UserError
@@ -42,6 +44,12 @@ class Metric:
     warning: str = ""
     flags: frozenset[Flag] = frozenset()
     better: Better = ""
+
+    @property
+    def round_medians(self) -> list[float]:
+        """The median of each round's samples; [] if they were not taken in rounds."""
+        ends = accumulate(self.rounds)
+        return [median(self.samples[end - size : end]) for size, end in zip(self.rounds, ends, strict=True)]
 
 
 class MachineState(TypedDict, total=False):
@@ -90,8 +98,8 @@ class Details(TypedDict, total=False):
     `time_breakdown`, seconds per phase. A mean over seeds has `seeds` and `cases`.
     Reports: `stale` says what has changed since a row that was kept nevertheless was measured. `suite` and
     `suite_version` asked for the case, as the named `steps` of ablations with these bases' ids. `paired`: by another
-    case's id, the numbers of videos that only the base and only this case got right, of all that both were tested on, and how
-    many times groups of alike videos enlarge the difference's variance; counted when results are loaded.
+    case's id, the numbers of videos that only the base and only this case got right, of all that both were tested on,
+    and how many times groups of alike videos enlarge the difference's variance; counted when results are loaded.
     """
 
     test_videos: int
@@ -231,6 +239,12 @@ def changes(before: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
         return ["unknown code"]
     names = [name for name in {**today, **before} if before.get(name) != today.get(name)]
     return [_change(name, before.get(name), today.get(name)) for name in names]
+
+
+def shortened(changes: Sequence[str], most: int) -> str:
+    """Return the first changes, and the number of the others."""
+    more = len(changes) - most
+    return ", ".join([*changes[:most], *([f"and {more} more"] if more > 0 else [])])
 
 
 def is_file(name: str) -> bool:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from .. import models
 from ..errors import Stopped, UserError, unknown
 from ..pipelines.index import Index
 from ..result import Metric
-from ..spec import Activation, Arithmetic, Case, Clip, Decoder, Mode, ProbeKind, Recipe, Suite, Views
+from ..spec import Activation, Arithmetic, Case, Clip, Decoder, Device, Mode, ProbeKind, Recipe, Suite, Views
 from . import eval, probe
 from .device import resolve_device
-from .events import Event
-from .progress import bar
+from .progress import reporting
 from .results import Results, paired
 from .suites import case as cases
 from .suites import ledger, load, sweep
@@ -147,13 +144,7 @@ def measure(
 
 def measure_subject(subject: Subject) -> dict[str, Metric]:
     """Measure the metrics of a subject's case, with progress on standard error."""
-    with bar(Console(file=sys.stderr)) as progress:
-        task = progress.add_task(subject.case.model, total=None)
-
-        def show(event: Event) -> None:
-            progress.update(task, description=event.phase, completed=event.done, total=event.total)
-
-        subject.report = show
+    with reporting(subject.case.model) as subject.report:
         return cases.measured(subject)[0]
 
 
@@ -208,7 +199,7 @@ def evaluate(
     Raises UserError as `reelbench eval` does.
     """
     _known(options, EvaluateOptions, "evaluate")
-    place: Literal["cpu", "cuda"] = resolve_device(device)
+    place: Device = resolve_device(device)
     asked = eval.Evaluation(model=model, checkpoint=Path(checkpoint), data=Path(data), device=place, **options)
     return eval.evaluate_checkpoint(asked)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from ..errors import UserError, unknown
+from ..spec import Device
 
 
-def resolve_device(device: str | None) -> Literal["cpu", "cuda"]:
+def resolve_device(device: str | None) -> Device:
     """Return the given device, or for None `cuda` if there is a GPU, else `cpu`.
 
     Raises UserError if the given one is unknown or not available.

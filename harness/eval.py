@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from rich.console import Console
@@ -18,7 +18,7 @@ from ..errors import UserError, unknown
 from ..pipelines import decoder_choice
 from ..pipelines.index import Index
 from ..result import Metric
-from ..spec import Activation, Arithmetic, Clip, Decoder, Views
+from ..spec import Activation, Arithmetic, Clip, Decoder, Device, Views
 from . import dump
 from .measuring import execution
 from .measuring.accuracy import Predictions, evaluate, scores
@@ -47,7 +47,7 @@ class Evaluation:
     scores: Activation | None = None
     raw: bool = False
     batch: int = 8
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     workers: int = 2
     decoder: Decoder = "auto"
     dump: Path | None = None

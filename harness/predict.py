@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .. import models, pipelines
 from ..errors import printable
 from ..pipelines.index import Index, build, from_videos
-from ..spec import Views
+from ..spec import Device, Views
 from .explain import class_names
 from .measuring import execution
 from .measuring.accuracy import Predictions, evaluate
@@ -39,7 +39,7 @@ class Asked:
     data: str | None = None
     views: Views | None = None
     raw: bool = False
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -6,16 +6,16 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from .. import address, models
 from ..metric_table import quantity
 from ..reports._table import column
-from ..reports._table import machine as name_of_machine
 from ..result import Metric
-from ..spec import Arithmetic, Case, Clip, Mode, Views
+from ..result import machine as name_of_machine
+from ..spec import Arithmetic, Case, Clip, Device, Mode, Views
 from . import api
 from .measuring import environment
 from .suites import case as cases
@@ -35,7 +35,7 @@ class Asked:
     frames: int | None = None
     size: int | None = None
     batch: int = 0
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     precision: Arithmetic = "fp32"
     mode: Mode = "eager"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -97,7 +97,7 @@ def time_model(asked: Asked) -> Timed:
     count = models.find(asked.model).num_classes
     found = api.measure_subject(cases.subject_of(model, case, None, clip=clip, views=views, num_classes=count, log=[]))
     here = environment.collect()
-    name = name_of_machine(here if asked.device == "cuda" else {**here, "gpus": []})
+    name = name_of_machine(here, asked.device)
     return Timed(asked=asked, clip=clip, views=views, machine=name, threads=here["threads"], metrics=found)
 
 

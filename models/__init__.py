@@ -16,7 +16,7 @@ from torch import nn
 
 from .. import address
 from ..errors import UserError
-from ..spec import Clip, ProbeKind, Recipe
+from ..spec import Clip, ProbeKind, Recipe, Views
 from . import _options, _outline
 from ._addresses import families, find, library_names, names
 from ._variant import Variant
@@ -190,6 +190,18 @@ def choose_clip(
         f"{address.label(model)} has no clip of its own: give --frames and --size, a case's clip=Clip(frames=…), or "
         f"CLIP = reelbench.spec.Clip(frames=…) beside it in {address.parse(model).place}"
     )
+
+
+def choose_views(model: str, given: str | None) -> Views:
+    """Return the views to test: the model's protocol, with the clips and crops of `given`, such as `4x3`.
+
+    Raises UserError if there is no such model, or `given` is malformed.
+    """
+    own = find(model).views
+    if given is None:
+        return own
+    views = Views.parse(given)
+    return dataclasses.replace(own, clips=views.clips, crops=views.crops)
 
 
 def check_clip(model: str, clip: Clip, options: Mapping[str, Any] | None = None) -> None:

@@ -80,7 +80,7 @@ def past(x: Tensor, frames: int, fold: int) -> Tensor:
     return torch.cat([before, x[:, :, fold:]], dim=2).flatten(0, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # older versions of torch.compile hash it before its fields are set
 class ClipShift:
     """Shift 1/`div` of the channels each way in clips of `frames` frames, or with `past_only` from the past only."""
 

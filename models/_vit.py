@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ._layers import DropPath, Mlp, attend, drop_rates, init_transformer, run, split_heads
+from ._layers import DropPath, Mlp, attend, drop_rates, run, split_heads
 from ._time_shift import TimeShift
 
 COPY_STRATEGIES = ("repeat", "set_zero")
@@ -186,17 +186,6 @@ def clip_tokens(patches: Tensor, cls: Tensor, positions: Tensor, times: Tensor) 
     cls = (cls + positions[:, :1]).expand(patches.shape[0], -1, -1)
     patches = patches + positions[:, None, 1:] + times[:, :, None]
     return torch.cat((cls, patches.transpose(1, 2).flatten(1, 2)), dim=1)
-
-
-def init_from_scratch(blocks: nn.Module, std: float | None) -> None:
-    """Initialize all linear layers of blocks, `temporal_fc` too, for a training without an image checkpoint.
-
-    With `None` they keep the official initialization: the temporal attention is silent at first, and attention is
-    nearly uniform at narrow widths, where a clip's order takes long to be noticed. Positions and times of the published
-    deviation, 0.02, are small beside patches of about 1, too.
-    """
-    if std is not None:
-        init_transformer(blocks, std)
 
 
 def make_head(dim: int, num_classes: int) -> nn.Linear:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +91,12 @@ class WindowedAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.plans: dict[tuple[Size3, torch.device], Windows] = {}
+        self.number = _numbered(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over another one's state, as copies do, under a number of its own."""
+        super().__setstate__(state)
+        self.number = _numbered(self)
 
     def plan(self, grid: Size3, device: torch.device) -> Windows:
         """Return the window partition of a grid of D x H x W tokens; subclasses implement it."""
@@ -97,11 +104,22 @@ class WindowedAttention(nn.Module):
 
     def windows(self, grid: Size3, device: torch.device) -> Windows:
         """Return the window partition of a grid of D x H x W tokens, from the cache or by `plan`."""
-        _keep(self, grid, device)
+        _keep(self.number, grid, device)
         return self.plans[grid, device]
 
 
-def _keep(attention: WindowedAttention, grid: Size3, device: torch.device) -> Tensor:
+_numbers = itertools.count()
+_attentions: WeakValueDictionary[int, WindowedAttention] = WeakValueDictionary()
+
+
+def _numbered(attention: WindowedAttention) -> int:
+    number = next(_numbers)
+    _attentions[number] = attention
+    return number
+
+
+def _keep(number: int, grid: Size3, device: torch.device) -> Tensor:
+    attention = _attentions[number]
     if (grid, device) not in attention.plans:
         if len(attention.plans) == PLANS:
             attention.plans.pop(next(iter(attention.plans)))
@@ -111,6 +129,7 @@ def _keep(attention: WindowedAttention, grid: Size3, device: torch.device) -> Te
 
 # Private to torch: torch.compile runs this function instead of tracing it, so that the compiled forward pass finds its
 # partition in the cache. This is what torch.compiler.assume_constant_result sets, but that takes seconds to import.
+# Up to torch 2.12 it takes constants only, hence the number in place of the module.
 _keep._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

@@ -70,8 +70,7 @@ class TimeSformer(nn.Module):
     T must be `frames` (else UserError is raised), but may be any with space-only attention. Positions are resized if
     H or W is not `size`; incomplete patches are dropped.
     `copy_strategy` initializes the temporal layers from an image checkpoint: see `_vit_init.inflate`. `time_shift` adds
-    the shifts of TPS, which have no parameters, to space-only attention: see `_time_shift`. `init_std` and `embed_std`
-    are the initial deviations of linear layers and of positions, times and class token: see `_vit.init_from_scratch`.
+    the shifts of TPS, which have no parameters, to space-only attention: see `_time_shift`.
     """
 
     def __init__(
@@ -88,8 +87,6 @@ class TimeSformer(nn.Module):
         drop_path: float = 0.1,
         copy_strategy: str = "repeat",
         time_shift: bool = False,
-        init_std: float | None = None,
-        embed_std: float = 0.02,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
@@ -108,14 +105,13 @@ class TimeSformer(nn.Module):
         self.patch_embed = _vit.PatchEmbed(dim, patch)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.grid**2, dim))
-        nn.init.trunc_normal_(self.cls_token, std=embed_std)
-        nn.init.trunc_normal_(self.pos_embed, std=embed_std)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if attention != "space":
             self.time_embed = nn.Parameter(torch.empty(1, frames, dim))
-            nn.init.trunc_normal_(self.time_embed, std=embed_std)
+            nn.init.trunc_normal_(self.time_embed, std=0.02)
         shift_grid = (self.grid, self.grid) if time_shift else None
         self.blocks = _vit.make_blocks(depth, dim, heads, drop_path, attention == "divided", shift_grid)
-        _vit.init_from_scratch(self.blocks, init_std)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.cls_head = _vit.make_head(dim, num_classes)
 
@@ -223,10 +219,8 @@ VARIANTS = {
         size=32,
         patch=8,
         dim=64,
-        depth=2,
+        depth=3,
         heads=4,
         drop_path=0.0,
-        init_std=0.18,
-        embed_std=1.0,
     ),
 }

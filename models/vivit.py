@@ -48,8 +48,7 @@ class ViViT(nn.Module):
     Raises UserError if the clip is not of `frames` x `size` x `size`. The factorized temporal encoder's input is the
     class token of the first tubelet slot and the mean patch of every slot. (The official code takes that class token
     from the wrong clip of a batch; with one clip they agree.) `copy_strategy` and `extend_strategy` control the
-    inflation of image checkpoints: see `_vit_init.inflate`. `init_std` and `embed_std` are the initial deviations of
-    linear layers and of positions, times and class token: see `_vit.init_from_scratch`.
+    inflation of image checkpoints: see `_vit_init.inflate`.
     """
 
     def __init__(
@@ -68,8 +67,6 @@ class ViViT(nn.Module):
         drop_path: float = 0.1,
         copy_strategy: str = "repeat",
         extend_strategy: str = "temporal_avg",
-        init_std: float | None = None,
-        embed_std: float = 0.02,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
@@ -91,12 +88,10 @@ class ViViT(nn.Module):
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + (size // patch) ** 2, dim))
         self.time_embed = nn.Parameter(torch.empty(1, self.slots + factorized, dim))
         for table in (self.cls_token, self.pos_embed, self.time_embed):
-            nn.init.trunc_normal_(table, std=embed_std)
+            nn.init.trunc_normal_(table, std=0.02)
         self.blocks = _vit.make_blocks(depth, dim, heads, drop_path, divided=attention == "divided")
         if factorized:
             self.temporal_blocks = _vit.make_blocks(temporal_depth, dim, heads, drop_path)
-            _vit.init_from_scratch(self.temporal_blocks, init_std)
-        _vit.init_from_scratch(self.blocks, init_std)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.cls_head = _vit.make_head(dim, num_classes)
 
@@ -173,7 +168,5 @@ VARIANTS = {
         temporal_depth=2,
         heads=4,
         drop_path=0.0,
-        init_std=0.12,
-        embed_std=0.3,
     ),
 }

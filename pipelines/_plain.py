@@ -32,8 +32,9 @@ class Packets:
     """What is known of a stream's packets without decoding them, in decoding order: times, and which are key frames.
 
     `kinds` holds the kinds (see `_pictures`) of those that were looked into: of key frames, and where those tell, of
-    all; in each group of H.264 until the times show that there is reordering. `orders` holds key frames' counts
-    (`_order_count`). `true` says that no picture looked into is hidden, and that key frames are such.
+    all; in each group of H.264 until the times show that there is reordering. `orders` holds counts (`_order_count`) of
+    key frames, and where H.264 announces reordering, of as many as `kinds`. `true` says that no picture looked into is
+    hidden, and that key frames are such.
     """
 
     def __init__(self, context: VideoCodecContext) -> None:
@@ -46,6 +47,7 @@ class Packets:
         self.true = True
         self._readable = self.codec in _pictures.CODECS
         self._looks, self._last = self.codec in (*TYPED, "vp9", "h264"), -(1 << 63)
+        self._counts = self.codec == "h264" and context.has_b_frames
 
     def add(self, packet: Packet) -> None:
         """Add a packet, which is not empty."""
@@ -55,7 +57,7 @@ class Packets:
         self.keys.append(key)
         if self.codec == "h264" and pts is not None:
             self._looks, self._last = key or (self._looks and pts > self._last), pts
-        counted = self.codec in COUNTED and (key or len(self.keys) <= FIRST)
+        counted = self.codec in COUNTED and (key or len(self.keys) <= FIRST or (self._counts and self._looks))
         self.orders.append(None)
         looked = self._readable and (key or counted or self._looks)
         self.kinds.append(self._kind(packet, key, counted) if looked else None)
@@ -133,13 +135,18 @@ def _in_coded_order(packets: Packets, pts: np.ndarray, context: VideoCodecContex
         return False
     groups = [slice(first, last) for first, last in itertools.pairwise([*starts, len(pts)])]
     ascending = [group for group in groups if (np.diff(pts[group]) > 0).all()]
-    if context.has_b_frames and len(ascending) == len(groups):
+    if context.has_b_frames and len(ascending) == len(groups) and not _counted_in(packets, groups, pts):
         return False
     if packets.codec == "hevc":
         long = any(group.stop - group.start > SHORT for group in ascending)
         return not long if context.has_b_frames else len(ascending) == len(groups)
     interlaced = container == "mpegts" and context.field_order > 1  # a packet may be half a picture
     return not interlaced and not any("B" in packets.kinds[group] for group in ascending)
+
+
+def _counted_in(packets: Packets, groups: Sequence[slice], pts: np.ndarray) -> bool:
+    """Whether H.264's counts say that ascending times, though it announces reordering, are not those of decoding."""
+    return packets.codec == "h264" and all(_counted(packets.orders[group], pts[group]) for group in groups)
 
 
 def _continuous(packets: Packets, pts: np.ndarray) -> bool:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from ..errors import UserError, unknown
-from ..spec import Decoder
+from ..spec import Decoder, Device
 from . import nvdec
 from ._colors import WEIGHTS, stated_to_nvdec
 from ._files import flat
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from .index import Index
 
-Device = Literal["cpu", "cuda"]
 
 # DALI's CPU decoder decodes MJPEG too, but a corrupt frame there crashes the process.
 CPU_CODECS = ("vp8", "vp9")

@@ -15,8 +15,9 @@ from functools import cache
 
 import numpy as np
 
-# `cudaVideoCodec` of the codecs that DALI's GPU decoder supports: not MPEG-2, VC-1 and JPEG, which NVDEC has.
-CODECS = {"mpeg4": 2, "h264": 4, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11}
+# `cudaVideoCodec` of the codecs that DALI's GPU decoder supports: not MPEG-2, VC-1 and JPEG, which NVDEC has, and
+# not MPEG-4, of which DALI 2.4 shows the frame before the one asked for where there are B pictures (on an H200).
+CODECS = {"h264": 4, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11}
 BITS = (8, 10, 12)
 YUV420 = 1  # `cudaVideoChromaFormat`
 NV12 = 1  # bit 0 of the output formats, the one that DALI asks for

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UserError
-from . import _device_errors, _handover, _watchdog, nvdec
+from . import _device_errors, _handover, _watchdog, labels, nvdec
 from ._colors import WEIGHTS
 from ._files import Files
 from ._video import SkippedVideo
@@ -269,14 +269,9 @@ class Stream:
         mirrored = torch.arange(self.num_classes)
         for one, other in self._index.mirror or ():
             mirrored[one], mirrored[other] = other, one
-        column = self._index.table["label"]
-        labels = [[int(number) for number in column.iat[int(row)]] for row in rows]
+        label = labels.of(self._index, rows.tolist())
         if self._index.multi_label:
-            hot = torch.zeros(len(rows), self.num_classes)
-            for row, numbers in zip(hot, labels, strict=True):
-                row[numbers] = 1
-            return torch.where(flips.bool()[:, None], hot[:, mirrored], hot)
-        label = torch.tensor([numbers[0] if numbers else -1 for numbers in labels], dtype=torch.long)
+            return torch.where(flips.bool()[:, None], label[:, mirrored], label)
         return torch.where(flips.bool() & (label >= 0), mirrored[label], label)
 
     def _give_up(self, error: Exception | str, dead: bool) -> NoReturn:

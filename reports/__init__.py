@@ -27,13 +27,19 @@ def formats() -> list[str]:
 
 
 def render(
-    results: Sequence[Result], kind: str, *, title: str = TITLE, columns: Sequence[str] = (), plain: bool = False
+    results: Sequence[Result],
+    kind: str,
+    *,
+    title: str = TITLE,
+    columns: Sequence[str] = (),
+    plain: bool = False,
+    status: str = "",
 ) -> str | bytes:
     """Render results in one of `formats()`, as text or, for `figure`, as bytes (PNG).
 
     Except in CSV, cases that differ only in their seed are merged into their mean. `columns` are the numbers to show in
-    a table, such as `latency_ms`, or `all`; `plain` text for the terminal has no color. Raises UserError if there are
-    no results, the format is unknown, shows no columns, or has nothing to show.
+    a table, such as `latency_ms`, or `all`; `plain` text for the terminal has no color; `status` is that of `write`.
+    Raises UserError if there are no results, the format is unknown, shows no columns, or has nothing to show.
     """
     if kind not in formats():
         raise unknown("report format", kind, formats())
@@ -43,22 +49,26 @@ def render(
         raise UserError(f"--format {kind} shows no chosen columns: choose {', '.join(SELECTING)}")
     chosen = {"columns": columns} if columns else {}
     uncolored = {"plain": True} if plain and kind == "terminal" else {}
+    running = {"status": status} if status and kind == "html" else {}
     made = discover.module("reports", kind, "report format")
-    return made.render(_rows(results, kind), title=title, **chosen, **uncolored)
+    return made.render(_rows(results, kind), title=title, **chosen, **uncolored, **running)
 
 
 def write(
-    results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE, columns: Sequence[str] = ()
+    results: Sequence[Result], kind: str, to: Path, *, title: str = TITLE, columns: Sequence[str] = (), status: str = ""
 ) -> list[Path]:
     """Write a report to a file, in existing or new folders, and return the files written.
 
     For HTML these include the plot as PNG and SVG beside it, if there is one. A figure's format follows the suffix of
-    `to`. Seeds are merged and errors raised as in `render`.
+    `to`. `status` says in an HTML page how far a suite is that still runs. Seeds are merged and errors raised as in
+    `render`.
     """
     from . import figure
     from ._points import plot
 
-    rendered = render(results, kind, title=title, columns=columns, plain=True) if kind != "figure" else b""
+    rendered = b""
+    if kind != "figure":
+        rendered = render(results, kind, title=title, columns=columns, plain=True, status=status)
     results = _rows(results, kind)
     if kind == "figure":
         return [figure.write(results, to, title=title)]

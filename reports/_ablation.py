@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..result import Result
-from ._table import COLUMNS, Cell, Column, Row, Table, metric_columns, number, printable, several
+from ._table import COLUMNS, Cell, Column, Row, Table, metric_cell, metric_columns, number, printable, several
 
 SHOWN = ("top1", "map", "params", "gflops_view", "latency_ms", "throughput_clips_s")
 NORMAL = 1.959964  # the quantile of 97.5 %
@@ -64,21 +64,13 @@ def _table(base: Result, steps: Sequence[tuple[str, Result]], named: bool) -> Ta
 def _row(
     step: str, result: Result, base: Result, shown: Sequence[Column], accuracy: Column | None, trained: bool
 ) -> Row:  # fmt: skip
-    numbers = [_number(result, column) for column in shown]
+    numbers = [metric_cell(column, result.metrics.get(column.name)) for column in shown]
     difference = [_difference(result, base, accuracy)] if accuracy else []
     cells = (
         Cell(text=printable(step)), *numbers[:1], *difference, *numbers[1:], _hours(result, trained),
         Cell(text=result.case_id),
     )  # fmt: skip
     return Row(cells=cells, case_id=result.case_id, machine=result.machine, status=result.status)
-
-
-def _number(result: Result, column: Column) -> Cell:
-    metric = result.metrics.get(column.name)
-    if metric is None:
-        return Cell()
-    interval = column.interval(metric.low, metric.high)
-    return Cell(text=column.text(metric.value), value=metric.value * column.scale, interval=interval)
 
 
 def _difference(result: Result, base: Result, accuracy: Column) -> Cell:

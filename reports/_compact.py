@@ -15,7 +15,7 @@ from ._ranking import summary
 from ._table import COLUMNS, MISSING, SETTINGS, Cell, Column, Row, Table
 
 ANSWERS = (
-    "top1", "map", "top1_published", "latency_ms", "throughput_clips_s", "gflops_view", "params",
+    "top1", "map", "top1_published", "usd_1000_videos", "latency_ms", "throughput_clips_s", "gflops_view", "params",
     "memory_allocated_mib", "memory_resident_mib",
 )  # fmt: skip
 BATCH = re.compile(r"batch (\d+)")

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from statistics import NormalDist, fmean, median, variance
 
 from .. import power
@@ -127,11 +126,7 @@ def direction(d: Difference) -> str:
 
 def _rounds(metric: Metric) -> list[float]:
     """Return a run's rounds: those of an interleaved run, else batches of its samples, or only its value."""
-    samples, sizes = metric.samples, metric.rounds
-    if sizes:
-        ends = list(accumulate(sizes))
-        return [median(samples[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
-    return batch_medians(samples) or [metric.value]
+    return metric.round_medians or batch_medians(metric.samples) or [metric.value]
 
 
 def _allowance(runs: Sequence[Metric]) -> float:

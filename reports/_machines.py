@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import UserError, unknown
 from ..result import Metric, Result, newest
-from ._table import Cell, Column, Row, Table, metric_columns, printable, several
+from ._table import Cell, Column, Row, Table, metric_cell, metric_columns, printable, several
 
 PIVOTED = ("latency_ms", "throughput_clips_s", "end_to_end_clips_s")
 
@@ -75,7 +75,7 @@ def _row(column: Column, row: dict[str, Result], machines: Sequence[str], shared
     metrics = {machine: found.metrics[column.name] for machine, found in row.items()}
     cells = (
         Cell(text=printable(_configuration(result))),
-        *(_cell(column, metrics.get(machine)) for machine in machines),
+        *(metric_cell(column, metrics.get(machine)) for machine in machines),
         *(_ratio(metrics.get(machine), metrics.get(machines[0])) for machine in shared),
         Cell(text=result.case_id),
     )
@@ -87,13 +87,6 @@ def _configuration(result: Result) -> str:
     case = result.case
     unusual = [case.precision, case.mode.replace("_", " "), "channels last" if case.channels_last else ""]
     return ", ".join([case.label, *(part for part in unusual if part not in ("fp32", "eager", ""))])
-
-
-def _cell(column: Column, metric: Metric | None) -> Cell:
-    if metric is None:
-        return Cell()
-    interval = column.interval(metric.low, metric.high)
-    return Cell(text=column.text(metric.value), value=metric.value * column.scale, interval=interval)
 
 
 def _ratio(metric: Metric | None, base: Metric | None) -> Cell:

@@ -22,6 +22,7 @@ from ._table import (
     Column,
     Row,
     Table,
+    metric_cell,
     metric_columns,
     per_view,
     printable,
@@ -120,16 +121,13 @@ def _cell(column: Column, result: Result, printed: Published | None) -> Cell:
             text=column.text(value), value=value, hint=_published.source(printed)
         )  # fmt: skip
     metric = result.metrics.get(column.name)
+    cell = metric_cell(column, metric)
     if metric is None:
-        return Cell()
-    text = column.text(metric.value)
-    if column.name == "gflops_view":
-        text = per_view(text, views(result))
+        return cell
     shared = column.convention.split(", ")
-    return Cell(
-        text=text,
-        value=metric.value * column.scale,
-        interval=column.interval(metric.low, metric.high),
+    return replace(
+        cell,
+        text=per_view(cell.text, views(result)) if column.name == "gflops_view" else cell.text,
         aside=", ".join(part for part in map(printable, parts(metric)) if part not in shared),
         hint=printable(metric.warning),
     )

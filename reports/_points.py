@@ -15,7 +15,7 @@ from ._table import COLUMNS, Column
 
 # Okabe and Ito's color-blind-safe palette; its yellow is darkened for contrast on white.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b5a300", "#7a7a7a")
-SPEEDS = ("latency_ms", "throughput_clips_s", "gflops_video")
+SPEEDS = ("usd_1000_videos", "latency_ms", "throughput_clips_s", "gflops_video")
 ACCURACIES = ("top1", "map", "top5")
 FRONTS = 20
 
@@ -56,8 +56,8 @@ class Plot:
 def plot(results: Sequence[Result]) -> Plot | None:
     """Return top-1 (or else mAP or top-5) against latency (or else throughput or GFLOPs); None if no case has both.
 
-    If the results cover several data sets, the one with the most cases is plotted. If no case has an accuracy of its
-    own, the published top-1 is plotted.
+    Where a price was given, it is against the cost. If the results cover several data sets, the one with the most cases
+    is plotted. If no case has an accuracy of its own, the published top-1 is plotted.
     """
     for y in ACCURACIES:
         for x in SPEEDS:

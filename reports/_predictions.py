@@ -88,13 +88,23 @@ def disagreement(a: Predictions, b: Predictions) -> list[float]:
     at least 1. Raises UserError as `common` does.
     """
     videos = common([a, b])
-    groups, sums = clusters([a, b], videos), Counter[str]()
-    differences = {video: b.right(video) - a.right(video) for video in videos}
-    for video, difference in differences.items():
-        sums[groups[video]] += difference
-    only_a, only_b = (list(differences.values()).count(sign) for sign in (-1, 1))
-    design = sum(total**2 for total in sums.values()) / max(1, only_a + only_b)
+    only_a, only_b = _right_alone(a, b, videos)
+    sums = _differences(a, b, clusters([a, b], videos))
+    design = sum(total**2 for total in sums) / max(1, only_a + only_b)
     return [only_a, only_b, len(videos), max(1.0, design)]
+
+
+def _right_alone(a: Predictions, b: Predictions, videos: Sequence[str]) -> tuple[int, int]:
+    """Return how many videos only `a` got right, and how many only `b`."""
+    return sum(a.right(v) and not b.right(v) for v in videos), sum(b.right(v) and not a.right(v) for v in videos)
+
+
+def _differences(a: Predictions, b: Predictions, groups: dict[str, str]) -> list[int]:
+    """Return for each group how many more of its videos `b` got right."""
+    found: Counter[str] = Counter()
+    for video, group in groups.items():
+        found[group] += b.right(video) - a.right(video)
+    return list(found.values())
 
 
 def clusters(models: Sequence[Predictions], videos: Sequence[str]) -> dict[str, str]:
@@ -121,12 +131,9 @@ def _accuracy(models: Sequence[Predictions], videos: Sequence[str]) -> Table:
 
 def _pairs(models: Sequence[Predictions], videos: Sequence[str]) -> Table:
     pairs = list(combinations(models, 2))
-    counts = [
-        (sum(a.right(v) and not b.right(v) for v in videos), sum(b.right(v) and not a.right(v) for v in videos))
-        for a, b in pairs
-    ]
+    counts = [_right_alone(a, b, videos) for a, b in pairs]
     groups = clusters(models, videos)
-    corrected = holm([_paired_p(a, b, groups) for a, b in pairs])
+    corrected = holm([sign_flip(_differences(a, b, groups)) for a, b in pairs])
     rows = []
     for (a, b), (only_a, only_b), p in zip(pairs, counts, corrected, strict=True):
         better = "no difference" if p >= ALPHA else f"{(a if only_a > only_b else b).name} is better"
@@ -148,14 +155,6 @@ def _pairs(models: Sequence[Predictions], videos: Sequence[str]) -> Table:
         f"difference of {shown} between two models of which one alone is right on {DISAGREEING:.0%} of them"
     )
     return Table(title="Paired tests", columns=columns, rows=tuple(rows), caption=caption)
-
-
-def _paired_p(a: Predictions, b: Predictions, groups: dict[str, str]) -> float:
-    """Return the p-value for equal accuracy; McNemar's if every video is a group."""
-    found: Counter[str] = Counter()
-    for video, group in groups.items():
-        found[group] += b.right(video) - a.right(video)
-    return sign_flip(list(found.values()))
 
 
 def _classes(models: Sequence[Predictions], videos: Sequence[str], classes: Sequence[str]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..result import Result, changes, is_file
+from ..result import Result, changes, is_file, shortened
 
 MOST = 6  # changes that the legend names
 
@@ -19,9 +19,7 @@ def marks(results: Sequence[Result]) -> list[str]:
     for result in sorted(results, key=lambda result: result.started):
         newest.update({(name, _where(name, result)): value for name, value in result.provenance.items()})
     found = [_changes(result, newest) for result in results]
-    union = list(dict.fromkeys(change for row in found for change in row))
-    more = len(union) - MOST
-    named = ", ".join([*union[:MOST], *([f"and {more} more"] if more > 0 else [])])
+    named = shortened(list(dict.fromkeys(change for row in found for change in row)), MOST)
     legend = f"measured by other code or versions than the newest rows: {named}; `reelbench run` measures it again"
     return [legend if row else "" for row in found]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from ..metric_table import QUANTITIES, Kind, Quantity, quantity
-from ..result import Result
+from ..result import Metric, Result
 
 MISSING = "–"
 
@@ -146,6 +146,14 @@ def metric_columns(results: Sequence[Result]) -> list[Column]:
     known = [c for name, c in COLUMNS.items() if name in found]
     others = sorted(found.keys() - COLUMNS.keys())
     return known + [column(quantity(name, found[name].unit, found[name].better)) for name in others]
+
+
+def metric_cell(column: Column, metric: Metric | None) -> Cell:
+    """Return a metric's number with its interval, in the column's unit; an empty cell for None."""
+    if metric is None:
+        return Cell()
+    interval = column.interval(metric.low, metric.high)
+    return Cell(text=column.text(metric.value), value=metric.value * column.scale, interval=interval)
 
 
 def several(results: Iterable[Result]) -> bool:

@@ -33,8 +33,8 @@ SCRIPTS = (
 TRAINING = ("elements", "data", "axes", "curves", "theme", "training")
 
 
-def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the page; all text from results is escaped."""
+def render(results: Sequence[Result], *, title: str, status: str = "") -> str:
+    """Return the page; all text from results is escaped. `status` says how far a suite is that still runs."""
     shown = measured(results)
     lines = (command(result.case, row.case_id) for row, result in zip(shown.rows, results, strict=True))
     return fill(
@@ -43,6 +43,7 @@ def render(results: Sequence[Result], *, title: str) -> str:
         page=PAGE,
         title=title,
         subtitle=_subtitle(results),
+        status=status,
         verdict=_verdict.sentences(results),
         cards=_cards.cards(results),
         measured=shown,

@@ -14,7 +14,7 @@ from . import latex
 from ._provenance import marks
 from ._published import own
 from ._table import COLUMNS as NUMBERS
-from ._table import Cell, Column, Row, Table, number, per_view, printable, several, views
+from ._table import Cell, Column, Row, Table, metric_cell, number, per_view, printable, several, views
 
 COLUMNS = (
     Column(name="model", header="model", numeric=False),
@@ -70,11 +70,7 @@ def _measured(result: Result, marked: tuple[int, ...]) -> Row:
 
 
 def _number(result: Result, name: str) -> Cell:
-    metric, column = result.metrics.get(name), NUMBERS[name]
-    if metric is None:
-        return Cell()
-    interval = column.interval(metric.low, metric.high)
-    return Cell(text=column.text(metric.value), value=metric.value * column.scale, interval=interval)
+    return metric_cell(NUMBERS[name], result.metrics.get(name))
 
 
 def _published(row: Published, notes: list[str]) -> Row:

@@ -72,6 +72,7 @@ def _words(line: str) -> tuple[str, ...]:
 ONLY_PARSED = (
     "--hostfile",
     "--annotator",
+    "hf:facebook/vjepa2-vitl-fpc64-256",
     "timm:resnet50",
     "--rivals",
     "/data/kinetics400",
@@ -132,7 +133,10 @@ def substituted(arguments: list[str]) -> list[str]:
 
 def is_quick(words: list[str]) -> bool:
     """Whether a command neither trains, times nor exports, nor starts reading processes, but for one test."""
-    slow = {"train", "run", "export", "bench", "certify", "transcode", "show", "--gpus", "--plugin", "--reparameterize"}
+    slow = {
+        "train", "run", "time", "plan", "export", "bench", "certify", "transcode", "show", "--gpus", "--plugin",
+        "--reparameterize", "runs/train",
+    }  # fmt: skip
     return not slow & {*words} and (words[0] != "eval" or DUMPED in words)
 
 

@@ -123,6 +123,7 @@ def test_the_options_are_those_of_the_command_line():
 
 
 @pytest.mark.slow  # a training through the launcher
+@pytest.mark.exhaustive
 def test_a_model_is_trained_and_tested(tiny_synthetic, tmp_path):
     weights = reelbench.train(
         "tsm/micro", tiny_synthetic["train"], recipe=reelbench.Recipe(epochs=1, batch=12), device="cpu",

@@ -71,6 +71,7 @@ def verdicts(a: list[Result], b: list[Result]) -> list[str]:
 
 
 @pytest.mark.slow  # twenty comparisons of many samples
+@pytest.mark.exhaustive
 def test_a_machine_against_itself_differs_in_at_most_one_report_of_twenty(suite):
     """Three hundred pairs of runs of the same suite: 5 % may alarm, and two standard deviations on top."""
     alarms = sum(set(verdicts(suite(2 * i), suite(2 * i + 1))) != {"no difference"} for i in range(300))

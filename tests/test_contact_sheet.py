@@ -44,6 +44,7 @@ def test_its_pictures_are_the_clips_of_the_run(
 
 
 @pytest.mark.slow  # several streams, each with its decoders
+@pytest.mark.exhaustive
 def test_a_recipe_reaches_the_graph(tiny_index: Index) -> None:
     def first(recipe: Recipe) -> torch.Tensor:
         with open_stream(tiny_index, recipe, CLIP, batch=4, sampler=SamplerState(seed=7), **WHERE) as stream:

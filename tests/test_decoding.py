@@ -74,7 +74,9 @@ def test_a_gpu_is_measured_with_batches_and_threads_that_fill_its_engines(
         asked.append((decoder, threads))
 
     monkeypatch.setattr(bench, "speed", speed)
-    bench.bench(tiny_index, device="cuda", workers=2, seconds=1.0, report=lambda text: None)
+    told: list[bench.Speed] = []
+    bench.bench(tiny_index, device="cuda", workers=2, seconds=1.0, report=lambda text: None, measured=told.append)
+    assert len(told) == len(asked)  # one by one: a bench that is cut short has shown what it measured
     assert asked == 2 * [("dali", 2), ("dali", 7), ("dali", 14), ("dali", 28), ("software", 2)]
     assert bench.BATCH["cuda"] >= 16
 
@@ -101,6 +103,7 @@ def test_bench_measures_every_decoder_and_remembers(reelbench, tiny_synthetic: d
 
 
 @pytest.mark.slow  # encodes, and measures decoders
+@pytest.mark.exhaustive
 def test_transcode_says_how_much_faster_it_got(reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path, monkeypatch):
     from reelbench.harness.cli import data
 
@@ -162,6 +165,7 @@ def test_several_labels_a_video_are_compared_by_their_map(tiny_index: Index, mon
 
 
 @pytest.mark.slow  # decodes with every decoder
+@pytest.mark.exhaustive
 def test_certify_fails_where_frames_are_wrong(
     reelbench, tiny_synthetic: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +185,7 @@ def test_certify_fails_where_frames_are_wrong(
 
 
 @pytest.mark.slow  # two certificates, each by every decoder
+@pytest.mark.exhaustive
 def test_certify_holds_decoders_to_the_colors_of_a_chart(reelbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     chart.film(tmp_path / "a.webm", "vp9", "bt709", "tv")
     build([("a.webm", 0)], ("a",), tmp_path, workers=0).save(tmp_path / "a.parquet")
@@ -195,6 +200,7 @@ def test_certify_holds_decoders_to_the_colors_of_a_chart(reelbench, tmp_path: Pa
 
 
 @pytest.mark.slow  # a certificate
+@pytest.mark.exhaustive
 def test_certify_shows_where_chroma_lies_in_odd_sizes_and_names_what_cannot_be_read(reelbench, tmp_path: Path):
     chart.film(tmp_path / "a.webm", "vp9", "smpte170m", "tv", odd=True)
     shutil.copy(tmp_path / "a.webm", tmp_path / "b.webm")

@@ -70,6 +70,7 @@ def test_what_only_the_gpu_fails_to_decode_is_not_broken(index: Index, tmp_path:
 
 
 @pytest.mark.slow  # decoders that fail, one after the other
+@pytest.mark.exhaustive
 def test_a_gpu_that_decodes_nothing_is_blamed_after_five_videos(index: Index) -> None:
     found = _watchdog.find_failing_videos(source(index), [(0, row) for row in range(6)], NOWHERE)
     assert not found.failed

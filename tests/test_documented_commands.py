@@ -31,7 +31,8 @@ def failure(words):
         try:
             cli.main() if words[0] != "python" else exec(words[1], {})
         except SystemExit as ended:
-            if ended.code and words != ["doctor"]:  # which may find something missing here
+            undecided = words[0] == "compare" and ended.code == 3
+            if ended.code and words != ["doctor"] and not undecided:  # it may find something missing here
                 return said.getvalue()[-1500:]
         except BaseException:
             return traceback.format_exc()[-1500:]

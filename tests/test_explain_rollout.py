@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 TRANSFORMERS = sorted(name for name in models.names() if name.endswith("/micro") and not name.startswith("tsm/"))
+KINDS = ("timesformer/micro", "video_swin/micro")  # one with a class token, one without
 # Paddings and shifts, a coarse pyramid, and every layout of attention over time.
 SHAPES: list[tuple[str, int, dict[str, Any]]] = [
     *((name, 32, {}) for name in TRANSFORMERS),
@@ -88,7 +89,9 @@ def test_the_core_is_in_or_out_and_holds_its_share_of_every_frame():
 
 
 @pytest.mark.slow  # explains with every family
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in KINDS else [pytest.mark.exhaustive]) for n in TRANSFORMERS]
+)
 def test_every_family_goes_through_the_command(name, tiny_synthetic, tmp_path: Path, reelbench):
     model, _ = made(name)
     save_file(model.state_dict(), str(tmp_path / "w.safetensors"))

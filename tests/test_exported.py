@@ -56,6 +56,7 @@ def test_onnx_runtime_gives_the_same_logits():
 
 
 @pytest.mark.slow  # generates and compiles C++
+@pytest.mark.exhaustive
 def test_a_compiled_package_gives_the_same_logits():
     same_logits("aot_inductor", (3,))
 

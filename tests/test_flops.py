@@ -29,6 +29,12 @@ def test_attention_counts_as_its_two_products():
     assert counts.disagreement == ""
 
 
+def test_a_clip_is_counted_where_the_model_is():
+    """A cast model leaves the one that is counted on the CPU."""
+    clip = torch.randn(2, 3, 10, 8)
+    assert count(Attention().to("meta"), clip) == count(Attention(), clip)
+
+
 def test_a_count_that_differs_is_told():
     counts = count_all(Attention(), torch.randn(2, 3, 10, 8))
     less = dataclasses.replace(counts, torch_products=0.9 * counts.torch_products)

@@ -9,8 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from reelbench import pipelines
 from reelbench.pipelines import _packets, _shown, reference, software
+from reelbench.pipelines._encode import encode
 from reelbench.pipelines.check import check
 from reelbench.pipelines.index import Entry, Span, Video, build, scan
 from reelbench.pipelines.transcode import transcode
@@ -177,6 +179,17 @@ def test_plain_files_are_not_decoded(
     video = scan(path)
     assert (video.frames, len(video.packets)) == (COUNT, 0)
     assert _alone(video, [0, 11, 12, COUNT - 1]) == [0, 11, 12, COUNT - 1]
+
+
+def test_h264_that_announces_reordering_and_has_none_is_plain(tmp_path: Path) -> None:
+    """As of noise: the encoder may reorder, but finds no picture that would gain by it."""
+    pictures = np.random.default_rng(0).integers(0, 256, (10, 8, 12, 3), dtype=np.uint8).repeat(32, 1).repeat(32, 2)
+    encode(tmp_path / "noise.mp4", pictures, codec="h264", fps=25, gop=5)
+    with av.open(str(tmp_path / "noise.mp4")) as file:
+        context = file.streams.video[0].codec_context
+        assert context.has_b_frames
+        assert PictureType.B not in [frame.pict_type for frame in file.decode(video=0)]
+    assert len(scan(tmp_path / "noise.mp4").packets) == 0
 
 
 def test_a_file_without_marked_key_frames_shows_its_frames(sources: dict[str, Path], tmp_path: Path) -> None:

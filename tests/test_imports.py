@@ -69,7 +69,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "harness.results": {"reports", "harness.suites"},
     "harness.api": {
-        "models", "pipelines", "harness.device", "harness.events", "harness.progress", "harness.training",
+        "models", "pipelines", "harness.device", "harness.progress", "harness.training",
         "harness.metrics", "harness.eval", "harness.probe", "harness.suites", "harness.results",
     },
     "harness.time_model": {"models", "reports", "harness.measuring", "harness.suites", "harness.api"},

@@ -186,15 +186,27 @@ def test_ranks_and_decoders_end_with_whom_started_them(tiny_synthetic, tmp_path,
     assert checkpoints.complete(made.out / "checkpoints")
 
 
+HOLDER = """
+import pathlib, sys
+from reelbench.harness.lock import lock
+with lock(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
 @pytest.mark.slow  # two processes, each with its imports
 def test_a_second_run_in_the_same_folder_is_refused(tiny_synthetic, tmp_path):
     made = endless(tiny_synthetic, tmp_path / "run")
-    said = f"in use by another run (process {os.getpid()} on {socket.gethostname()})"
-    with run_folder.claim(made):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, made.out], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
         for second in (commanded(made, "--overwrite"), *ranks.bare(made)):
             code, output = ranks.finish(second)
-            assert code == 2
-            assert said in output
+            assert code == 2, output[-3000:]
+            assert f"in use by another run (process {holder.pid} on {socket.gethostname()})" in output
+        holder.communicate()
 
 
 @pytest.mark.slow  # a training with its imports and decoders
@@ -234,6 +246,7 @@ def test_killed_before_the_last_validation_a_run_still_ends_with_it(tiny_synthet
 
 
 @pytest.mark.slow  # three trainings, each with its imports and decoders
+@pytest.mark.exhaustive
 def test_another_batch_trains_the_rest_of_the_epochs(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path, dataclasses.replace(RECIPE, epochs=2, validate_epochs=1, ema=0), keep=9)
     assert len(ranks.losses(made, *ranks.bare(made))) == 6

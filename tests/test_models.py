@@ -7,6 +7,8 @@ import pytest
 import torch
 from reelbench import models
 from reelbench.errors import UserError
+from reelbench.harness import eval as eval_verb
+from reelbench.harness import predict
 from reelbench.spec import Views
 
 NAMES = models.names()
@@ -172,3 +174,22 @@ def test_an_unknown_name_answers_with_near_ones():
 def test_a_misspelt_option_is_named(name):
     with pytest.raises(UserError, match="num_clases"):
         models.build(name, num_clases=3)
+
+
+def test_other_views_keep_the_sizes_of_the_protocol():
+    assert models.choose_views("video_swin/t", None) == models.find("video_swin/t").views
+    assert models.choose_views("video_swin/t", "10x1") == Views(clips=10, crops=1, short_side=224)
+    assert models.choose_views("tsm/r101_8f", "1x1") == Views(size=256)
+    with pytest.raises(UserError, match="write clips x crops"):
+        models.choose_views("video_swin/t", "4x2")
+
+
+def test_the_commands_test_at_the_sizes_of_the_protocol(reelbench, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(eval_verb, "evaluate_checkpoint", lambda given: asked.append(given.views) or {})
+    monkeypatch.setattr(predict, "predict", lambda given, files: asked.append(given.views) or [])
+    monkeypatch.setattr(predict, "to_text", lambda found: "")
+    given = ("--checkpoint", "w.safetensors", "--views", "2x3", "--device", "cpu")
+    assert reelbench("eval", "video_swin/t", *given, "--data", tmp_path)[0] == 0
+    assert reelbench("predict", "video_swin/t", tmp_path, *given)[0] == 0
+    assert asked == 2 * [Views(clips=2, crops=3, short_side=224)]

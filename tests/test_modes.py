@@ -12,7 +12,7 @@ from reelbench import models
 from reelbench.errors import UnsupportedError, UserError
 from reelbench.harness import metrics
 from reelbench.harness.measuring import execution
-from reelbench.harness.measuring.execution import TOLERANCE, Float8Linear, prepare, quantize
+from reelbench.harness.measuring.execution import TOLERANCE, Float8Linear, cast, in_precision, prepare, quantize
 from reelbench.harness.measuring.timing import Budget, Timing
 from reelbench.harness.metrics import mfu, throughput, view_budget
 from reelbench.harness.suites.case import find_checkpoint, make_subject, subject_of
@@ -161,6 +161,17 @@ def test_an_8_bit_linear_layer_is_close_to_the_real_one():
     assert (found - linear(x)).abs().mean() < 0.05 * linear(x).abs().mean()
 
 
+@pytest.mark.parametrize("name", [name for name in models.names() if name.endswith("/micro")])
+def test_every_family_runs_in_8_bits(name):
+    torch.manual_seed(0)
+    clip, model = models.find(name).clip, models.build(name).eval()
+    x = torch.randn(1, 3, clip.frames, clip.size, clip.size)
+    found = in_precision(cast(model, "fp8"), "fp8", CPU)(x).float()
+    with torch.inference_mode():
+        expected = model(x)
+    assert (found - expected).abs().max() < 0.5 * expected.std()
+
+
 def test_quantising_leaves_out_what_the_kernels_cannot_take():
     model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.ModuleList([torch.nn.Linear(64, 10)]))
     quantize(model)
@@ -301,6 +312,7 @@ def test_order_is_another_order():
 
 
 @pytest.mark.slow  # decodes and trains
+@pytest.mark.exhaustive
 def test_what_needs_videos_runs_on_them(tiny_synthetic, monkeypatch):
     """Decoding with the model behind it, the order of frames and the views, on a real index and the real pipeline."""
     monkeypatch.setattr(view_budget, "BUDGETS", ("1x1", "2x3"))

@@ -94,7 +94,7 @@ def test_the_driver_says_which_codecs_are_decoded(driver):
         ("mjpeg", "yuvj420p", 256, 256),
         ("frames", "yuvj420p", 256, 256),
         ("mpeg2video", "yuv420p", 256, 256),
-    ) == [True, True, False, False, True, True, False, False, False, False]
+    ) == [True, True, False, False, True, False, False, False, False, False]
 
 
 def test_a_picture_of_another_output_format_is_left_to_software(driver, monkeypatch):

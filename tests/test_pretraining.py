@@ -25,6 +25,7 @@ def reelbench(*arguments: object) -> None:
 
 
 @pytest.mark.slow  # two trainings, each in a process of its own
+@pytest.mark.exhaustive
 def test_pretrain_then_probe(tiny_synthetic: dict[str, Path], tmp_path: Path):
     data = ("--data", tiny_synthetic["train"], "--val", tiny_synthetic["val"], "--device", "cpu", "--workers", 1)
     short = ("--epochs", 1, "--batch", 8, "--precision", "fp32")

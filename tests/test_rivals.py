@@ -7,7 +7,8 @@ import json
 import sys
 import time
 import types
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -67,7 +68,7 @@ def test_a_library_stands_in_the_table_beside_ours(
     rows = [row.split() for row in out.splitlines()]
     assert code == 0
     assert [row[-1] for row in rows if row[1] == "plain"] == ["32/32", "32/32"]
-    assert [row[0] for row in rows[1:7]] == ["dense"] * 3 + ["segments"] * 3
+    assert [row[0] for row in rows[1:7]] == ["dense"] * 2 + ["segments"] * 2 + ["dense", "segments"]
     assert "other is not installed: `pip install other` to compare with it" in out
     assert "other cannot decode this here: no driver at all" in out
     assert "recommended for dense: plain" not in out
@@ -99,18 +100,26 @@ class Decoder:
     """Stands in for torchcodec's: shows the numbers of the frames that it is asked for."""
 
     asked: ClassVar[dict] = {}
+    backend: ClassVar[str | None] = None
     cpu_fallback = "unsupported"
 
     def __init__(self, path: str, **options) -> None:
-        Decoder.asked = options
+        Decoder.asked = {"backend": Decoder.backend, **options}
 
     def get_frames_at(self, frames: list[int]) -> types.SimpleNamespace:
         return types.SimpleNamespace(data=torch.tensor(frames))
 
 
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    Decoder.backend = name
+    yield
+    Decoder.backend = None
+
+
 @pytest.fixture
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoders = types.SimpleNamespace(VideoDecoder=Decoder, set_cuda_backend=nullcontext)
+    decoders = types.SimpleNamespace(VideoDecoder=Decoder, set_cuda_backend=backend)
     monkeypatch.setitem(sys.modules, "torchcodec", types.ModuleType("torchcodec"))
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
 
@@ -120,6 +129,7 @@ def test_torchcodec_is_told_what_the_index_knows(tiny_index: Index) -> None:
     video = tiny_index[0]
     assert torchcodec.reader("cpu")(video, np.array([1, 5])).tolist() == [1, 5]
     assert Decoder.asked["stream_index"] == video.stream
+    assert Decoder.asked["backend"] is None  # the CPU knows none
     mapping = json.loads(Decoder.asked["custom_frame_mappings"])["frames"]
     assert [row["pts"] for row in mapping] == video.pts.tolist()
     assert [n for n, row in enumerate(mapping) if row["key_frame"]] == video.key_frames.tolist()
@@ -130,6 +140,7 @@ def test_torchcodec_is_told_what_the_index_knows(tiny_index: Index) -> None:
 def test_torchcodec_does_not_decode_on_the_cpu_in_silence(tiny_index: Index) -> None:
     with pytest.raises(UserError, match="on the CPU: unsupported"):
         torchcodec.reader("cuda")(tiny_index[0], np.array([1, 5]))
+    assert Decoder.asked["backend"] == "beta"
 
 
 def test_pynvvideocodec_leaves_no_frame_out_in_silence(tiny_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,7 @@ def _adds_up(spent: dict[str, float]) -> bool:
 
 
 @pytest.mark.slow  # three cases, each in a process of its own
+@pytest.mark.exhaustive
 def test_the_time_of_every_case_is_accounted_for(data, tmp_path):
     """One that is measured, one that fails and one that is killed; the line sums what was measured just now."""
     cases = (

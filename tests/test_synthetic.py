@@ -114,7 +114,9 @@ def test_ensure_begins_again_after_an_interruption(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.slow  # makes two sets of videos
 @pytest.mark.usefixtures("small_defaults")
-@pytest.mark.parametrize("name", splits.BUILT_IN)
+@pytest.mark.parametrize(
+    "name", [splits.BUILT_IN[0], *(pytest.param(n, marks=pytest.mark.exhaustive) for n in splits.BUILT_IN[1:])]
+)
 def test_a_gpu_is_given_the_same_clips_in_files_that_nvdec_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

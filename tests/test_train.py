@@ -357,6 +357,7 @@ def test_contradicting_options_are_told():
 
 
 @pytest.mark.slow  # a training through the launcher
+@pytest.mark.exhaustive
 def test_a_run_is_repeated_from_its_job(one_rank, tmp_path):
     """The line that the README gives: the losses of the first run, in another folder."""
     made, losses = one_rank

@@ -33,7 +33,7 @@ def five(x: torch.Tensor) -> torch.Tensor:
 
 
 class Deep(torch.nn.Module):
-    """Keeps twenty activations of 4 MB for the backward pass, or computes them twice."""
+    """Keeps twenty activations of 32 MB for the backward pass, or computes them twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Deep(torch.nn.Module):
         self.checkpoint_activations = False
 
     def forward(self, clip):
-        x = self.scale.expand(8, 1 << 17) * clip.mean()
+        x = self.scale.expand(8, 1 << 20) * clip.mean()
         for _ in range(4):
             x = checkpoint(five, x, use_reentrant=False) if self.checkpoint_activations else five(x)
         return x.sum(1).expand(len(clip), -1)
@@ -51,7 +51,7 @@ def test_checkpointing_takes_less_memory_and_leaves_the_model_alone():
     model = Deep()
     found = train_memory.measure(subject(model, batch=3))
     saved = found["train_memory_mib"].value - found["train_memory_checkpointed_mib"].value
-    assert saved > 20
+    assert saved > 200
     assert "batch 3" in found["train_memory_mib"].convention
     assert not model.checkpoint_activations
     assert model.scale.grad is None

@@ -1,5 +1,8 @@
 """Windows as one permutation attend exactly as padding, rolling, cutting and masking do."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -117,3 +120,14 @@ def test_tps_moves_tokens_along_time_by_its_pattern():
         steps = torch.tensor(expected[row % 3])
         assert torch.equal(moved[:, row], ((torch.arange(16)[:, None] + steps) % 16).float())
     assert torch.equal(windows.reverse(windows.partition(frames), 1), frames)
+
+
+def test_a_copy_keeps_partitions_of_its_own():
+    """torch.compile knows an attention by its number; copies must not fill the original's cache."""
+    attention = WindowAttention(8, 2, (2, 4, 4), shifted=False)
+    copied = copy.deepcopy(attention)
+    loaded = pickle.loads(pickle.dumps(attention))
+    assert len({one.number for one in (attention, copied, loaded)}) == 3
+    copied.windows((2, 8, 8), CPU)
+    assert list(copied.plans) == [((2, 8, 8), CPU)]
+    assert not attention.plans

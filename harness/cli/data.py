@@ -119,15 +119,23 @@ def bench_decoders(
 
     Example: reelbench data bench k400_train.parquet --workers 8
     """
+    from rich.console import Console
+
     from ...pipelines import _decoder_cache
     from ..decoders import bench, rivals
 
     videos, place = _load(index), resolve_device(device)
-    with _status("measuring") as report:
-        options = {"device": place, "workers": workers, "seconds": seconds, "report": report}
+    print(SPEEDS, flush=True)
+    with Console(stderr=True).status("measuring") as status:
+
+        def show(speed: Speed) -> None:
+            status.stop()  # it would take what is printed to the standard error
+            print(_speed(speed), flush=True)
+            status.start()
+
+        options = {"device": place, "workers": workers, "seconds": seconds, "report": status.update, "measured": show}
         found = bench.bench(videos, **options)
-        theirs, missing = rivals.bench(videos, **options) if others else ((), ())
-    _print_speeds((*found, *theirs))
+        _, missing = rivals.bench(videos, **options) if others else ((), ())
     print(*missing, sep="\n", end="\n" * bool(missing))
     chosen = bench.recommend(found)
     _decoder_cache.remember(videos, place, chosen)
@@ -278,17 +286,19 @@ def _status(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(f"{what}: {text}")
 
 
-def _print_speeds(speeds: tuple[Speed, ...]) -> None:
-    print(
-        f"{'sampling':9} {'decoder':14} {'threads':>7} {'clips/s':>8} {'95 % interval':>17} {'frames/s':>9} "
-        f"{'decoded/kept':>12} {'cores':>6} {'memory':>10} {'NVDEC':>6} {'right':>6}"
+SPEEDS = (
+    f"{'sampling':9} {'decoder':14} {'threads':>7} {'clips/s':>8} {'95 % interval':>17} {'frames/s':>9} "
+    f"{'decoded/kept':>12} {'cores':>6} {'memory':>10} {'NVDEC':>6} {'right':>6}"
+)
+
+
+def _speed(row: Speed) -> str:
+    """Return a measurement as a row below `SPEEDS`."""
+    low, high = row.clips.low, row.clips.high
+    interval = f"[{low:.1f}, {high:.1f}]" if low is not None and high is not None else "too few"
+    return (
+        f"{row.sampling:9} {row.name:14} {row.threads or '':7} {row.clips.value:8.1f} {interval:>17} "
+        f"{row.frames:9.0f} {row.decoded:12.2f} {row.cores:6.2f} {row.memory:6.0f} MiB "
+        f"{'' if row.nvdec is None else f'{row.nvdec:.0f} %':>6} "
+        f"{'' if row.same is None else '/'.join(map(str, row.same)):>6}"
     )
-    for row in sorted(speeds, key=lambda row: row.sampling):
-        low, high = row.clips.low, row.clips.high
-        interval = f"[{low:.1f}, {high:.1f}]" if low is not None and high is not None else "too few"
-        print(
-            f"{row.sampling:9} {row.name:14} {row.threads or '':7} {row.clips.value:8.1f} {interval:>17} "
-            f"{row.frames:9.0f} {row.decoded:12.2f} {row.cores:6.2f} {row.memory:6.0f} MiB "
-            f"{'' if row.nvdec is None else f'{row.nvdec:.0f} %':>6} "
-            f"{'' if row.same is None else '/'.join(map(str, row.same)):>6}"
-        )

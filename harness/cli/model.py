@@ -8,7 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from ...errors import unknown
-from ...spec import Arithmetic, Mode, Views
+from ...spec import Arithmetic, Mode
 from ..device import resolve_device
 from .options import Device, ModelOption, Raw, model_options
 
@@ -62,10 +62,11 @@ def predict(
     Example: reelbench predict video_swin/t clip.mp4 --checkpoint runs/train/best.safetensors
     """
     check_format(format)
+    from ... import models
     from .. import predict as predicting
 
     asked = predicting.Asked(
-        model=model, checkpoint=checkpoint, data=data, views=Views.parse(views) if views else None, raw=raw,
+        model=model, checkpoint=checkpoint, data=data, views=models.choose_views(model, views), raw=raw,
         device=resolve_device(device), options=model_options(model, option),
     )  # fmt: skip
     found = predicting.predict(asked, files)

@@ -32,6 +32,9 @@ def report(
     columns: Annotated[
         str | None, typer.Option(help="Numbers to show in the table, such as top1,latency_ms,step_ms.")
     ] = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Dollars that the machine costs an hour; adds the cost of 1,000 videos.")
+    ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Show every column in the terminal, and the published rows.")
     ] = False,
@@ -53,29 +56,27 @@ def report(
         _report_runs(runs, format, to.with_name(f"{to.stem}-training{to.suffix}") if suites and to else to)
     if suites:
         chosen = ("all",) if every else tuple(columns.split(",")) if columns else ()
-        _report_suites(suites, format, to, (machine, published), pivot, chosen)
+        results = _chosen(suites, machine, published, price_per_hour)
+        if pivot is not None:
+            _write_text(_pivot(results, pivot, format), to)
+        else:
+            write_report(results, format, to, chosen)
 
 
-def _report_suites(
-    folders: list[Path],
-    format: str,
-    to: Path | None,
-    only: tuple[str | None, str | None],  # machine, data set of published accuracies
-    pivot: str | None,
-    columns: Sequence[str],
-) -> None:
-    from ...reports import _machines, _published
+def _chosen(
+    folders: list[Path], machine: str | None, published: str | None, price_per_hour: float | None
+) -> Sequence[Result]:
+    """Return the results of folders: those of a machine, with one data set's published rows, with what they cost."""
+    from ...reports import _machines, _price, _published
     from ..results import load_results
 
-    results = load_results(*folders)
+    results: Sequence[Result] = load_results(*folders)
     _tell_replaced(folders)
-    machine, published = only
-    shown = results if machine is None else _machines.chosen(results, machine)
-    shown = shown if published is None else _published.chosen(shown, published)
-    if pivot is not None:
-        _write_text(_pivot(shown, pivot, format), to)
-    else:
-        write_report(shown, format, to, columns)
+    if machine is not None:
+        results = _machines.chosen(results, machine)
+    if published is not None:
+        results = _published.chosen(results, published)
+    return results if price_per_hour is None else _price.priced(results, price_per_hour)
 
 
 def _report_runs(folders: list[Path], format: str, to: Path | None) -> None:
@@ -166,6 +167,8 @@ def _tell_replaced(folders: Sequence[Path]) -> None:
     """Say how many cases an earlier folder has, too, from the same machine: only the last folder's rows are shown."""
     from ..suites import ledger
 
+    if len(folders) == 1:
+        return
     seen = [{(r.case_id, r.machine) for r in ledger.read(folder)} for folder in dict.fromkeys(folders)]
     replaced = sum(map(len, seen)) - len(set().union(*seen))
     if replaced:

@@ -10,7 +10,7 @@ from typing import Annotated, cast
 import typer
 
 from ...errors import UserError
-from ...spec import Activation, Arithmetic, Clip, Decoder, Views, read_json
+from ...spec import Activation, Arithmetic, Clip, Decoder, read_json
 from ..device import resolve_device
 from .options import DecoderOption, Device, ModelOption, Raw, model_options
 
@@ -43,6 +43,7 @@ def evaluate(
 
     Example: reelbench eval video_swin/t --checkpoint swin_tiny.pth --data k400_val.parquet --views 4x3
     """
+    from ... import models
     from .. import eval
     from ..training import launch, launcher, rendezvous
 
@@ -51,7 +52,7 @@ def evaluate(
         launcher.end_with_starter()
     place = resolve_device(device)
     asked = eval.Evaluation(
-        model=model, checkpoint=checkpoint, data=data, views=Views.parse(views) if views else None, device=place,
+        model=model, checkpoint=checkpoint, data=data, views=models.choose_views(model, views), device=place,
         clip=None if clip is None else read_json(Clip, clip), batch=batch, workers=workers, dump=dump,
         precision=cast(Arithmetic, precision), scores=cast(Activation | None, scores), raw=raw,
         options=model_options(model, option), decoder=cast(Decoder, decoder or "auto"),

@@ -22,11 +22,10 @@ from ... import pipelines
 from ...pipelines import nvdec
 from ...pipelines.index import Index
 from ...result import Metric
-from ...spec import Clip
+from ...spec import Clip, Device
 from ..measuring.timing import summary
 from . import decoder_load
 
-Device = Literal["cpu", "cuda"]
 Decoder = Literal["dali", "software"]
 
 CLIPS = {"dense": Clip(frames=32, stride=2), "segments": Clip(frames=8, sampling="segments")}
@@ -65,11 +64,12 @@ class Speed:
 
 
 def bench(
-    index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None]
-) -> tuple[Speed, ...]:
+    index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None],
+    measured: Callable[[Speed], None] = lambda speed: None,
+) -> tuple[Speed, ...]:  # fmt: skip
     """Measure every decoder that can read the index, dense and sparse, at each of `thread_counts`.
 
-    Each measurement lasts `seconds` besides its startup; `report` receives its name.
+    Each measurement lasts `seconds` besides its startup; `report` receives its name, `measured` what it found.
     """
     found = []
     for sampling, decoder in itertools.product(CLIPS, pipelines.decoders(index, device)):
@@ -78,6 +78,7 @@ def bench(
             found.append(
                 speed(index, sampling, decoder, device=device, workers=workers, seconds=seconds, threads=threads)
             )
+            measured(found[-1])
     return tuple(found)
 
 

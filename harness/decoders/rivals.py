@@ -25,11 +25,13 @@ CHECK = Clip(frames=8, sampling="segments")
 
 
 def bench(
-    index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None]
-) -> tuple[tuple[Speed, ...], tuple[str, ...]]:
+    index: Index, *, device: Device, workers: int, seconds: float, report: Callable[[str], None],
+    measured: Callable[[Speed], None] = lambda speed: None,
+) -> tuple[tuple[Speed, ...], tuple[str, ...]]:  # fmt: skip
     """Measure every installed library with `workers` threads, for `seconds` with each sampling of `CLIPS`.
 
-    Also returns a message per library that failed or is not installed.
+    `report` receives the name of each measurement, `measured` what it found. Also returns a message per library that
+    failed or is not installed.
     """
     found: list[Speed] = []
     missing: list[str] = []
@@ -41,6 +43,7 @@ def bench(
             for sampling in CLIPS:
                 report(f"{sampling}, {name}")
                 found.append(_speed(index, sampling, name, module, same, device, workers, seconds))
+                measured(found[-1])
         except ImportError as error:
             missing.append(_missing(module, error))
         except Exception as error:  # another library may raise anything: skip only that library

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from ... import models, pipelines
 from ...errors import UserError, unknown
 from ...pipelines.index import Index, build, writable
-from ...spec import Clip, Views
+from ...spec import Clip, Device, Views
 from ..training import saved_weights, weights
 from . import class_names, pictures
 from .maps import CORE_TITLE, attention, grad_cam
@@ -76,7 +76,7 @@ def explain(
     method: Method = Method(),  # noqa: B008 (frozen)
     data: str | None = None,
     raw: bool = False,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Device = "cpu",
 ) -> Explanation:
     """Explain the prediction for the center clip of a video; write the panels to `to` and return them.
 
@@ -129,7 +129,7 @@ def look(model: Any, clip: Tensor, frames: Panel, method: Method, classes: tuple
     }
 
 
-def read(video: Path, clip: Clip, device: Literal["cpu", "cuda"]) -> tuple[Tensor, float]:
+def read(video: Path, clip: Clip, device: Device) -> tuple[Tensor, float]:
     """Return the center clip of a video, `1 3 T H W`, normalized, on `device`, and its nominal duration in seconds.
 
     That is frames x stride at 25 fps, whatever the video's frame rate and the clip's sampling, and at least 0.5.

@@ -133,6 +133,7 @@ class Float8Linear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
         self.scale = _scale(weight)
         self.weight = nn.Parameter((weight / self.scale).to(FP8), requires_grad=False)
         self.bias = linear.bias

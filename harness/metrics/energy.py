@@ -26,11 +26,8 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
     Returns {} on a CPU and on a GPU without the counter. Raises UnsupportedError if the counter stops answering.
     """
-    if subject.device.type != "cuda":
-        return {}
-    handle = nvml.handle(subject.device)
-    if nvml.joules(handle) is None:
-        subject.lacks("energy")
+    handle = counter(subject)
+    if handle is None:
         return {}
     batch = throughput.best_batch(subject)
     clip = subject.example(batch)
@@ -70,6 +67,17 @@ def _window(subject: Subject, clip: torch.Tensor, handle: Any) -> tuple[float, f
         steps += 1
     seconds = time.perf_counter() - begin
     return read_joules(handle) - before, seconds, steps
+
+
+def counter(subject: Subject) -> Any:
+    """Return NVML's handle of the subject's GPU; None on a CPU, and on a GPU without the counter, which is noted."""
+    if subject.device.type != "cuda":
+        return None
+    handle = nvml.handle(subject.device)
+    if nvml.joules(handle) is None:
+        subject.lacks("energy")
+        return None
+    return handle
 
 
 def read_joules(handle: Any) -> float:

@@ -10,9 +10,9 @@ import time
 from typing import Any
 
 from ...result import Metric
-from ..measuring import nvml, timing
+from ..measuring import timing
 from . import Subject
-from .energy import read_joules
+from .energy import counter, read_joules
 from .throughput import best_batch
 
 WINDOW = 5.0
@@ -23,11 +23,8 @@ def measure(subject: Subject) -> dict[str, Metric]:
 
     Returns {} on a CPU and on a GPU without the counter. Raises UnsupportedError if the counter stops answering.
     """
-    if subject.device.type != "cuda":
-        return {}
-    handle = nvml.handle(subject.device)
-    if nvml.joules(handle) is None:
-        subject.lacks("energy")
+    handle = counter(subject)
+    if handle is None:
         return {}
     batch = max(1, min(best_batch(subject) // subject.views.count, subject.videos))
     with subject.open_stream(batch=batch) as stream, subject.timer.phase("measured"):

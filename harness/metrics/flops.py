@@ -78,7 +78,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
 def count(model: nn.Module, clip: torch.Tensor) -> tuple[float, dict[str, int]]:
     """Return fvcore's multiply-adds of one forward pass, and the uncounted operators with their numbers of calls.
 
-    The clip, N×3×T×H×W, must be on the model's device; all N are counted. The model runs in eval mode.
+    The clip, N×3×T×H×W, is moved to the model's device; all N are counted. The model runs in eval mode.
     """
     total, _, skipped = _fvcore(model, clip)
     return total, skipped
@@ -89,7 +89,7 @@ def count_all(model: nn.Module, clip: torch.Tensor) -> Counts:
 
     fvcore traces a real pass; the others only need shapes and run on the meta device.
     """
-    total, by_operator, skipped = _fvcore(model, clip.to(next(model.parameters()).device))
+    total, by_operator, skipped = _fvcore(model, clip)
     model, clip = copy.deepcopy(model).to("meta"), clip.to("meta")
     with _Attention() as seen:
         products = count_shapes(model.eval(), clip)
@@ -127,6 +127,7 @@ class _Attention(TorchFunctionMode):
 def _fvcore(model: nn.Module, clip: torch.Tensor) -> tuple[float, dict[str, float], dict[str, int]]:
     was_training = model.training
     model.eval()
+    clip = clip.to(next(model.parameters()).device)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         analysis = FlopCountAnalysis(model, clip).set_op_handle("aten::scaled_dot_product_attention", _attention)

@@ -20,7 +20,8 @@ BUDGETS = ("1x1", "2x1", "4x1", "1x3", "4x3", "10x3")
 def measure(subject: Subject) -> dict[str, Metric]:
     """Test every video under each view budget, the cheapest first; fills `notes["view_budget"]` and returns {}."""
     own = subject.views
-    budgets = {str(v): v for v in (*(_like(own, Views.parse(text)) for text in BUDGETS), own)}
+    asked = (Views.parse(text) for text in BUDGETS)
+    budgets = {str(v): v for v in (*(replace(own, clips=v.clips, crops=v.crops) for v in asked), own)}
     with subject.timer.phase("counting"):
         gflops = flops.count(subject.model, subject.example(1))[0] / 1e9
     quick = replace(subject.budget, least=3)  # many views take minutes, and the curve shows no time intervals
@@ -39,8 +40,3 @@ def measure(subject: Subject) -> dict[str, Metric]:
         )  # fmt: skip
     subject.notes["view_budget"] = rows
     return {}
-
-
-def _like(own: Views, budget: Views) -> Views:
-    """Return the budget's views with the model's own test sizes."""
-    return Views(clips=budget.clips, crops=budget.crops, size=own.size, short_side=own.short_side)

@@ -9,18 +9,16 @@ but no checkpoints: a probe is trained in a minute, and a run that was stopped s
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from ... import address, models
 from ...errors import UserError
 from ...pipelines.index import Index
 from ...spec import Views
-from ..events import Event, Report
-from ..progress import bar
+from ..events import Report
+from ..progress import reporting
 from ..training import durable, objective, run_folder
 from ..training.job import Job
 from ..training.machines import Machines
@@ -35,13 +33,8 @@ WEIGHTS = "best.safetensors"
 def run(job: Job, machines: Machines = Machines()) -> int:  # noqa: B008 (frozen)
     """Check and train a probe, showing progress, and return 0. Raises UserError as `check` and `train` do."""
     check(job, machines)
-    with bar(Console(file=sys.stderr)) as progress:
-        task = progress.add_task(address.label(job.model), total=None)
-
-        def show(event: Event) -> None:
-            progress.update(task, description=event.phase, completed=event.done, total=event.total)
-
-        best = train(job, show)
+    with reporting(address.label(job.model)) as report:
+        best = train(job, report)
     result = f"validation {best.metric} {best.value:.1f} %, " if best.metric else ""
     print(
         f"{job.probe} probe on frozen {address.label(job.model)}: {result}{job.out / WEIGHTS} (test it: reelbench eval "

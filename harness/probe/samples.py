@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ...pipelines import Batch
+from ...pipelines import Batch, labels
 from ...pipelines.index import Index
 from .store import Features
 
@@ -27,7 +27,7 @@ class Samples:
         places = torch.arange(videos * self._views)
         unread = torch.tensor(sorted(features.skipped), dtype=torch.long)
         self._places = places[~torch.isin(places // self._views, unread)]
-        self._labels = _labels(index)
+        self._labels = labels.of(index, range(len(index)))
         self._device = device
 
     def __len__(self) -> int:
@@ -53,13 +53,3 @@ class Samples:
         """Yield all samples in order."""
         for samples in torch.arange(len(self)).split(TESTED):
             yield self.batch(samples)
-
-
-def _labels(index: Index) -> Tensor:
-    labels = [[int(number) for number in numbers] for numbers in index.table["label"]]
-    if not index.multi_label:
-        return torch.tensor([numbers[0] for numbers in labels], dtype=torch.long)
-    hot = torch.zeros(len(labels), len(index.classes))
-    for row, numbers in zip(hot, labels, strict=True):
-        row[numbers] = 1
-    return hot

@@ -71,10 +71,10 @@ def run(case: Case, out: Path, report: Report, *, keep_stale: bool = False) -> R
         status, error = "failed", f"{type(raised).__name__}: {_one_line(raised)}"
     seconds, around = time.perf_counter() - begin, environment.collect()
     details["time_breakdown"] = timer.read()
-    trained = provenance.read(training_folder(case, out)) if case.recipe is not None else {}
+    training = provenance.read(training_folder(case, out)) if case.recipe is not None else {}
     return Result(
         case=case, status=status, started=started, seconds=seconds, environment=around, metrics=found,
-        details=details, published=_published(case.model), error=error, provenance={**code, **trained},
+        details=details, published=_published(case.model), error=error, provenance={**code, **training},
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from ...errors import UserError
 from ...result import Result, changes, machine
 from ...spec import Case, Suite
 from ..measuring import environment
+from ..progress import duration
 from . import ledger, provenance, resume
 from .case import training_folder
 from .sweep import resolve_cases
@@ -27,8 +28,10 @@ def describe(
     planned = resume.steps(cases, ledger.read(out), here, fresh=fresh, keep_stale=keep_stale)
     known = _known(out)
     where = machine(here, device)
-    seconds = {s.case.case_id: _seconds(s, out, known.get((s.case.case_id, where))) for s in planned}
-    lines = [_line(step, out, seconds[step.case.case_id]) for step in planned]
+    trained = {step.case.case_id for step in planned if _is_trained(step.case, out)}
+    ids = [step.case.case_id for step in planned]
+    seconds = {case_id: _seconds(known.get((case_id, where)), case_id in trained) for case_id in ids}
+    lines = [_line(step, seconds[step.case.case_id], step.case.case_id in trained) for step in planned]
     return "\n".join([f"suite {suite.name} v{suite.version} in {out}", *lines, _total(planned, seconds)])
 
 
@@ -43,12 +46,12 @@ def _known(out: Path) -> dict[tuple[str, str], Result]:
     return found
 
 
-def _seconds(step: resume.Step, out: Path, before: Result | None) -> float | None:
+def _seconds(before: Result | None, trained: bool) -> float | None:
     """Return how long the case took before, without its training if that is kept."""
     if before is None:
         return None
     breakdown = before.details.get("time_breakdown", {})
-    training = breakdown.get("training", 0.0) if _is_trained(step.case, out) else 0.0
+    training = breakdown.get("training", 0.0) if trained else 0.0
     return breakdown.get("wall", before.seconds) - training
 
 
@@ -59,13 +62,13 @@ def _is_trained(case: Case, out: Path) -> bool:
     return trained and not changes(provenance.read(folder), provenance.of_training(case))
 
 
-def _line(step: resume.Step, out: Path, seconds: float | None) -> str:
+def _line(step: resume.Step, seconds: float | None, trained: bool) -> str:
     name = f"  {step.case.label} ({step.case.case_id})"
     if step.kept:
         return f"{name}: finished" + (f", kept though these changed: {step.why}" if step.changes else "")
     verb = f"measure again, since these changed: {step.why}" if step.changes else f"measure: {step.why}"
-    how = ", with its training" if step.case.recipe is not None and not _is_trained(step.case, out) else ""
-    return f"{name}: {verb}{how}; {'time unknown' if seconds is None else f'about {_duration(seconds)}'}"
+    how = ", with its training" if step.case.recipe is not None and not trained else ""
+    return f"{name}: {verb}{how}; {'time unknown' if seconds is None else f'about {duration(seconds)}'}"
 
 
 def _total(planned: Sequence[resume.Step], seconds: Mapping[str, float | None]) -> str:
@@ -75,10 +78,4 @@ def _total(planned: Sequence[resume.Step], seconds: Mapping[str, float | None]) 
     if not todo:
         return text
     unknown = f"{len(todo) - len(known)} of unknown time" if len(known) < len(todo) else ""
-    return ": ".join([text, ", ".join(filter(None, [f"about {_duration(sum(known))}" if known else "", unknown]))])
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return ": ".join([text, ", ".join(filter(None, [f"about {duration(sum(known))}" if known else "", unknown]))])

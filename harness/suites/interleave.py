@@ -145,11 +145,8 @@ class _Worker:
         path = out / FOLDER / f"{result.case_id}.json"
         trained = out / "train" / result.case_id / "best.safetensors"
         case = dataclasses.replace(result.case, batch=batch, metrics=metrics)
-        path.write_text(
-            json.dumps(
-                {"case": case.to_json(), "weights": str(trained) if trained.exists() else result.case.checkpoint}
-            )
-        )
+        weights = str(trained) if trained.exists() else result.case.checkpoint
+        path.write_text(json.dumps({"case": case.to_json(), "weights": weights}))
         begin = time.monotonic()
         self.child = Child("worker", [str(path)], out / "logs" / f"{result.case_id}.log")
         self.ended: tuple[Any, str] | None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...result import Result, changes, machine
+from ...result import Result, changes, machine, shortened
 from ...spec import Case
 from . import provenance
 
@@ -57,8 +57,7 @@ def steps(
 
 def named(changes: Sequence[str]) -> str:
     """Return the first few changes, and the number of the others."""
-    more = len(changes) - MOST
-    return ", ".join([*changes[:MOST], *([f"and {more} more"] if more > 0 else [])])
+    return shortened(changes, MOST)
 
 
 def sentences(planned: Sequence[Step]) -> list[str]:

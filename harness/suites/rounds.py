@@ -11,7 +11,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from ... import power
 from ...errors import UserError
@@ -75,9 +74,7 @@ def of_results(results: Iterable[Result]) -> Values:
     for result in results:
         for name, number in result.metrics.items():
             if number.rounds and number.samples:
-                ends = list(accumulate(number.rounds))
-                parts = zip(number.rounds, ends, strict=True)
-                found[result.case_id][name] = [statistics.median(number.samples[e - size : e]) for size, e in parts]
+                found[result.case_id][name] = number.round_medians
     return found
 
 

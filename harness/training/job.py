@@ -8,14 +8,13 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from ... import address
 from ...errors import UserError, unknown
-from ...spec import Clip, Decoder, ProbeKind, Recipe, Views, option, read_json
+from ...spec import Clip, Decoder, Device, ProbeKind, Recipe, Views, option, read_json
 
 MONITORS = ("csv", "tensorboard", "wandb")
-DEVICES = ("cpu", "cuda")
 FILE = "job.json"
 CLIP = "clip.json"
 # V-JEPA's for attentive probes (facebookresearch/jepa, configs/evals), which standardized features learn by too.
@@ -37,7 +36,7 @@ class Job:
     clip: Clip
     out: Path = option(Path("runs/train"), "Folder for checkpoints and logs.")
     validation: Path | None = option(None, "Index of the validation videos.", flag="--val")
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     workers: int = option(2, "Reading processes a rank.")
     decoder: Decoder = option("auto", "auto (the fastest measured), dali (GPU: NVDEC) or software (PyAV).")
     seed: int = option(0, "Seed of weights, order and augmentation.")
@@ -65,8 +64,8 @@ class Job:
         object.__setattr__(self, "model", address.absolute(self.model))
         if not (isinstance(self.recipe, Recipe) and isinstance(self.clip, Clip)):
             raise UserError("a job needs a recipe and a clip")
-        if self.device not in DEVICES:
-            raise unknown("device", self.device, DEVICES)
+        if self.device not in get_args(Device):
+            raise unknown("device", self.device, get_args(Device))
         if self.probe not in (None, *get_args(ProbeKind)):
             raise unknown("--probe", str(self.probe), get_args(ProbeKind))
         if Views.parse(self.train_views).count > 1 and self.probe is None:

@@ -6,6 +6,7 @@ Not every wheel includes NVDEC: those for CUDA have it in their version, such as
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from torch import Tensor
@@ -26,8 +27,12 @@ def reader(device: Device) -> Reader:
     """
     from torchcodec.decoders import VideoDecoder, set_cuda_backend  # type: ignore[import-not-found]
 
+    def backend() -> AbstractContextManager[object]:
+        # Named `nvdec`, and the default, in later versions; the CPU knows none.
+        return set_cuda_backend("beta") if device == "cuda" else nullcontext()
+
     def read(video: Video, frames: np.ndarray) -> Tensor:
-        with set_cuda_backend("beta"):  # named `nvdec`, and the default, in later versions
+        with backend():
             found = VideoDecoder(
                 str(video.path), stream_index=video.stream, dimension_order="NHWC", num_ffmpeg_threads=1,
                 device=device, custom_frame_mappings=_mapping(video),

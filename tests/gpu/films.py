@@ -1,7 +1,8 @@
 """Films in the sizes and codecs of the field, for `reference.py`: `python tests/gpu/films.py FOLDER`.
 
-FOLDER/h264_340x256.parquet and so on: indexes whose rows are one film over and over. Kinetics is often kept at
-340x256, which is no multiple of a codec's blocks; 256x256 is; 1920x1080 is what it comes in.
+FOLDER/h264_340x256.parquet and so on: indexes whose rows are one film over and over, of two classes in turn, as one
+class cannot be trained on. Kinetics is often kept at 340x256, which is no multiple of a codec's blocks; 256x256 is;
+1920x1080 is what it comes in.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def make(folder: Path, name: str, frames: int = 0) -> Path:
     if not film.exists():
         folder.mkdir(parents=True, exist_ok=True)
         encode(film, _pictures(width, height, frames or SIZES[size]), codec=codec, fps=FPS, gop=GOP)
-    indexing.from_videos([indexing.scan(film, 0)] * ROWS, ("film",), folder).save(to)
+    rows = [indexing.scan(film, label) for label in (0, 1)] * (ROWS // 2)
+    indexing.from_videos(rows, ("even", "odd"), folder).save(to)
     return to
 
 

@@ -62,6 +62,8 @@ def parts(work: Path, device: str) -> list[Part]:
     shown += [_suite(work, name, name, device, limit, *_few(tiny)) for name, limit in SUITES.items()]
     film = str(films / "h264_340x256.parquet")
     shown.append(_suite(work, "overheads", str(HERE / "overheads.py"), device, 4200, "--data", film, *_few(tiny)))
+    one = ("--only", "timesformer/b") if tiny else ()
+    shown.append(_suite(work, "official", str(HERE / "official.py"), device, 3600, *one))
     shown.append(_train(work, film, device, tiny))
     return [*shown, *_short_suites(work, device, tiny)]
 
@@ -91,11 +93,11 @@ def _tests() -> list[Part]:
         "-c",
         str(ROOT / "pyproject.toml"),
     )
-    decoding = [str(path) for path in sorted(HERE.glob("test_*.py")) if "measure" not in path.name]
-    measuring = [str(path) for path in sorted(HERE.glob("test_*measure*.py"))]
+    alone = [str(path) for kind in ("measure", "full_card") for path in sorted(HERE.glob(f"test_*{kind}*.py"))]
+    decoding = [str(path) for path in sorted(HERE.glob("test_*.py")) if str(path) not in alone]
     return [
-        Part(name="tests_decoding", command=(*line, *decoding), limit=1800),
-        Part(name="tests_measuring", command=(*line, *measuring), limit=1800),
+        Part(name="tests_decoding", command=(*line, "-n", "3", *decoding), limit=1800),
+        Part(name="tests_measuring", command=(*line, *alone), limit=1800),
     ]
 
 

@@ -25,7 +25,7 @@ from reelbench.spec import Clip, Views
 pytestmark = pytest.mark.gpu
 
 CLIP = Clip(frames=8, stride=3, size=160, short_side=160, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-SUFFIX = {"h264": "mp4", "hevc": "mp4", "vp9": "webm", "vp8": "webm", "mpeg4": "avi"}
+SUFFIX = {"h264": "mp4", "hevc": "mp4", "vp9": "webm", "vp8": "webm"}
 
 
 def made(root: Path, codec: str, count: int = 6) -> Index:

@@ -25,7 +25,13 @@ def index(tmp_path: Path) -> Index:
     return indexing.build([(f"{number}.mp4", 0) for number in range(4)], ("a",), tmp_path, workers=0)
 
 
-@pytest.mark.parametrize(("name", "module"), [("PyNvVideoCodec", pynvvideocodec), ("torchcodec", torchcodec)])
+# torchcodec 0.11's NVDEC backend showed 20 of these 32 frames on an H200, its CPU all.
+OTHERS = pytest.mark.xfail(strict=False, reason="another library's frames, which the table counts")
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("PyNvVideoCodec", pynvvideocodec), pytest.param("torchcodec", torchcodec, marks=OTHERS)]
+)
 def test_a_library_shows_the_right_frames(index: Index, name: str, module):
     pytest.importorskip(name, exc_type=ImportError)
     right, total = rivals.identical(index, module.reader("cuda"))
