@@ -57,6 +57,7 @@ def test_a_flip_exchanges_the_labels_that_it_exchanges(vp9: Index, multi_label: 
             assert int(label) == own[videos[row].label]
 
 
+@pytest.mark.slow  # streams with workers
 def test_a_recipe_says_which_labels_a_flip_exchanges_and_which_it_spares(vp9: Index):
     """Rows 0 and 3 have label 0, rows 1 and 4 label 1, row 2 label 2."""
     (plain,) = batches(vp9, batch=5, transform=TrainTransform())
@@ -69,6 +70,7 @@ def test_a_recipe_says_which_labels_a_flip_exchanges_and_which_it_spares(vp9: In
         pipelines.open(vp9, clip=CLIP, batch=1, transform=TrainTransform(flip_keeps=(7,)))
 
 
+@pytest.mark.slow  # streams with workers
 def test_nothing_is_flipped_where_a_flip_makes_labels_wrong(vp9: Index):
     still = dataclasses.replace(vp9, mirror=None)
     (flipped,) = batches(still, batch=5, transform=TrainTransform(flip=1.0))
@@ -76,6 +78,7 @@ def test_nothing_is_flipped_where_a_flip_makes_labels_wrong(vp9: Index):
     assert torch.equal(flipped.clip, plain.clip)
 
 
+@pytest.mark.slow  # streams with workers
 def test_the_label_of_a_test_video_is_its_own_in_every_view(vp9: Index):
     videos = [dataclasses.replace(video, label=(0, 2)) for video in vp9.videos()]
     index = indexing.from_videos(videos, vp9.classes, vp9.root, multi_label=True)

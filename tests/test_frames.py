@@ -138,6 +138,7 @@ def test_frames_are_what_a_decoder_shows_from_the_start(odd: dict[str, tuple[Vid
         assert _alone(video, wanted) == [shown[number] for number in wanted]
 
 
+@pytest.mark.slow  # indexed, shown, checked and copied
 def test_such_frames_go_through_the_pipeline_the_check_and_the_copy(
     odd: dict[str, tuple[Video, list[int]]], tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def seen(picture: np.ndarray) -> np.ndarray:
     return colors[np.abs(found[:, :, None] - colors).sum(-1).argmin(-1)]
 
 
+@pytest.mark.slow  # every orientation, through the pipeline
 @pytest.mark.parametrize("ending", ["mov", "mkv"])
 def test_every_orientation_is_shown_as_the_matrix_says(tmp_path: Path, ending: str) -> None:
     written = {matrix: write(tmp_path / f"{n}.{ending}", matrix) for n, matrix in enumerate(MATRICES)}
@@ -113,6 +114,7 @@ def test_the_orientation_is_that_of_the_stream_that_is_shown(tmp_path: Path) -> 
     assert (video.stream, video.rotation) == (1, 0)
 
 
+@pytest.mark.slow  # files of every shape of pixels, indexed
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_pixels_that_are_not_square_are_told(tmp_path: Path, ending: str, reelbench) -> None:
     (tmp_path / "run").mkdir()

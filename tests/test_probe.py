@@ -233,6 +233,7 @@ def test_other_weights_have_other_features(trained, colored, tmp_path, capsys):
     assert "features of 12 videos, 1 views of 12: 576 B in " in said
 
 
+@pytest.mark.slow  # a case in its process
 def test_a_case_trains_a_probe_and_its_row_says_frozen(colored, tmp_path):
     recipe = dataclasses.replace(PROBE, lr=0.01, validate_epochs=20)
     case = Case(

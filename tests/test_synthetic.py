@@ -45,6 +45,7 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
     assert not set(a.values()) & set(c.values())
 
 
+@pytest.mark.slow  # makes a set twice
 def test_workers_do_not_change_the_files(tmp_path: Path) -> None:
     synthetic.make(tmp_path / "one", **TINY)
     synthetic.make(tmp_path / "two", **{**TINY, "workers": 2})

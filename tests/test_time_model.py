@@ -47,6 +47,7 @@ def test_a_model_of_ones_own_is_timed_and_leaves_no_folder(net, reelbench, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["mine.py"]
 
 
+@pytest.mark.slow  # times a model
 def test_frames_size_and_batch_are_those_asked_for(net):
     asked = time_model.Asked(model=net, frames=6, size=300, batch=2)
     found = time_model.time_model(asked)

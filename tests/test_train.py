@@ -178,6 +178,7 @@ def test_deepspeed_reads_a_users_file_before_anything_is_started(tiny_synthetic,
     check_job(made, 2)
 
 
+@pytest.mark.slow  # looks a dozen jobs over, models included
 def test_labels_and_classes_are_looked_at_before_anything_is_started(tiny_synthetic, tmp_path, capsys):
     index, made = Index.load(tiny_synthetic["train"]), job(tiny_synthetic, tmp_path / "out")
 
@@ -205,6 +206,7 @@ def test_labels_and_classes_are_looked_at_before_anything_is_started(tiny_synthe
 MASKED, MASKED_CLIP = Recipe(objective="maskfeat", batch=8), models.find("mvit/micro").clip
 
 
+@pytest.mark.slow  # looks a dozen jobs over, models included
 def test_places_are_looked_at_before_anything_is_started(tiny_synthetic, tmp_path, monkeypatch):
     made = job(tiny_synthetic, tmp_path / "file")
     (tmp_path / "file").touch()
