@@ -37,6 +37,7 @@ def data(results: Sequence[Result], *, page: int) -> dict[str, Any]:
     measured = {cost for case in cases for mark in case.get("budgets", ()) for cost in mark["x"]}
     return {
         "page": page,
+        "published": any(printed),
         "axes": [
             {"name": c.name, "header": c.header, "unit": c.unit, "label": c.label, "better": c.better} for c in axes
         ],

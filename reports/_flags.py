@@ -12,7 +12,7 @@ from ._provenance import marks
 from ._table import printable
 
 LETTERS = {"machine_disturbed": "d", "unsteady": "u", "above_peak": "p", "counters_disagree": "c"}
-DISTURBED = "the machine was slower or disturbed: time it when it is quiet, or with `--interleave`"
+DISTURBED = "the machine was slower or disturbed: time it when it is quiet, or with --interleave"
 OTHER, STALE, UNLEARNED = "w", "s", "n"
 MOST = 2  # texts of a letter that the legend quotes
 ORDER = (*LETTERS.values(), UNLEARNED, OTHER, STALE)

@@ -161,7 +161,7 @@ def _doubts(results: Sequence[Result], names: Sequence[str]) -> str:
         (failed, "not finishing"),
     ]
     parts = [f"{_some(cases, len(results))} for {reason}" for cases, reason in reasons if cases]
-    remedy = "; measure again when the machine is quiet, with `--interleave`" if disturbed or unsteady else ""
+    remedy = "; measure again when the machine is quiet, with --interleave" if disturbed or unsteady else ""
     return f"Doubtful: {', '.join(parts)}{remedy}." if parts else ""
 
 

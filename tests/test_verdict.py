@@ -111,5 +111,5 @@ def test_limits_views_and_doubts_are_told_with_their_numbers():
         "those beyond 5x1 by +0.5.",
         "From files to logits, the decoder limits 2 of 2 cases: 95 clips/s together, decoder alone 100.",
         "Doubtful: a/0 for a disturbed machine, a/gone for not finishing; measure again when the machine is quiet, "
-        "with `--interleave`.",
+        "with --interleave.",
     ]
