@@ -158,6 +158,7 @@ _ROWS = (
     Quantity(
         name="energy_decoded_j_video", header="energy with decoding", kind="energy", unit="J/video", better="lower"
     ),
+    Quantity(name="usd_1000_videos", header="1,000 videos", kind="other", unit="$", better="lower"),
 )
 QUANTITIES: dict[str, Quantity] = {row.name: row for row in _ROWS}
 

@@ -97,9 +97,9 @@ class Details(TypedDict, total=False):
     Measurement: `metric_seconds`, `warm_ups_cut_short`, the `machine`'s state (one per round in `rounds`), and
     `time_breakdown`, seconds per phase. A mean over seeds has `seeds` and `cases`.
     Reports: `stale` says what has changed since a row that was kept nevertheless was measured. `suite` and
-    `suite_version` asked for the case, as the named `steps` of ablations with these bases' ids. `paired`: by the base's
-    id, the numbers of videos that only the base and only this case got right, of all that both were tested on, and how
-    many times groups of alike videos enlarge the difference's variance; counted when results are loaded.
+    `suite_version` asked for the case, as the named `steps` of ablations with these bases' ids. `paired`: by another
+    case's id, the numbers of videos that only the base and only this case got right, of all that both were tested on,
+    and how many times groups of alike videos enlarge the difference's variance; counted when results are loaded.
     """
 
     test_videos: int

@@ -92,7 +92,8 @@ class SuiteProgress(_Display):
         super().__init__()
         self.suite = self.bar.add_task(f"suite {suite}", total=total, completed=done, state="")
         self.case = self.bar.add_task("", total=None, state="", visible=False)
-        self.last = time.monotonic()
+        self.count, self.done, self.ended = total, done, 0
+        self.begin = self.last = time.monotonic()
         if done:
             self.bar.console.print(f"{done} of {total} cases are already finished", highlight=False)
 
@@ -116,6 +117,7 @@ class SuiteProgress(_Display):
 
     def finish(self, result: Result) -> None:
         """Print the finished case's line and advance the suite's bar."""
+        self.done, self.ended = self.done + 1, self.ended + 1
         self.bar.update(self.case, visible=False)
         self.bar.update(self.suite, advance=1)
         metrics = {n: m for n, m in result.metrics.items() if quantity(n).headline} or result.metrics
@@ -123,8 +125,22 @@ class SuiteProgress(_Display):
         text = ", ".join(shown) if result.status == "ok" else f"{result.status}: {result.error}"
         mark = "✓" if result.status == "ok" else "✗"
         self.bar.console.print(
-            f"{mark} {result.case.label}: {text} ({result.seconds:.0f} s)",
+            f"{mark} {result.case.label}: {text} ({result.seconds:.0f} s; {self.status()})",
             highlight=False,
             markup=False,
             soft_wrap=True,
         )
+
+    def status(self) -> str:
+        """Return how far the suite is: `4 of 26 cases, about 20 min left`, by what this run's cases took on average."""
+        left = self.count - self.done
+        passed = time.monotonic() - self.begin
+        more = f", about {duration(passed / self.ended * left)} left" if left and self.ended else ""
+        return f"{self.done} of {self.count} cases{more}"
+
+
+def duration(seconds: float) -> str:
+    """Return a rough duration: `45 s`, `12 min`, `3.5 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

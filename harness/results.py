@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..reports import Table
 
 
+FEW = 8  # tested cases, each compared with each on all of their videos
+
+
 class Results(Sequence[Result]):
     """The newest result of each case and machine, in order of first appearance.
 
@@ -114,12 +117,15 @@ def load_results(*folders: str | Path) -> Results:
 
 
 def paired(results: Iterable[Result], folder: Path) -> list[Result]:
-    """Return results of a folder, the steps of ablations with their predictions counted against the base's (`paired`).
+    """Return results of a folder, their predictions counted against others' (`paired`).
 
-    Steps without predictions, or of which a video may have several labels, are returned unchanged.
+    Those are the bases of an ablation's steps, and of at most `FEW` tested cases all others. Cases without predictions,
+    or of which a video may have several labels, are returned unchanged.
     """
+    found = list(results)
+    tested = {r.case_id for r in found if "top1" in r.metrics}
     read = cache(lambda case_id: _predictions.read(folder / "predictions" / f"{case_id}.parquet", case_id))
-    return [_with_pairs(result, read) for result in results]
+    return [_with_pairs(result, read, tested if len(tested) <= FEW else set()) for result in found]
 
 
 def compare(a: Results | str | Path, b: Results | str | Path, metrics: Sequence[str] = ()) -> Comparison:
@@ -137,10 +143,10 @@ def _read(folder: Path) -> list[Result]:
     return ledger.read_all(folder)
 
 
-def _with_pairs(result: Result, read: Callable[[str], _predictions.Predictions]) -> Result:
-    bases = {base for _, base in result.details.get("steps", ())} - {result.case_id}
+def _with_pairs(result: Result, read: Callable[[str], _predictions.Predictions], others: set[str]) -> Result:
+    bases = ({base for _, base in result.details.get("steps", ())} | others) - {result.case_id}
     found: dict[str, list[float]] = {}
-    for base in bases if "top1" in result.metrics else ():
+    for base in sorted(bases) if "top1" in result.metrics else ():
         with contextlib.suppress(UserError):
             found[base] = _predictions.disagreement(read(base), read(result.case_id))
     return replace(result, details={**result.details, "paired": found}) if found else result

@@ -12,7 +12,8 @@ from ..address import family
 from ..intervals import quantile
 from ..result import Metric, Result
 from ._curves import with_energy
-from ._points import colors, plot
+from ._points import Plot, colors, plot
+from ._published import PUBLISHED, accuracies, source
 from ._stats import kernel_width
 from ._table import Column, metric_columns, number
 
@@ -23,23 +24,35 @@ COSTS = {"gflops_video": "GFLOPs", "ms_video": "milliseconds", "j_video": "joule
 
 def data(results: Sequence[Result], *, page: int) -> dict[str, Any]:
     """Return the chart data as JSON-compatible values; with more than `page` cases, fewer samples per case."""
-    columns = metric_columns(results)
+    columns, printed = metric_columns(results), accuracies(results)
+    axes = [*columns, *([PUBLISHED] if any(printed) else [])]
     shown = plot(results)
     samples = SAMPLES if len(results) <= page else FEW
     machines = list(dict.fromkeys(result.machine for result in results))
     cases = [{**_case(result, columns, samples), "machine": machines.index(result.machine)} for result in results]
+    for case, row in zip(cases, printed, strict=True):
+        if row is not None:
+            case["values"][PUBLISHED.name] = [row.top1, None, None]
+            case["published"] = source(row)
     measured = {cost for case in cases for mark in case.get("budgets", ()) for cost in mark["x"]}
     return {
         "page": page,
+        "published": any(printed),
         "axes": [
-            {"name": c.name, "header": c.header, "unit": c.unit, "label": c.label, "better": c.better} for c in columns
+            {"name": c.name, "header": c.header, "unit": c.unit, "label": c.label, "better": c.better} for c in axes
         ],
         "machines": machines,
         "colors": colors([_family(r) for r in results]),
-        "start": {"x": shown.x.name, "y": shown.y.name, "data": shown.data} if shown else {},
+        "start": {"x": shown.x.name, "y": shown.y.name, "data": _tested_on(shown, results)} if shown else {},
         "costs": {name: unit for name, unit in COSTS.items() if name in measured},
         "cases": cases,
     }
+
+
+def _tested_on(shown: Plot, results: Sequence[Result]) -> str:
+    """Return the cases' own data set that the plot starts with, which is not that of published accuracies."""
+    plotted = {point.case_id for point in shown.points}
+    return next(result.case.data for result in results if result.case_id in plotted)
 
 
 def _family(result: Result) -> str:

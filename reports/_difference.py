@@ -10,8 +10,9 @@ from statistics import NormalDist, fmean, median, variance
 
 from .. import power
 from ..intervals import batch_medians
-from ..result import Metric
+from ..result import Metric, Result
 from ..student import p_value, t_quantile, whole
+from ._calibration import calibration, swing
 from ._stats import effect_size
 from ._table import Column
 
@@ -81,6 +82,18 @@ def difference(column: Column, a: Sequence[Metric], b: Sequence[Metric]) -> Diff
         p=p_value(statistic, found.freedom),
         spread=math.sqrt(fmean(variance(map(math.log, side)) for side in units)),
     )
+
+
+def between(column: Column, a: Sequence[Result], b: Sequence[Result]) -> Difference:
+    """Return the difference of a column between two cases' results, with what the machine's own changes explain."""
+    sides = [[r.metrics[column.name] for r in side if column.name in r.metrics] for side in (a, b)]
+    d = difference(column, *sides)
+    if not column.timed:
+        return d
+    calibrations = calibration(a), calibration(b)
+    drift = calibrations[1] / calibrations[0] if all(calibrations) else 1.0
+    disturbed = any("machine_disturbed" in m.flags for side in sides for m in side)
+    return dataclasses.replace(d, drift=drift, swing=swing([*a, *b]) if disturbed else 1.0)
 
 
 def verdict(d: Difference, p: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..result import Result
+from ._table import Cell, Column, Table, by_case, printable
 
 LAUNCHING = 0.1  # launch-bound fraction of the latency below which the device counts as the bottleneck
 
@@ -15,9 +16,19 @@ def sentences(results: Sequence[Result]) -> list[str]:
     return [
         f"{r.case.label}{f' on {r.machine}' if len(machines) > 1 else ''}: {sentence}"
         for r in results
-        for sentence in (r.details.get("limit"), _launching(r))
-        if sentence
+        for sentence in _of(r)
     ]
+
+
+def table(results: Sequence[Result]) -> Table:
+    """Return the bottleneck sentences as a table, a row each."""
+    limits = Column(name="limit", header="limit", numeric=False)
+    rows = [(r, [Cell(text=printable(sentence))]) for r in results for sentence in _of(r)]
+    return by_case("What limits each case", [limits], rows, "")
+
+
+def _of(result: Result) -> list[str]:
+    return [sentence for sentence in (result.details.get("limit"), _launching(result)) if sentence]
 
 
 def _launching(result: Result) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ..errors import unknown
 from ..result import Result
 from ..spec import Published
-from ._table import COLUMNS, MISSING, Cell, Column, Row, Table, per_view, printable
+from ._table import COLUMNS, MISSING, Cell, Column, Row, Table, per_view, printable, views
 
 CLOSE = 0.01
+PUBLISHED = Column(
+    name="top1_published", header="top-1 (published)", kind="share", unit="%", decimals=1, better="higher"
+)
 
 
 def table(results: Sequence[Result]) -> Table:
@@ -28,6 +33,42 @@ def table(results: Sequence[Result]) -> Table:
 def own(result: Result) -> list[Published]:
     """Return the published rows of exactly the model that was measured, not of its siblings."""
     return [row for row in result.published if (row.address or row.model) == result.case.model]
+
+
+def chosen(results: Sequence[Result], dataset: str) -> list[Result]:
+    """Return the results with the published rows of one data set only. Raises UserError if there are none."""
+    found = [replace(r, published=tuple(row for row in r.published if row.dataset == dataset)) for r in results]
+    if not any(result.published for result in found):
+        raise unknown("data set of published rows", dataset, {row.dataset for r in results for row in r.published})
+    return found
+
+
+def accuracies(results: Sequence[Result]) -> list[Published | None]:
+    """Return the published row whose top-1 stands for each case without an accuracy of its own; None for the others.
+
+    It is of the same model, clip and views, and of the data set of which there are most such rows; of several, which
+    differ in their pre-training, it is the best one.
+    """
+    found = [_comparable(result) for result in results]
+    counts = Counter(dataset for rows in found for dataset in dict.fromkeys(row.dataset for row in rows))
+    if not counts:
+        return [None] * len(results)
+    dataset = counts.most_common(1)[0][0]
+    return [max((p for p in rows if p.dataset == dataset), key=lambda p: p.top1 or 0.0, default=None) for rows in found]
+
+
+def _comparable(result: Result) -> list[Published]:
+    if result.case.clip or any(name in result.metrics for name in ("top1", "map")):
+        return []
+    mine = views(result)
+    return [row for row in own(result) if row.top1 is not None and (not mine or row.views in (None, mine))]
+
+
+def source(row: Published) -> str:
+    """Return where a published top-1 is from, in words: data set, pre-training, views and source."""
+    pretrained = f", pre-trained on {row.pretrain}" if row.pretrain else ""
+    tested = f", {row.views.replace('x', '×')} views" if row.views else ""
+    return printable(f"published for {row.dataset}{pretrained}{tested}: {row.source}")
 
 
 def gaps(results: Sequence[Result]) -> Table | None:

@@ -34,6 +34,12 @@ def reversals(results: Sequence[Result]) -> list[str]:
     return found[:MOST] + ([f"… and {left} more pairs."] if left > 0 else [])
 
 
+def summary(results: Sequence[Result]) -> str:
+    """Return the first reversal and how many there are besides, in one line; "" without any."""
+    first, *others = reversals(results) or [""]
+    return f"{first} The order of {len(others)} other pairs depends on that, too." if others else first
+
+
 def _configuration(result: Result) -> str:
     case = result.case
     parts = [case.device, case.precision, case.mode.replace("_", " ")]

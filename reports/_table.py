@@ -1,30 +1,27 @@
-"""Results to tables: columns and their order, digits, intervals and footnotes, for all formats.
-
-A table has columns for the metrics that any result has and for the settings that differ between cases; settings that
-all cases share are in the caption.
-"""
+"""Tables, whatever their format: columns and their order, digits, intervals and footnotes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from ..metric_table import QUANTITIES, Kind, Quantity, quantity
 from ..result import Metric, Result
-from ._calibration import remarks
-from ._provenance import marks
 
 MISSING = "–"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column(Quantity):
-    """A column. Stored values times `scale` are shown in `unit`, with `decimals` or else three significant digits."""
+    """A column. Stored values times `scale` are shown in `unit`, with `decimals` or else three significant digits.
+
+    `convention` is what the ways of measuring all its values share.
+    """
 
     kind: Kind = "other"
     numeric: bool = True
-    notes: tuple[int, ...] = ()
+    convention: str = ""
 
     @property
     def label(self) -> str:
@@ -42,17 +39,22 @@ class Column(Quantity):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A table cell: its text and, for numbers, the displayed value and its interval; `notes` are footnote numbers."""
+    """A table cell: its text and, for numbers, the displayed value and its interval; `notes` are footnote numbers.
+
+    `aside` is what sets it apart from its column, such as `batch 8`; `hint` explains it where a reader points at it.
+    """
 
     text: str = MISSING
     value: float | None = None
     interval: str = ""
+    aside: str = ""
+    hint: str = ""
     notes: tuple[int, ...] = ()
 
     @property
     def full(self) -> str:
-        """The value with its interval, such as `81.2 [77.1, 84.9]`."""
-        return f"{self.text} {self.interval}" if self.interval else self.text
+        """The value with its interval and what sets it apart, such as `81.2 [77.1, 84.9] batch 8`."""
+        return " ".join(part for part in (self.text, self.interval, self.aside) if part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +125,6 @@ def seeds(result: Result) -> str:
 
 
 USUAL = ("auto", "eager", "contiguous", "own clip")  # defaults, not shown in the caption
-
-
-class _Notes:
-    """Footnotes, numbered in order of first use; equal texts share a number."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, int] = {}
-
-    def add(self, *texts: str) -> tuple[int, ...]:
-        return tuple(self.texts.setdefault(printable(t), len(self.texts) + 1) for t in texts if t)
 
 
 def printable(text: str) -> str:
@@ -208,78 +200,6 @@ def by_case(
     )
 
 
-def _missing(results: Sequence[Result]) -> list[str]:
-    """Return a sentence per machine and quantity that it cannot measure."""
-    found = dict.fromkeys((r.machine, what) for r in results for what in r.details.get("not_available", ()))
-    return [printable(f"Not available on this device ({where}): {what}.") for where, what in found]
-
-
-def measured(results: Sequence[Result]) -> Table:
-    """Return the table of measured metrics, one row per result, in the given order."""
-    notes = _Notes()
-    settings = {name: [get(r) for r in results] for name, get in SETTINGS.items()}
-    differing = [name for name, values in settings.items() if len(_kinds(name, values)) > 1]
-    columns = [_with_convention(c, results, notes) for c in metric_columns(results)]
-    shown = [Column(name=n, header=n, numeric=False) for n in ("model", *differing)]
-    slow, stale = remarks(results), marks(results)
-    failures = [Column(name="status", header="status", numeric=False)] if any(r.status != "ok" for r in results) else []
-    rows = [
-        Row(
-            case_id=r.case_id,
-            machine=r.machine,
-            status=r.status,
-            error=printable(r.error),
-            cells=(
-                Cell(text=printable(r.case.label), notes=notes.add(stale[i])),
-                *(Cell(text=printable(settings[n][i]) or MISSING) for n in differing),
-                *(_cell(c, r, notes, slow[i]) for c in columns),
-                *(_status(r, notes) for _ in failures),
-                _names(r, notes),
-            ),
-        )
-        for i, r in enumerate(results)
-    ]
-    asked = ", ".join(dict.fromkeys(filter(None, map(suite, results))))
-    shared = {n: max(_kinds(n, v), default="") for n, v in settings.items() if n not in differing}
-    return Table(
-        title="Measured",
-        columns=(*shown, *columns, *failures, Column(name="case_id", header="case", numeric=False)),
-        rows=tuple(rows),
-        caption=_caption({"suite": asked, **shared}, rows),
-        notes=(*notes.texts, *_missing(results)),
-    )
-
-
-def _kinds(name: str, values: Sequence[str]) -> set[str]:
-    """Return the distinct values of a setting.
-
-    Empty machines (the case died before recording its environment) and data (the case used no videos) do not count.
-    """
-    return set(values) - ({""} if name in ("machine", "data") else set())
-
-
-def _with_convention(column: Column, results: Sequence[Result], notes: _Notes) -> Column:
-    """Attach the convention to the header as a footnote if all rows share it; otherwise `_cell` attaches them."""
-    found = {r.metrics[column.name].convention for r in results if column.name in r.metrics}
-    return replace(column, notes=notes.add(*found) if len(found) == 1 else ())
-
-
-def _cell(column: Column, result: Result, notes: _Notes, slow: str) -> Cell:
-    metric = result.metrics.get(column.name)
-    if metric is None:
-        return Cell()
-    cell = metric_cell(column, metric)
-    text = cell.text
-    if column.name == "gflops_view":
-        text = per_view(text, views(result))
-    texts = [metric.warning, "" if column.notes else metric.convention]
-    if column.timed and "machine_disturbed" not in metric.flags:
-        texts.append(slow)
-    if column.name == "top1" and result.details.get("learned") is False:
-        texts.append(_unlearned(result))
-    return replace(cell, text=text, notes=notes.add(*texts))
-
-
 def views(result: Result) -> str:
     """Return the views, such as `4x3` (clips × crops), of the case or its model; "" if unknown."""
     return str(result.case.views or result.details.get("views", ""))
@@ -288,32 +208,3 @@ def views(result: Result) -> str:
 def per_view(gflops: str, views: str) -> str:
     """Return text such as `88.1 × 4×3`: the cost of one view × the views per video."""
     return f"{gflops} × {views.replace('x', '×')}" if views else gflops
-
-
-def _unlearned(result: Result) -> str:
-    chance = result.details.get("chance")
-    level = f"twice chance ({chance:g} %)" if isinstance(chance, int | float) else "twice chance"
-    advice = result.details.get("advice")
-    return f"did not learn: the lower bound of top-1 is not above {level}{f'; {advice}' if advice else ''}"
-
-
-def _status(result: Result, notes: _Notes) -> Cell:
-    error = "" if result.status == "ok" else f"{result.case.label} ({result.case_id}): {result.error}"
-    return Cell(text=result.status, notes=notes.add(error))
-
-
-def _names(result: Result, notes: _Notes) -> Cell:
-    """Return the case's id; for a mean over seeds that of its first case, with all ids in a note."""
-    cases = result.details.get("cases", ())
-    return Cell(text=result.case_id, notes=notes.add(f"cases {', '.join(cases)}" if cases else ""))
-
-
-def _caption(shared: dict[str, str], rows: Sequence[Row]) -> str:
-    plain = ("data", "machine", "device", "precision")
-    parts = [
-        printable(value) if name in plain else f"{name} {value}"
-        for name, value in shared.items()
-        if value and value not in USUAL
-    ]
-    intervals = any(cell.interval for row in rows for cell in row.cells)
-    return " · ".join([*parts, *(["intervals cover 95 %"] if intervals else [])])

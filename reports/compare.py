@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 from ..errors import UserError, unknown
 from ..power import MOMENT, RUN
-from ..result import Metric, Result
+from ..result import Result
 from . import _environment, terminal
-from ._calibration import calibration, swing
-from ._difference import ALPHA, Difference, difference, verdict
+from ._difference import ALPHA, Difference, between, verdict
 from ._stats import benjamini_hochberg
 from ._table import Cell, Column, Row, Table, metric_columns
 
@@ -169,21 +168,7 @@ def _changes(a: Result, b: Result) -> str:
 def _differences(a: Sequence[Result], b: Sequence[Result]) -> list[Difference]:
     columns = metric_columns([*a, *b])
     shared = [c for c in columns if all(any(c.name in r.metrics for r in side) for side in (a, b))]
-    calibrations = calibration(a), calibration(b)
-    drift = calibrations[1] / calibrations[0] if all(calibrations) else 1.0
-    found = []
-    for column in shared:
-        sides = [_values(side, column.name) for side in (a, b)]
-        d = difference(column, *sides)
-        if column.timed:
-            disturbed = any("machine_disturbed" in m.flags for side in sides for m in side)
-            d = dataclasses.replace(d, drift=drift, swing=swing([*a, *b]) if disturbed else 1.0)
-        found.append(d)
-    return found
-
-
-def _values(results: Sequence[Result], name: str) -> list[Metric]:
-    return [r.metrics[name] for r in results if name in r.metrics]
+    return [between(column, a, b) for column in shared]
 
 
 def _row(found: Verdict) -> Row:

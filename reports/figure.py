@@ -1,7 +1,8 @@
 """The speed–accuracy plot for a paper: PNG, SVG or PDF.
 
 Accuracy with its interval over latency (or throughput, or GFLOPs); bubble areas are parameter counts, colors are
-architectures, the dashed line is the Pareto front, with a band where it may lie given the intervals.
+architectures, the dashed line is the Pareto front, with a band where it may lie given the intervals. Bubbles of
+published accuracies are hollow.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from ..errors import UserError
 from ..result import Result
 from . import _labels
-from ._points import Plot, Point, colors, machines, plot
+from ._points import Plot, Point, colors, corner, machines, plot
 from ._stats import pareto
 
 FORMATS = ("png", "svg", "pdf")
@@ -124,7 +125,7 @@ def _front(axes: Axes, shown: Plot) -> Corners:
     """
     edge = axes.get_xlim()[shown.x.better == "lower"]
     corners = _stairs(shown, [(p.x, p.y) for p in shown.points], edge)
-    best, worst = (_stairs(shown, [_end(p, shown, better) for p in shown.points], edge) for better in (True, False))
+    best, worst = (_stairs(shown, [corner(p, shown, better) for p in shown.points], edge) for better in (True, False))
     axes.fill(*zip(*best, *reversed(worst), strict=True), color=INK, alpha=0.07, linewidth=0, zorder=0.5)
     axes.plot(*zip(*corners, strict=True), color=INK, alpha=0.5, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     return corners
@@ -135,11 +136,6 @@ def _stairs(shown: Plot, places: Sequence[tuple[float, float]], edge: float) -> 
     front = [places[i] for i in pareto(places, lower_x=shown.x.better == "lower")]
     xs = [x for x, _ in front]
     return [(x, y) for i, (_, y) in enumerate(front) for x in (xs[i], [*xs, edge][i + 1])]
-
-
-def _end(point: Point, shown: Plot, better: bool) -> tuple[float, float]:
-    """Return the better or the worse corner of a point's two intervals."""
-    return point.x_interval[better == (shown.x.better == "higher")], point.y_interval[better]
 
 
 def _front_indices(shown: Plot) -> list[int]:
@@ -155,7 +151,8 @@ def _bubbles(axes: Axes, points: Sequence[Point], diameters: Sequence[float]) ->
         xerr = _errors([(points[i].x, *points[i].x_interval) for i in chosen])
         yerr = _errors([(points[i].y, *points[i].y_interval) for i in chosen])
         areas = [diameters[i] ** 2 for i in chosen]
-        axes.scatter(x, y, s=areas, facecolors=to_rgba(paint, 0.3), edgecolors=paint, linewidths=1.2, zorder=2)
+        inside = "none" if points[0].published else to_rgba(paint, 0.3)
+        axes.scatter(x, y, s=areas, facecolors=inside, edgecolors=paint, linewidths=1.2, zorder=2)
         axes.errorbar(x, y, xerr=xerr, yerr=yerr, fmt=mark, markersize=3, color=paint, elinewidth=1.1, zorder=3)
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..result import Result
-from . import _ablation, _cards, _charts, _details, _environment, _machines, _published
+from . import _ablation, _cards, _charts, _details, _environment, _machines, _published, _verdict
+from ._measured import measured
 from ._ranking import reversals
 from ._reproduce import command
 from ._summary import limits
-from ._table import measured
 
 PAGE = 500  # rows and commands rendered at first; the script adds more on demand
 FILES = Path(__file__).parent / "page"
@@ -33,8 +33,8 @@ SCRIPTS = (
 TRAINING = ("elements", "data", "axes", "curves", "theme", "training")
 
 
-def render(results: Sequence[Result], *, title: str) -> str:
-    """Return the page; all text from results is escaped."""
+def render(results: Sequence[Result], *, title: str, status: str = "") -> str:
+    """Return the page; all text from results is escaped. `status` says how far a suite is that still runs."""
     shown = measured(results)
     lines = (command(result.case, row.case_id) for row, result in zip(shown.rows, results, strict=True))
     return fill(
@@ -43,6 +43,8 @@ def render(results: Sequence[Result], *, title: str) -> str:
         page=PAGE,
         title=title,
         subtitle=_subtitle(results),
+        status=status,
+        verdict=_verdict.sentences(results),
         cards=_cards.cards(results),
         measured=shown,
         pivot=_machines.speeds(results),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from ..result import Result
+from ._measured import ALL
 from ._summary import tables
 from ._table import Cell, Column, Table
 
@@ -35,13 +36,17 @@ ESCAPES = str.maketrans(
 )
 
 
-def render(results: Sequence[Result], *, title: str) -> str:
-    """Return one `table*` for the measured rows and, if there are any, one for the published ones."""
-    return "\n".join(table(shown, title) for shown in tables(results))
+def render(results: Sequence[Result], *, title: str, columns: Sequence[str] = (ALL,)) -> str:
+    """Return one `table*` for the measured rows and, if there are any, one for the published ones.
+
+    With the names of numbers as `columns`, the measured table has only these, and no published ones follow.
+    """
+    return "\n".join(table(shown, title) for shown in tables(results, columns))
 
 
 def table(shown: Table, title: str) -> str:
     """Return one `table*` with its caption, which `title` begins, and footnotes below the rows."""
+    numbered = any(cell.notes for row in shown.rows for cell in row.cells)
     lines = [
         r"% \usepackage{booktabs,graphicx}",
         r"\begin{table*}[t]",
@@ -55,7 +60,10 @@ def table(shown: Table, title: str) -> str:
         *(_line([_cell(c) for c in row.cells]) for row in shown.rows),
         r"\bottomrule",
         r"\end{tabular}}",
-        *(rf"\par\footnotesize\raggedright $^{{{i}}}$ {escape(note)}" for i, note in enumerate(shown.notes, 1)),
+        *(
+            rf"\par\footnotesize\raggedright {f'$^{{{i}}}$ ' if numbered else ''}{escape(note)}"
+            for i, note in enumerate(shown.notes, 1)
+        ),
         r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"
@@ -71,12 +79,13 @@ def _sentence(*parts: str) -> str:
 
 
 def _header(column: Column) -> str:
-    return escape(column.label) + _marks(column.notes)
+    return escape(column.label)
 
 
 def _cell(cell: Cell) -> str:
     interval = rf" {{\scriptsize {cell.interval}}}" if cell.interval else ""
-    return escape(cell.text) + interval + _marks(cell.notes)
+    aside = rf" {{\scriptsize {escape(cell.aside)}}}" if cell.aside else ""
+    return escape(cell.text) + interval + aside + _marks(cell.notes)
 
 
 def _marks(notes: tuple[int, ...]) -> str:

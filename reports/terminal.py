@@ -1,4 +1,4 @@
-"""Tables for the terminal, split into parts if they are wider than the window, so that no number is truncated."""
+"""Tables for the terminal: one that fits 100 character cells, or all columns, in parts, so that no number is cut."""
 
 from __future__ import annotations
 
@@ -14,33 +14,57 @@ from rich.style import Style
 from rich.text import Text
 
 from ..result import Result
-from ._summary import tables
+from . import _compact, _summary, _verdict
 from ._table import Cell, Column, Row, Table
 
 WIDE = 200  # character cells of a line if the output is not a terminal
-GAP = "   "
+FITTING = 100  # what the report takes of a wider window
+GAP = "  "
 BOLD, DIM, MARK = Style(bold=True), Style(dim=True), Style(color="yellow")
 ENDED = {status: Style(color="red") for status in ("failed", "oom", "timeout")} | {"unsupported": MARK}
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def render(results: Sequence[Result], *, title: str, width: int | None = None, plain: bool = False) -> str:
+def render(
+    results: Sequence[Result],
+    *,
+    title: str,
+    columns: Sequence[str] = (),
+    width: int | None = None,
+    plain: bool = False,
+) -> str:
     """Return the report, in color if standard output is a terminal, unless `plain`.
 
-    `width` is in character cells; by default the window's, or 200 without a terminal or if `plain`.
+    By default it is the table of the columns that answer, at most 100 character cells wide; with `columns` it is of
+    these numbers, or of `ALL` with all other tables, in parts of `width`: the window's, or 200 without one.
     """
-    return show(tables(results), title=title, width=width, plain=plain)
+    if columns:
+        return show(_summary.tables(results, columns), title=title, width=width, plain=plain)
+    width = min(FITTING, width or _console(None, plain).width)
+    shown = [_compact.compact(results, width, len(GAP)), *_summary.special(results)]
+    return show(shown, title=title, opening=_verdict.sentences(results), width=width, plain=plain)
 
 
-def show(shown: Sequence[Table], *, title: str, width: int | None = None, plain: bool = False) -> str:
-    """Return tables as text; `width` and `plain` as in `render`."""
-    terminal = sys.stdout.isatty() and not plain
-    text = io.StringIO()
-    console = Console(file=text, force_terminal=terminal, width=width or (None if terminal else WIDE), highlight=False)
+def show(
+    shown: Sequence[Table], *, title: str, opening: Sequence[str] = (), width: int | None = None, plain: bool = False
+) -> str:
+    """Return sentences and tables as text; `width` and `plain` as in `render`."""
+    console = _console(width, plain)
     console.print(Text(title, style=BOLD))
+    for sentence in opening:
+        first, *rest = _fold(sentence, console.width - 2)
+        console.print(Text("\n".join([f"• {first}", *(f"  {line}" for line in rest)])))
     for table in shown:
         _print(console, table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def _console(width: int | None, plain: bool) -> Console:
+    terminal = sys.stdout.isatty() and not plain
+    return Console(
+        file=io.StringIO(), force_terminal=terminal, width=width or (None if terminal else WIDE), highlight=False
+    )
 
 
 def _print(console: Console, table: Table) -> None:
@@ -53,15 +77,14 @@ def _print(console: Console, table: Table) -> None:
         console.print()
         console.print(Segments(_part(table, part, widths)), end="")
     console.print()
+    numbered = bool({i for row in table.rows for cell in row.cells for i in cell.notes})
     for i, note in enumerate(table.notes, 1):
-        console.print(Text(f"{_marks((i,))} {note}", style=DIM))
+        console.print(Text(f"{_marks((i,))} {note}" if numbered else note, style=DIM))
 
 
 def _width(table: Table, i: int, width: int) -> int:
     """Return a column's width in character cells: long texts are wrapped, numbers never are."""
-    longest = max((cell_len(row.cells[i].full) for row in table.rows), default=0) + _margin(table, i)
-    natural = max([longest, *(cell_len(line) for line in _header(table.columns[i]))])
-    return natural if table.columns[i].numeric else min(natural, max(24, width // 4))
+    return _compact.column_width(table, i, _compact.fold(width), _margin(table, i))
 
 
 def _margin(table: Table, i: int) -> int:
@@ -82,7 +105,7 @@ def _parts(table: Table, widths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def _part(table: Table, part: Sequence[int], widths: Sequence[int]) -> Iterator[Segment]:
-    headers = [[Segment(line, BOLD) for line in _header(table.columns[i])] for i in part]
+    headers = [[Segment(line, BOLD) for line in _header(table.columns[i], widths[i])] for i in part]
     tallest = max(len(header) for header in headers)
     lines = zip(*([Segment("")] * (tallest - len(header)) + header for header in headers), strict=True)
     for line in lines:
@@ -100,10 +123,10 @@ def _cell(column: Column, cell: Cell, row: Row, margin: int, width: int) -> list
     ended = ENDED.get(row.status)
     marks = Segment(_marks(cell.notes).ljust(margin), MARK)
     if column.numeric:  # marks hang to the right of the numbers, which stay aligned
-        interval = [Segment(f" {cell.interval}", DIM)] if cell.interval else []
-        return [[Segment(cell.text, ended), *interval, marks]]
-    style = DIM if column.name == "case_id" else ended
-    lines = _fold(cell.text, width - margin)
+        more = [Segment(f" {text}", DIM) for text in (cell.interval, cell.aside) if text]
+        return [[Segment(cell.text, ended), *more, marks]]
+    style = DIM if column.name == "case_id" else MARK if column.name == "flags" else ended
+    lines = _fold(cell.full, width - margin)
     return [*([Segment(line, style)] for line in lines[:-1]), [Segment(lines[-1], style), marks]]
 
 
@@ -122,8 +145,8 @@ def _line(
         yield Segment(GAP if place + 1 < len(part) else "\n")
 
 
-def _header(column: Column) -> list[str]:
-    return [column.header + _marks(column.notes), *([f"({column.unit})"] if column.unit else [])]
+def _header(column: Column, width: int) -> list[str]:
+    return [*_fold(column.header, width), *([f"({column.unit})"] if column.unit else [])]
 
 
 def _marks(notes: tuple[int, ...]) -> str:

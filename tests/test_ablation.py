@@ -119,7 +119,7 @@ def test_each_step_stands_beside_the_base_with_its_paired_difference(out):
         ["base", "60.0", "–", "0.500"], ["stride 16", "68.0", "+8.0", "0.500"], ["mixup", "60.0", "+0.0", "0.500"],
     ]  # fmt: skip
     assert table.rows[1].cells[2].interval == "[+1.1, +14.6]"  # paired: two Wilson intervals would overlap widely
-    assert results[1].details["paired"] == {results[0].case_id: [2, 10, 100, 1.0]}
+    assert results[1].details["paired"][results[0].case_id] == [2, 10, 100, 1.0]
     for kind in ("terminal", "markdown", "latex", "html"):
         text = str(reports.render(results, kind))
         assert "Ablation of tsm/micro" in text, kind

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.text import Text
+from reelbench import reports
 from reelbench.errors import UserError
-from reelbench.reports import figure
+from reelbench.reports import _published, figure
 from reelbench.reports._points import plot
 from reelbench.result import Metric, Result
-from reelbench.spec import Case
+from reelbench.spec import Case, Published
 from reelbench.tests.examples import RESULTS
 
 
@@ -48,6 +49,33 @@ def test_error_bars_are_the_intervals():
         level = [(point.x_interval[0], point.y), (point.x_interval[1], point.y)]
         assert any(np.allclose(line, upright) for line in lines)
         assert any(np.allclose(line, level) for line in lines)
+
+
+def test_published_accuracies_are_hollow_marks_and_never_beside_measured_ones():
+    def row(dataset: str, top1: float) -> Published:
+        return Published(model="tsm/r50_8f", dataset=dataset, source="S", top1=top1)
+
+    latency = {"latency_ms": Metric(value=9.0, unit="ms")}
+    untested = Result(
+        case=Case(model="tsm/r50_8f"), status="ok", started="", seconds=0.0, metrics=latency,
+        published=(row("kinetics400", 74.0), row("sthv2", 62.0)),
+    )  # fmt: skip
+    for results, dataset, top1 in (
+        ([untested], "kinetics400", 74.0), (_published.chosen([untested], "sthv2"), "sthv2", 62.0),
+    ):  # fmt: skip
+        shown = plot(results)
+        assert shown is not None
+        assert (shown.data, shown.y.header, [p.y for p in shown.points]) == (dataset, "top-1 (published)", [top1])
+        [bubbles] = [c for c in figure._figure(shown, "x").axes[0].collections if isinstance(c, PathCollection)]
+        assert len(bubbles.get_facecolors()) == 0  # type: ignore[attr-defined]
+    page = str(reports.render([untested], "html"))
+    assert '"top1_published":[74.0,null,null]' in page
+    assert "published for kinetics400: S" in page
+    with pytest.raises(UserError, match="unknown data set of published rows 'k400'.*kinetics400"):
+        _published.chosen([untested], "k400")
+    mixed = plot([untested, *crowd(2)])
+    assert mixed is not None
+    assert [point.published for point in mixed.points] == ["", ""]
 
 
 def crowd(n: int) -> list[Result]:

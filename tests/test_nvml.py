@@ -14,7 +14,7 @@ from reelbench import models
 from reelbench.harness import metrics
 from reelbench.harness.measuring import environment, machine, nvml
 from reelbench.harness.metrics import memory
-from reelbench.reports import _table
+from reelbench.reports import _measured
 from reelbench.result import Result
 from reelbench.spec import Case
 
@@ -153,7 +153,7 @@ def test_what_a_device_cannot_tell_is_said_and_ends_nothing(driver, monkeypatch)
     assert memory._on_card(CUDA, "eager")["memory_process_mib"] is None
     around = {"gpus": [{"name": "GB10"}]}
     result = Result(case=made.case, status="ok", started="", seconds=1.0, environment=around, details=made.notes)
-    assert "Not available on this device (GB10): energy." in _table.measured([result]).notes
+    assert "Not available on this device (GB10): energy." in _measured.measured([result]).notes
 
 
 def test_replayed_graphs_show_what_is_reserved(driver, monkeypatch):

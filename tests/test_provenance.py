@@ -13,7 +13,7 @@ from reelbench import reports
 from reelbench.errors import UserError
 from reelbench.harness.suites import case as cases
 from reelbench.harness.suites import dry_run, interleave, ledger, provenance, sources, sweep
-from reelbench.reports import _table
+from reelbench.reports import _measured
 from reelbench.result import Metric, Result, changes, newest
 from reelbench.spec import Case, Recipe, Suite
 from reelbench.tests.examples import measured
@@ -247,13 +247,13 @@ def by(code: str, model: str = "tsm/micro", started: str = "2026-01-01", **versi
 def test_rows_by_other_code_than_the_newest_are_marked_with_one_legend():
     rows = [by("1"), by("2", "tps/micro", "2026-01-02"), by("1", "mvit/micro", torch="2.12"), by("2", torch="2.13")]
     rows[3] = dataclasses.replace(rows[3], started="2026-01-03")
-    table = _table.measured(rows)
-    assert [bool(row.cells[0].notes) for row in table.rows] == [True, False, True, False]
+    table = _measured.measured(rows)
+    assert [row.cells[1].text for row in table.rows] == ["s", "–", "s", "–"]
     [legend] = [note for note in table.notes if "other code" in note]
     assert "newest rows: intervals.py, torch 2.12 -> 2.13; `reelbench run`" in legend
     unknown = dataclasses.replace(rows[0], provenance={})
-    assert [bool(row.cells[0].notes) for row in _table.measured([unknown, rows[1]]).rows] == [True, False]
-    assert not _table.measured([unknown, unknown]).notes
+    assert [row.cells[1].text for row in _measured.measured([unknown, rows[1]]).rows] == ["s", "–"]
+    assert not _measured.measured([unknown, unknown]).notes
 
 
 def test_a_mean_over_seeds_of_different_code_is_marked():

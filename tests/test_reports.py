@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from reelbench import reports
 from reelbench.errors import UserError
-from reelbench.reports import _reproduce, _summary, _table, latex, markdown, paper, terminal
+from reelbench.reports import _measured, _reproduce, _summary, _table, latex, markdown, paper, terminal
 from reelbench.result import Metric, Result
 from reelbench.spec import Case, Clip, Published, Recipe, Views
 from reelbench.tests.examples import GOLDEN, RESULTS, measured
@@ -58,7 +58,7 @@ def test_every_format_is_found_by_its_file_name():
 
 @pytest.mark.parametrize("kind", ["csv", "html", "latex", "markdown", "terminal"])
 def test_every_case_is_in_every_text(kind: str):
-    text = reports.render(RESULTS, kind)
+    text = reports.render(RESULTS, kind, columns=["all"] if kind == "terminal" else ())
     assert isinstance(text, str)
     assert [r.case_id for r in RESULTS if r.case_id not in text] == []
 
@@ -107,27 +107,27 @@ def test_colours_are_for_terminals_not_for_files(tmp_path: Path, monkeypatch: py
 
 
 def test_a_column_exists_where_something_differs_or_was_measured():
-    table = _table.measured(RESULTS[:5])
+    table = _measured.measured(RESULTS[:5])
     names = [c.name for c in table.columns]
-    assert names[:2] == ["model", "top1"]
+    assert names[:3] == ["model", "flags", "top1"]
     assert names[-1] == "case_id"
     assert "status" not in names
     assert "synthetic · Example CPU @ 2.50GHz, 2 cores · cpu · fp32" in table.caption
-    assert "precision" in [c.name for c in _table.measured(RESULTS).columns]
+    assert "precision" in [c.name for c in _measured.measured(RESULTS).columns]
 
 
 def test_a_clip_of_its_own_is_named():
     plain = measured(1.0)
     longer = dataclasses.replace(plain, case=dataclasses.replace(plain.case, clip=Clip(frames=16, stride=4)))
-    table = _table.measured([plain, longer])
+    table = _measured.measured([plain, longer])
     assert table.columns[1].name == "clip"
     assert [row.cells[1].text for row in table.rows] == ["own clip", "16x4, 224²"]
-    assert "clip" not in _table.measured([plain]).caption
-    assert "clip 16x4, 224²" in _table.measured([longer]).caption
+    assert "clip" not in _measured.measured([plain]).caption
+    assert "clip 16x4, 224²" in _measured.measured([longer]).caption
 
 
 def test_a_metric_that_no_table_knows_gets_a_column():
-    table = _table.measured([measured(3.25, name="decibels")])
+    table = _measured.measured([measured(3.25, name="decibels")])
     assert [c.label for c in table.columns] == ["model", "decibels (ms)", "case"]
     assert table.rows[0].cells[1].text == "3.25"
 
@@ -138,18 +138,60 @@ def test_gflops_are_per_view_times_views():
     known = dataclasses.replace(known, metrics={"gflops_view": view, "gflops_video": video})
     named = dataclasses.replace(known, case=dataclasses.replace(known.case, views=Views(clips=4, crops=3)))
     own = dataclasses.replace(known, details={"views": "10x3"})
-    texts = [[c.text for c in row.cells[1:3]] for row in _table.measured([known, named, own]).rows]
+    texts = [[c.text for c in row.cells[1:3]] for row in _measured.measured([known, named, own]).rows]
     assert texts == [["7.05", "84.6"], ["7.05 × 4×3", "84.6"], ["7.05 × 10×3", "84.6"]]
 
 
-def test_warnings_and_differing_conventions_are_footnotes():
-    rows = [measured(1.0, convention="batch 1", warning="hot"), measured(2.0, convention="batch 2", warning="hot")]
-    table = _table.measured(rows)
-    assert table.notes == ("hot", "batch 1", "batch 2")
-    assert [row.cells[1].notes for row in table.rows] == [(1, 2), (1, 3)]
-    shared = _table.measured(rows[:1])
-    assert shared.columns[1].notes == (1,)
-    assert shared.notes == ("batch 1", "hot")
+def test_a_column_says_once_what_its_values_share_and_a_row_what_differs():
+    rows = [measured(float(n), convention=f"batch {n}, fp32, model only", warning="hot") for n in (1, 2)]
+    table = _measured.measured(rows)
+    assert [(c.name, c.convention) for c in table.columns if c.numeric] == [("latency_ms", "fp32, model only")]
+    assert [row.cells[2].full for row in table.rows] == ["1.00 batch 1", "2.00 batch 2"]
+    assert table.notes == ("Flags: w hot",)
+    assert _measured.conventions(_measured.measured(rows[:1]).columns) == "Columns: latency: batch 1, fp32, model only"
+
+
+def test_a_flag_is_a_letter_of_the_row_and_one_legend_explains_it():
+    unsteady = "unsteady: wide"
+    rows = [
+        measured(1.0, warning="the clock fell by 12 %", flags=frozenset({"machine_disturbed"})),
+        measured(2.0, warning="the clock fell by 13 %", flags=frozenset({"machine_disturbed", "unsteady"})),
+        measured(3.0, warning=unsteady),
+        measured(4.0),
+    ]
+    table = _measured.measured(rows)
+    assert [row.cells[1].text for row in table.rows] == ["d", "d u", "u", "–"]
+    assert table.rows[0].cells[1].hint == "the clock fell by 12 %"
+    [legend] = table.notes
+    assert legend.startswith("Flags: d the machine was slower or disturbed")
+    assert "12 %" not in legend  # one meaning, however much each case was disturbed
+    assert "flags" not in [column.name for column in _measured.measured(rows[3:]).columns]
+
+
+def test_at_most_six_notes_stand_under_a_table_of_26_models():
+    def doubtful(n: int) -> Result:
+        metrics = {
+            name: Metric(
+                value=float(n), unit="ms", convention=f"batch {n}, fp32", warning=f"slower by {n} %",
+                flags=frozenset({"machine_disturbed"}),
+            )
+            for name in ("latency_ms", "latency_p90_ms")
+        }  # fmt: skip
+        limit = f"The decoder limits: {n} clips/s together."
+        details = {"limit": limit, "not_available": [f"reading {n}"], "cases": [f"case{n}", f"other{n}"]}
+        case = Case(model=f"tsm/v{n}")
+        return Result(case=case, status="ok", started="", seconds=1.0, metrics=metrics, details=details)  # type: ignore[arg-type]
+
+    failed = [
+        Result(case=Case(model=f"vivit/v{n}"), status="failed", started="", seconds=1.0, error=f"reason {n}")
+        for n in range(6)
+    ]
+    rows = [*map(doubtful, range(1, 21)), *failed]
+    assert max(len(table.notes) for table in _summary.tables(rows)) <= 6
+    text = str(reports.render(rows, "terminal"))
+    assert len(text.splitlines()) < 60
+    assert "4 more errors" in text
+    assert len(str(reports.render(rows, "latex")).split(r"\bottomrule")[1].split(r"\end{table*}")[0].splitlines()) <= 8
 
 
 def test_times_that_a_slow_spell_of_the_machine_reached_say_so():
@@ -158,17 +200,18 @@ def test_times_that_a_slow_spell_of_the_machine_reached_say_so():
         return dataclasses.replace(measured(1.0, name=name), details={"machine": state}, environment={"cpu": "x"})
 
     elsewhere = dataclasses.replace(at(0.1), environment={"cpu": "another"})
-    [column] = [i for i, c in enumerate(_table.measured([at(1.0)]).columns) if c.name == "latency_ms"]
-    shown = _table.measured([at(1.0), at(1.1), at(1.4), measured(1.0)])
-    assert [bool(row.cells[column].notes) for row in shown.rows] == [False, False, True, False]
-    assert any("the machine itself ran 1.4 times slower than at its best among" in note for note in shown.notes)
-    assert not _table.measured([at(1.0), dataclasses.replace(elsewhere)]).notes
+    shown = _measured.measured([at(1.0), at(1.1), at(1.4), measured(1.0)])
+    assert [row.cells[1].text for row in shown.rows] == ["–", "–", "d", "–"]
+    assert "the machine itself ran 1.4 times slower than at its best among" in shown.rows[2].cells[1].hint
+    assert not _measured.measured([at(1.0), dataclasses.replace(elsewhere)]).notes
 
 
 def test_an_untrained_top1_says_so():
-    notes = _table.measured(RESULTS).notes
-    assert "did not learn: the lower bound of top-1 is not above twice chance (12.5 %)" in notes
-    assert sum("did not learn" in note for note in notes) == 1
+    notes = _measured.measured(RESULTS).notes
+    [legend] = [note for note in notes if "did not learn" in note]
+    assert "n did not learn: the lower bound of top-1 is not above twice chance (12.5 %)" in legend
+    flags = [row.cells[1].text for row in _measured.measured(RESULTS).rows]
+    assert [r.details.get("learned") is False for r in RESULTS] == ["n" in text for text in flags]
 
 
 def test_an_untrained_top1_says_what_to_try():
@@ -176,7 +219,7 @@ def test_an_untrained_top1_says_what_to_try():
     advised = dataclasses.replace(unlearned, details={**unlearned.details, "advice": "the loss was flat: another lr"})
     assert any(
         note.endswith("twice chance (12.5 %); the loss was flat: another lr")
-        for note in _table.measured([advised]).notes
+        for note in _measured.measured([advised]).notes
     )
 
 
@@ -201,7 +244,8 @@ def test_numbers_keep_three_digits_and_no_exponent(value: float, text: str):
 
 @pytest.mark.parametrize("width", [60, 80, 100, 200])
 def test_the_terminal_keeps_to_its_width_and_cuts_no_number(width: int):
-    table = _table.measured(RESULTS)
+    table = _measured.measured(RESULTS)
+    assert max(map(cell_len, terminal.render(RESULTS, title="x", width=width).splitlines())) <= width
     text = terminal.show([table], title="x", width=width)
     assert max(map(cell_len, text.splitlines())) <= width
     numbers = [c.full for row in table.rows for c, k in zip(row.cells, table.columns, strict=True) if k.numeric]
@@ -218,7 +262,7 @@ def test_no_text_steers_the_terminal():
 def test_every_line_of_a_markdown_table_has_the_same_cells():
     lines = [line for line in markdown.render(RESULTS, title="x").splitlines() if line.startswith("|")]
     pipes = {len(re.findall(r"(?<!\\)\|", line)) for line in lines[: len(RESULTS) + 2]}
-    assert pipes == {len(_table.measured(RESULTS).columns) + 1}
+    assert pipes == {len(_measured.measured(RESULTS).columns) + 1}
 
 
 def test_markdown_escapes_markup():

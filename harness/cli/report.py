@@ -25,6 +25,19 @@ def report(
     pivot: Annotated[
         str | None, typer.Option(help="A table of one number, such as latency_ms, with a column per machine.")
     ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(help="Data set of the published accuracies, such as sthv2; by default that of most cases."),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Numbers to show in the table, such as top1,latency_ms,step_ms.")
+    ] = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Dollars that the machine costs an hour; adds the cost of 1,000 videos.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every column in the terminal, and the published rows.")
+    ] = False,
 ) -> None:
     """Write a report of results folders (of a case and machine the last row counts), or the curves of training runs.
 
@@ -42,20 +55,28 @@ def report(
     if runs:
         _report_runs(runs, format, to.with_name(f"{to.stem}-training{to.suffix}") if suites and to else to)
     if suites:
-        _report_suites(suites, format, to, machine, pivot)
+        chosen = ("all",) if every else tuple(columns.split(",")) if columns else ()
+        results = _chosen(suites, machine, published, price_per_hour)
+        if pivot is not None:
+            _write_text(_pivot(results, pivot, format), to)
+        else:
+            write_report(results, format, to, chosen)
 
 
-def _report_suites(folders: list[Path], format: str, to: Path | None, machine: str | None, pivot: str | None) -> None:
-    from ...reports import _machines
+def _chosen(
+    folders: list[Path], machine: str | None, published: str | None, price_per_hour: float | None
+) -> Sequence[Result]:
+    """Return the results of folders: those of a machine, with one data set's published rows, with what they cost."""
+    from ...reports import _machines, _price, _published
     from ..results import load_results
 
-    results = load_results(*folders)
+    results: Sequence[Result] = load_results(*folders)
     _tell_replaced(folders)
-    shown = results if machine is None else _machines.chosen(results, machine)
-    if pivot is not None:
-        _write_text(_pivot(shown, pivot, format), to)
-    else:
-        write_report(shown, format, to)
+    if machine is not None:
+        results = _machines.chosen(results, machine)
+    if published is not None:
+        results = _published.chosen(results, published)
+    return results if price_per_hour is None else _price.priced(results, price_per_hour)
 
 
 def _report_runs(folders: list[Path], format: str, to: Path | None) -> None:
@@ -126,17 +147,17 @@ def predictions(
         print(terminal.show(_predictions.tables(models, classes), title="ReelBench: predictions"))
 
 
-def write_report(results: Sequence[Result], kind: str, to: Path | None) -> None:
-    """Write a report to a file, or print it if `to` is None.
+def write_report(results: Sequence[Result], kind: str, to: Path | None, columns: Sequence[str] = ()) -> None:
+    """Write a report to a file, or print it if `to` is None, with these `columns` (see `reports.render`).
 
     Raises UserError for an unknown format, or for a picture without a file.
     """
     from ... import reports
 
     if to is not None:
-        reports.write(results, kind, to)
+        reports.write(results, kind, to, columns=columns)
         return
-    report = reports.render(results, kind)
+    report = reports.render(results, kind, columns=columns)
     if isinstance(report, bytes):
         raise UserError(f"--format {kind} is a picture: name a file with --to")
     print(report)

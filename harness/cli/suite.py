@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ...errors import UserError
+from ...result import Result
 from ..device import resolve_device
 from .options import DecoderOption, Device, Out
 from .report import write_report
@@ -35,6 +37,9 @@ def run(
     rounds: Annotated[
         int | None, typer.Option(min=2, help="Rounds of --interleave, or the most of --detect; by default 8, or 64.")
     ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the report in a browser, once there is something.")
+    ] = False,
     detect: Annotated[
         str | None,
         typer.Option(help="Take as many rounds as show a difference of this size between two such runs, such as 5%."),
@@ -58,18 +63,50 @@ def run(
         place = resolve_device(device)
         print(describe(chosen, out, device=place, only=only or (), fresh=fresh, keep_stale=keep_stale))
         return
+    page = Page(out / "report.html", open_)
+
+    def live(found: list[Result], status: str) -> None:
+        reports.write(paired(found, out), "html", page.path, status=status)
+        page.show()
+
     results, measured = sweep.sweep(
         chosen, out, device=resolve_device(device), only=only or (), fresh=fresh, keep_stale=keep_stale,
-        rounds=asked if interleave or detect else 0, detect=difference,
+        rounds=asked if interleave or detect else 0, detect=difference, live=live,
     )  # fmt: skip
     results = paired(results, out)
     write_report(results, "terminal", None)
     for kind, suffix in (("html", "html"), ("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
         write_report(results, kind, out / f"report.{suffix}")
-    print(f"report: {out / 'report.html'}")
+    print(f"report: {page.path}")
+    page.show()
     print(reports.time_breakdown(measured))
     if any(result.status != "ok" for result in results):
         raise typer.Exit(1)
+
+
+class Page:
+    """A report's page, opened in the desktop's browser once, if that is `asked` for."""
+
+    def __init__(self, path: Path, asked: bool) -> None:
+        self.path, self.pending = path, asked
+
+    def show(self) -> None:
+        """Open the page, unless it was opened before. A browser within the terminal would hide the run."""
+        if not self.pending:
+            return
+        import webbrowser
+
+        self.pending = False
+        try:
+            browser = webbrowser.get()
+        except webbrowser.Error:
+            browser = None
+        if (
+            browser is None
+            or type(browser) is webbrowser.GenericBrowser
+            or not browser.open(self.path.resolve().as_uri())
+        ):
+            print(f"--open: no browser was found: open {self.path}", file=sys.stderr)
 
 
 def _percentage(text: str) -> float:

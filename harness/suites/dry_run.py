@@ -9,6 +9,7 @@ from ...errors import UserError
 from ...result import Result, changes, machine
 from ...spec import Case, Suite
 from ..measuring import environment
+from ..progress import duration
 from . import ledger, provenance, resume
 from .case import training_folder
 from .sweep import resolve_cases
@@ -67,7 +68,7 @@ def _line(step: resume.Step, seconds: float | None, trained: bool) -> str:
         return f"{name}: finished" + (f", kept though these changed: {step.why}" if step.changes else "")
     verb = f"measure again, since these changed: {step.why}" if step.changes else f"measure: {step.why}"
     how = ", with its training" if step.case.recipe is not None and not trained else ""
-    return f"{name}: {verb}{how}; {'time unknown' if seconds is None else f'about {_duration(seconds)}'}"
+    return f"{name}: {verb}{how}; {'time unknown' if seconds is None else f'about {duration(seconds)}'}"
 
 
 def _total(planned: Sequence[resume.Step], seconds: Mapping[str, float | None]) -> str:
@@ -77,10 +78,4 @@ def _total(planned: Sequence[resume.Step], seconds: Mapping[str, float | None]) 
     if not todo:
         return text
     unknown = f"{len(todo) - len(known)} of unknown time" if len(known) < len(todo) else ""
-    return ": ".join([text, ", ".join(filter(None, [f"about {_duration(sum(known))}" if known else "", unknown]))])
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return ": ".join([text, ", ".join(filter(None, [f"about {duration(sum(known))}" if known else "", unknown]))])

@@ -11,7 +11,7 @@ import fnmatch
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,12 @@ from . import interleave, ledger, resume
 from .process import Child
 from .rounds import MOST, Plan, accuracy_sentences, of_results, plain_sentence, sentence
 
+Live = Callable[[list[Result], str], None]
+
 
 def sweep(
     suite: Suite, out: Path, *, device: str, only: Sequence[str] = (), fresh: bool = False, keep_stale: bool = False,
-    rounds: int = 0, detect: float = 0.0,
+    rounds: int = 0, detect: float = 0.0, live: Live = lambda results, status: None,
 ) -> tuple[list[Result], list[Result]]:  # fmt: skip
     """Run the suite's unfinished cases; return the newest results of all its cases, and those of this call.
 
@@ -40,12 +42,13 @@ def sweep(
     `keep_stale` those of other code are too, marked as `stale` (see `resume`). With `only`, other cases are neither run
     nor returned (see `resolve_cases`). With `rounds` > 0, timed metrics are measured in that many rounds over all cases
     (see `interleave`), or with `detect` (0.05: 5 %) in as many as show such a difference, at most `rounds` if given.
+    `live` is called after each case with what there is so far, and how far the suite is; if it fails, the run goes on.
     Raises UserError if a case cannot be resolved, no rounds show the difference, or the folder is in use.
     """
     plan = Plan(rounds or MOST, detect) if rounds or detect else None
     resolved = _resolved(suite, device, only)
     cases = list(resolved.values())
-    run = _Run(out, environment.collect(), fresh, keep_stale, _origins(suite, resolved))
+    run = _Run(out, environment.collect(), fresh, keep_stale, _origins(suite, resolved), live)
     with lock(out):
         planned = run.steps(cases, out)
         pending = [step.case for step in planned if not step.kept]
@@ -72,6 +75,11 @@ class _Run:
     fresh: bool
     keep_stale: bool
     origins: Mapping[str, Details]
+    live: Live
+
+    def asked(self, results: Sequence[Result]) -> list[Result]:
+        """Return the results of the suite's cases, of all that a folder holds."""
+        return [result for result in results if result.case_id in self.origins]
 
     def steps(self, cases: Sequence[Case], folder: Path) -> list[resume.Step]:
         """Return a step per case, given the results in a folder."""
@@ -101,6 +109,10 @@ def _one_by_one(cases: Sequence[Case], run: _Run, to: Path, progress: SuiteProgr
         result = _run_in_process(case, run, progress)
         ledger.append(to, result)
         progress.finish(result)
+        try:
+            run.live(run.asked(ledger.read(to)), progress.status())
+        except Exception as error:  # noqa: BLE001 (a report that fails must not end the measurements)
+            progress.update(Event(phase="", note=f"no report meanwhile: {type(error).__name__}: {error}"))
 
 
 def _in_rounds(cases: Sequence[Case], run: _Run, plan: Plan, progress: SuiteProgress) -> None:

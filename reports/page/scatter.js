@@ -1,6 +1,6 @@
 // The scatter plot of any two metrics: a bubble per case, colored by architecture, with intervals and Pareto front.
 import { drawAxes, scale } from "./axes.js";
-import { AXES, cases, colors, hidden, machines, visible } from "./data.js";
+import { AXES, cases, colors, hidden, machines, PUBLISHED, visible } from "./data.js";
 import { byId, canvasWidth, colored, make, makePicture } from "./elements.js";
 import { addShares, apart, endOf, pareto, stairs } from "./front.js";
 import { nameBubbles } from "./names.js";
@@ -38,7 +38,8 @@ export function drawPlot() {
   placePoints(points, x, y, width < 500 ? 15 : 22);
   const { front, corners } = drawFront(svg, box, points, { xAxis, yAxis, x, y });
   addShares(points, xAxis, yAxis);
-  for (const p of [...points].sort((p, q) => q.radius - p.radius)) drawPoint(svg, p, points.length);
+  const hollow = yAxis.name === PUBLISHED;
+  for (const p of [...points].sort((p, q) => q.radius - p.radius)) drawPoint(svg, p, points.length, hollow);
   nameBubbles(svg, box, points, front, corners);
   listen(canvas, svg, points, xAxis, yAxis);
 }
@@ -99,8 +100,9 @@ function drawFront(svg, box, points, { xAxis, yAxis, x, y }) {
   return { front: front.map(({ p }) => p), corners };
 }
 
-function drawPoint(svg, p, count) {
-  const group = colored("g", colors[p.family], { class: "point", "data-index": p.index }, svg);
+function drawPoint(svg, p, count, hollow) {
+  const kind = hollow ? "point hollow" : "point";
+  const group = colored("g", colors[p.family], { class: kind, "data-index": p.index }, svg);
   if (count <= REACHABLE) {
     group.setAttribute("tabindex", 0);
     group.setAttribute("role", "img");

@@ -1,6 +1,6 @@
 // Tooltips on hovering over bubbles, and selection by click.
 import { cellText, markRow } from "./cases.js";
-import { AXES, machines } from "./data.js";
+import { AXES, machines, PUBLISHED } from "./data.js";
 import { make } from "./elements.js";
 
 let ring = () => {};
@@ -57,6 +57,7 @@ function fillTooltip(tooltip, canvas, p, xAxis, yAxis) {
     const text = axis && p.values[axis.name] && cellText(p.index, axis.name);
     if (text) make("span", {}, tooltip, `${axis.header}: ${text} ${axis.unit}`);
   }
+  if (yAxis.name === PUBLISHED) make("span", {}, tooltip, p.published);
   if (p.share !== undefined) make("span", {}, tooltip, `on the front in ${Math.round(100 * p.share)} % of draws`);
   if (p.limit) make("span", {}, tooltip, p.limit);
   tooltip.hidden = false;
