@@ -42,6 +42,7 @@ def test_the_import_is_instant_and_every_name_is_there():
         reelbench.mesure  # noqa: B018
 
 
+@pytest.mark.slow  # measures a model
 def test_a_module_in_memory_is_measured_and_left_as_it_was():
     model = Mine().train()
     found = reelbench.measure(model, ("parameters", "flops"), clip=CLIP, device="cpu")
@@ -92,6 +93,7 @@ def test_results_are_a_sequence_with_reports(tmp_path):
         reelbench.load_results(tmp_path)
 
 
+@pytest.mark.slow  # runs and compares models
 def test_the_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
     readme = (REFERENCE.parents[2] / "README.md").read_text()
     (code,) = (part.partition("```")[0] for part in readme.split("```python\n") if part.startswith("import reelbench"))

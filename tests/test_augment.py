@@ -125,6 +125,7 @@ def flat(step: augment.Step) -> tuple[Any, ...]:
     return step[0], *step[1]
 
 
+@pytest.mark.slow  # every operation, through DALI
 def test_filters_and_tables_are_pillows() -> None:
     image = Image.fromarray(picture())
     blur = flat(augment._blur(np.random.default_rng(0), SIZE))
@@ -178,6 +179,7 @@ def test_a_look_belongs_to_the_sample_alone(tiny_synthetic: dict[str, Path]) -> 
     assert sum(not torch.equal(whole[row], clip) for row, clip in plain.items()) > 20
 
 
+@pytest.mark.slow  # streams with workers
 def test_an_erased_box_is_zero_in_every_frame(tiny_synthetic: dict[str, Path]) -> None:
     clips = epoch(tiny_synthetic, batch=8, augment=Augment(erase=1.0, color_jitter=0.01))
     for clip in clips.values():

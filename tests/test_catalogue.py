@@ -60,6 +60,7 @@ def test_releases_have_addresses() -> None:
     assert {Path(address).name for address in kinetics} == {"label_map_k400.txt", "k400_classmap.json"}
 
 
+@pytest.mark.slow  # a process
 def test_no_count_is_waited_for(tmp_path: Path) -> None:
     """Not even in an empty home: those that come with the package are shown, without importing torch."""
     line = "import sys; from reelbench.harness import listing; listing.rows(); sys.exit('torch' in sys.modules)"
@@ -88,6 +89,7 @@ def test_the_table_names_figures_and_sources(two: Path) -> None:
     assert all(text in table for text in ("36.62 M", "70.8", "kinetics400 78.4", "arXiv 2104.11227", "tsm/micro"))
 
 
+@pytest.mark.slow  # counts the zoo anew
 def test_counts_are_kept_until_the_code_changes(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = listing.render("json")
     with monkeypatch.context() as patch:

@@ -51,6 +51,7 @@ def same_logits(mode: str, shapes: tuple[int, ...]) -> None:
     assert made.timer.read()["compile"] > 0
 
 
+@pytest.mark.slow  # exports a model
 def test_onnx_runtime_gives_the_same_logits():
     same_logits("onnxruntime", (1, 3))
 

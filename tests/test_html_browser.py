@@ -304,6 +304,7 @@ def test_many_rows_are_made_when_they_are_asked_for(browser: Browser, tmp_path: 
     assert complaints(shown) == []
 
 
+@pytest.mark.slow  # a page of many cases
 def test_the_filter_reaches_rows_that_are_not_made_yet(browser: Browser, tmp_path: Path):
     results = many(1200)
     shown = opened(browser, results, tmp_path)

@@ -86,6 +86,7 @@ def test_a_batch_that_does_not_fit_is_halved():
         planning.largest_that_fits(4, lambda batch: step(batch + 9))
 
 
+@pytest.mark.slow  # measures a training
 def test_a_plan_is_measured_on_this_machine(reelbench, tiny_synthetic, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = (

@@ -26,6 +26,7 @@ def weights(tmp_path_factory, tiny_synthetic) -> Path:
     return folder / "best.safetensors"
 
 
+@pytest.mark.slow  # two verbs on videos
 def test_the_scores_are_those_of_eval_and_broken_files_cost_only_themselves(
     reelbench, weights, tiny_synthetic, tmp_path
 ):

@@ -36,7 +36,10 @@ def test_without_a_terminal_a_long_loop_says_how_far_it_is(clock, capsys):
 
 @pytest.mark.parametrize(
     ("metrics", "told"),
-    [({"top1": 50.0, "params": 2e6}, "top1 50 (2 s; 1 of 1 cases)"), ({"params": 2e6, "gflops_view": 3.0}, "2e+06, gflops_view 3 (")],
+    [
+        ({"top1": 50.0, "params": 2e6}, "top1 50 (2 s; 1 of 1 cases)"),
+        ({"params": 2e6, "gflops_view": 3.0}, "2e+06, gflops_view 3 ("),
+    ],
 )
 def test_a_finished_case_says_its_headlines_or_all_that_it_has(metrics, told, capsys):
     found = {name: Metric(value=value, unit="") for name, value in metrics.items()}
