@@ -30,7 +30,7 @@ class TSN(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         frames = clip.transpose(1, 2).flatten(0, 1)  # (N T) 3 H W
-        return self.model(frames).unflatten(0, (len(clip), -1)).mean(1)
+        return self.model(frames).unflatten(0, (-1, clip.shape[2])).mean(1)
 
 
 def names() -> list[str]:

@@ -24,6 +24,15 @@ def test_logits_are_the_mean_over_frames():
         torch.testing.assert_close(model(clip.flip(2)), model(clip), rtol=1e-4, atol=1e-5)
 
 
+def test_an_exported_model_takes_any_number_of_clips():
+    model = models.build(NAME, num_classes=3).eval()
+    clips = torch.export.Dim("clips")
+    made = torch.export.export(model, (torch.randn(2, 3, 4, 64, 64),), dynamic_shapes=({0: clips},)).module()
+    clip = torch.randn(5, 3, 4, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(made(clip), model(clip), rtol=1e-4, atol=1e-5)
+
+
 def test_a_probe_sees_all_frames_and_their_grid():
     image = models.build(NAME, num_classes=3, probe="linear").eval()
     tokens = models.build(NAME, num_classes=3, probe="attentive").eval()
