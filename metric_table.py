@@ -138,6 +138,9 @@ _ROWS = (
     _rate("achieved_tflops", "achieved", "TFLOP/s"),
     Quantity(name="mfu", header="MFU against a measured matmul", kind="fraction", unit="%", scale=100, better="higher"),
     _rate("train_clips_s", "training"),
+    Quantity(
+        name="scaling_efficiency", header="scaling over ranks", kind="fraction", unit="%", scale=100, better="higher"
+    ),
     _memory("memory_allocated_mib", "allocated memory"),
     _memory("memory_reserved_mib", "reserved memory"),
     _memory("memory_process_mib", "process memory"),

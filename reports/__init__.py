@@ -86,6 +86,8 @@ def table(results: Sequence[Result]) -> Table:
 def _rows(results: Sequence[Result], kind: str) -> Sequence[Result]:
     """Return the results to show, by machine: merged over the seeds of a case, except in CSV, which lists them all."""
     from ._machines import grouped
+    from ._scaling import scaled
     from ._seeds import merge
 
+    results = scaled(results)
     return grouped(results if kind == "csv" else merge(results))
