@@ -120,12 +120,21 @@ def paired(results: Iterable[Result], folder: Path) -> list[Result]:
     """Return results of a folder, their predictions counted against others' (`paired`).
 
     Those are the bases of an ablation's steps, and of at most `FEW` tested cases all others. Cases without predictions,
-    or of which a video may have several labels, are returned unchanged.
+    or of which a video may have several labels, are returned unchanged. A folder keeps the predictions that it got
+    last: of a case that several machines tested there, only the newest result has any.
     """
     found = list(results)
-    tested = {r.case_id for r in found if "top1" in r.metrics}
+    last = {r.case_id: r.machine for r in sorted(found, key=lambda r: r.started) if "top1" in r.metrics}
+    few = last if len(last) <= FEW else {}
     read = cache(lambda case_id: _predictions.read(folder / "predictions" / f"{case_id}.parquet", case_id))
-    return [_with_pairs(result, read, tested if len(tested) <= FEW else set()) for result in found]
+
+    def own(result: Result) -> Result:
+        if last.get(result.case_id) != result.machine:
+            return result
+        bases = {base for _, base in result.details.get("steps", ())} | set(few)
+        return _with_pairs(result, read, {base for base in bases if last.get(base) == result.machine})
+
+    return [own(result) for result in found]
 
 
 def compare(a: Results | str | Path, b: Results | str | Path, metrics: Sequence[str] = ()) -> Comparison:
@@ -143,10 +152,9 @@ def _read(folder: Path) -> list[Result]:
     return ledger.read_all(folder)
 
 
-def _with_pairs(result: Result, read: Callable[[str], _predictions.Predictions], others: set[str]) -> Result:
-    bases = ({base for _, base in result.details.get("steps", ())} | others) - {result.case_id}
+def _with_pairs(result: Result, read: Callable[[str], _predictions.Predictions], bases: set[str]) -> Result:
     found: dict[str, list[float]] = {}
-    for base in sorted(bases) if "top1" in result.metrics else ():
+    for base in sorted(bases - {result.case_id}):
         with contextlib.suppress(UserError):
             found[base] = _predictions.disagreement(read(base), read(result.case_id))
     return replace(result, details={**result.details, "paired": found}) if found else result

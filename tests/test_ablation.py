@@ -126,6 +126,20 @@ def test_each_step_stands_beside_the_base_with_its_paired_difference(out):
         assert "[+1.1, +14.6]" in text, kind
 
 
+def test_predictions_are_those_of_the_machine_that_tested_last(out):
+    """Two machines in one folder: the second has written its predictions over the first's."""
+    earlier = ledger.read(out)
+    for result in earlier[:2]:
+        ledger.append(out, dataclasses.replace(result, started="2027", environment={"cpu": "another", "gpus": []}))
+    results = load_results(out)
+    found = {(r.case_id, r.machine): r.details.get("paired") for r in results}
+    assert len(found) == 5
+    base, step = earlier[0].case_id, earlier[1].case_id
+    assert found[step, "another"] == {base: [2, 10, 100, 1.0]}
+    assert found[step, earlier[1].machine] is None
+    assert found[earlier[2].case_id, earlier[2].machine] is None  # its base was tested on the other machine since
+
+
 def test_without_predictions_a_difference_has_no_interval(out):
     for file in (out / "predictions").iterdir():
         file.unlink()
