@@ -11,6 +11,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..result import Result
 from . import _ablation, _cards, _charts, _details, _environment, _machines, _published, _verdict
-from ._measured import measured
+from ._compact import ANSWERS
+from ._measured import conventions, measured
 from ._ranking import reversals
 from ._reproduce import command
 from ._summary import limits
+from ._table import Table
 
 PAGE = 500  # rows and commands rendered at first; the script adds more on demand
 FILES = Path(__file__).parent / "page"
@@ -35,7 +38,7 @@ TRAINING = ("elements", "data", "axes", "curves", "theme", "training")
 
 def render(results: Sequence[Result], *, title: str, status: str = "") -> str:
     """Return the page; all text from results is escaped. `status` says how far a suite is that still runs."""
-    shown = measured(results)
+    shown = _answers_first(results)
     lines = (command(result.case, row.case_id) for row, result in zip(shown.rows, results, strict=True))
     return fill(
         "page.html",
@@ -60,6 +63,14 @@ def render(results: Sequence[Result], *, title: str, status: str = "") -> str:
         places={(row.case_id, row.machine): i for i, row in reversed(list(enumerate(shown.rows)))},
         data=_charts.data(results, page=PAGE),
     )  # fmt: skip
+
+
+def _answers_first(results: Sequence[Result]) -> Table:
+    """Return the measured table, its columns in the order in which they answer, and what they say in a note."""
+    names = [column.name for column in measured(results).columns if column.numeric]
+    first = [name for name in ANSWERS if name in names]
+    table = measured(results, [*first, *(name for name in names if name not in first)])
+    return replace(table, notes=tuple(filter(None, (*table.notes, conventions(table.columns)))))
 
 
 def fill(template: str, scripts: Sequence[str], **values: object) -> str:
