@@ -36,8 +36,9 @@ def export(
     A .pt2 or .onnx program takes a batch of 1 to 4096 clips, `N 3 T H W`, of the shape of `clip` (by default the
     training run's, or the model's own), and returns the logits of eval mode; `options` are as in `weights.restore`.
     Raises UserError, and writes nothing, if its logits differ from eager mode's by more than `TOLERANCE` of the
-    largest, the suffix is none of `FORMATS`, ONNX lacks a package or an operator, or `out` cannot be written. A
-    .safetensors file holds the weights alone, without those that only training needs, and is not checked.
+    largest, the suffix is none of `FORMATS`, torch cannot trace the model, ONNX lacks a package or an operator, or
+    `out` cannot be written. A .safetensors file holds the weights alone, without those that only training needs, and is
+    not checked.
     """
     if out.suffix not in FORMATS:
         raise unknown("export format", out.suffix, FORMATS)
@@ -62,8 +63,7 @@ def export(
 
 
 def _program(network: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
-    sizes = {0: torch.export.Dim("clips", min=1, max=4096)}
-    torch.export.save(torch.export.export(network, (example,), dynamic_shapes=(sizes,)), path)
+    torch.export.save(exported.traced(network, example, {0: torch.export.Dim("clips", min=1, max=4096)}), path)
     return torch.export.load(path).module()
 
 

@@ -98,6 +98,28 @@ class Untranslatable(torch.nn.Module):
         return torch.linalg.eigvals(clip.mean((1, 2))).real
 
 
+class Fixed(torch.nn.Linear):
+    """Its code fixes the number of clips."""
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return super().forward(clip.flatten(1)[:, :4].reshape(len(clip), 4))
+
+
+class Branching(torch.nn.Linear):
+    """Its code depends on what a clip shows."""
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return super().forward(clip.flatten(1)[:, :4] if clip.sum() > 0 else -clip.flatten(1)[:, :4])
+
+
+@pytest.mark.parametrize(("kind", "said"), [(Fixed, "use `clip.shape\\[0\\]`"), (Branching, "see torch.export")])
+def test_a_model_that_torch_cannot_trace_is_told(tmp_path, monkeypatch, kind, said):
+    monkeypatch.setattr(export.weights, "restore", lambda name, checkpoint, **_: kind(4, 2))
+    with pytest.raises(UserError, match=rf"^torch cannot trace this model \(.*\): .*{said}"):
+        export.export("tsm/micro", tmp_path / "w.safetensors", tmp_path / "m.pt2", None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_that_onnx_has_no_operation_for_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(export.weights, "restore", lambda name, checkpoint, **_: Untranslatable())
     with pytest.raises(UserError, match=r"torch cannot translate this model to ONNX \(.*\): export it as .pt2"):

@@ -69,8 +69,25 @@ class Exported:
             return _session(self.model, example, path, _provider(self.mode, self.device))
 
 
+def traced(model: nn.Module, example: Tensor, sizes: dict[int, Any] | None = None) -> torch.export.ExportedProgram:
+    """Return a model as a program; `sizes` are the dynamic ones of the example, by dimension.
+
+    Raises UserError if it cannot be traced.
+    """
+    try:
+        return torch.export.export(model, (example,), dynamic_shapes=(sizes,) if sizes else None)
+    except Exception as error:  # tracing runs the model's own code, which may raise anything
+        fixed = "constraints violated" in str(error).lower()
+        hint = "it fixes the number of clips, as `len(clip)` does: use `clip.shape[0]`" if fixed else "see torch.export"
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+        raise UserError(f"torch cannot trace this model ({reason[:160]}): {hint}") from None
+
+
 def _inductor(model: nn.Module, example: Tensor, path: Path) -> Forward:
-    program = torch.export.export(model, (example,))
+    try:
+        program = traced(model, example)
+    except UserError as error:
+        raise UnsupportedError(str(error)) from None
     # Documented, but in a private module, up to today's torch.
     package = torch._inductor.aoti_compile_and_package(program, package_path=str(path))
     return torch._inductor.aoti_load_package(package)
