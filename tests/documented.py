@@ -104,6 +104,7 @@ ADDED = {
     "synth": ("--train", "2", "--val", "2", "--test", "2"),
     "bench": ("--seconds", "0.5"),
     "eval": ("--workers", "1"),
+    "plan": ("--batch", "8"),
 }
 VALUES = {"--gpus": "2", "--rounds": "2"}
 DROPPED = ("--pretrained", "--workers")
@@ -116,7 +117,7 @@ def substituted(arguments: list[str]) -> list[str]:
     words = [_weights(word, model) for word in words]
     has_recipe = model in models.names() and {*words} & {*models.find(str(model)).recipes}
     words = _without(words, *DROPPED, *(() if has_recipe else ("--recipe",)))
-    for verb in words[:2]:
+    for verb in words[:2] if "--job" not in words else ():  # a job names all that
         words += ADDED.get(verb, ())
     if words[0] == "train" and not {"--resume", "--job"} & {*words}:
         words.append("--overwrite")
