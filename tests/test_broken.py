@@ -177,7 +177,9 @@ class Crashing(DecodedSource):
 
 
 @pytest.mark.slow  # waits for a decoder that hangs, and starts another
-@pytest.mark.parametrize(("name", "reason"), [("Hanging", "hangs"), ("Crashing", "crashes")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("Hanging", "hangs"), pytest.param("Crashing", "crashes", marks=pytest.mark.exhaustive)]
+)
 def test_a_decoder_that_hangs_or_crashes_costs_one_video(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
 ) -> None:

@@ -282,6 +282,7 @@ def opened(browser: Browser, results: list[Result], tmp_path: Path) -> Browser:
     return browser
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow  # a page of thousands of cases
 def test_many_rows_are_made_when_they_are_asked_for(browser: Browser, tmp_path: Path):
     shown = opened(browser, many(1200), tmp_path)

@@ -51,7 +51,10 @@ def check(found: torch.Tensor, wanted: torch.Tensor) -> None:
 
 
 @pytest.mark.slow  # decodes every codec in full
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(
+    "codec",
+    [pytest.param(c, marks=pytest.mark.exhaustive) if c in ("hevc", "mpeg4", "mjpeg") else c for c in CODECS],
+)
 def test_frames_and_pixels_are_those_of_a_full_decode(index_of: Callable[..., Index], codec: str):
     """Where nothing is resampled, clips equal the frames of a full decode bit for bit, short videos looped."""
     index = index_of(codec, ((64, 64),) * 5)

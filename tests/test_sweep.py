@@ -98,6 +98,21 @@ def test_every_ending_is_a_row_and_only_what_failed_runs_again(data, tmp_path):
     assert fresh.seconds != found[0].seconds
 
 
+@pytest.mark.parametrize(("limit", "status"), [(0.1, "timeout"), (60.0, "failed")])
+def test_a_case_that_ends_well_after_its_limit_was_late(tmp_path, monkeypatch, limit, status):
+    """On a busy machine it ends between the limit and the look at how it ended."""
+    start = subprocess.Popen
+    monkeypatch.setattr(
+        process.subprocess,
+        "Popen",
+        lambda line, **pipes: start([sys.executable, "-c", "import time; time.sleep(1)"], **pipes),
+    )
+    child = process.Child("case", [], tmp_path / "log")
+    assert list(child.events(limit)) == []
+    assert child.exit_status(limit)[0] == status
+    child.close()
+
+
 def _adds_up(spent: dict[str, float]) -> bool:
     """Whether the parts are the wall time, each part's rounding allowed for, and none is negative."""
     parts = {name: seconds for name, seconds in spent.items() if name != "wall"}

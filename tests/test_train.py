@@ -295,6 +295,7 @@ def test_a_monitor_without_its_package_is_told(tiny_synthetic, tmp_path, monkeyp
         check_job(dataclasses.replace(job(tiny_synthetic, tmp_path), monitors=("wandb",)), 1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow  # a training in a process of its own, with W&B's beside it
 def test_tensorboard_and_wandb_follow_every_step(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path / "out", epochs=0.67)

@@ -234,6 +234,7 @@ def test_every_clip_of_a_batch_keeps_its_own_class_token():
         torch.testing.assert_close(model(clips)[i], model(clips[i : i + 1])[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow  # clips through a model of full size
 def test_a_batch_of_vivit_equals_the_official_single_clips():
     golden = goldens.read("vivit_batch.json")

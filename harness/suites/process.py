@@ -54,6 +54,7 @@ class Child:
             self.process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file)
         self._buffer = b""
         self._complete: list[bytes] = []
+        self._late = False
 
     def events(self, limit: float) -> Iterator[Message]:
         """Yield the child's messages until it closes its output, or `limit` seconds after the first was asked for.
@@ -72,6 +73,7 @@ class Child:
                 if not chunk:
                     return
                 *self._complete, self._buffer = (self._buffer + chunk).split(b"\n")
+            self._late = True
 
     def ask(self, limit: float, **message: Any) -> Message | None:
         """Send a message and return the child's next one; None if it has ended or takes longer than `limit` seconds."""
@@ -86,11 +88,14 @@ class Child:
     def exit_status(self, limit: float) -> tuple[Status, str]:
         """Return status and error of a child whose messages ended without the awaited one.
 
-        A child that does not exit within 2 seconds gets the status `timeout`; `limit` is only named in its error.
+        A child that does not exit within 2 seconds gets the status `timeout`, as does one that ends well after the
+        limit; `limit` is only named in its error.
         """
         try:
             code = self.process.wait(timeout=2)
         except subprocess.TimeoutExpired:
+            code = None
+        if code is None or (code == 0 and self._late):
             return "timeout", f"still running after its limit of {limit:.0f} s: raise time_limit, or see the log"
         if code == -signal.SIGKILL:
             return "oom", "killed by the system, most likely for memory: use a smaller batch, or see the log"
