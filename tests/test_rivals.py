@@ -55,6 +55,7 @@ def broken(device: str):
     raise RuntimeError("no driver\nat all")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow  # measures three decoders at two samplings each
 @pytest.mark.usefixtures("quick_bench")
 def test_a_library_stands_in_the_table_beside_ours(

@@ -200,6 +200,7 @@ def _children_of_runs(out: Path) -> list[int]:
     return [p.pid for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or ())]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow  # cases in processes of their own
 def test_interleaved_cases_are_timed_in_rounds(data, tmp_path):
     """Two cases, two rounds: samples are tagged with their round, and the rest comes from the pass alone."""

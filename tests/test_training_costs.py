@@ -47,6 +47,7 @@ class Deep(torch.nn.Module):
         return x.sum(1).expand(len(clip), -1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow  # training steps in processes of their own
 def test_checkpointing_takes_less_memory_and_leaves_the_model_alone():
     model = Deep()
