@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -17,6 +17,8 @@ from ..training import job
 from .options import DecoderOption, Device
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from ...pipelines.index import Index
     from ..decoders.bench import Speed
 
@@ -119,21 +121,16 @@ def bench_decoders(
 
     Example: reelbench data bench k400_train.parquet --workers 8
     """
-    from rich.console import Console
-
     from ...pipelines import _decoder_cache
     from ..decoders import bench, rivals
 
     videos, place = _load(index), resolve_device(device)
     print(SPEEDS, flush=True)
-    with Console(stderr=True).status("measuring") as status:
-
-        def show(speed: Speed) -> None:
-            status.stop()  # it would take what is printed to the standard error
-            print(_speed(speed), flush=True)
-            status.start()
-
-        options = {"device": place, "workers": workers, "seconds": seconds, "report": status.update, "measured": show}
+    with _status("measuring") as report:
+        options = {
+            "device": place, "workers": workers, "seconds": seconds, "report": report,
+            "measured": lambda speed: report.print(_speed(speed)),
+        }  # fmt: skip
         found = bench.bench(videos, **options)
         _, missing = rivals.bench(videos, **options) if others else ((), ())
     print(*missing, sep="\n", end="\n" * bool(missing))
@@ -177,7 +174,7 @@ def transcode_videos(
                 best = decoders(videos, place)[0]
                 found = bench.speed(videos, sampling, best, device=place, workers=2, seconds=TRANSCODED_SECONDS)
                 rates.append(found.clips.value)
-            print(
+            report.print(
                 f"{sampling} {clip.frames}x{clip.stride}: {rates[0]:.1f} -> {rates[1]:.1f} clips/s, "
                 f"{rates[1] / rates[0]:.2f} times as fast"
             )
@@ -277,13 +274,29 @@ def _load(path: Path) -> Index:
     return index
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A status line: called with a text it shows that; `print` prints a line above it."""
+
+    what: str
+    status: Status
+
+    def __call__(self, text: str) -> None:
+        self.status.update(f"{self.what}: {text}")
+
+    def print(self, text: str) -> None:
+        self.status.stop()  # it would take what is printed to the standard error
+        print(text, flush=True)
+        self.status.start()
+
+
 @contextmanager
-def _status(what: str) -> Iterator[Callable[[str], None]]:
-    """Show a status line on the terminal during the block; yields a function that updates it."""
+def _status(what: str) -> Iterator[_Line]:
+    """Show a status line on the terminal during the block."""
     from rich.console import Console
 
     with Console(stderr=True).status(what) as status:
-        yield lambda text: status.update(f"{what}: {text}")
+        yield _Line(what, status)
 
 
 SPEEDS = (
