@@ -92,7 +92,7 @@ class SuiteProgress(_Display):
         super().__init__()
         self.suite = self.bar.add_task(f"suite {suite}", total=total, completed=done, state="")
         self.case = self.bar.add_task("", total=None, state="", visible=False)
-        self.count, self.done, self.ended = total, done, 0
+        self.count, self.before, self.done = total, done, done
         self.begin = self.last = time.monotonic()
         if done:
             self.bar.console.print(f"{done} of {total} cases are already finished", highlight=False)
@@ -117,7 +117,7 @@ class SuiteProgress(_Display):
 
     def finish(self, result: Result) -> None:
         """Print the finished case's line and advance the suite's bar."""
-        self.done, self.ended = self.done + 1, self.ended + 1
+        self.done += 1
         self.bar.update(self.case, visible=False)
         self.bar.update(self.suite, advance=1)
         metrics = {n: m for n, m in result.metrics.items() if quantity(n).headline} or result.metrics
@@ -133,9 +133,9 @@ class SuiteProgress(_Display):
 
     def status(self) -> str:
         """Return how far the suite is: `4 of 26 cases, about 20 min left`, by what this run's cases took on average."""
-        left = self.count - self.done
+        left, ended = self.count - self.done, self.done - self.before
         passed = time.monotonic() - self.begin
-        more = f", about {duration(passed / self.ended * left)} left" if left and self.ended else ""
+        more = f", about {duration(passed / ended * left)} left" if left and ended else ""
         return f"{self.done} of {self.count} cases{more}"
 
 

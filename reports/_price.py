@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ..errors import UserError
 from ..result import Metric, Result
+from ..spec import Views
 from ._table import views
 
 COST = "usd_1000_videos"
@@ -31,7 +32,7 @@ def priced(results: Sequence[Result], per_hour: float) -> list[Result]:
 
 def _with_cost(result: Result, per_hour: float) -> Result:
     rate, shown = result.metrics[RATE], views(result)
-    each = math.prod(map(int, shown.split("x"))) if shown else 1
+    each = Views.parse(shown).count if shown else 1
 
     def cost(clips_s: float | None) -> float | None:
         return None if clips_s is None else per_hour / 3600 * 1000 * each / clips_s

@@ -6,7 +6,6 @@ with the same batch per rank (weak scaling).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -32,7 +31,7 @@ def _with_efficiency(result: Result, alone: dict[tuple[Case, str], Result]) -> R
         return result
     bases = {"strong": case, "weak": replace(case, recipe=replace(recipe, batch=max(1, recipe.batch // case.ranks)))}
     for kind, base in bases.items():
-        found = alone.get((dataclasses.replace(base, ranks=1), result.machine))
+        found = alone.get((replace(base, ranks=1), result.machine))
         if found is not None:
             metric = _efficiency(result.metrics[RATE], found, case.ranks, kind)
             return replace(result, metrics={**result.metrics, EFFICIENCY: metric})

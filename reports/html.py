@@ -38,7 +38,7 @@ TRAINING = ("elements", "data", "axes", "curves", "theme", "training")
 
 def render(results: Sequence[Result], *, title: str, status: str = "") -> str:
     """Return the page; all text from results is escaped. `status` says how far a suite is that still runs."""
-    shown = _answers_first(results)
+    shown = _answers_first(measured(results))
     lines = (command(result.case, row.case_id) for row, result in zip(shown.rows, results, strict=True))
     return fill(
         "page.html",
@@ -65,12 +65,16 @@ def render(results: Sequence[Result], *, title: str, status: str = "") -> str:
     )  # fmt: skip
 
 
-def _answers_first(results: Sequence[Result]) -> Table:
-    """Return the measured table, its columns in the order in which they answer, and what they say in a note."""
-    names = [column.name for column in measured(results).columns if column.numeric]
-    first = [name for name in ANSWERS if name in names]
-    table = measured(results, [*first, *(name for name in names if name not in first)])
-    return replace(table, notes=tuple(filter(None, (*table.notes, conventions(table.columns)))))
+def _answers_first(table: Table) -> Table:
+    """Return the measured table, its numbers in the order in which they answer, and what the columns say in a note."""
+    numbers = [i for i, column in enumerate(table.columns) if column.numeric]
+    place = {name: at for at, name in enumerate(ANSWERS)}
+    sorted_numbers = iter(sorted(numbers, key=lambda i: place.get(table.columns[i].name, len(place))))
+    order = [next(sorted_numbers) if column.numeric else i for i, column in enumerate(table.columns)]
+    columns = tuple(table.columns[i] for i in order)
+    rows = tuple(replace(row, cells=tuple(row.cells[i] for i in order)) for row in table.rows)
+    notes = tuple(filter(None, (*table.notes, conventions(columns))))
+    return replace(table, columns=columns, rows=rows, notes=notes)
 
 
 def fill(template: str, scripts: Sequence[str], **values: object) -> str:

@@ -64,9 +64,12 @@ class Exported:
         with torch.inference_mode(mode=False), torch.no_grad():
             example = clip.clone()
             self.model(example)  # fill caches, such as attention masks, before tracing
-            if self.mode == "aot_inductor":
-                return _inductor(self.model, example, path)
-            return _session(self.model, example, path, _provider(self.mode, self.device))
+            try:
+                if self.mode == "aot_inductor":
+                    return _inductor(self.model, example, path)
+                return _session(self.model, example, path, _provider(self.mode, self.device))
+            except UserError as error:
+                raise UnsupportedError(str(error)) from None
 
 
 def traced(model: nn.Module, example: Tensor, sizes: dict[int, Any] | None = None) -> torch.export.ExportedProgram:
@@ -84,10 +87,7 @@ def traced(model: nn.Module, example: Tensor, sizes: dict[int, Any] | None = Non
 
 
 def _inductor(model: nn.Module, example: Tensor, path: Path) -> Forward:
-    try:
-        program = traced(model, example)
-    except UserError as error:
-        raise UnsupportedError(str(error)) from None
+    program = traced(model, example)
     # Documented, but in a private module, up to today's torch.
     package = torch._inductor.aoti_compile_and_package(program, package_path=str(path))
     return torch._inductor.aoti_load_package(package)
@@ -117,10 +117,7 @@ def _session(model: nn.Module, example: Tensor, path: Path, provider: str) -> Fo
     """Return what runs the model in ONNX Runtime; the logits stay on the device."""
     import onnxruntime  # type: ignore[import-not-found]
 
-    try:
-        to_onnx(model, example, path)
-    except UserError as error:
-        raise UnsupportedError(str(error)) from None
+    to_onnx(model, example, path)
     logits = torch.empty_like(model(example))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

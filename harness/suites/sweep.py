@@ -61,8 +61,8 @@ def sweep(
             else:
                 _one_by_one(pending, run, out, progress)
     kept = {(r.case_id, r.machine): r for step in planned if step.kept and (r := step.result)}
-    wanted, measured = ({case.case_id for case in some} for some in (cases, pending))
-    results = [kept.get((r.case_id, r.machine), r) for r in ledger.read(out) if r.case_id in wanted]
+    measured = {case.case_id for case in pending}
+    results = [kept.get((r.case_id, r.machine), r) for r in run.asked(ledger.read(out))]
     return results, [r for r in results if r.case_id in measured and r.machine == machine(run.here, device)]
 
 
