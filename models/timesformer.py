@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _positions, _releases, _timesformer_names, _vit, _vit_init, _vit_names
+from ._layers import init_transformer
 
 ATTENTIONS = ("divided", "joint", "space")
 
@@ -69,6 +70,8 @@ class TimeSformer(nn.Module):
 
     T must be `frames` (else UserError is raised), but may be any with space-only attention. Positions are resized if
     H or W is not `size`; incomplete patches are dropped.
+    `init_std` initializes linear layers, `temporal_fc` too, by a truncated normal instead of torch's default,
+    `time_std` the time embedding. From scratch, a narrow model leaves chance only if both are large.
     `copy_strategy` initializes the temporal layers from an image checkpoint: see `_vit_init.inflate`. `time_shift` adds
     the shifts of TPS, which have no parameters, to space-only attention: see `_time_shift`.
     """
@@ -87,6 +90,8 @@ class TimeSformer(nn.Module):
         drop_path: float = 0.1,
         copy_strategy: str = "repeat",
         time_shift: bool = False,
+        init_std: float | None = None,
+        time_std: float = 0.02,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
@@ -109,11 +114,13 @@ class TimeSformer(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if attention != "space":
             self.time_embed = nn.Parameter(torch.empty(1, frames, dim))
-            nn.init.trunc_normal_(self.time_embed, std=0.02)
+            nn.init.trunc_normal_(self.time_embed, std=time_std)
         shift_grid = (self.grid, self.grid) if time_shift else None
         self.blocks = _vit.make_blocks(depth, dim, heads, drop_path, attention == "divided", shift_grid)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.cls_head = _vit.make_head(dim, num_classes)
+        if init_std is not None:
+            init_transformer(self, init_std)
 
     def positions(self, height: int, width: int) -> Tensor:
         """Return the position embedding, `1 (1 + P) D`, resized to frames of `height` x `width` pixels."""
@@ -219,8 +226,10 @@ VARIANTS = {
         size=32,
         patch=8,
         dim=64,
-        depth=3,
+        depth=2,
         heads=4,
         drop_path=0.0,
+        init_std=0.2,
+        time_std=1.0,
     ),
 }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..spec import Clip, Published, Recipe, Views
 from . import Variant, _positions, _releases, _timesformer_names, _vit, _vit_init, _vit_names
+from ._layers import init_transformer
 
 ATTENTIONS = ("factorized", "joint", "divided")
 
@@ -48,7 +49,8 @@ class ViViT(nn.Module):
     Raises UserError if the clip is not of `frames` x `size` x `size`. The factorized temporal encoder's input is the
     class token of the first tubelet slot and the mean patch of every slot. (The official code takes that class token
     from the wrong clip of a batch; with one clip they agree.) `copy_strategy` and `extend_strategy` control the
-    inflation of image checkpoints: see `_vit_init.inflate`.
+    inflation of image checkpoints: see `_vit_init.inflate`. `init_std` initializes linear layers by a truncated normal
+    instead of torch's default.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class ViViT(nn.Module):
         drop_path: float = 0.1,
         copy_strategy: str = "repeat",
         extend_strategy: str = "temporal_avg",
+        init_std: float | None = None,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
@@ -94,6 +97,8 @@ class ViViT(nn.Module):
             self.temporal_blocks = _vit.make_blocks(temporal_depth, dim, heads, drop_path)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.cls_head = _vit.make_head(dim, num_classes)
+        if init_std is not None:
+            init_transformer(self, init_std)
 
     def forward(self, clip: Tensor) -> Tensor:
         if tuple(clip.shape[2:]) != self.clip_shape:
@@ -168,5 +173,6 @@ VARIANTS = {
         temporal_depth=2,
         heads=4,
         drop_path=0.0,
+        init_std=0.12,
     ),
 }

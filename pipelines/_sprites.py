@@ -1,16 +1,16 @@
 """Draws videos of a moving sprite whose class is the motion: neither one frame nor a set of frames reveals the class.
 
 A sprite has four cyclic coordinates: x, y, angle and size (which restarts small after its largest). In every video,
-three of them take evenly spaced values along a random part of their cycle, and one stays constant. The coordinate of
-the class takes its values in order; the other two go there and back:
+two of them take evenly spaced values along a random part of their cycle, and two stay constant. The coordinate of the
+class takes its values in order; the other one goes there and back:
 
     time        0 1 2 3 4 5 6 7
     class       0 1 2 3 4 5 6 7    or, in the opposite class, 7 6 5 4 3 2 1 0
-    others      0 2 4 6 7 5 3 1    each starting at a random frame, in either direction
+    other       0 2 4 6 7 5 3 1    starting at a random frame, in either direction
 
 So in every frame, each coordinate is uniformly distributed whatever the class: a single frame carries no information.
-An unordered set of frames reveals which coordinate is constant, which leaves six classes. A model that ignores frame
-order cannot exceed 1 in 6 (chance is 1 in 8); one that does has used motion.
+An unordered set of frames reveals which two coordinates change, which leaves four classes. A model that ignores frame
+order cannot exceed 1 in 4, twice the chance of 1 in 8; one that does has used motion.
 
 The 16 harder classes are pairs of motions of the sprite with the red front, one after the other, the second along the
 coordinate after the first's; the other coordinates are constant. A distractor with a blue front moves by a random pair.
@@ -85,7 +85,7 @@ def _paint(video: np.ndarray, place: np.ndarray, shape: np.integer, colors: np.n
 
 
 def coordinates(
-    motion: str, rng: np.random.Generator, frames: int, *, span: tuple[float, float] = SPAN, others: int = 2
+    motion: str, rng: np.random.Generator, frames: int, *, span: tuple[float, float] = SPAN, others: int = 1
 ) -> np.ndarray:
     """Return the four coordinates over time, float32 `4 T` in [0, 1); `others` of them go there and back.
 

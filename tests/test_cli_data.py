@@ -49,7 +49,7 @@ def test_an_embedded_set_has_its_own_number_of_videos(data, tmp_path: Path, monk
     asked = []
     monkeypatch.setattr(synthetic, "make", lambda out, **options: asked.append(options) or {})
     assert [data("synth", tmp_path, *more)[0] for more in ((), ("--hard",), ("--hard", "--val", 7))] == [0, 0, 0]
-    assert [options["videos"] for options in asked] == [(1600, 240, 400), (3840, 480, 960), (3840, 7, 960)]
+    assert [options["videos"] for options in asked] == [(3200, 240, 400), (3840, 480, 960), (3840, 7, 960)]
 
 
 LISTS = [

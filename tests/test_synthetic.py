@@ -154,13 +154,13 @@ def test_the_opposite_class_moves_the_other_way_through_the_same_places(pair: tu
 
 @pytest.mark.parametrize("motion", synthetic.CLASSES)
 @pytest.mark.parametrize("frames", [8, 15, 16])
-def test_three_coordinates_take_evenly_spaced_values_and_one_rests(motion: str, frames: int) -> None:
-    """So a heap of frames shows three coordinates that move alike, and not which of them is the class's."""
+def test_two_coordinates_take_evenly_spaced_values_and_two_rest(motion: str, frames: int) -> None:
+    """So a heap of frames shows two coordinates that move alike, and not which of them is the class's."""
     partners = set()
     for seed in range(20):
         place = np.unwrap(_sprites.coordinates(motion, np.random.default_rng(seed), frames), period=1)
         moving = [k for k in range(4) if np.ptp(place[k]) > 0]
-        assert len(moving) == 3
+        assert len(moving) == 2
         assert _sprites.MOTIONS[motion][0] in moving
         partners |= set(moving)
         for values in np.sort(place[moving]):
@@ -302,10 +302,10 @@ def _reversed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.slow  # trains four small networks on a thousand videos
 @pytest.mark.exhaustive
 def test_only_the_order_of_frames_tells_the_class(clips: tuple[Tensor, ...]) -> None:
-    """Single frames stay at chance (1 in 8), heaps of them at 1 in 6; four deviations of 400 clips are 7 %."""
+    """Single frames stay at chance (1 in 8), heaps of them at 1 in 4; four deviations of 400 clips are 8 %."""
     train, labels, test, truth = clips
     first = train[:, :, :1], labels, test[:, :, :1], truth
     assert _accuracy(first, reach=1, backwards=False, epochs=12) < 0.2
-    assert _accuracy(clips, reach=1, epochs=6) < 0.2
-    assert _accuracy(clips, reach=3, shuffled=True, epochs=8) < 0.24
+    assert _accuracy(clips, reach=1, epochs=6) < 0.33
+    assert _accuracy(clips, reach=3, shuffled=True, epochs=8) < 0.33
     assert _accuracy(clips, reach=3, epochs=10) > 0.4

@@ -33,7 +33,7 @@ def synthesize(
     out: Annotated[Path, typer.Argument(help="Folder to make the videos and their indexes in.")],
     codec: Annotated[str, typer.Option(help="vp9, vp8, h264, hevc, mpeg4, mjpeg or av1.")] = "vp9",
     hard: Annotated[bool, typer.Option("--hard", help="Pairs of motions, 16 classes, in longer videos.")] = False,
-    train: Annotated[int | None, typer.Option(min=0, help="Training videos: 1600, with --hard 3840.")] = None,
+    train: Annotated[int | None, typer.Option(min=0, help="Training videos: 3200, with --hard 3840.")] = None,
     val: Annotated[int | None, typer.Option(min=0, help="Validation videos: 240, with --hard 480.")] = None,
     test: Annotated[int | None, typer.Option(min=0, help="Test videos: 400, with --hard 960.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
