@@ -32,11 +32,17 @@ def checks() -> list[Check]:
 def _build_tools() -> list[Check]:
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
     compiler, ninja = shutil.which("g++"), shutil.which("ninja")
-    why = "DeepSpeed compiles its CPU communication once"
+    why = "DeepSpeed compiles the communication of several ranks on a CPU once"
     return [
-        Check("g++", compiler is not None, compiler or "missing", f"install g++ ({why})"),
-        Check("python headers", header.exists(), str(header), f"install the Python development headers ({why})"),
-        Check("ninja", ninja is not None, ninja or "missing", f"pip install ninja, on PATH ({why})"),
+        Check("g++", compiler is not None, compiler or "missing", f"install g++ ({why})", needed=False),
+        Check(
+            "python headers",
+            header.exists(),
+            str(header),
+            f"install the Python development headers ({why})",
+            needed=False,
+        ),
+        Check("ninja", ninja is not None, ninja or "missing", f"pip install ninja, on PATH ({why})", needed=False),
     ]
 
 

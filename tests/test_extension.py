@@ -17,10 +17,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_compiling_is_told_only_where_it_will_happen(folder: Path):
-    assert ds_extension.will_compile("cpu")
-    assert not ds_extension.will_compile("cuda")
+    assert ds_extension.will_compile("cpu", 2)
+    assert not ds_extension.will_compile("cpu", 1)
+    assert not ds_extension.will_compile("cuda", 2)
     (folder / f"{ds_extension.NAME}.so").touch()
-    assert not ds_extension.will_compile("cpu")
+    assert not ds_extension.will_compile("cpu", 2)
+
+
+@pytest.mark.slow  # imports deepspeed
+def test_one_rank_compiles_nothing(folder: Path):
+    connect = (
+        "from reelbench.harness.training import engine; world = engine.connect('cpu'); "
+        "print(world.size); engine.disconnect()"
+    )
+    clean = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    done = subprocess.run([sys.executable, "-c", connect], env=clean, capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
+    assert os.listdir(folder) == []
 
 
 def test_every_environment_has_its_own(monkeypatch: pytest.MonkeyPatch):

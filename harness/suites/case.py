@@ -229,7 +229,7 @@ def _train(
     check_job(job, case.ranks)
     total = total_steps(job.recipe, len(Index.load(job.data)))
     line = launcher.command(rank_arguments(job), ranks=case.ranks, device=case.device)
-    if ds_extension.will_compile(case.device):
+    if ds_extension.will_compile(case.device, case.ranks):
         report(Event(phase="compile", note=ds_extension.COMPILING))
     if not resumed:
         provenance.write(folder, provenance.of_training(case))

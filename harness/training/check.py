@@ -38,7 +38,7 @@ def check_job(job: Job, ranks: int) -> None:
         raise UserError(f"{job.data}: {len(index)} videos do not fill one batch of {job.recipe.batch}: lower --batch")
     if (job.recipe.objective == "token_label") != (job.annotator is not None):
         raise UserError("token labels need their annotator's weights, and nothing else does: --annotator CHECKPOINT")
-    ds_extension.check(job.device)
+    ds_extension.check(job.device, ranks)
     _check_out(job, index)
 
 

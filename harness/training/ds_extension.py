@@ -1,5 +1,6 @@
 """DeepSpeed's JIT-compiled extension for shared-memory communication between CPU ranks: build folder, lock, cleanup.
 
+A single rank has nobody to communicate with, and needs neither the extension nor a compiler.
 torch builds the extensions of all environments in one folder, where two environments would overwrite each other's
 builds; here each environment of each machine gets its own. torch also waits forever for the lock of a killed build.
 """
@@ -35,17 +36,21 @@ def root() -> str:
     return str(Path(cpp_extension.get_default_build_root()) / environment)
 
 
-def will_compile(device: str) -> bool:
-    """Whether the next training run on this device has to compile the extension first."""
-    return device == "cpu" and sys.platform == "linux" and not (Path(root()) / NAME / f"{NAME}.so").exists()
+def will_compile(device: str, ranks: int) -> bool:
+    """Whether the next training run on this device, with this number of ranks, has to compile the extension first."""
+    return _is_used(device, ranks) and not (Path(root()) / NAME / f"{NAME}.so").exists()
 
 
-def check(device: str) -> None:
-    """Check that a training run on this device can load the extension, and compile it if it will have to.
+def _is_used(device: str, ranks: int) -> bool:
+    return device == "cpu" and ranks > 1 and sys.platform == "linux"
+
+
+def check(device: str, ranks: int) -> None:
+    """Check that a training run can load the extension if it uses it, and compile it if it will have to.
 
     Raises UserError if the build folder cannot be written, or compiler, ninja or Python's headers are missing.
     """
-    if device != "cpu" or sys.platform != "linux":
+    if not _is_used(device, ranks):
         return
     folder = Path(root()) / NAME
     try:
@@ -57,7 +62,7 @@ def check(device: str) -> None:
             f"{folder}: cannot be written ({error.strerror}), and DeepSpeed's CPU communication is built there: set "
             "TORCH_EXTENSIONS_DIR to a folder that can"
         ) from None
-    if will_compile(device) and (missing := _missing_tools()):
+    if will_compile(device, ranks) and (missing := _missing_tools()):
         raise UserError(
             f"{', '.join(missing)}: not found, and DeepSpeed has to compile its CPU communication once: install it "
             "(`reelbench doctor` lists what is needed)"

@@ -48,9 +48,12 @@ def connect(device: str) -> World:
     os.environ.update(launcher.tools(device))
     import deepspeed
 
-    if device == "cpu" and os.environ.get("LOCAL_RANK", "0") == "0":
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks == 1:
+        deepspeed.ops.__compatible_ops__[ds_extension.NAME] = False  # what it asks before it compiles; no option
+    elif device == "cpu" and os.environ.get("LOCAL_RANK", "0") == "0":
         ds_extension.remove_stale_lock()
-        if ds_extension.will_compile(device):
+        if ds_extension.will_compile(device, ranks):
             print(ds_extension.COMPILING, file=sys.stderr, flush=True)
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
