@@ -20,7 +20,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 TINY = {"image_size": 32, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256}
 CLASSES = tuple(f"action {number}" for number in range(5))
 CONFIGS = {
-    "timesformer": {**TINY, "patch_size": 8, "num_frames": 8},
+    "timesformer": {**TINY, "num_hidden_layers": 2, "patch_size": 8, "num_frames": 8},
     "vivit": {**TINY, "tubelet_size": [2, 8, 8], "num_frames": 4},
     "videomae": {**TINY, "patch_size": 8, "num_frames": 4},
     "vjepa2": {

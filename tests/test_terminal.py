@@ -41,7 +41,7 @@ def test_the_report_of_a_stored_run_is_one_table_of_60_lines_and_100_columns(sui
     lines = shown(stored(suite)).splitlines()
     assert max(map(cell_len, lines)) <= 100
     assert len(lines) < 60
-    assert sum(line.startswith("model ") for line in lines) == 1
+    assert sum(line.startswith("model  ") for line in lines) == 1
     assert not any("published," in line or "README" in line for line in lines)
 
 
