@@ -33,17 +33,12 @@ def _build_tools() -> list[Check]:
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
     compiler, ninja = shutil.which("g++"), shutil.which("ninja")
     why = "DeepSpeed compiles the communication of several ranks on a CPU once"
-    return [
-        Check("g++", compiler is not None, compiler or "missing", f"install g++ ({why})", needed=False),
-        Check(
-            "python headers",
-            header.exists(),
-            str(header),
-            f"install the Python development headers ({why})",
-            needed=False,
-        ),
-        Check("ninja", ninja is not None, ninja or "missing", f"pip install ninja, on PATH ({why})", needed=False),
-    ]
+    tools = (
+        ("g++", compiler is not None, compiler or "missing", "install g++"),
+        ("python headers", header.exists(), str(header), "install the Python development headers"),
+        ("ninja", ninja is not None, ninja or "missing", "pip install ninja, on PATH"),
+    )
+    return [Check(name, ok, found, f"{remedy} ({why})", needed=False) for name, ok, found, remedy in tools]
 
 
 def _import(name: str) -> Check:

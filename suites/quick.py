@@ -22,7 +22,7 @@ RECIPE = Recipe(
 # The plain transformers bear twice the rate and leave chance later: TimeSformer after some 300 steps, as a patch is of
 # one frame, so that only attention compares two.
 PLAIN = replace(RECIPE, lr=2e-3, betas=(0.9, 0.95))
-RECIPES = {
+RECIPES = dict.fromkeys(FAMILIES, RECIPE) | {
     "timesformer": replace(PLAIN, epochs=3, validate_epochs=3),
     "vivit": replace(PLAIN, epochs=2, validate_epochs=2),
 }
@@ -33,13 +33,13 @@ SUITE = Suite(
     cases=tuple(
         Case(
             model=f"{family}/micro",
-            recipe=RECIPES.get(family, RECIPE),
+            recipe=recipe,
             views=Views(),
             metrics=(
                 "parameters", "flops", "memory", "latency", "throughput", "energy", "decode", "data_stall", "accuracy",
             ),
             time_limit=600,
         )
-        for family in FAMILIES
+        for family, recipe in RECIPES.items()
     ),
 )  # fmt: skip
