@@ -31,12 +31,11 @@ def checks() -> list[Check]:
 
 def _build_tools() -> list[Check]:
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    compiler, ninja = shutil.which("g++"), shutil.which("ninja")
-    why = "DeepSpeed compiles the communication of several ranks on a CPU once"
+    compiler = shutil.which("g++")
+    why = "torch.compile builds kernels with it"
     tools = (
         ("g++", compiler is not None, compiler or "missing", "install g++"),
         ("python headers", header.exists(), str(header), "install the Python development headers"),
-        ("ninja", ninja is not None, ninja or "missing", "pip install ninja, on PATH"),
     )
     return [Check(name, ok, found, f"{remedy} ({why})", needed=False) for name, ok, found, remedy in tools]
 

@@ -12,14 +12,12 @@ TRACKER = "multiprocessing.resource_tracker"
 SECONDS = 0.5  # between two looks at the parent
 
 
-def end_with(gone: Callable[[], bool], last: Callable[[], None] = lambda: None) -> None:
-    """Exit, with all descendants, once `gone()` is true; `last` is called before it, from a thread."""
+def end_with(gone: Callable[[], bool]) -> None:
+    """Exit, with all descendants, once `gone()` is true."""
 
     def watch() -> None:
         while not gone():
             time.sleep(SECONDS)
-        with contextlib.suppress(Exception):
-            last()
         kill_descendants(os.getpid())
         os._exit(1)
 

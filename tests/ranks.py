@@ -45,8 +45,8 @@ def bare(made: Job, ranks: int = 1) -> list[subprocess.Popen[str]]:
     return [start(line, **place(rank, ranks, port)) for rank in range(ranks)]
 
 
-def finish(process: subprocess.Popen[str], *, limit: float = 900) -> tuple[int, str]:
-    """Wait for the end, also of the first training on a machine, which compiles; return exit code and all output."""
+def finish(process: subprocess.Popen[str], *, limit: float = 300) -> tuple[int, str]:
+    """Wait for the end; return exit code and all output."""
     output = process.communicate(timeout=limit)[0]
     return process.returncode, output
 

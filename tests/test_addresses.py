@@ -257,7 +257,6 @@ def test_reports_call_a_file_by_its_last_folder():
     assert "/home/me" not in text
 
 
-@pytest.mark.timeout(1200)  # the first training on a machine compiles beside all other tests
 @pytest.mark.slow  # two ranks through the launcher, then eval, export, convert and explain
 def test_a_users_network_trains_on_two_ranks(mine, tmp_path, monkeypatch, tiny_synthetic, reelbench):
     monkeypatch.chdir(mine.parent)

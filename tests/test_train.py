@@ -62,14 +62,16 @@ def test_one_rank_leaves_everything_a_user_needs(one_rank):
 
 @pytest.mark.slow  # three processes, each with its imports and decoders
 def test_two_ranks_that_accumulate_see_the_losses_of_one_which_goes_on_from_their_checkpoint(
-    one_rank, tiny_synthetic, tmp_path
+    one_rank, tiny_synthetic, tmp_path, monkeypatch
 ):
-    """Through DeepSpeed's universal checkpoint."""
+    """Through DeepSpeed's universal checkpoint; nothing is compiled for it."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     made = job(tiny_synthetic, tmp_path, accumulate=2, zero=2)
     assert ranks.losses(made, *ranks.bare(made, 2)) == pytest.approx(one_rank[1], rel=2e-5)
     (tmp_path / "checkpoints" / "latest").write_text("step_3")
     resumed = dataclasses.replace(made, resume=True)
     assert ranks.losses(resumed, *ranks.bare(resumed)) == pytest.approx(one_rank[1], rel=2e-5)
+    assert not (tmp_path / "extensions").exists()
 
 
 @pytest.mark.slow  # five processes
@@ -207,23 +209,13 @@ MASKED, MASKED_CLIP = Recipe(objective="maskfeat", batch=8), models.find("mvit/m
 
 
 @pytest.mark.slow  # looks a dozen jobs over, models included
-def test_places_are_looked_at_before_anything_is_started(tiny_synthetic, tmp_path, monkeypatch):
+def test_places_are_looked_at_before_anything_is_started(tiny_synthetic, tmp_path):
     made = job(tiny_synthetic, tmp_path / "file")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="--out .*file: is a file: name a folder"):
         check_job(made, 1)
     with pytest.raises(UserError, match="cannot be written to: Not a directory"):
         check_job(dataclasses.replace(made, out=tmp_path / "file" / "run"), 1)
-    made = dataclasses.replace(made, out=tmp_path / "run")
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "file" / "extensions"))
-    with pytest.raises(UserError, match="cannot be written .*: set TORCH_EXTENSIONS_DIR"):
-        check_job(made, 2)
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
-    monkeypatch.setenv("CXX", "no-such-compiler -O2")
-    with pytest.raises(UserError, match=r"no-such-compiler: not found, .*`reelbench doctor`"):
-        check_job(made, 2)
-    assert not made.out.exists()
-    check_job(made, 1)  # a single rank compiles nothing
 
 
 def test_an_overflow_changes_no_average(tiny_synthetic, tmp_path):

@@ -34,7 +34,7 @@ from ..measuring import environment, machine
 from ..measuring.accuracy import Predictions
 from ..measuring.phases import PhaseTimer
 from ..measuring.timing import disturbed
-from ..training import checkpoints, diagnosis, ds_extension, launcher, run_folder, saved_weights, stream
+from ..training import checkpoints, diagnosis, launcher, run_folder, saved_weights, stream
 from ..training import weights as trained
 from ..training.check import check_job
 from ..training.job import Job, find_recipe
@@ -229,8 +229,6 @@ def _train(
     check_job(job, case.ranks)
     total = total_steps(job.recipe, len(Index.load(job.data)))
     line = launcher.command(rank_arguments(job), ranks=case.ranks, device=case.device)
-    if ds_extension.will_compile(case.device, case.ranks):
-        report(Event(phase="compile", note=ds_extension.COMPILING))
     if not resumed:
         provenance.write(folder, provenance.of_training(case))
     process = subprocess.Popen(line, stdout=sys.stderr, env=launcher.environment(case.device))

@@ -10,7 +10,7 @@ from ... import models
 from ...errors import UserError
 from ...pipelines import decoder_choice
 from ...pipelines.index import Index
-from . import checkpoints, ds_config, ds_extension, objective, record, run_folder, stream
+from . import checkpoints, ds_config, objective, record, run_folder, stream
 from . import engine as ds
 from .job import Job
 from .schedule import total_steps
@@ -21,8 +21,8 @@ SHOWN = 8  # classes without videos, by name
 def check_job(job: Job, ranks: int) -> None:
     """Validate model, clip, recipe, monitors and data of a job for this number of ranks on all machines.
 
-    Also that OUT may be written to, that DeepSpeed's extension can be compiled, and if the job resumes, that there is a
-    checkpoint which fits it; files of weights are not read. Raises UserError on the first mistake.
+    Also that OUT may be written to, and if the job resumes, that there is a checkpoint which fits it; files of weights
+    are not read. Raises UserError on the first mistake.
     """
     models.check_clip(job.model, job.clip, job.options)
     models.outline(job.model, num_classes=2, **objective.model_options(job))
@@ -38,7 +38,6 @@ def check_job(job: Job, ranks: int) -> None:
         raise UserError(f"{job.data}: {len(index)} videos do not fill one batch of {job.recipe.batch}: lower --batch")
     if (job.recipe.objective == "token_label") != (job.annotator is not None):
         raise UserError("token labels need their annotator's weights, and nothing else does: --annotator CHECKPOINT")
-    ds_extension.check(job.device, ranks)
     _check_out(job, index)
 
 

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...spec import Recipe
-from . import checkpoints, ds_extension, durable, launcher, optimizer, universal
+from . import checkpoints, durable, launcher, optimizer, universal
 from .ema import Ema
 from .schedule import parameter_groups
+
+INFERENCE_EXTENSION = "deepspeed_shm_comm"  # communication in shared memory between CPU ranks: half a minute of g++
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,8 @@ def connect(device: str) -> World:
     os.environ.update(launcher.tools(device))
     import deepspeed
 
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if ranks == 1:
-        deepspeed.ops.__compatible_ops__[ds_extension.NAME] = False  # what it asks before it compiles; no option
-    elif device == "cpu" and os.environ.get("LOCAL_RANK", "0") == "0":
-        ds_extension.remove_stale_lock()
-        if ds_extension.will_compile(device, ranks):
-            print(ds_extension.COMPILING, file=sys.stderr, flush=True)
+    # Private, as there is no option: what DeepSpeed asks before it compiles an extension that only inference uses.
+    deepspeed.ops.__compatible_ops__[INFERENCE_EXTENSION] = False
     if "RANK" not in os.environ:
         alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
         os.environ.update(alone, MASTER_PORT=str(launcher.free_port()))
@@ -63,11 +60,7 @@ def connect(device: str) -> World:
         torch.cuda.set_device(local)
     deepspeed.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", verbose=False)
     place = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
-    world = World(torch.distributed.get_rank(), torch.distributed.get_world_size(), place)
-    if device == "cpu":
-        torch.distributed.barrier()
-        ds_extension.unlink_shared_memory()
-    return world
+    return World(torch.distributed.get_rank(), torch.distributed.get_world_size(), place)
 
 
 def disconnect() -> None:
@@ -184,7 +177,7 @@ class Engine:
         self.scales = [(group["lr_scale"], group["decay_scale"]) for group in self.optimizer.param_groups]
         if recipe.zero == 0:
             settings = {**settings, "gradient_clipping": 0.0}  # see `_clip`
-        with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed prints to stdout while compiling
+        with contextlib.redirect_stdout(sys.stderr):  # where a configuration has an operator compiled, that prints
             self.engine: Any = deepspeed.initialize(model=objective, optimizer=self.optimizer, config=settings)[0]
         if recipe.zero == 0 and world.size == 1:
             self.engine.enable_backward_allreduce = False  # there are no peers

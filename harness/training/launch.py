@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from ...errors import INTERRUPTED, Stopped, UserError
 from .. import lineage
-from . import ds_extension, launcher, rendezvous, run_folder
+from . import launcher, rendezvous, run_folder
 from .job import Job
 from .machines import Machines
 from .signals import StopSignal, block_signals
@@ -35,7 +35,7 @@ def run(job: Job, machines: Machines) -> int:
     os.environ.update(slurm_rank(os.environ))
     rendezvous.check(os.environ, machines.ranks)
     if "RANK" in os.environ:
-        launcher.end_with_starter(last=ds_extension.unlink_shared_memory)
+        launcher.end_with_starter()
         from .loop import train as train_here
 
         if launcher.CHECKED not in os.environ:
@@ -73,9 +73,6 @@ def _wait(line: list[str], job: Job) -> int:
             code = process.wait(timeout=AGAIN)
         if code is None and stop.requested and not told:
             told = ask_to_stop(process.pid)
-    (port,) = [word.partition("=")[2] for word in line if word.startswith("--master_port=")] or [""]
-    if port:
-        ds_extension.unlink_shared_memory(port)  # of ranks that were killed before they could
     if ended := _signal(code):
         print(f"reelbench: training was ended by {ended}: --resume goes on from its newest checkpoint", file=sys.stderr)
     if stop.interrupted:

@@ -8,12 +8,11 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from .. import lineage
 from ..lock import this_process
-from . import ds_extension, visible
+from . import visible
 
 CHECKED = "REELBENCH_JOB_CHECKED"
 STARTER = "REELBENCH_STARTED_BY"
@@ -74,23 +73,21 @@ def starter() -> str:
     return os.environ.get(STARTER, "")
 
 
-def end_with_starter(last: Callable[[], None] = lambda: None) -> None:
-    """End this rank, `last` first, once its launcher or its starter is gone, both on this machine."""
-    lineage.end_with(lineage.parent_gone(), last)
+def end_with_starter() -> None:
+    """End this rank once its launcher or its starter is gone, both on this machine."""
+    lineage.end_with(lineage.parent_gone())
     found = re.fullmatch(r"process (\d+) on (.+)", starter())
     if found and found[2] == socket.gethostname():
-        lineage.end_with(lineage.process_gone(int(found[1])), last)
+        lineage.end_with(lineage.process_gone(int(found[1])))
 
 
 def tools(device: str) -> dict[str, str]:
     """Return variables that keep DeepSpeed off the GPU for `cpu`, and put this environment's ninja on PATH.
 
-    Another ninja would compile DeepSpeed's extension again. `cpu` also gets the extension's build folder.
+    DeepSpeed needs ninja where a user's own configuration asks for an operator that it compiles.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    if device != "cpu":
-        return {"PATH": path}
-    return {"PATH": path, "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": ds_extension.root()}
+    return {"PATH": path, **({"DS_ACCELERATOR": "cpu"} if device == "cpu" else {})}
 
 
 def free_port() -> int:
