@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 T = TypeVar("T")
+RANDOM = {nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_}
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what fills tensors at random: on the meta device it changes nothing, but imports torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func in RANDOM:
+            tensor = args[0] if args else given["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **given)
 
 
 def on_meta(compute: Callable[[], T]) -> T:
@@ -17,7 +31,7 @@ def on_meta(compute: Callable[[], T]) -> T:
     Constructors of others often do: drop-path rates by `torch.linspace(…)[i].item()`.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             return compute()
     except Exception as error:  # a user's code may raise anything
         if "meta" not in str(error).lower():

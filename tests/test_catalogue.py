@@ -114,3 +114,10 @@ def test_an_unknown_format_is_refused() -> None:
 def test_a_library_without_a_list_is_refused() -> None:
     with pytest.raises(UserError, match="unknown library with a list 'hf': Known: timm, torchvision"):
         models.library_names("hf")
+
+
+@pytest.mark.slow  # a process
+def test_an_outline_is_built_without_the_compiler() -> None:
+    """Whose import takes seconds: torch needs it to fill tensors of the meta device at random."""
+    build = "import sys; from reelbench import models; models.outline('vivit/micro')"
+    subprocess.run([sys.executable, "-c", f"{build}; sys.exit('torch._dynamo' in sys.modules)"], check=True)
