@@ -212,6 +212,16 @@ def test_a_batch_sweep_is_kept_and_searched_for_once(monkeypatch):
     assert made.timer.read()["measured"] > 0
 
 
+@pytest.mark.parametrize("order", [("latency", "throughput"), ("throughput", "latency")])
+def test_latency_and_throughput_of_one_clip_are_one_measurement_a_round(order):
+    made = subject(metrics=order, batch=1)
+    first, second = metrics.measure(made), metrics.measure(made)
+    for found in (first, second):
+        expected = [1e3 / ms for ms in found["latency_ms"].samples]
+        assert found["throughput_clips_s"].samples == pytest.approx(expected)
+    assert first["latency_ms"].samples != second["latency_ms"].samples
+
+
 @pytest.mark.parametrize(
     ("seconds", "fitting", "tried", "best", "largest"),
     [

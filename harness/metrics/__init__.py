@@ -58,6 +58,7 @@ class Subject:
     report: Report = lambda event: None
     _seen: set[torch.Size] = field(default_factory=set, init=False)
     _reported: float = field(default=0.0, init=False)
+    _one_clip: timing.Timing | None = field(default=None, init=False)
 
     @property
     def size(self) -> int:
@@ -100,6 +101,13 @@ class Subject:
         self.notes["warm_ups_cut_short"] = self.notes.get("warm_ups_cut_short", 0) + (not taken.steady)
         return taken
 
+    def time_one_clip(self) -> timing.Timing:
+        """Return the timing of forward passes at batch 1, taken once for all metrics of a `measure`."""
+        if self._one_clip is None:
+            clip = self.example(1)
+            self._one_clip = self.time(lambda: self.forward(clip))
+        return self._one_clip
+
     def on_device(self, clip: Tensor) -> tuple[list[float], str]:
         """Return the device-side seconds of forward passes on a GPU, and the method; ([], "") if not measurable."""
         with self.timer.phase("measured"):
@@ -136,6 +144,7 @@ def measure(subject: Subject) -> Mapping[str, Metric]:
     They are measured in the case's order, except `startup`, which needs the first forward pass and so comes first.
     """
     found: dict[str, Metric] = {}
+    subject._one_clip = None  # a worker measures its subject in every round
     for name in sorted(subject.case.metrics, key=lambda name: name != "startup"):
         subject.report(Event(phase=name))
         begin = time.perf_counter()

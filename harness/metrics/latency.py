@@ -16,8 +16,7 @@ from . import Subject
 
 def measure(subject: Subject) -> dict[str, Metric]:
     """Time forward passes at batch 1."""
-    clip = subject.example(1)
-    taken = subject.time(lambda: subject.forward(clip))
+    taken = subject.time_one_clip()
     convention = f"batch 1, {subject.convention}, model only"
     host = [s * 1e3 for s in taken.host]
     found = {"latency_ms": timing.summary(host, "ms", convention)}
@@ -26,7 +25,7 @@ def measure(subject: Subject) -> dict[str, Metric]:
         if known is not None:
             found[f"latency_p{percent}_ms"] = known
     if subject.device.type == "cuda":
-        found.update(_on_device(subject, clip, found["latency_ms"]))
+        found.update(_on_device(subject, subject.example(1), found["latency_ms"]))
     return found
 
 

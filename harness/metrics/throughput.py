@@ -24,9 +24,10 @@ SPARE = 0.9  # stop at 90 % of the free RAM: beyond it the OOM killer would end 
 
 
 def measure(subject: Subject) -> dict[str, Metric]:
-    """Time the case's batch, or the best of 1, 2, 4, …"""
+    """Time the case's batch, or the best of 1, 2, 4, …; at batch 1 the samples are those of `latency_ms`."""
     batch = best_batch(subject)
-    rates = [batch / s for s in _time(subject, batch, subject.budget).host]
+    taken = subject.time_one_clip() if batch == 1 else _time(subject, batch, subject.budget)
+    rates = [batch / s for s in taken.host]
     convention = f"batch {batch}, {subject.convention}, model only"
     frames = [rate * subject.clip.frames for rate in rates]
     return {
