@@ -80,7 +80,8 @@ def _survive(
     done = 0
     while done < len(chunks):
         with _pool(workers) as pool, suppress(BrokenProcessPool, TimeoutError):
-            futures = [pool.submit(_each, function, chunk) for chunk in chunks[done:]]
+            with no_main_module():  # so that a script needs no `if __name__ == "__main__"`
+                futures = [pool.submit(_each, function, chunk) for chunk in chunks[done:]]
             for future in futures:
                 yield future.result(timeout=timeout)
                 done += 1
@@ -96,7 +97,9 @@ def _each(function: Callable[[Item], Output], items: Sequence[Item]) -> list[Out
 
 def _alone(function: Callable[[Item], Output], item: Item, crashed: Callable[[Item], Output], timeout: float) -> Output:
     with _pool(1) as pool, suppress(BrokenProcessPool, TimeoutError):
-        return pool.submit(function, item).result(timeout=timeout)
+        with no_main_module():
+            future = pool.submit(function, item)
+        return future.result(timeout=timeout)
     return crashed(item)
 
 

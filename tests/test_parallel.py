@@ -47,14 +47,14 @@ def test_an_item_that_crashes_or_hangs_costs_itself_alone(tmp_path: Path, monkey
     sys.modules.pop("unruly")
 
 
+# As users write a script: without `if __name__ == "__main__"`.
 RUN = """
 import unruly
 from reelbench.pipelines import _parallel
 
 files = [{folder!r} + f"/{{n}}" for n in range(2)]
-if __name__ == "__main__":
-    for _ in _parallel.ordered(unruly.sleepy, files, crashed=unruly.failed, title="", workers=2, progress=False):
-        print("one", flush=True)
+for _ in _parallel.ordered(unruly.sleepy, files, crashed=unruly.failed, title="", workers=2, progress=False):
+    print("one", flush=True)
 """
 
 
