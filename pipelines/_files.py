@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _frames
+from . import _cropping, _frames
 from ._video import UnreadableVideo
 
 LARGE = 64 << 20  # bytes; of a larger file, only the packets that the frames need are read
@@ -68,11 +68,12 @@ class Files:
 
     def __init__(self, index: Any) -> None:
         table = index.table
-        names = ("size", "frames", "offset", "stream", "width", "height", "rotation", "flipped")
+        names = ("size", "frames", "offset", "stream", "width", "height", "coded_width", "rotation", "flipped")
         columns = {name: table[name].to_numpy() for name in names}
         paths = [os.fsencode(index.root / path) for path in table["path"]]
         self._columns = SharedArrays(
             columns
+            | {"uncropped": _cropping.on_the_right(table)}
             | {"path": np.frombuffer(b"".join(paths), np.uint8), "path_ends": np.cumsum([len(p) for p in paths])}
             | {name: np.array(table[name].tolist(), dtype=np.bytes_) for name in ("hash", "codec", "color_matrix")}
             | dict(zip(("pts", "pts_ends"), flat(table["pts"]), strict=True))
@@ -97,6 +98,11 @@ class Files:
     def coded_size(self, row: int) -> tuple[int, int]:
         """Return (width, height) before rotation, in pixels; without the padding that `Video.coded_width` includes."""
         return int(self._columns["width"][row]), int(self._columns["height"][row])
+
+    def uncropped_size(self, row: int) -> tuple[int, int] | None:
+        """Return the (width, height) of a video without its cropping, where that is to be removed (see `_cropping`)."""
+        whole = int(self._columns["coded_width"][row]), int(self._columns["height"][row])
+        return whole if self._columns["uncropped"][row] else None
 
     def orientation(self, row: int) -> tuple[int, bool]:
         """Return the rotation in degrees clockwise, and whether the frame is mirrored before (see `_orientation`)."""

@@ -21,6 +21,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
+from . import _cropping
 from ._header import UNDECODED
 
 EARLIER, MISSED = 32, 256  # frames by which to seek earlier, more than decoding is ahead; packets to look through then
@@ -52,12 +53,15 @@ def groups(wanted: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, np.ndarr
 
 
 def excerpt(
-    content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    content: np.ndarray | Path, stream: int, wanted: np.ndarray, pts: np.ndarray, keys: np.ndarray,
+    *, coded: tuple[int, int] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Return a file of the packets that decoding `wanted` (ascending) requires, and the frames' numbers in it (int32).
 
     The file is Matroska, or AVI if the source is, as uint8 bytes. `wanted` and `keys` are frame numbers in the source,
-    `pts` the times of all its frames. If the packets do not match the index, returns the whole file and `wanted`.
+    `pts` the times of all its frames. With the `coded` width and height of H.264, its frames show the padding
+    on the right, too (see `_cropping`). If the packets do not match the index, or something is cropped on the left,
+    returns the whole file and `wanted`.
     """
     file, avi = io.BytesIO(), is_avi(content)
     try:
@@ -69,9 +73,11 @@ def excerpt(
             with av.open(file, mode="w", format="avi" if avi else "matroska") as target:
                 copy = target.add_stream_from_template(video, opaque=True)  # needs no encoder of the codec
                 _retime(packets, shown, step=1 if avi else MILLISECONDS)
-                for packet in packets:
+                for packet in map(_cropping.removing(video, copy, coded), packets) if coded else packets:
                     packet.stream = copy
                     target.mux(packet)
+            if coded and not _cropping.is_removed(file, video.codec_context.extradata or b"", coded):
+                raise Mismatch("something is cropped on the left")
     except (Mismatch, FFmpegError):
         return np.fromfile(content, np.uint8) if isinstance(content, Path) else content, wanted
     return np.frombuffer(file.getbuffer(), dtype=np.uint8), numbers

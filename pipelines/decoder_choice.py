@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import UserError, unknown
 from ..spec import Decoder, Device
-from . import nvdec
+from . import _cropping, nvdec
 from ._colors import WEIGHTS, stated_to_nvdec
 from ._files import flat
 
@@ -145,9 +145,14 @@ def _on_gpu(table: pd.DataFrame, plain: np.ndarray) -> np.ndarray:
 
 
 def _sizes(table: pd.DataFrame) -> np.ndarray:
-    """Return width, height, coded width, coded height (N x 4); unknown coded sizes are rounded up to blocks."""
+    """Return the width and height that DALI is shown, coded width and height (N x 4).
+
+    Unknown coded sizes are rounded up to blocks; DALI is shown the whole width where its cropping is removed.
+    """
     names = ("width", "height", "coded_width", "coded_height")
     sizes = np.stack([table[name].to_numpy(dtype=np.int64) for name in names], axis=1)
+    uncropped = _cropping.on_the_right(table)
+    sizes[uncropped, 0] = sizes[uncropped, 2]
     sizes[:, 2:] = np.maximum(sizes[:, 2:], -(-sizes[:, :2] // BLOCK) * BLOCK)
     return sizes
 

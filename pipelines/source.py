@@ -236,7 +236,8 @@ class EncodedSource:
     frame is decoded to fill its place in the batch, and the row is `PADDING`; so is the rest of an incomplete batch.
     `undecodable` maps rows that made a decoder fail, crash or hang to the reason: they are skipped.
 
-    With `excerpts` each file is reduced to the packets that its frames need; otherwise only large files are.
+    With `excerpts` each file is reduced to the packets that its frames need; otherwise only large files are, and with
+    `uncropped` those of which DALI's cache would find no NVDEC session again (see `_cropping`).
     """
 
     form: ClassVar[Literal["encoded", "decoded", "mixed"]] = "encoded"
@@ -250,12 +251,14 @@ class EncodedSource:
         batch: int = 0,
         *,
         excerpts: bool = False,
+        uncropped: bool = False,
         corrects: bool = False,
         undecodable: dict[int, str] | None = None,
     ) -> None:
         self.files, self.batch_sampler, self.clip_sampler = files, batch_sampler, clip_sampler
         self.start = epoch, batch
-        self.excerpts, self.corrects, self.undecodable = excerpts, corrects, undecodable or {}
+        self.excerpts, self.uncropped, self.corrects = excerpts, uncropped, corrects
+        self.undecodable = undecodable or {}
 
     def __call__(self, info: Any) -> tuple[np.ndarray, ...]:
         """Return one sample. Raises StopIteration at the end of a test; training continues with the next epoch.
@@ -323,8 +326,9 @@ class EncodedSource:
         Raises UnreadableVideo if the file cannot be read or is not the one that was indexed.
         """
         content, frames = self.fetch(row, spec)
-        if isinstance(content, Path) or (self.excerpts and not self.files.is_folder(row)):
-            content, frames = excerpt(content, self.files.stream(row), frames, *self.files.times(row))
+        coded = self.files.uncropped_size(row) if self.uncropped else None
+        if isinstance(content, Path) or coded or (self.excerpts and not self.files.is_folder(row)):
+            content, frames = excerpt(content, self.files.stream(row), frames, *self.files.times(row), coded=coded)
         return (content, frames), spec.boxes
 
     def correction(self, row: int) -> np.ndarray:

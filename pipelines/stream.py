@@ -237,7 +237,10 @@ class Stream:
 
             return DecodedSource(*parts, undecodable=self._undecodable)
         # NVDEC seeks by itself; DALI's CPU decoder does not.
-        options: Any = {"excerpts": self.device == "cpu", "corrects": self._corrects, "undecodable": self._undecodable}
+        options: Any = {
+            "excerpts": self.device == "cpu", "uncropped": self.device == "cuda", "corrects": self._corrects,
+            "undecodable": self._undecodable,
+        }  # fmt: skip
         if self._supported.all():
             return EncodedSource(*parts, **options)
         from .software import MixedSource

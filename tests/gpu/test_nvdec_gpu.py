@@ -72,6 +72,14 @@ def test_two_heights_of_one_coded_size_keep_their_colors(tmp_path: Path):
     assert (found - expected).abs().flatten(1).mean(dim=1).max() < 8
 
 
+def test_widths_of_one_coded_width_are_all_shown(tmp_path: Path):
+    """They share sessions: the padding of 340 to 352 pixels is not cropped."""
+    index = indexed(tmp_path, "h264", (340, 256), (352, 256), (338, 256), (340, 256))
+    assert decoder_choice.supported(index, "cuda").tolist() == [True] * 4
+    found, expected = clips(index, "dali", epochs=2), clips(index, "software", epochs=2)
+    assert (found - expected).abs().flatten(1).mean(dim=1).max() < 8
+
+
 def test_the_doctor_says_what_is_decoded():
     lines = {check.name: check.result for check in doctor._nvdec()}
     assert "8 bit" in lines["NVDEC h264"]
