@@ -35,7 +35,8 @@ def on_the_right(table: pd.DataFrame) -> np.ndarray:
 def removing(source: Any, target: Any, size: Size) -> Callable[[Packet], Packet]:
     """Return what makes the packets of the stream `source` into those of `target`, its copy.
 
-    `size` is the coded (width, height), which `target` is given. Call this before anything is written.
+    `size` is the coded (width, height), which `target` is given. Call this before anything is written. What it returns
+    raises ValueError or FFmpegError at packets that cannot be read.
     """
     bitstream = BitStreamFilterContext("h264_metadata=crop_right=0", source, target)
     target.codec_context.width, target.codec_context.height = size  # after the filter, which copies the source's
@@ -52,12 +53,12 @@ def removing(source: Any, target: Any, size: Size) -> Callable[[Packet], Packet]
 def is_removed(content: io.BytesIO, sets: bytes, size: Size) -> bool:
     """Whether the first frame of a file shows `size`: not if something is cropped on the left.
 
-    It is looked at once for all files with these parameter `sets`.
+    It is looked at once for all files with these parameter `sets`, which are empty where the packets hold them.
     """
-    if (sets, size) not in _removed:
+    if not sets or (sets, size) not in _removed:
         content.seek(0)
         with av.open(content, mode="r") as container:
             container.streams.video[0].codec_context.flags |= Flags.unaligned  # else it crops less on the left
-            frame = next(container.decode(video=0))
-        _removed[sets, size] = (frame.width, frame.height) == size
+            frame = next(container.decode(video=0), None)
+        _removed[sets, size] = frame is not None and (frame.width, frame.height) == size
     return _removed[sets, size]

@@ -78,7 +78,7 @@ def excerpt(
                     target.mux(packet)
             if coded and not _cropping.is_removed(file, video.codec_context.extradata or b"", coded):
                 raise Mismatch("something is cropped on the left")
-    except (Mismatch, FFmpegError):
+    except (Mismatch, FFmpegError, ValueError):
         return np.fromfile(content, np.uint8) if isinstance(content, Path) else content, wanted
     return np.frombuffer(file.getbuffer(), dtype=np.uint8), numbers
 
