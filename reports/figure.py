@@ -47,7 +47,8 @@ INK = "#222222"
 MARKS = "osD^v<>P"  # a machine each, if there are several
 Corners = list[tuple[float, float]]
 SMALLEST, LARGEST = 5.0, 26.0  # bubble diameters in points
-NEAR, FAR = (3, 8), (16, 30, 50, 80)  # gaps to try between a bubble and its label, in points; FAR on the front only
+NEAR, FAR = (3, 8), (16, 30, 50, 80)  # gaps to try between a bubble and its label, in points
+FEW = 12  # points up to which every label may stand FAR off; of more, only those on the front
 COARSE, FINE = (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)  # ticks of a decade, where there are several and where there is one
 LABELS = 60  # most points labeled besides those on the front
 
@@ -126,7 +127,8 @@ def _front(axes: Axes, shown: Plot) -> Corners:
     edge = axes.get_xlim()[shown.x.better == "lower"]
     corners = _stairs(shown, [(p.x, p.y) for p in shown.points], edge)
     best, worst = (_stairs(shown, [corner(p, shown, better) for p in shown.points], edge) for better in (True, False))
-    axes.fill(*zip(*best, *reversed(worst), strict=True), color=INK, alpha=0.07, linewidth=0, zorder=0.5)
+    outline = [*best, *reversed(worst), (best[0][0], worst[0][1])]  # upright on the left, as the front itself begins
+    axes.fill(*zip(*outline, strict=True), color=INK, alpha=0.07, linewidth=0, zorder=0.5)
     axes.plot(*zip(*corners, strict=True), color=INK, alpha=0.5, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     return corners
 
@@ -208,7 +210,8 @@ def _legend(axes: Axes, points: Sequence[Point]) -> None:
         fontsize=8,
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
-        labelspacing=1.3,
+        handlelength=LARGEST / 8,  # in units of the font size, as the spacing: room for the largest bubble
+        labelspacing=1.6,
         labelcolor="#444444",
     )
 
@@ -221,10 +224,11 @@ def _label(axes: Axes, canvas: FigureCanvasAgg, shown: Plot, diameters: Sequence
     taken = np.vstack([_labels.around(centers, radii), _lines(axes, points, corners)])
     front = _front_indices(shown)
     rest = sorted(range(len(points)), key=lambda i: -points[i].y)[:LABELS]
+    distant = range(len(points)) if len(points) <= FEW else front
     for i in dict.fromkeys([*front, *rest]):
         text = axes.text(0, 0, points[i].model, fontsize=8, color=INK, va="bottom", zorder=4)
         extent = text.get_window_extent(canvas.get_renderer())
-        gaps = [gap * pixel for gap in (NEAR + FAR if i in front else NEAR)]
+        gaps = [gap * pixel for gap in (NEAR + FAR if i in distant else NEAR)]
         box = _labels.place(centers[i], radii[i], (extent.width, extent.height), taken, axes.bbox.extents, gaps)
         if box is None:
             text.remove()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.patches import Polygon
 from matplotlib.text import Text
 from reelbench import reports
 from reelbench.errors import UserError
@@ -118,3 +119,29 @@ def test_no_label_lies_on_an_error_bar():
     x, y = axes.transData.transform((10, 50))
     assert not box.y0 < y < box.y1
     assert not box.x0 < x < box.x1
+
+
+def test_each_of_a_few_points_is_labeled_however_close_they_are():
+    results = [case_at(f"family{i}/micro", 50 + 2 * i, 10 + i / 50) for i in range(figure.FEW)]
+    shown = plot(results)
+    assert shown is not None
+    texts = {text.get_text() for text in figure._figure(shown, "x").axes[0].texts}
+    assert texts == {result.case.model for result in results}
+
+
+def test_the_band_of_the_front_begins_upright():
+    shown = plot([case_at("tsm/micro", 60, 10), case_at("vivit/micro", 80, 20)])
+    assert shown is not None
+    [band] = [p for p in figure._figure(shown, "x").axes[0].patches if isinstance(p, Polygon)]
+    outline = np.array(band.get_xy())
+    level_or_upright = np.isclose(np.diff(outline, axis=0), 0).any(axis=1)
+    assert level_or_upright.all()
+
+
+def case_at(model: str, top1: float, latency: float) -> Result:
+    """Return a case whose intervals reach 5 points and 10 % to either side."""
+    metrics = {
+        "top1": Metric(value=top1, unit="%", low=top1 - 5, high=top1 + 5),
+        "latency_ms": Metric(value=latency, unit="ms", low=0.9 * latency, high=1.1 * latency),
+    }
+    return Result(case=Case(model=model), status="ok", started="", seconds=0.0, metrics=metrics)

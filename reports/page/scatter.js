@@ -93,7 +93,9 @@ function drawFront(svg, box, points, { xAxis, yAxis, x, y }) {
     return stairs(places, edge);
   };
   const bound = (better) => steps(find((p) => [endOf(xAxis, p.x, better), endOf(yAxis, p.y, better)]));
-  make("path", { class: "band", d: `M${[...bound(true), ...bound(false).reverse()].join("L")}Z` }, svg);
+  const [best, worst] = [bound(true), bound(false)];
+  const outline = [...best, ...[...worst].reverse(), [best[0][0], worst[0][1]]]; // upright where the front begins
+  make("path", { class: "band", d: `M${outline.join("L")}Z` }, svg);
   const front = find();
   const corners = steps(front);
   make("path", { class: "front", d: `M${corners.join("L")}` }, svg);
