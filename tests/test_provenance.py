@@ -12,7 +12,7 @@ import pytest
 from reelbench import reports
 from reelbench.errors import UserError
 from reelbench.harness.suites import case as cases
-from reelbench.harness.suites import dry_run, interleave, ledger, provenance, sources, sweep
+from reelbench.harness.suites import dry_run, interleave, ledger, load, provenance, sources, sweep
 from reelbench.reports import _measured
 from reelbench.result import Metric, Result, changes, newest
 from reelbench.spec import Case, Recipe, Suite
@@ -188,6 +188,21 @@ def test_what_builds_trains_and_measures_is_known_and_nothing_else():
     assert {*provenance.of_training(case)} < {*trained}
     assert "harness/measuring/timing.py" not in provenance.of_training(case)  # measured anew, not trained anew
     assert "models/tsm.py" not in trained
+
+
+@pytest.mark.parametrize("suite", load.listing())
+def test_what_measures_a_built_in_case_is_the_same_in_every_clone(suite):
+    for case in {(c.model, c.metrics, bool(c.recipe)): c for c in load.load(suite).cases}.values():
+        found = provenance.collect(case)
+        assert not [name for name in found if Path(name).is_absolute()]
+        assert {name for name in found if name.endswith(".py") and "/" not in name} <= {"intervals.py"}
+
+
+def test_a_file_beside_the_package_is_the_users(monkeypatch):
+    for name in sources.MODULES:
+        assert (sources.ROOT / f"{name}.py").is_file()
+        assert sources.hashes([sources.ROOT / f"{name}.py"]).keys() == {f"{name}.py"}
+    assert not sources._is_ours(sources.ROOT / "mine.py")
 
 
 def test_a_checkpoint_is_known_by_its_content(tmp_path):
