@@ -72,7 +72,7 @@ def run(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         name="s", description="", cases=tuple(Case(model=m, metrics=("parameters",)) for m in names), version=3
     )
 
-    def call(**options: bool) -> list[Result]:
+    def call(**options: Any) -> list[Result]:
         return sweep.sweep(suite, tmp_path / "out", device="cpu", **options)[1]
 
     call.suite = suite  # type: ignore[attr-defined]
@@ -113,6 +113,14 @@ def test_stale_rows_are_kept_on_request_and_marked(run, mine, tmp_path, capsys):
         assert "measured by other code or versions than the newest rows: nets/mine.py;" in str(
             reports.render([kept], kind)
         ).replace("{", "").replace("}", ""), kind
+
+
+def test_the_page_of_a_run_marks_what_is_kept_as_stale(run, mine):
+    run(only=["*mine.py:net"])
+    mine.write_text(mine.read_text().replace("4", "8"))
+    shown = []
+    run(keep_stale=True, live=lambda results, _: shown.append({r.case.label: r.details.get("stale") for r in results}))
+    assert shown == [{"nets/mine.py:net": ["nets/mine.py"], "tsm/micro": None}]
 
 
 def test_rows_of_an_earlier_version_are_of_unknown_code(run, tmp_path, capsys):
@@ -198,7 +206,15 @@ def test_what_measures_a_built_in_case_is_the_same_in_every_clone(suite):
         assert {name for name in found if name.endswith(".py") and "/" not in name} <= {"intervals.py"}
 
 
-def test_a_file_beside_the_package_is_the_users(monkeypatch):
+def test_no_published_row_names_a_file_by_its_place_on_a_machine():
+    files = sorted((sources.ROOT / "reports" / "reference").rglob("results.jsonl"))
+    assert files
+    for file in files:
+        names = {name for line in file.read_text().splitlines() for name in json.loads(line).get("provenance", ())}
+        assert not [name for name in names if Path(name).is_absolute()], file
+
+
+def test_a_file_beside_the_package_is_the_users():
     for name in sources.MODULES:
         assert (sources.ROOT / f"{name}.py").is_file()
         assert sources.hashes([sources.ROOT / f"{name}.py"]).keys() == {f"{name}.py"}

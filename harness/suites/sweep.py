@@ -51,6 +51,7 @@ def sweep(
     run = _Run(out, environment.collect(), fresh, keep_stale, _origins(suite, resolved), live)
     with lock(out):
         planned = run.steps(cases, out)
+        run.kept.update({(r.case_id, r.machine): r for step in planned if step.kept and (r := step.result)})
         pending = [step.case for step in planned if not step.kept]
         _write_environment(out, run.here)
         with SuiteProgress(suite.name, len(cases), len(cases) - len(pending)) as progress:
@@ -60,9 +61,8 @@ def sweep(
                 _in_rounds(pending, run, plan, progress)
             else:
                 _one_by_one(pending, run, out, progress)
-    kept = {(r.case_id, r.machine): r for step in planned if step.kept and (r := step.result)}
     measured = {case.case_id for case in pending}
-    results = [kept.get((r.case_id, r.machine), r) for r in run.asked(ledger.read(out))]
+    results = run.asked(ledger.read(out))
     return results, [r for r in results if r.case_id in measured and r.machine == machine(run.here, device)]
 
 
@@ -76,10 +76,11 @@ class _Run:
     keep_stale: bool
     origins: Mapping[str, Details]
     live: Live
+    kept: dict[tuple[str, str], Result] = dataclasses.field(default_factory=dict)  # by case and machine
 
     def asked(self, results: Sequence[Result]) -> list[Result]:
-        """Return the results of the suite's cases, of all that a folder holds."""
-        return [result for result in results if result.case_id in self.origins]
+        """Return the results of the suite's cases, of all that a folder holds; what is kept as stale says so."""
+        return [self.kept.get((r.case_id, r.machine), r) for r in results if r.case_id in self.origins]
 
     def steps(self, cases: Sequence[Case], folder: Path) -> list[resume.Step]:
         """Return a step per case, given the results in a folder."""
