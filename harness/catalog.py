@@ -6,12 +6,11 @@ import dataclasses
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from .. import address, discover, models
+from ..pipelines.progress import counting
 from .metrics import flops
-from .progress import bar
 
 
 def rows(*, added: bool = False) -> list[dict[str, Any]]:
@@ -21,8 +20,12 @@ def rows(*, added: bool = False) -> list[dict[str, Any]]:
     """
     others = discover.added("models")
     names = [name for name in models.names() if (address.family(name) in others) == added]
-    with bar(Console(stderr=True)) as progress:
-        return [row(name) for name in progress.track(names, description="counting")]
+    found = []
+    with counting("counting", len(names)) as tell:
+        for name in names:
+            found.append(row(name))
+            tell(len(found))
+    return found
 
 
 def gflops(model: nn.Module, clip: Tensor) -> float:

@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from .. import models, pipelines
 from ..errors import UserError, unknown
 from ..pipelines import decoder_choice
 from ..pipelines.index import Index
+from ..pipelines.progress import counting
 from ..result import Metric
 from ..spec import Activation, Arithmetic, Clip, Decoder, Device, Views
 from . import dump
 from .measuring import execution
 from .measuring.accuracy import Predictions, evaluate, scores
-from .progress import bar
 from .training import engine as ds
 from .training import rendezvous, saved_weights, weights
 
@@ -114,13 +113,10 @@ def evaluate_checkpoint(asked: Evaluation) -> dict[str, Metric]:
             index, clip=clip, views=protocol, batch=asked.batch, device=device, workers=asked.workers,
             decoder=asked.decoder, sampler=pipelines.SamplerState(rank=world.rank, world=world.size),
         ) as stream,
-        bar(Console(file=sys.stderr, quiet=not world.is_main)) as progress,
+        counting("videos", len(range(world.rank, len(index), world.size)), visible=world.is_main) as tell,
     ):  # fmt: skip
-        task = progress.add_task("videos", total=len(range(world.rank, len(index), world.size)))
         noted = _Noted(stream)
-        mine = evaluate(
-            forward, noted, activation=asked.scores, progress=lambda done: progress.update(task, completed=done)
-        )
+        mine = evaluate(forward, noted, activation=asked.scores, progress=tell)
     by_view = noted.by_view(logits)
     if "RANK" in os.environ:
         parts, by_views = ds.gather(mine), ds.gather(by_view)

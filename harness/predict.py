@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from .. import models, pipelines
 from ..errors import printable
 from ..pipelines.index import Index, build, from_videos
+from ..pipelines.progress import counting
 from ..spec import Device, Views
 from .explain import class_names
 from .measuring import execution
 from .measuring.accuracy import Predictions, evaluate
-from .progress import bar
 from .training import weights
 
 TOP = 5
@@ -82,13 +80,9 @@ def _test(asked: Asked, network: nn.Module, index: Index) -> Predictions:
     execution.set_up("fp32", "eager", torch.device(asked.device))
     with (
         pipelines.open(index, clip=clip, views=views, batch=1, device=asked.device, workers=1) as stream,
-        bar(Console(file=sys.stderr)) as progress,
+        counting("videos", len(index)) as tell,
     ):
-        task = progress.add_task("videos", total=len(index))
-        return evaluate(
-            network, stream, activation="sigmoid" if several else "softmax",
-            progress=lambda done: progress.update(task, completed=done),
-        )  # fmt: skip
+        return evaluate(network, stream, activation="sigmoid" if several else "softmax", progress=tell)
 
 
 def _names(asked: Asked, count: int) -> tuple[str, ...]:

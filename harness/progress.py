@@ -1,4 +1,4 @@
-"""Progress displays: rich progress bars on a terminal, a plain line every half minute elsewhere."""
+"""The displays of a training, of a suite, and of whatever reports events (see `pipelines.progress`)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..metric_table import quantity
+from ..pipelines.progress import Pace, bar, line
 from ..result import Result
 from ..spec import Case
 from .events import Event, Report
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-QUIET_SECONDS = 30.0
 
 
 class _Display:
@@ -28,6 +26,7 @@ class _Display:
     def __init__(self, *, visible: bool = True) -> None:
         self.console = Console(file=sys.stderr, quiet=not visible)
         self.bar = bar(self.console, "{task.fields[state]}")
+        self.pace = Pace()
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -35,6 +34,10 @@ class _Display:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+
+    def line_is_due(self) -> bool:
+        """Return whether half a minute has passed without a line, where no bar is seen."""
+        return not self.console.is_terminal and self.pace.due()
 
 
 class TrainingProgress(_Display):
@@ -46,7 +49,7 @@ class TrainingProgress(_Display):
     def __init__(self, title: str, total: int, done: int, *, visible: bool) -> None:
         super().__init__(visible=visible)
         self.task = self.bar.add_task(title, total=total, completed=done, state="")
-        self.total, self.done, self.last = total, done, time.monotonic()
+        self.total, self.done = total, done
 
     def advance(self, record: dict[str, float], batch: int) -> None:
         """Advance by one step and show its record (`loss`; `wait` and `compute` in seconds); `batch` is global."""
@@ -54,8 +57,7 @@ class TrainingProgress(_Display):
         seconds = record["wait"] + record["compute"]
         state = f"loss {record['loss']:.3f}  {batch / seconds:.0f} clips/s  waits {record['wait'] / seconds:.0%}"
         self.bar.update(self.task, advance=1, state=state)
-        if not self.console.is_terminal and time.monotonic() - self.last > QUIET_SECONDS:
-            self.last = time.monotonic()
+        if self.line_is_due():
             self.note(f"step {self.done}/{self.total}: {state}")
 
     def note(self, text: str) -> None:
@@ -63,23 +65,18 @@ class TrainingProgress(_Display):
         self.bar.console.print(text, highlight=False)
 
 
-def bar(console: Console, *columns: str) -> Progress:
-    """Return a progress bar in the common style: description, bar, count, elapsed, remaining, then further columns.
-
-    The further `columns` are rich format strings, such as `{task.fields[state]}`. The bar is not shown without a
-    terminal, and is erased when it stops.
-    """
-    parts: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn()]
-    parts += [TimeElapsedColumn(), TimeRemainingColumn(), *(TextColumn(c) for c in columns)]
-    return Progress(*parts, console=console, transient=True, disable=not console.is_terminal)
-
-
 @contextmanager
 def reporting(title: str) -> Iterator[Report]:
     """Show the progress of what reports events, on standard error, during the block."""
-    with bar(Console(file=sys.stderr)) as shown:
-        task = shown.add_task(title, total=None)
-        yield lambda event: shown.update(task, description=event.phase, completed=event.done, total=event.total)
+    with _Display() as shown:
+        task = shown.bar.add_task(title, total=None, state="")
+
+        def report(event: Event) -> None:
+            shown.bar.update(task, description=event.phase, completed=event.done, total=event.total)
+            if event.done and event.total and shown.line_is_due():
+                line(shown.console, f"{event.phase}: {event.done} of {event.total}")
+
+        yield report
 
 
 class SuiteProgress(_Display):
@@ -93,13 +90,13 @@ class SuiteProgress(_Display):
         self.suite = self.bar.add_task(f"suite {suite}", total=total, completed=done, state="")
         self.case = self.bar.add_task("", total=None, state="", visible=False)
         self.count, self.before, self.done = total, done, done
-        self.begin = self.last = time.monotonic()
+        self.begin = time.monotonic()
         if done:
             self.bar.console.print(f"{done} of {total} cases are already finished", highlight=False)
 
     def start(self, case: Case) -> None:
         """Show a case as running."""
-        self.last = time.monotonic()
+        self.pace = Pace()
         self.bar.reset(self.case, description=case.label, total=None, state="starting", visible=True)
         if not self.console.is_terminal:
             self.console.print(f"{case.label} ({case.case_id}) …", highlight=False)
@@ -109,11 +106,8 @@ class SuiteProgress(_Display):
         if event.note:
             self.bar.console.print(event.note, highlight=False, soft_wrap=True)
         self.bar.update(self.case, completed=event.done, total=event.total or 1, state=event.phase)
-        if event.done and event.total and not self.console.is_terminal and time.monotonic() - self.last > QUIET_SECONDS:
-            self.last = time.monotonic()
-            self.console.print(
-                f"  {event.phase}: {event.done} of {event.total}", highlight=False, markup=False, soft_wrap=True
-            )
+        if event.done and event.total and self.line_is_due():
+            line(self.console, f"  {event.phase}: {event.done} of {event.total}")
 
     def finish(self, result: Result) -> None:
         """Print the finished case's line and advance the suite's bar."""
@@ -124,12 +118,7 @@ class SuiteProgress(_Display):
         shown = [f"{name} {m.value:.4g} {m.unit}".strip() for name, m in metrics.items()]
         text = ", ".join(shown) if result.status == "ok" else f"{result.status}: {result.error}"
         mark = "✓" if result.status == "ok" else "✗"
-        self.bar.console.print(
-            f"{mark} {result.case.label}: {text} ({result.seconds:.0f} s; {self.status()})",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        line(self.console, f"{mark} {result.case.label}: {text} ({result.seconds:.0f} s; {self.status()})")
 
     def status(self) -> str:
         """Return how far the suite is: `4 of 26 cases, about 20 min left`, by what this run's cases took on average."""

@@ -13,10 +13,8 @@ from multiprocessing import get_context
 from types import ModuleType
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import Progress
-
 from ._workers import belong_to_parent
+from .progress import counting
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -40,7 +38,7 @@ def ordered(
     killed; the items of that chunk run again, each in a process of its own for up to `timeout` seconds, then the
     later chunks start again. So `function`, which must be picklable, may see an item several times; an exception that
     it raises is raised here. `workers` defaults to the number of cores; with fewer than two, everything runs in this
-    process, without protection. A progress bar is shown on a terminal.
+    process, without protection. `progress` shows how far it is, under its `title`.
     """
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     size = min(CHUNK, max(1, len(items) // (4 * max(workers, 1))))
@@ -48,12 +46,12 @@ def ordered(
     found = (
         map(partial(_each, function), chunks) if workers < 2 else _survive(function, chunks, crashed, workers, timeout)
     )
-    quiet = not (progress and sys.stderr.isatty())
-    with Progress(disable=quiet, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=len(items))
+    with counting(title, len(items), visible=progress) as tell:
+        done = 0
         for chunk in found:
             yield from chunk
-            bar.advance(task, len(chunk))
+            done += len(chunk)
+            tell(done)
 
 
 @contextmanager

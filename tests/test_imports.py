@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "reports": set(),
     "harness.device": set(),
     "harness.events": set(),
-    "harness.progress": {"harness.events"},
+    "harness.progress": {"pipelines", "harness.events"},
     "harness.measuring": set(),
     "harness.lock": set(),
     "harness.lineage": set(),
@@ -46,17 +46,13 @@ ROOMS: dict[str, set[str]] = {
     "harness.training": {
         "models", "pipelines", "harness.progress", "harness.measuring", "harness.lock", "harness.lineage",
     },
-    "harness.catalog": {"models", "harness.progress", "harness.metrics"},
+    "harness.catalog": {"models", "pipelines", "harness.metrics"},
     "harness.listing": {"harness.catalog"},
     "harness.export": {"models", "pipelines", "harness.measuring", "harness.training"},
     "harness.dump": {"pipelines", "harness.measuring"},
-    "harness.eval": {
-        "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.dump",
-    },
+    "harness.eval": {"models", "pipelines", "harness.measuring", "harness.training", "harness.dump"},
     "harness.explain": {"models", "pipelines", "harness.training"},
-    "harness.predict": {
-        "models", "pipelines", "harness.progress", "harness.measuring", "harness.training", "harness.explain",
-    },
+    "harness.predict": {"models", "pipelines", "harness.measuring", "harness.training", "harness.explain"},
     "harness.probe": {
         "models", "pipelines", "harness.events", "harness.progress", "harness.measuring", "harness.training",
     },

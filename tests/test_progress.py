@@ -7,7 +7,8 @@ import time
 import pytest
 from reelbench.harness.events import Event
 from reelbench.harness.metrics import SELDOM, Subject
-from reelbench.harness.progress import QUIET_SECONDS, SuiteProgress
+from reelbench.harness.progress import SuiteProgress, reporting
+from reelbench.pipelines.progress import QUIET_SECONDS, counting
 from reelbench.result import Metric, Result
 from reelbench.spec import Case
 
@@ -32,6 +33,20 @@ def test_without_a_terminal_a_long_loop_says_how_far_it_is(clock, capsys):
             progress.update(Event(phase="latency"))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
     assert lines == ["  order, reversed: 40 of 100", "  order, reversed: 90 of 100"]
+
+
+def test_every_loop_tells_a_log_file_how_far_it_is(clock, capsys):
+    with counting("videos", 100) as tell, reporting("probe") as report:
+        for done in range(0, 100, 10):
+            clock[0] += QUIET_SECONDS / 4
+            tell(done)
+            report(Event(phase="features", done=done, total=100))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"{loop}: {done} of 100" for done in (40, 90) for loop in ("videos", "features")]
+    with counting("videos", 100, visible=False) as tell:
+        clock[0] += 2 * QUIET_SECONDS
+        tell(50)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
