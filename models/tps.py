@@ -175,7 +175,7 @@ VARIANTS = {
             "patch": (2, 8, 8),
             "drop_path": 0.0,
             "dropout": 0.0,
-            "init_std": 0.12,
+            "init_std": 0.25,
         },
         clip=Clip(frames=8, stride=2, size=32, short_side=32),
         num_classes=8,

@@ -19,12 +19,13 @@ RECIPE = Recipe(
     validate_epochs=1.5,
 )
 
-# The plain transformers bear twice the rate and leave chance later: TimeSformer after some 300 steps, as a patch is of
-# one frame, so that only attention compares two.
-PLAIN = replace(RECIPE, lr=2e-3, betas=(0.9, 0.95))
+# Where attention stays within a frame, or takes frames and time in turn, a model bears twice the rate and leaves chance
+# later: TimeSformer after some 300 steps, as a patch is of one frame, so that only attention compares two.
+IN_TURN = replace(RECIPE, lr=2e-3, betas=(0.9, 0.95), epochs=2, validate_epochs=2)
 RECIPES = dict.fromkeys(FAMILIES, RECIPE) | {
-    "timesformer": replace(PLAIN, epochs=3, validate_epochs=3),
-    "vivit": replace(PLAIN, epochs=2, validate_epochs=2),
+    "tps": IN_TURN,
+    "timesformer": replace(IN_TURN, epochs=3, validate_epochs=3),
+    "vivit": IN_TURN,
 }
 
 SUITE = Suite(
