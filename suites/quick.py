@@ -21,11 +21,11 @@ RECIPE = Recipe(
 
 # Where attention stays within a frame, or takes frames and time in turn, a model bears twice the rate and leaves chance
 # later: TimeSformer after some 300 steps, as a patch is of one frame, so that only attention compares two.
-IN_TURN = replace(RECIPE, lr=2e-3, betas=(0.9, 0.95), epochs=2, validate_epochs=2)
+IN_TURN = replace(RECIPE, lr=2e-3, betas=(0.9, 0.95), epochs=3, validate_epochs=3)
 RECIPES = dict.fromkeys(FAMILIES, RECIPE) | {
     "tps": IN_TURN,
-    "timesformer": replace(IN_TURN, epochs=3, validate_epochs=3),
-    "vivit": IN_TURN,
+    "timesformer": IN_TURN,
+    "vivit": replace(IN_TURN, epochs=2, validate_epochs=2),
 }
 
 SUITE = Suite(
