@@ -2,7 +2,7 @@
 
     paths = make(Path("data"), videos=(3200, 240, 400))   # {"train": data/train.parquet, "val": …, "test": …}
     paths = ensure(cache_root)                            # made once, then cached
-    paths = ensure(cache_root, hard=True)                 # pairs of motions, one sprite of two, longer videos
+    paths = ensure(cache_root, hard=True)                 # pairs of motions, a distractor, longer videos
     paths = ensure(cache_root, device="cuda")             # the same clips in files that NVDEC decodes
 
 A horizontal flip turns `left` into `right` and `clockwise` into `counter_clockwise`: the indexes' `mirror` says so.
@@ -35,7 +35,7 @@ HARD_VIDEOS = (3840, 480, 960)
 # NVDEC decodes no VP9 below 128 pixels. So pixels are doubled; halved again, a clip is the one that a CPU sees.
 CUDA: dict[str, Any] = {"codec": "h264", "zoom": 2}
 SPLITS = ("train", "val", "test")
-VERSION = 8  # increase it when the pixels change, so that cached sets are made anew
+VERSION, HARD_VERSION = 8, 9  # increase it when the pixels change, so that cached sets are made anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,11 @@ class _Video:
     @property
     def motion(self) -> str:
         return self.film.classes[self.label]
+
+    @property
+    def distractor(self) -> bool:
+        """Whether a video of a harder class has one: all but every other training video of a class."""
+        return self.split != "train" or self.number // len(self.film.classes) % 2 == 1
 
     @property
     def path(self) -> Path:
@@ -142,7 +147,7 @@ def ensure(
     """
     videos, film = (HARD_VIDEOS, HARD) if hard else (VIDEOS, EASY)
     film = replace(film, **CUDA) if device == "cuda" else film
-    text = json.dumps([VERSION, videos, asdict(film)], sort_keys=True)
+    text = json.dumps([HARD_VERSION if hard else VERSION, videos, asdict(film)], sort_keys=True)
     root = Path(cache_root).expanduser().absolute()
     folder = root / f"synthetic-{'hard-' if hard else ''}{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
     if not folder.is_dir():
@@ -166,8 +171,10 @@ def _make_atomically(
 def _write(video: _Video) -> None:
     film = video.film
     rng = np.random.default_rng([film.seed, SPLITS.index(video.split), video.number])
-    drawn = draw_pair if film.hard else draw
-    pixels = drawn(video.motion, rng, frames=film.frames, size=film.size)
+    if film.hard:
+        pixels = draw_pair(video.motion, rng, frames=film.frames, size=film.size, distractor=video.distractor)
+    else:
+        pixels = draw(video.motion, rng, frames=film.frames, size=film.size)
     pixels = repeat(pixels, "t h w c -> t (h zoom_h) (w zoom_w) c", zoom_h=film.zoom, zoom_w=film.zoom)
     encode(video.path, pixels, codec=film.codec, fps=film.fps, gop=film.gop)
 

@@ -190,6 +190,18 @@ def test_the_harder_classes_are_pairs_that_a_flip_pairs_too(tmp_path: Path, monk
     assert all(index[row].path.parent.name == names[index[row].label] for row in range(16))
 
 
+def test_half_of_the_harder_training_videos_have_no_distractor() -> None:
+    def blue(split: str, number: int) -> bool:
+        """Whether any pixel is of the distractor's front, which nothing else comes near."""
+        video = synthetic._Video(out=Path(), split=split, number=number, film=synthetic.HARD)
+        draw = np.random.default_rng([0, number])
+        shown = _sprites.draw_pair(video.motion, draw, frames=8, size=(64, 64), distractor=video.distractor)
+        return bool((shown.astype(int) @ [-1, -1, 1] > 60).any())
+
+    assert [blue("train", number) for number in (0, 15, 16, 31, 32)] == [False, False, True, True, False]
+    assert all(blue(split, number) for split in ("val", "test") for number in (0, 16))
+
+
 @pytest.mark.parametrize("pair", ["left_then_up", "clockwise_then_recede", "recede_then_left"])
 def test_a_pair_is_one_motion_and_then_another(pair: str) -> None:
     first, second = (_sprites.MOTIONS[motion] for motion in _sprites.PAIRS[pair])
