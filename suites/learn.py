@@ -1,7 +1,7 @@
 """Every family's `micro` trained on the harder built-in synthetic set, long enough to differ, with five seeds.
 
-An hour on two CPU cores, minutes on a GPU: `reelbench run learn --device cuda`. Reports merge cases that differ only in
-their seed into one row: the mean with its interval.
+An hour or two on two CPU cores, minutes on a GPU: `reelbench run learn --device cuda`. Reports merge cases that differ
+only in their seed into one row: the mean with its interval.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ OPTIONS = {"video_swin": {"init_std": 0.2}}
 
 SUITE = Suite(
     name="learn",
-    description="every micro trained long on the harder synthetic set, five seeds each: an hour on two cores",
+    description="every micro trained long on the harder synthetic set, five seeds each: an hour or two on two cores",
     cases=tuple(
         Case(
             model=f"{family}/micro",
