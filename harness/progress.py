@@ -26,7 +26,7 @@ class _Display:
     def __init__(self, *, visible: bool = True) -> None:
         self.console = Console(file=sys.stderr, quiet=not visible)
         self.bar = bar(self.console, "{task.fields[state]}")
-        self.pace = Pace()
+        self.pace = Pace(self.console)
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -34,10 +34,6 @@ class _Display:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
-
-    def line_is_due(self) -> bool:
-        """Return whether half a minute has passed without a line, where no bar is seen."""
-        return not self.console.is_terminal and self.pace.due()
 
 
 class TrainingProgress(_Display):
@@ -57,7 +53,7 @@ class TrainingProgress(_Display):
         seconds = record["wait"] + record["compute"]
         state = f"loss {record['loss']:.3f}  {batch / seconds:.0f} clips/s  waits {record['wait'] / seconds:.0%}"
         self.bar.update(self.task, advance=1, state=state)
-        if self.line_is_due():
+        if self.pace.due():
             self.note(f"step {self.done}/{self.total}: {state}")
 
     def note(self, text: str) -> None:
@@ -73,7 +69,7 @@ def reporting(title: str) -> Iterator[Report]:
 
         def report(event: Event) -> None:
             shown.bar.update(task, description=event.phase, completed=event.done, total=event.total)
-            if event.done and event.total and shown.line_is_due():
+            if event.done and event.total and shown.pace.due():
                 line(shown.console, f"{event.phase}: {event.done} of {event.total}")
 
         yield report
@@ -96,7 +92,7 @@ class SuiteProgress(_Display):
 
     def start(self, case: Case) -> None:
         """Show a case as running."""
-        self.pace = Pace()
+        self.pace = Pace(self.console)
         self.bar.reset(self.case, description=case.label, total=None, state="starting", visible=True)
         if not self.console.is_terminal:
             self.console.print(f"{case.label} ({case.case_id}) …", highlight=False)
@@ -106,7 +102,7 @@ class SuiteProgress(_Display):
         if event.note:
             self.bar.console.print(event.note, highlight=False, soft_wrap=True)
         self.bar.update(self.case, completed=event.done, total=event.total or 1, state=event.phase)
-        if event.done and event.total and self.line_is_due():
+        if event.done and event.total and self.pace.due():
             line(self.console, f"  {event.phase}: {event.done} of {event.total}")
 
     def finish(self, result: Result) -> None:

@@ -14,7 +14,7 @@ order cannot exceed 1 in 4, twice the chance of 1 in 8; one that does has used m
 
 The 16 harder classes are pairs of motions of the sprite with the red front, one after the other, the second along the
 coordinate after the first's; the other coordinates are constant. A distractor with a blue front moves by a random pair,
-in the tests always: half of the training videos go without, or most models need hours to leave chance.
+in the tests always; half of the training videos go without, so that models leave chance sooner.
 Halfway, both jump to a random place: a continuous path would reveal both directions by its corner. So a model that
 ignores frame order learns at most which coordinates change: 1 in 4 (chance is 1 in 16).
 """
@@ -56,7 +56,7 @@ def draw(motion: str, rng: np.random.Generator, *, frames: int, size: tuple[int,
 def draw_pair(
     pair: str, rng: np.random.Generator, *, frames: int, size: tuple[int, int], distractor: bool = True
 ) -> np.ndarray:
-    """Return one video of the harder class `pair`, uint8 `T H W 3`: a red sprite, in front of a blue distractor."""
+    """Return one video of the harder class `pair`, uint8 `T H W 3`: a red sprite, in front of a blue `distractor`."""
     video = _background(rng, frames, size)
     names = list(PAIRS)
     sprites = [(names[rng.integers(len(names))], 2), (pair, 0)] if distractor else [(pair, 0)]

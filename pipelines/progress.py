@@ -15,14 +15,15 @@ QUIET_SECONDS = 30.0
 
 
 class Pace:
-    """Tells when a line is due: after half a minute without one."""
+    """Tells when a line is due: after half a minute without one, where the console is no terminal and shows no bar."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console) -> None:
+        self.console = console
         self.last = time.monotonic()
 
     def due(self) -> bool:
         """Return whether a line is due, which is then taken as printed."""
-        if time.monotonic() - self.last <= QUIET_SECONDS:
+        if self.console.is_terminal or time.monotonic() - self.last <= QUIET_SECONDS:
             return False
         self.last = time.monotonic()
         return True
@@ -42,13 +43,14 @@ def bar(console: Console, *columns: str) -> Progress:
 @contextmanager
 def counting(title: str, total: int, *, visible: bool = True) -> Iterator[Callable[[int], None]]:
     """Show how far a loop over `total` things is, during the block: call what it yields with how many are done."""
-    console, pace = Console(file=sys.stderr, quiet=not visible), Pace()
+    console = Console(file=sys.stderr, quiet=not visible)
+    pace = Pace(console)
     with bar(console) as shown:
         task = shown.add_task(title, total=total)
 
         def tell(done: int) -> None:
             shown.update(task, completed=done)
-            if not console.is_terminal and pace.due():
+            if pace.due():
                 line(console, f"{title}: {done} of {total}")
 
         yield tell

@@ -17,6 +17,7 @@ from reelbench.reports import _measured
 from reelbench.result import Metric, Result, changes, newest
 from reelbench.spec import Case, Recipe, Suite
 from reelbench.tests.examples import measured
+from reelbench.tests.test_imports import VOCABULARY
 
 MODEL = """
 from torch import nn
@@ -196,6 +197,7 @@ def test_what_builds_trains_and_measures_is_known_and_nothing_else():
     assert {*provenance.of_training(case)} < {*trained}
     assert "harness/measuring/timing.py" not in provenance.of_training(case)  # measured anew, not trained anew
     assert "models/tsm.py" not in trained
+    assert sources.DISPLAY not in trained
 
 
 @pytest.mark.parametrize("suite", load.listing())
@@ -215,6 +217,7 @@ def test_no_published_row_names_a_file_by_its_place_on_a_machine():
 
 
 def test_a_file_beside_the_package_is_the_users():
+    assert {*sources.MODULES} == {*VOCABULARY, "__init__"}
     for name in sources.MODULES:
         assert (sources.ROOT / f"{name}.py").is_file()
         assert sources.hashes([sources.ROOT / f"{name}.py"]).keys() == {f"{name}.py"}
