@@ -4,8 +4,8 @@
     python tests/quick_seeds.py --only '*/micro' --seeds 2   the first two seeds
     python tests/quick_seeds.py --table                      the table of what there is, without a training
 
-A second call goes on where the first stopped. Ends with 1 if a training is missing or did not learn: the lower bound of
-its top-1 (Wilson, 95 %) must be above twice chance.
+A second call goes on where the first stopped, or in a fresh clone with the rows that are kept in it. Ends with 1 if a
+training is missing or did not learn: the lower bound of its top-1 (Wilson, 95 %) must be above twice chance.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ def run(arithmetic: str, only: str, seeds: int) -> None:
         "from dataclasses import replace\nfrom reelbench.suites.quick_seeds import SUITE as ALL\n"
         f"SUITE = replace(ALL, cases=tuple(case for case in ALL.cases if case.seed < {seeds}))\n"
     )
-    out = WORK / arithmetic
-    command = [sys.executable, "-m", "reelbench.harness.cli", "run", str(suite), "--out", str(out), "--only", only]
-    subprocess.run(command, env={**os.environ, **ARITHMETICS[arithmetic]}, check=False)
-    if (out / "results.jsonl").exists():
-        (KEPT / arithmetic).mkdir(parents=True, exist_ok=True)
-        shutil.copy(out / "results.jsonl", KEPT / arithmetic)
+    out, kept = WORK / arithmetic / ledger.FILE, KEPT / arithmetic / ledger.FILE
+    if kept.exists() and not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(kept, out)
+    command = [sys.executable, "-m", "reelbench.harness.cli", "run", str(suite), "--out", str(out.parent)]
+    subprocess.run([*command, "--only", only], env={**os.environ, **ARITHMETICS[arithmetic]}, check=False)
+    if out.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(out, kept)
 
 
 def table(found: dict[str, Sequence[Result]], seeds: int) -> tuple[str, list[str]]:
@@ -83,7 +86,7 @@ def main() -> int:
     given = parser.parse_args()
     for arithmetic in () if given.table else given.arithmetic or ARITHMETICS:
         run(arithmetic, given.only, given.seeds)
-    found = {name: ledger.read(KEPT / name) for name in ARITHMETICS if (KEPT / name / "results.jsonl").exists()}
+    found = {name: ledger.read(KEPT / name) for name in ARITHMETICS if (KEPT / name / ledger.FILE).exists()}
     text, bad = table(found, given.seeds)
     KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / "README.md").write_text(

@@ -25,7 +25,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-reference, films = script("reference"), script("films")
+reference, films, nvdec_cache = script("reference"), script("films"), script("nvdec_cache")
 
 
 def part(name: str, code: str, limit: float = 60.0):
@@ -61,6 +61,11 @@ def test_every_suite_has_something_for_a_dry_run(tmp_path: Path) -> None:
             models = [case.model for case in load.load(command[command.index("run") + 1]).cases]
             patterns = [word for before, word in itertools.pairwise(command) if before == "--only"]
             assert not patterns or any(fnmatch.filter(models, pattern) for pattern in patterns), command
+
+
+def test_the_reproduction_for_dali_is_run_as_the_page_shows_it() -> None:
+    code = compile(nvdec_cache.reproduction(), "nvdec_cache.py", "exec")
+    assert {"film", "decoder", "milliseconds"} <= set(code.co_names)
 
 
 def test_what_is_done_is_not_done_again_and_what_failed_is(tmp_path: Path) -> None:

@@ -32,11 +32,12 @@ FILMS = tuple(f"{codec}_{size}" for codec in ("h264", "hevc", "vp9") for size in
 SHORT_SECONDS = 720
 LEAST = 5.0  # seconds that are worth starting a part for
 LOG_BYTES = 1 << 16  # of a log's end that are kept
-# The most valuable first: does it run, are the clips right, how fast is the decoding, does training run, what do
-# models take.
+# The most valuable first: does it run, what does DALI's cache cost, are the clips right, how fast is the decoding, does
+# training run, what do models take.
 SHORT = {
-    "doctor": 40, "tests_decoding": 150, "short_films": 60, "bench_h264_340x256": 90, "short_quick": 150, "train": 120,
-    "tests_measuring": 100, "short_latency": 150, "bench_h264_1920x1080": 60, "short_modes": 120,
+    "doctor": 40, "nvdec_cache": 60, "tests_decoding": 150, "short_films": 60, "bench_h264_340x256": 90,
+    "short_quick": 150, "train": 120, "tests_measuring": 100, "short_latency": 150, "bench_h264_1920x1080": 60,
+    "short_modes": 120,
 }  # fmt: skip
 
 
@@ -54,6 +55,7 @@ def parts(work: Path, device: str) -> list[Part]:
     """Return every part, in the order of `make gpu`; on a CPU with TSM alone."""
     films, tiny = work / "films", device == "cpu"
     shown = [Part(name="doctor", command=_cli("doctor"), limit=120), *_tests()]
+    shown.append(Part(name="nvdec_cache", command=(sys.executable, str(HERE / "nvdec_cache.py")), limit=180))
     script = str(HERE / "films.py")
     shown.append(Part(name="films", command=(sys.executable, script, str(films)), limit=900))
     names = ("h264_340x256", "h264_1920x1080")
