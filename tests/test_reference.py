@@ -99,6 +99,13 @@ def test_a_part_that_hangs_costs_its_own_time_only(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "parts" / "late.json").exists()
 
 
+def test_the_seconds_given_are_all_that_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--device", "cpu", "--only", "doctor", "--only", "films", "--seconds", "0.1", "--work", str(tmp_path)]
+    assert reference.main(line) == 1
+    assert capsys.readouterr().out.count("skipped: no time is left") == 2
+    assert "| films | skipped | 0.0 |" in (tmp_path / "dry-run" / "README.md").read_text()
+
+
 def test_without_a_gpu_every_part_is_named_as_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
     python tests/gpu/reference.py                        all parts, into reports/reference/<gpu>
     python tests/gpu/reference.py --short                those of SHORT, in the order of their value
     python tests/gpu/reference.py --only latency         one part; --list names them
+    python tests/gpu/reference.py --short --seconds 500  on a machine that is lent for a while
     python tests/gpu/reference.py --device cpu --only doctor     a dry run: of each suite TSM alone
 
 Each part is a command under its own limit, with a log. A part that has ended well is not run again, a suite that was
@@ -270,6 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help=f"the most valuable {SHORT_SECONDS // 60} minutes")
+    parser.add_argument("--seconds", type=float, help=f"the time for all parts; with --short {SHORT_SECONDS}")
     parser.add_argument("--only", action="append", default=[], metavar="PART", help="run this part; give several")
     parser.add_argument("--list", action="store_true", help="name the parts and their limits")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run with TSM alone")
@@ -288,7 +290,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(os.environ.get("REELBENCH_REQUIRE_GPU") == "1")
     out = (given.out or (ROOT / "reports" / "reference" / name if given.device == "cuda" else work / name)).absolute()
     out.mkdir(parents=True, exist_ok=True)
-    found = run(todo, out, time.monotonic() + (SHORT_SECONDS if given.short else 10**9))
+    seconds = given.seconds or (SHORT_SECONDS if given.short else 10**9)
+    found = run(todo, out, time.monotonic() + seconds)
     collect(every, found, work, out)
     print(f"-> {out}")
     return int(any(row["state"] != "done" for row in found))
