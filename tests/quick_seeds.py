@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,8 +50,8 @@ def run(arithmetic: str, only: str, seeds: int) -> None:
 def table(found: dict[str, Sequence[Result]], seeds: int) -> tuple[str, list[str]]:
     """Return top-1 in percent by family, arithmetic and seed as Markdown, and what is missing or did not learn."""
     models = list(dict.fromkeys(case.model for case in load.load("quick").cases))
-    lines = [f"| model | arithmetic | {' | '.join(f'seed {seed}' for seed in range(seeds))} | mean | training (s) |"]
-    lines.append("|---" * (seeds + 4) + "|")
+    lines = [f"| model | arithmetic | {' | '.join(f'seed {seed}' for seed in range(seeds))} | mean |"]
+    lines.append("|---" * (seeds + 3) + "|")
     bad = []
     for model in models:
         for arithmetic, results in found.items():
@@ -59,7 +60,7 @@ def table(found: dict[str, Sequence[Result]], seeds: int) -> tuple[str, list[str
             bad += [
                 f"{model} {arithmetic} seed {i}: {c or 'missing'}" for i, c in enumerate(cells) if "*" in (c or "*")
             ]
-            lines.append(f"| {model} | {arithmetic} | {' | '.join(cells)} | {_means(list(by_seed.values()))} |")
+            lines.append(f"| {model} | {arithmetic} | {' | '.join(cells)} | {_mean(list(by_seed.values()))} |")
     return "\n".join(lines) + "\n", bad
 
 
@@ -69,12 +70,8 @@ def _cell(result: Result | None) -> str:
     return f"{result.metrics['top1'].value:.1f}{'' if result.details.get('learned') else '*'}"
 
 
-def _means(results: list[Result]) -> str:
-    if not results:
-        return " | "
-    seconds = [result.details["train"]["seconds"] for result in results if "train" in result.details]
-    top1 = sum(result.metrics["top1"].value for result in results) / len(results)
-    return f"{top1:.1f} | {sum(seconds) / max(len(seconds), 1):.0f}"
+def _mean(results: list[Result]) -> str:
+    return f"{statistics.mean(result.metrics['top1'].value for result in results):.1f}" if results else ""
 
 
 def main() -> int:

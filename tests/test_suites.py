@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from reelbench import models
-from reelbench.harness.suites import load, sweep
+from reelbench.harness.suites import ledger, load, sweep
 from reelbench.result import Metric, Result
 from reelbench.spec import Case
 from reelbench.tests import quick_seeds
@@ -75,3 +77,13 @@ def test_the_table_of_seeds_names_what_is_missing_or_did_not_learn():
     assert f"| {first.model} | avx2 | 14.0* |" in text
     assert f"| {others[0].model} | avx2 | 50.0 |" in text
     assert bad == [f"{first.model} avx2 seed 0: 14.0*", f"{others[-1].model} avx2 seed 0: missing"]
+
+
+@pytest.mark.parametrize("arithmetic", quick_seeds.ARITHMETICS)
+def test_every_kept_seed_is_of_todays_suite_and_has_learned(arithmetic: str):
+    kept = ledger.read(quick_seeds.KEPT / arithmetic)
+    assert kept
+    assert {replace(result.case, fingerprint="").case_id for result in kept} <= {
+        case.case_id for case in load.load("quick_seeds").cases
+    }
+    assert all(result.details["learned"] for result in kept)
