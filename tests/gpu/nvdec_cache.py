@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+
+from reelbench.tests.documented import BLOCK
 
 PAGE = Path(__file__).parents[2] / "docs" / "dali-nvdec-cache.md"
 
 
 def reproduction() -> str:
     """Return the page's script."""
-    [script] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    [script] = [code for kind, code in BLOCK.findall(PAGE.read_text(encoding="utf-8")) if kind == "python"]
     return script
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import signal
@@ -290,8 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(os.environ.get("REELBENCH_REQUIRE_GPU") == "1")
     out = (given.out or (ROOT / "reports" / "reference" / name if given.device == "cuda" else work / name)).absolute()
     out.mkdir(parents=True, exist_ok=True)
-    seconds = given.seconds or (SHORT_SECONDS if given.short else 10**9)
-    found = run(todo, out, time.monotonic() + seconds)
+    most = SHORT_SECONDS if given.short else math.inf
+    found = run(todo, out, time.monotonic() + (most if given.seconds is None else given.seconds))
     collect(every, found, work, out)
     print(f"-> {out}")
     return int(any(row["state"] != "done" for row in found))
